@@ -1,0 +1,38 @@
+# `make demo` shows the whole loop, `make test` checks it. Both install what they need into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TASK ?= classification
+# The packages as type checkers see them: they cannot follow the import hook of an editable install.
+TYPES := $(VENV)/types
+ROOMS := configs data deploy incremental models prune scripts
+
+.PHONY: demo test test-slow lint types install clean
+
+demo: install
+	$(BIN)/python scripts/demo.py --task $(TASK)
+
+test: install lint types
+	$(BIN)/pytest -q -m "not slow and not gpu"
+
+test-slow: install
+	$(BIN)/pytest -q -m "slow or gpu"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	mkdir -p $(TYPES)/regrow
+	for room in $(ROOMS); do ln -sfn $(CURDIR)/$$room $(TYPES)/regrow/$$room; done
+	MYPYPATH=$(TYPES) $(BIN)/mypy
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf build dist *.egg-info runs .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The YAML files of the runs, shipped with the wheel."""

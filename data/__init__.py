@@ -1,0 +1,1 @@
+"""What comes in: snapshots of labelled images, formats, splits, transforms, loaders."""

@@ -1,0 +1,398 @@
+"""The formats that are read directly: each gives the items of a data set, and no pixels yet."""
+
+import csv
+import json
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regrow.data.errors import BadInput
+from regrow.data.snapshot import Boxes, Item, Kind, Mask
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a source holds.
+
+    Args:
+        kind: What the labels are.
+        classes: Class names.
+        items: The images.
+    """
+
+    kind: Kind
+    classes: Sequence[str]
+    items: Sequence[Item]
+
+
+class Source(ABC):
+    """Where labelled images come from."""
+
+    @abstractmethod
+    def read(self, root: Path | None) -> Content:
+        """Read what there is.
+
+        Args:
+            root: The folder of the data.
+
+        Raises:
+            BadInput: Naming the file that cannot be used.
+        """
+
+
+def locate(root: Path | None) -> Path:
+    """Find the folder of the data.
+
+    Args:
+        root: A folder; where it does not exist as it stands, one under the environment variable
+            `REGROW_DATA`, else under `../shared/data`.
+
+    Raises:
+        BadInput: If there is none, naming the places tried.
+    """
+    if root is None:
+        raise BadInput("data.root is not set; give the folder of the data with --data.root")
+    base = Path(os.environ.get("REGROW_DATA", "../shared/data"))
+    places = [root] if root.is_absolute() else [root, base / root]
+    for place in places:
+        if place.exists():
+            return place
+    tried = " nor ".join(str(place) for place in places)
+    raise BadInput(f"data.root: there is neither {tried}; set --data.root or REGROW_DATA")
+
+
+class ImageFolder(Source):
+    """One folder a class, as torchvision lays them out, perhaps below one folder a split."""
+
+    def read(self, root: Path | None) -> Content:
+        """Read `<class>/*.jpg` or `{train,val,test}/<class>/*.jpg`."""
+        root = locate(root)
+        folders = _folders(root)
+        splits = {f: SPLIT_NAMES[f.name] for f in folders if f.name in SPLIT_NAMES}
+        items, classes = [], set()
+        for top, split in (splits or {root: None}).items():
+            for folder in _folders(top):
+                files = _images(folder)
+                classes.add(folder.name)
+                items += [
+                    Item(str(file.relative_to(root)), file, folder.name, split) for file in files
+                ]
+        if not items:
+            raise BadInput(f"{root}: no images in it; expected {root}/<class>/<image>.jpg")
+        return Content("labels", sorted(classes), items)
+
+
+class ManifestFile(Source):
+    """A list of images with a label each: CSV, or JSON lines such as SageMaker's.
+
+    CSV has the columns `image` and `label`, perhaps `split` and `group`. JSON lines have the same
+    keys, or those of an augmented manifest: `source-ref` and the label attribute.
+
+    Args:
+        file: The list, below the root; by default the only .csv, .jsonl or .manifest there.
+        attribute: The label attribute of an augmented manifest.
+    """
+
+    def __init__(self, file: str | None = None, attribute: str = "class") -> None:
+        self.file, self.attribute = file, attribute
+
+    def read(self, root: Path | None) -> Content:
+        """Read the list."""
+        root = locate(root)
+        path = root / self.file if self.file else _only_list(root)
+        if not path.is_file():
+            raise BadInput(f"{path}: no such list of images; set data.source.file")
+        items, classes = [], set()
+        rows = _csv_rows(path) if path.suffix == ".csv" else _json_rows(path, self.attribute)
+        for line, row in rows:
+            name, label = row.get("image"), row.get("label")
+            if not name or label in (None, ""):
+                raise BadInput(f"{path} line {line}: needs an image and a label, has {row}")
+            split = row.get("split") or None
+            if split is not None and split not in SPLIT_NAMES:
+                raise BadInput(f"{path} line {line}: the split {split!r} is not train, val or test")
+            file = _resolved(root, str(name))
+            if file is None:
+                raise BadInput(f"{path} line {line}: no image {name} below {root}")
+            classes.add(str(label))
+            split = SPLIT_NAMES[split] if split else None
+            items.append(Item(str(name), file, str(label), split, row.get("group") or None))
+        return Content("labels", sorted(classes), items)
+
+
+class Coco(Source):
+    """Images with boxes in COCO's JSON.
+
+    Args:
+        images: The folder of a split's images, below the root.
+        annotations: The file of a split's annotations, below the root.
+    """
+
+    def __init__(
+        self,
+        images: str = "images/{split}",
+        annotations: str = "annotations/instances_{split}.json",
+    ) -> None:
+        self.images, self.annotations = images, annotations
+
+    def read(self, root: Path | None) -> Content:
+        """Read all splits that have annotations."""
+        root = locate(root)
+        items: list[Item] = []
+        classes: list[str] = []
+        for split in ("train", "val", "test"):
+            path = root / self.annotations.format(split=split)
+            if path.is_file():
+                folder = root / self.images.format(split=split)
+                names = self._read_split(path, folder, root, split, items)
+                classes += [name for name in names if name not in classes]
+            if "{split}" not in self.annotations:
+                break
+        if not items:
+            pattern = self.annotations.format(split="train")
+            raise BadInput(f"{root}: no annotations at {pattern}; set data.source.annotations")
+        return Content("boxes", classes, items)
+
+    def _read_split(
+        self, path: Path, folder: Path, root: Path, split: str, items: list[Item]
+    ) -> list[str]:
+        content = _json(path)
+        try:
+            names = {entry["id"]: entry["name"] for entry in content["categories"]}
+            twice = sorted({n for n in names.values() if list(names.values()).count(n) > 1})
+            if twice:
+                raise BadInput(f"{path}: the category {', '.join(twice)} is named twice")
+            boxes: dict[Any, list[tuple[list[float], str]]] = defaultdict(list)
+            for entry in content["annotations"]:
+                if not entry.get("iscrowd"):
+                    if entry["category_id"] not in names:
+                        raise BadInput(f"{path}: annotation {entry.get('id')} has the category "
+                                       f"{entry['category_id']}, which is not listed")
+                    boxes[entry["image_id"]].append((entry["bbox"], names[entry["category_id"]]))
+            official = split if "{split}" in self.annotations else None
+            for image in content["images"]:
+                file = folder / image["file_name"]
+                found = boxes[image["id"]]
+                corners = np.array([box for box, _ in found], dtype=np.float32).reshape(-1, 4)
+                corners[:, 2:] += corners[:, :2]
+                target = Boxes(corners, tuple(name for _, name in found))
+                items.append(Item(str(file.relative_to(root)), file, target, official))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{path}: not COCO's layout ({error!r})") from error
+        return list(names.values())
+
+
+class Voc(Source):
+    """Images with boxes in Pascal VOC's layout: JPEGImages, Annotations, ImageSets/Main."""
+
+    def read(self, root: Path | None) -> Content:
+        """Read all annotations; ImageSets/Main/{train,val,test}.txt give official splits."""
+        root = locate(root)
+        files = sorted((root / "Annotations").glob("*.xml"))
+        if not files:
+            raise BadInput(f"{root}: no Annotations/*.xml in it; expected Pascal VOC's layout")
+        splits = {}
+        for split in ("train", "val", "test"):
+            path = root / "ImageSets" / "Main" / f"{split}.txt"
+            if path.is_file():
+                splits |= {line.split()[0]: split for line in path.read_text().splitlines() if line}
+        items, classes = [], set()
+        for file in files:
+            image, target = _voc_target(root, file)
+            classes |= set(target.classes)
+            name = str(image.relative_to(root))
+            items.append(Item(name, image, target, splits.get(file.stem) if splits else None))
+        return Content("boxes", sorted(classes), items)
+
+
+class Masks(Source):
+    """Images with a PNG of class numbers each.
+
+    `classes.json` holds a list of class names by number, or a mapping of names to numbers, perhaps
+    under `classes`, with the number of void under `void` or `ignore_index`.
+
+    Args:
+        images: The folder of a split's images, below the root.
+        masks: The folder of a split's masks, below the root.
+        classes_file: The list of classes, below the root.
+        group: A pattern whose first group in a file's name is the group of the image.
+    """
+
+    def __init__(
+        self,
+        images: str = "images/{split}",
+        masks: str = "masks/{split}",
+        classes_file: str = "classes.json",
+        group: str | None = None,
+    ) -> None:
+        self.images, self.masks, self.classes_file = images, masks, classes_file
+        self.group = re.compile(group) if group else None
+
+    def read(self, root: Path | None) -> Content:
+        """Read all splits that have images."""
+        root = locate(root)
+        names = _mask_names(root / self.classes_file)
+        items = []
+        splits = ("train", "val", "test") if "{split}" in self.images else (None,)
+        for split in splits:
+            folder = root / self.images.format(split=split)
+            for file in _images(folder) if folder.is_dir() else []:
+                mask = root / self.masks.format(split=split) / f"{file.stem}.png"
+                if not mask.is_file():
+                    raise BadInput(f"{file}: its mask {mask} is not there")
+                found = self.group.search(file.stem) if self.group else None
+                group = found.group(1) if found else None
+                name = str(file.relative_to(root))
+                items.append(Item(name, file, Mask(mask, names), split, group))
+        if not items:
+            raise BadInput(f"{root}: no images at {self.images}; set data.source.images")
+        return Content("masks", list(dict.fromkeys(names.values())), items)
+
+
+class Torchvision(Source):
+    """A data set of torchvision with one label an image, held in memory.
+
+    Args:
+        dataset: Its class path, such as `torchvision.datasets.CIFAR10`.
+    """
+
+    def __init__(self, dataset: str) -> None:
+        self.dataset = dataset
+
+    def read(self, root: Path | None) -> Content:
+        """Read its training and test images."""
+        root = locate(root)
+        module, _, name = self.dataset.rpartition(".")
+        if module != "torchvision.datasets" or not hasattr(import_module(module), name):
+            raise BadInput(f"data.source.dataset: torchvision.datasets has no {self.dataset!r}")
+        items = []
+        classes: list[str] = []
+        for split in ("train", "test"):
+            try:
+                data = getattr(import_module(module), name)(str(root), train=split == "train")
+            except (RuntimeError, OSError, TypeError) as error:
+                raise BadInput(f"{root}: {self.dataset} cannot be read: {error}") from error
+            pixels, labels = np.asarray(data.data), list(map(int, data.targets))
+            classes = [str(name) for name in data.classes]
+            if pixels.ndim == 3:
+                pixels = np.repeat(pixels[..., None], 3, axis=3)
+            items += [
+                Item(f"{split}/{number}", image, classes[label], split)
+                for number, (image, label) in enumerate(zip(pixels, labels, strict=True))
+            ]
+        return Content("labels", classes, items)
+
+
+def _folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise BadInput(f"{root}: not a folder")
+    return sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGES and f.is_file())
+
+
+def _only_list(root: Path) -> Path:
+    found = sorted(f for f in root.iterdir() if f.suffix in (".csv", ".jsonl", ".manifest"))
+    if len(found) != 1:
+        raise BadInput(f"{root}: {len(found)} lists of images in it; name one, data.source.file")
+    return found[0]
+
+
+def _csv_rows(path: Path) -> list[tuple[int, Mapping[str, Any]]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [(number, row) for number, row in enumerate(csv.DictReader(file), 2)]
+
+
+def _json_rows(path: Path, attribute: str) -> list[tuple[int, Mapping[str, Any]]]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise BadInput(f"{path} line {number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise BadInput(f"{path} line {number}: not a JSON object")
+        if "source-ref" in row:
+            described = row.get(f"{attribute}-metadata") or {}
+            label = described.get("class-name", row.get(attribute))
+            row = {**row, "image": row["source-ref"], "label": label}
+        rows.append((number, row))
+    return rows
+
+
+def _resolved(root: Path, name: str) -> Path | None:
+    """Find a file by its name, or by the end of its S3 address, below the root."""
+    parts = Path(re.sub(r"^s3://[^/]+/", "", name)).parts
+    for start in range(len(parts)):
+        file = root.joinpath(*parts[start:])
+        if file.is_file() and file.resolve().is_relative_to(root.resolve()):
+            return file
+    return None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def _voc_target(root: Path, file: Path) -> tuple[Path, Boxes]:
+    try:
+        tree = ElementTree.parse(file).getroot()
+        image = root / "JPEGImages" / (tree.findtext("filename") or f"{file.stem}.jpg")
+        corners, names = [], []
+        for entry in tree.iter("object"):
+            box = entry.find("bndbox")
+            if box is None:
+                raise BadInput(f"{file}: an object has no bndbox")
+            # VOC counts pixels from 1, and its last pixel belongs to the box.
+            left, top, right, bottom = (
+                float(box.findtext(k) or "nan") for k in ("xmin", "ymin", "xmax", "ymax")
+            )
+            corners.append((left - 1, top - 1, right, bottom))
+            names.append(entry.findtext("name") or "")
+    except (ElementTree.ParseError, ValueError) as error:
+        raise BadInput(f"{file}: not a Pascal VOC annotation ({error})") from error
+    return image, Boxes(np.array(corners, dtype=np.float32).reshape(-1, 4), tuple(names))
+
+
+def _mask_names(path: Path) -> dict[int, str]:
+    content = _json(path)
+    void = None
+    if isinstance(content, dict):
+        void = content.get("void", content.get("ignore_index"))
+        content = content.get("classes", {k: v for k, v in content.items() if isinstance(v, int)})
+    if isinstance(content, dict):
+        names = {int(number): str(name) for name, number in content.items()}
+    elif isinstance(content, list):
+        names = {number: str(name) for number, name in enumerate(content)}
+    else:
+        raise BadInput(f"{path}: expected a list of class names, or names with numbers")
+    twice = sorted({n for n in names.values() if list(names.values()).count(n) > 1})
+    if twice:
+        raise BadInput(f"{path}: the class {', '.join(twice)} is named twice")
+    return {k: n for k, n in names.items() if k != void and n.lower() not in ("void", "ignore")}

@@ -1,0 +1,318 @@
+"""The data of a run: snapshots of a source, in batches of uint8 images."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from regrow.data.errors import BadInput
+from regrow.data.formats import Source
+from regrow.data.sampling import EpochSampler, Key, ResumableLoader, counter_seed
+from regrow.data.snapshot import (
+    VOID,
+    Boxes,
+    Item,
+    Kind,
+    Mask,
+    Snapshot,
+    Target,
+    check_items,
+    label_digest,
+    pixels_hash,
+)
+from regrow.data.transforms import augmented, decode, decode_mask, resize, resize_mask
+
+Example = tuple[Tensor, Any]
+
+
+class GrowingData(LightningDataModule):
+    """Images and labels that will be more tomorrow.
+
+    A batch is images, uint8 (b, 3, h, w), and targets: labels (b,); or a mapping of `boxes` (n, 4),
+    xyxy in pixels of the resized image, and `labels` (n,) an image; or masks, uint8 (b, h, w).
+
+    Args:
+        source: Where the images come from, and in what format.
+        root: The folder of the data; a relative one may lie under `REGROW_DATA`.
+        size: Height and width that all images are resized to, in pixels.
+        batch_size: Number of images in a batch, on each device.
+        augment: Transforms of `torchvision.transforms.v2` for training images, in order.
+        val_share: Share of the images that validate, where no split says so, in [0, 1).
+        test_share: Share of the images that test, where no split says so, in [0, 1).
+        num_workers: Processes that decode and augment; 0 does it in the training process.
+        seed: What order and augmentation are functions of.
+        skip_corrupt: Skip images that cannot be decoded, and count them, instead of ending.
+        cache_bytes: Decoded images are kept in memory up to so many bytes.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        root: Path | None = None,
+        size: tuple[int, int] = (32, 32),
+        batch_size: int = 64,
+        augment: list[v2.Transform] | None = None,
+        val_share: float = 0.1,
+        test_share: float = 0.1,
+        num_workers: int = 0,
+        seed: int = 0,
+        skip_corrupt: bool = False,
+        cache_bytes: int = 2**31,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or min(size) < 1:
+            raise BadInput(f"data.batch_size is {batch_size} and data.size {size}; both must be > 0")
+        if not 0 <= val_share + test_share < 1 or min(val_share, test_share) < 0:
+            raise BadInput(
+                f"data.val_share {val_share} and data.test_share {test_share} must leave "
+                "something to train on"
+            )
+        self.source, self.root = source, root
+        self.size = (int(size[0]), int(size[1]))
+        self.batch_size, self.augment = batch_size, list(augment or [])
+        self.val_share, self.test_share = val_share, test_share
+        self.num_workers, self.seed = num_workers, seed
+        self.skip_corrupt, self.cache_bytes = skip_corrupt, cache_bytes
+        self.skipped: list[str] = []
+        self._order: list[str] | None = None
+        self._renamed: dict[str, str] = {}
+
+    @cached_property
+    def _loaded(self) -> tuple[Snapshot, dict[int, np.ndarray]]:
+        """Read, decode and hash everything once; keep what fits."""
+        content = self.source.read(self.root)
+        check_items(content.kind, content.classes, content.items, type(self.source).__name__)
+        kept: list[Item] = []
+        hashes, digests, cache = [], [], {}
+        room = self.cache_bytes
+        console = Console(stderr=True)
+        items = track(content.items, "reading images", console=console, transient=True,
+                      disable=not console.is_terminal)
+        for item in items:
+            try:
+                pixels = decode(item.image)
+            except BadInput as error:
+                if not self.skip_corrupt:
+                    raise
+                self.skipped.append(f"{item.name} ({error})")
+                continue
+            mask = decode_mask(item.target.pixels) if isinstance(item.target, Mask) else None
+            _check_target(item, pixels, mask)
+            hashes.append(pixels_hash(pixels))
+            digests.append(label_digest(item.target, mask))
+            if isinstance(item.image, Path) and room > 0:
+                small = resize(torch.from_numpy(pixels.copy()).permute(2, 0, 1), self.size)
+                cache[len(kept)] = small.numpy()
+                room -= small.numel()
+            kept.append(item)
+        if self.skipped:
+            console.print(f"skipped {len(self.skipped)} corrupt images: {self.skipped[:5]}")
+        snapshot = Snapshot(
+            content.kind,
+            content.classes,
+            kept,
+            hashes,
+            digests,
+            val_share=self.val_share,
+            test_share=self.test_share,
+        )
+        if not snapshot.indices("train"):
+            raise BadInput(f"{self.root or type(self.source).__name__}: no training images in it")
+        return snapshot, cache
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Give the snapshot; reading it takes a while the first time."""
+        return self._loaded[0]
+
+    @property
+    def kind(self) -> Kind:
+        """Give what the labels are."""
+        return self.snapshot.kind
+
+    @property
+    def classes(self) -> list[str]:
+        """Give the class names, in the order of the data."""
+        return list(self.snapshot.classes)
+
+    @property
+    def num_skipped(self) -> int:
+        """Count the corrupt images that were skipped."""
+        return len(self.skipped)
+
+    def order_classes(
+        self, names: Sequence[str], mapping: Mapping[str, str] | None = None
+    ) -> None:
+        """Let labels be places in this list of names, such as the rows of a head.
+
+        Args:
+            names: Class names; there may be more than the data has.
+            mapping: Names in the data to names in the list, where they differ.
+
+        Raises:
+            BadInput: If the list lacks a class of the data.
+        """
+        renamed = dict(mapping or {})
+        missing = [name for name in self.classes if renamed.get(name, name) not in names]
+        if missing:
+            raise BadInput(
+                f"the data has the classes {', '.join(missing)}, which the network lacks; "
+                f"data: {', '.join(self.classes)}; network: {', '.join(names)}"
+            )
+        self._order, self._renamed = list(names), renamed
+
+    def examples(self, split: str) -> "Examples":
+        """Give the examples of a split."""
+        snapshot, cache = self._loaded
+        order = self._order or self.classes
+        rows = {n: order.index(self._renamed.get(n, n)) for n in self.classes}
+        indices = snapshot.indices(split)
+        return Examples(
+            [snapshot.items[index] for index in indices],
+            [cache.get(index) for index in indices],
+            rows,
+            self.size,
+            self.augment if split == "train" else [],
+            self.seed,
+        )
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Give the training images, shuffled and augmented anew every epoch."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> ResumableLoader:
+        """Give the validation images, in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> ResumableLoader:
+        """Give the test images, in order."""
+        return self._loader("test")
+
+    def _loader(self, split: str) -> ResumableLoader:
+        examples = self.examples(split)
+        if not len(examples):
+            raise BadInput(
+                f"{self.root or type(self.source).__name__}: no {split} images in it; "
+                f"raise data.{split}_share, or add some"
+            )
+        is_training = split == "train"
+        trainer = self.trainer
+        sampler = EpochSampler(
+            len(examples),
+            self.seed,
+            shuffle=is_training,
+            rank=trainer.global_rank if trainer is not None else 0,
+            world=trainer.world_size if trainer is not None else 1,
+        )
+        return ResumableLoader(
+            examples,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            # A last batch of one or two images would upset batch norms.
+            drop_last=is_training and len(sampler) >= self.batch_size,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=False,
+        )
+
+
+class Examples(Dataset[Example]):
+    """The images of one split, resized, with targets in row numbers."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        cached: Sequence[np.ndarray | None],
+        rows: Mapping[str, int],
+        size: tuple[int, int],
+        augment: Sequence[v2.Transform],
+        seed: int,
+    ) -> None:
+        self.items, self.cached, self.rows = items, cached, rows
+        self.size, self.augment, self.seed = size, augment, seed
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.items)
+
+    def __getitem__(self, key: Key) -> Example:
+        """Give the image and target of an epoch and index."""
+        epoch, index = key
+        item, pixels = self.items[index], self.cached[index]
+        if pixels is not None:
+            image = torch.from_numpy(pixels)
+        else:
+            whole = torch.from_numpy(np.array(decode(item.image))).permute(2, 0, 1)
+            image = resize(whole, self.size)
+        target = self._target(item)
+        if self.augment:
+            seed = counter_seed(self.seed, epoch, index)
+            image, target = augmented(image, target, self.augment, seed)
+        return image, target
+
+    def _target(self, item: Item) -> Any:
+        target: Target = item.target
+        if isinstance(target, str):
+            return torch.tensor(self.rows[target])
+        if isinstance(target, Boxes):
+            labels = torch.tensor([self.rows[name] for name in target.classes], dtype=torch.long)
+            return {"boxes": torch.from_numpy(target.xyxy) * self._scale(item), "labels": labels}
+        table = torch.full((256,), VOID, dtype=torch.uint8)
+        for number, name in target.names.items():
+            table[number] = self.rows[name]
+        pixels = torch.from_numpy(decode_mask(target.pixels).astype(np.int64))
+        return resize_mask(table[pixels], self.size)
+
+    def _scale(self, item: Item) -> Tensor:
+        height, width = image_size(item.image)
+        across, down = self.size[1] / width, self.size[0] / height
+        return torch.tensor([across, down, across, down])
+
+
+def image_size(image: Path | np.ndarray) -> tuple[int, int]:
+    """Give height and width of an image, from the file's head."""
+    if isinstance(image, np.ndarray):
+        return image.shape[0], image.shape[1]
+    from PIL import Image
+
+    with Image.open(image) as opened:
+        return opened.height, opened.width
+
+
+def collate(examples: Sequence[Example]) -> tuple[Tensor, Any]:
+    """Make a batch."""
+    images = torch.stack([image for image, _ in examples])
+    targets = [target for _, target in examples]
+    return images, targets if isinstance(targets[0], dict) else torch.stack(targets)
+
+
+def _check_target(item: Item, pixels: np.ndarray, mask: np.ndarray | None) -> None:
+    height, width = pixels.shape[:2]
+    if mask is not None and mask.shape != (height, width):
+        raise BadInput(
+            f"{item.name}: the mask is {mask.shape[1]}x{mask.shape[0]}, the image {width}x{height}; "
+            "they must have the same size"
+        )
+    if isinstance(item.target, Boxes):
+        limits = np.array([width, height, width, height], dtype=np.float32)
+        for box in item.target.xyxy:
+            # Half a pixel of slack for files that round.
+            outside = (box < -0.5).any() or (box > limits + 0.5).any() or not np.isfinite(box).all()
+            if outside or box[2] <= box[0] or box[3] <= box[1]:
+                corners = ", ".join(f"{value:g}" for value in box)
+                raise BadInput(
+                    f"{item.name}: the box ({corners}) is empty or outside of its image of "
+                    f"{width}x{height}; correct or remove it"
+                )

@@ -1,0 +1,342 @@
+"""A snapshot of labelled images: what it holds, what each item is, and what changed since."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrow.data.errors import BadInput
+
+Kind = Literal["labels", "boxes", "masks"]
+VOID = 255
+SPLITS = ("train", "val", "test")
+HASH_BYTES, DIGEST_BYTES = 16, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """The objects of one image.
+
+    Args:
+        xyxy: Corners in pixels of the original image, float32, (n, 4).
+        classes: Their class names, n of them.
+    """
+
+    xyxy: np.ndarray
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """The class of every pixel of one image.
+
+    Args:
+        pixels: Numbers as the file has them, (h, w), or the file.
+        names: Which number means which class; all others are void.
+    """
+
+    pixels: Path | np.ndarray
+    names: Mapping[int, str]
+
+
+Target = str | Boxes | Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One labelled image.
+
+    Args:
+        name: What a person would call it; it differs from all others.
+        image: The file, or its pixels, uint8 (h, w, 3).
+        target: A class name, boxes, or a mask.
+        split: Its official split, if it has one.
+        group: What must stay on one side of a split together, such as the video it comes from.
+    """
+
+    name: str
+    image: Path | np.ndarray
+    target: Target
+    split: str | None = None
+    group: str | None = None
+
+
+def pixels_hash(pixels: np.ndarray) -> bytes:
+    """Give the hash of decoded pixels and their shape, 16 bytes."""
+    digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=HASH_BYTES)
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.digest()
+
+
+def label_digest(target: Target, mask: np.ndarray | None = None) -> bytes:
+    """Give the digest of a label by class names, 8 bytes: the order of classes does not matter.
+
+    Args:
+        target: The label.
+        mask: The numbers of a mask's file, (h, w).
+    """
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    if isinstance(target, str):
+        digest.update(target.encode())
+    elif isinstance(target, Boxes):
+        rows = [[name, *map(float, box)] for name, box in zip(target.classes, target.xyxy.round(2))]
+        digest.update(json.dumps(sorted(rows)).encode())
+    elif mask is not None:
+        by_name: dict[str, np.ndarray] = {}
+        for number in np.unique(mask).tolist():
+            if number in target.names:
+                same = mask == number
+                name = target.names[number]
+                by_name[name] = by_name[name] | same if name in by_name else same
+        digest.update(repr(mask.shape).encode())
+        for name in sorted(by_name):
+            digest.update(name.encode() + b"\0")
+            digest.update(np.packbits(by_name[name]))
+    return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a snapshot holds, without the images.
+
+    Args:
+        hashes: One row an image, uint8 (n, 16).
+        digests: One row a label, uint8 (n, 8).
+        splits: 0 train, 1 val, 2 test, uint8 (n,).
+        classes: Class names.
+    """
+
+    hashes: Tensor
+    digests: Tensor
+    splits: Tensor
+    classes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the manifest as a checkpoint can hold it."""
+        return {
+            "hashes": self.hashes,
+            "digests": self.digests,
+            "splits": self.splits,
+            "classes": list(self.classes),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Manifest":
+        """Read what `to_dict` gave.
+
+        Raises:
+            BadInput: If it is something else.
+        """
+        try:
+            manifest = cls(*(values[name] for name in ("hashes", "digests", "splits", "classes")))
+            count = len(manifest.hashes)
+            shapes = [tuple(t.shape) for t in (manifest.hashes, manifest.digests, manifest.splits)]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadInput("the manifest of the data is not one; train again") from error
+        if shapes != [(count, HASH_BYTES), (count, DIGEST_BYTES), (count,)]:
+            raise BadInput(f"the manifest of the data has the shapes {shapes}; train again")
+        return manifest
+
+    @property
+    def hash(self) -> str:
+        """Give the hash of everything in it; the order of the items does not matter."""
+        rows = np.concatenate(
+            [self.hashes.numpy(), self.digests.numpy(), self.splits.numpy()[:, None]], axis=1
+        )
+        digest = hashlib.blake2b(json.dumps(sorted(self.classes)).encode(), digest_size=16)
+        digest.update(b"".join(sorted(row.tobytes() for row in rows)))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What changed from one snapshot to a later one.
+
+    Args:
+        num_added: Images that only the later one has.
+        num_removed: Images that only the earlier one has.
+        num_relabelled: Images that both have, with another label.
+        new_classes: Class names that only the later one has.
+        removed_classes: Class names that only the earlier one has.
+    """
+
+    num_added: int
+    num_removed: int
+    num_relabelled: int
+    new_classes: tuple[str, ...] = ()
+    removed_classes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        parts = [f"+{self.num_added} images"]
+        if self.num_removed:
+            parts.append(f"-{self.num_removed} images")
+        if self.new_classes:
+            parts.append(f"+{len(self.new_classes)} classes")
+        if self.removed_classes:
+            parts.append(f"-{len(self.removed_classes)} classes")
+        if self.num_relabelled:
+            parts.append(f"{self.num_relabelled} relabelled")
+        return ", ".join(parts)
+
+
+def diff(old: Manifest, new: Manifest) -> Diff:
+    """Compare two manifests by what the images show; names and order do not matter.
+
+    Equal images count as often as they occur.
+    """
+    before, after = _labels_by_image(old), _labels_by_image(new)
+    added = removed = relabelled = 0
+    for key in before.keys() | after.keys():
+        one, other = before.get(key, Counter()), after.get(key, Counter())
+        both = min(one.total(), other.total())
+        added += other.total() - both
+        removed += one.total() - both
+        relabelled += both - (one & other).total()
+    new_classes = tuple(name for name in new.classes if name not in old.classes)
+    removed_classes = tuple(name for name in old.classes if name not in new.classes)
+    return Diff(added, removed, relabelled, new_classes, removed_classes)
+
+
+def _labels_by_image(manifest: Manifest) -> dict[bytes, Counter[bytes]]:
+    labels: dict[bytes, Counter[bytes]] = defaultdict(Counter)
+    for image, label in zip(manifest.hashes.numpy(), manifest.digests.numpy(), strict=True):
+        labels[image.tobytes()][label.tobytes()] += 1
+    return labels
+
+
+def split_of(key: bytes, val_share: float, test_share: float) -> str:
+    """Give the split of a key, such as a hash of pixels: the same one for ever."""
+    digest = hashlib.blake2b(key, digest_size=8, person=b"regrow-split").digest()
+    place = int.from_bytes(digest, "big") / 2**64
+    if place < test_share:
+        return "test"
+    return "val" if place < test_share + val_share else "train"
+
+
+class Snapshot:
+    """Labelled images of one moment.
+
+    Args:
+        kind: What the labels are.
+        classes: Class names; none stands there twice.
+        items: The images.
+        hashes: The hash of each image's pixels, 16 bytes each.
+        digests: The digest of each label, 8 bytes each.
+        val_share: Share of the images that validate, where that is not official, in [0, 1).
+        test_share: Share of the images that test, where that is not official, in [0, 1).
+
+    Raises:
+        BadInput: If the classes or names repeat, a label is none of the classes, or there is
+            nothing.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        classes: Sequence[str],
+        items: Sequence[Item],
+        hashes: Sequence[bytes],
+        digests: Sequence[bytes],
+        *,
+        val_share: float = 0.1,
+        test_share: float = 0.1,
+    ) -> None:
+        self.kind, self.classes, self.items = kind, tuple(classes), tuple(items)
+        self.hashes, self.digests = tuple(hashes), tuple(digests)
+        self.splits = _splits(self.items, self.hashes, val_share, test_share)
+
+    def indices(self, split: str) -> list[int]:
+        """Give the places of a split's items."""
+        return [index for index, own in enumerate(self.splits) if own == split]
+
+    def manifest(self) -> Manifest:
+        """Give what it holds, without the images."""
+        return Manifest(
+            _rows(self.hashes, HASH_BYTES),
+            _rows(self.digests, DIGEST_BYTES),
+            torch.tensor([SPLITS.index(split) for split in self.splits], dtype=torch.uint8),
+            list(self.classes),
+        )
+
+    @cached_property
+    def hash(self) -> str:
+        """Give the hash of the manifest."""
+        return self.manifest().hash
+
+
+def check_items(kind: Kind, classes: Sequence[str], items: Sequence[Item], where: str) -> None:
+    """Refuse what cannot be a data set.
+
+    Raises:
+        BadInput: Naming the item or class.
+    """
+    twice = sorted(name for name, count in Counter(classes).items() if count > 1)
+    if twice:
+        raise BadInput(f"{where}: the class {', '.join(twice)} is named twice; name each once")
+    if not items or not classes:
+        what = "images" if not items else "classes"
+        raise BadInput(f"{where}: no {what} found; check the folder and its layout")
+    known = set(classes)
+    for item in items:
+        names: Sequence[str] = ()
+        if isinstance(item.target, str):
+            names = (item.target,)
+        elif isinstance(item.target, Boxes):
+            names = item.target.classes
+        for name in names:
+            if name not in known:
+                raise BadInput(
+                    f"{item.name}: its label {name!r} is none of the classes "
+                    f"{', '.join(classes)}; add the class or correct the label"
+                )
+
+
+def _splits(
+    items: Sequence[Item], hashes: Sequence[bytes], val_share: float, test_share: float
+) -> tuple[str, ...]:
+    official = {item.split for item in items}
+    has_any = official - {None}
+    # A split that is not official is carved out of the official training images.
+    val = 0.0 if "val" in official else val_share
+    test = 0.0 if "test" in official else test_share
+    splits = []
+    for item, key in zip(items, hashes, strict=True):
+        if item.split is not None and (item.split != "train" or not val + test):
+            splits.append(item.split)
+            continue
+        own = item.group.encode() if item.group is not None else key
+        share = (val, test) if has_any and item.split is not None else (val_share, test_share)
+        splits.append(split_of(own, *share))
+    return tuple(splits)
+
+
+def _rows(values: Sequence[bytes], width: int) -> Tensor:
+    data = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(-1, width)
+    return torch.from_numpy(data.copy())
+
+
+def only_classes(items: Sequence[Item], classes: Sequence[str]) -> list[Item]:
+    """Keep some classes: other images go, other boxes go, other pixels become void."""
+    kept, known = [], set(classes)
+    for item in items:
+        target = item.target
+        if isinstance(target, str):
+            if target not in known:
+                continue
+        elif isinstance(target, Boxes):
+            rows = [i for i, name in enumerate(target.classes) if name in known]
+            target = Boxes(target.xyxy[rows], tuple(target.classes[i] for i in rows))
+        else:
+            names = {number: name for number, name in target.names.items() if name in known}
+            target = Mask(target.pixels, names)
+        kept.append(replace(item, target=target))
+    return kept

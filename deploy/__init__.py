@@ -1,0 +1,1 @@
+"""What goes out: the exported model, its parity, the training container."""

@@ -1,0 +1,77 @@
+"""What goes out: the ONNX file of a checkpoint, written only where ONNX Runtime agrees with torch."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from regrow.deploy.parity import Parity, check_parity
+from regrow.models.graph import OPSET, evaluating, export_graph
+from regrow.models.task import Task
+
+MODEL_FILE = "model.onnx"
+
+
+def export(task: Task, path: Path, *, opset: int = OPSET) -> Path:
+    """Write a task, pruned or not, as ONNX.
+
+    Args:
+        task: The task; exported in evaluation mode, its modes are put back.
+        path: The file, or a folder in which it becomes `model.onnx`.
+        opset: Version of ONNX's operators.
+
+    Returns:
+        The file.
+
+    Raises:
+        BadInput: If the network cannot be exported.
+    """
+    file = path if path.suffix == ".onnx" else path / MODEL_FILE
+    return export_graph(task, file, opset=opset)
+
+
+def export_verified(
+    task: Task,
+    path: Path,
+    loader: Iterable[tuple[Tensor, Any]],
+    *,
+    opset: int = OPSET,
+    tolerance: float = 1e-4,
+    max_score_change: float = 0.005,
+    max_images: int | None = None,
+) -> Parity:
+    """Write a task as ONNX and compare ONNX Runtime with torch on held-out images.
+
+    The file gets its name only if the two agree: before that it is called `model.unverified.onnx`,
+    and where they do not agree it stays under that name, to be looked at.
+
+    Args:
+        task: The task.
+        path: The file, or a folder in which it becomes `model.onnx`.
+        loader: Held-out images and targets.
+        opset: Version of ONNX's operators.
+        tolerance: As in `regrow.deploy.parity.check_parity`.
+        max_score_change: Likewise.
+        max_images: Likewise.
+
+    Returns:
+        The comparison, whose `path` is the file.
+
+    Raises:
+        BadInput: If the network cannot be exported, or there are no images.
+    """
+    file = path if path.suffix == ".onnx" else path / MODEL_FILE
+    unverified = export_graph(task, file.with_suffix(".unverified.onnx"), opset=opset)
+    with evaluating(task):
+        parity = check_parity(
+            task,
+            unverified,
+            loader,
+            tolerance=tolerance,
+            max_score_change=max_score_change,
+            max_images=max_images,
+        )
+    if parity.is_equal:
+        unverified.replace(file)
+    return parity

@@ -1,0 +1,1 @@
+"""A dataset that grows: class maps, warm start, head growth."""

@@ -1,0 +1,185 @@
+"""The checkpoint: one file that says what it is and loads without running any of its code.
+
+Besides Lightning's own state it holds one record, `regrow`: the task and its arguments, the
+structure of a pruned network, and where the network comes from. What a file names is a stranger's
+word, so a record may name regrow's own tasks and networks that regrow, torchvision or timm list.
+"""
+
+import hashlib
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from pytorch_lightning.plugins import TorchCheckpointIO
+from torch import Tensor
+
+from regrow.data.errors import BadInput
+from regrow.models import structure
+from regrow.models.nets import check_name
+from regrow.models.optimization import Optimization
+from regrow.models.task import RECORD_VERSION, Provenance, Task
+
+TASKS = (
+    "regrow.models.classification.Classification",
+    "regrow.models.detection.Detection",
+    "regrow.models.segmentation.Segmentation",
+)
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Args:
+        path: The file; its folder is made.
+        write: Writes the content into an open binary file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def file_hash(path: Path) -> str:
+    """Give the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's reader and writer of checkpoints: atomic, and without pickled code."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write the checkpoint atomically."""
+        write_atomic(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read the checkpoint; a file that needs more than plain data is refused."""
+        return read(Path(path))
+
+
+def save(path: Path, task: Task) -> None:
+    """Write a network outside of training.
+
+    Args:
+        path: The file; it is replaced atomically.
+        task: The network with its classes and provenance.
+    """
+    payload = {"state_dict": task.state_dict(), "regrow": task.record()}
+    write_atomic(path, lambda file: torch.save(payload, file))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read the content of a checkpoint file as plain data and tensors, on the CPU.
+
+    Raises:
+        BadInput: If the file is missing, truncated, needs pickled code, or is not regrow's.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such checkpoint; give the path of a .ckpt file")
+    try:
+        payload = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        raise BadInput(
+            f"{path}: refused, it holds pickled code or is no checkpoint; "
+            "save it again with regrow, or as a plain state dict for `weights`"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise BadInput(
+            f"{path}: truncated or not a checkpoint; take an earlier one of the run"
+        ) from error
+    record = payload.get("regrow") if isinstance(payload, dict) else None
+    if not isinstance(record, dict) or "state_dict" not in payload:
+        raise BadInput(
+            f"{path}: not a regrow checkpoint; a plain state dict goes to the task's `weights`"
+        )
+    if record.get("version") != RECORD_VERSION:
+        raise BadInput(
+            f"{path}: written in format {record.get('version')}, this regrow reads "
+            f"{RECORD_VERSION}; install the regrow that wrote it"
+        )
+    return payload
+
+
+def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) -> Task:
+    """Rebuild the very network that a checkpoint holds, pruned or not, bit for bit.
+
+    Args:
+        path: The checkpoint.
+        allow: Other people's packages that its network may come from.
+        kind: The kind of targets expected (`labels`, `boxes`, `masks`), if any.
+
+    Returns:
+        The task, in evaluation mode, on the CPU.
+
+    Raises:
+        BadInput: If the file cannot be used, names something it may not, or is of another kind.
+    """
+    payload = read(path)
+    record = payload["regrow"]
+    try:
+        task = _build(record, allow)
+        structure.rebuild_(task.net, record["structure"])
+        task.net.load_state_dict(net_state(payload))
+        task.provenance = _provenance(record["provenance"])
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(f"{path}: its record does not fit its weights ({line})") from error
+    if kind is not None and task.kind != kind:
+        raise BadInput(
+            f"{path}: holds a {type(task).__name__.lower()} network for {task.kind}, "
+            f"the data has {kind}; give a checkpoint of the same task"
+        )
+    return task.eval()
+
+
+def net_state(payload: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Give the weights of the net alone, by their names inside the net."""
+    state = payload["state_dict"]
+    return {n.removeprefix("net."): v for n, v in state.items() if n.startswith("net.")}
+
+
+def _build(record: Mapping[str, Any], allow: tuple[str, ...]) -> Task:
+    name, args = record["task"], dict(record["args"])
+    if name not in TASKS:
+        raise BadInput(f"names the task {name!r}; regrow's own are {', '.join(TASKS)}")
+    module, _, qualname = name.rpartition(".")
+    task_class: type[Task] = getattr(import_module(module), qualname)
+    for refused in ("weights", "penalties"):
+        if args.get(refused) is not None:
+            raise BadInput(f"its record asks for {refused!r}, which a file may not name")
+    check_name(task_class.kind, args.get("net", "small"), args.get("net_args") or {}, allow)
+    optimization = args.get("optimization")
+    if optimization is not None:
+        args["optimization"] = Optimization(**optimization)
+    with torch.random.fork_rng(devices=[]):
+        return task_class(**args)
+
+
+def _provenance(values: Mapping[str, Any]) -> Provenance:
+    known = {entry.name for entry in fields(Provenance)}
+    return Provenance(**{name: value for name, value in values.items() if name in known})

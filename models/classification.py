@@ -1,0 +1,76 @@
+"""Image classification: one label an image."""
+
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+
+from regrow.data.snapshot import Kind
+from regrow.models.evidence import CorrectEvidence, Evidence
+from regrow.models.head import ClassRows
+from regrow.models.metrics import Accuracy
+from regrow.models.nets import find_class_rows
+from regrow.models.task import Task
+
+
+class Classification(Task):
+    """Give an image its class.
+
+    Args:
+        classes: Class names, in the order of the head's rows.
+        size: Height and width of the images, in pixels.
+        label_smoothing: Share of the target that is spread over all classes, in [0, 1).
+        **kwargs: What all tasks take.
+    """
+
+    kind: ClassVar[Kind] = "labels"
+    score: ClassVar[str] = "accuracy"
+
+    def __init__(
+        self,
+        classes: list[str],
+        size: tuple[int, int],
+        *,
+        label_smoothing: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(classes, size, **kwargs)
+        self.label_smoothing = label_smoothing
+
+    def outputs(self, features: Tensor) -> dict[str, Tensor]:
+        """Give `logits` (b, c) for normalised images, (b, 3, h, w)."""
+        return {"logits": self.net(features)}
+
+    def losses(self, outputs: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
+        """Give the cross-entropy with labels (b,)."""
+        logits = outputs["logits"].float()
+        return {"ce": F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)}
+
+    def predict(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Give probabilities (b, c)."""
+        return outputs["logits"].float().softmax(1)
+
+    def decode(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Give `probabilities` (b, c)."""
+        return {"probabilities": self.predict(outputs)}
+
+    def from_decoded(self, decoded: dict[str, Tensor]) -> Tensor:
+        """Give the probabilities."""
+        return decoded["probabilities"]
+
+    def make_metric(self) -> Metric:
+        """Give accuracy."""
+        return Accuracy(len(self.classes))
+
+    def make_evidence(self) -> Evidence:
+        """Give the collector of right and wrong."""
+        return CorrectEvidence()
+
+    def class_rows(self) -> list[ClassRows]:
+        """Give the last layer."""
+        return find_class_rows(self.kind, self.net_name, self.size, self.net_args)
+
+    def output_layers(self) -> list[str]:
+        """Give the last layer's name."""
+        return [rows.layer for rows in self.class_rows()]

@@ -1,0 +1,256 @@
+"""What a run shows while it goes and afterwards: progress, throughput, pictures, settings."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from regrow.data.module import GrowingData
+from regrow.models.pictures import draw, picture, save_picture
+from regrow.models.task import Task
+
+
+class PredictionImages(Callback):
+    """Show the first validation images in TensorBoard, truth beside prediction.
+
+    Args:
+        num_images: How many images.
+        every_n_epochs: After which epochs: all, every second, and so on.
+    """
+
+    def __init__(self, num_images: int = 8, every_n_epochs: int = 1) -> None:
+        self.num_images, self.every_n_epochs = num_images, every_n_epochs
+        self._pairs: list[Tensor] = []
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin again."""
+        self._pairs = []
+
+    @torch.no_grad()
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Predict on the first images, with the very weights that are being validated."""
+        missing = self.num_images - sum(len(pairs) for pairs in self._pairs)
+        if missing <= 0 or not self._is_due(trainer) or not isinstance(pl_module, Task):
+            return
+        images, targets = batch[0][:missing], batch[1][:missing]
+        with trainer.precision_plugin.val_step_context():
+            predictions = pl_module.predict(pl_module(images))
+        drawn = draw(images, predictions, targets, pl_module.classes, pl_module.kind)
+        self._pairs.append(drawn)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the picture into TensorBoard."""
+        writer = _writer(trainer.logger)
+        if self._pairs and writer is not None:
+            pairs = torch.cat(self._pairs)
+            grid = make_grid(pairs, nrow=2, padding=4, pad_value=255)
+            writer.add_image("val/predictions", grid, trainer.global_step)
+        self._pairs = []
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        if not trainer.is_global_zero or trainer.sanity_checking or _writer(trainer.logger) is None:
+            return False
+        return (trainer.current_epoch + 1) % self.every_n_epochs == 0
+
+
+class Throughput(Callback):
+    """Measure training images a second in each epoch, without its first batch and validation.
+
+    Attributes:
+        images_per_second: Of the last epoch, all processes together; None before its end.
+    """
+
+    def __init__(self) -> None:
+        self.images_per_second: float | None = None
+        self._since: float | None = None
+        self._seconds, self._num_images = 0.0, 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin again; the clock starts after the first batch."""
+        self._since, self._seconds, self._num_images = None, 0.0, 0
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the images of a batch."""
+        if trainer.is_last_batch and pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # once an epoch: the work counted is done
+        now = time.perf_counter()
+        if self._since is not None:
+            self._seconds += now - self._since
+            self._num_images += len(batch[0])
+        self._since = now
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take validation off the clock."""
+        if self._since is not None:
+            self._since = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epoch's rate."""
+        if self._seconds > 0:
+            self.images_per_second = self._num_images * trainer.world_size / self._seconds
+            for logger in trainer.loggers:
+                values = {"train/images_per_second": self.images_per_second}
+                logger.log_metrics(values, step=trainer.global_step)
+
+
+class RunProgress(ProgressBar):
+    """One bar for a whole run, with the time left; silent where there is no terminal.
+
+    Args:
+        console: Where it is drawn; None is the process's stderr.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        self.console = console or Console(file=sys.stderr)
+        self._is_enabled = self.console.is_terminal
+        self._progress: Progress | None = None
+
+    def disable(self) -> None:
+        """Draw nothing, as Lightning asks of all processes but the first."""
+        self._is_enabled = False
+
+    def enable(self) -> None:
+        """Draw, if there is a terminal."""
+        self._is_enabled = self.console.is_terminal
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar, at the batch where a resumed run goes on."""
+        if not self._is_enabled:
+            return
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("batches"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            TextColumn("{task.fields[scores]}"),
+            console=self.console,
+        )
+        batches, epochs = trainer.num_training_batches, trainer.max_epochs
+        total = epochs * batches if epochs is not None and epochs > 0 else None
+        done = trainer.current_epoch * batches + trainer.fit_loop.batch_idx + 1
+        self._progress.add_task("training", total=total, completed=max(int(done), 0), scores="")
+        self._progress.start()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Name the epoch."""
+        self._update(description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count a batch; the bar redraws itself a few times a second."""
+        self._update(advance=1)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the scores, which wait for the device only here."""
+        shown = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("val/")}
+        self._update(scores="  ".join(f"{name} {value:.4f}" for name, value in shown.items()))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the full bar behind."""
+        self._stop()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Give the terminal back."""
+        self._stop()
+
+    def _update(self, **values: Any) -> None:
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], **values)
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+@torch.no_grad()
+def save_prediction_picture(task: Task, data: GrowingData, path: Path, num_images: int = 8) -> None:
+    """Write a picture of the first validation images, truth beside prediction.
+
+    Args:
+        task: The network; it is left as it was.
+        data: Its data, labels in the order of its classes.
+        path: The PNG file.
+        num_images: How many images at most.
+    """
+    images, targets = next(iter(data.val_dataloader()))
+    images, targets = images[:num_images], targets[:num_images]
+    was_training = task.training
+    task.eval()
+    predictions = task.predict(task(images.to(task.mean.device)))
+    task.train(was_training)
+    save_picture(path, picture(images, predictions, targets, task.classes, task.kind))
+
+
+def progress_bar() -> ProgressBar:
+    """Give the bar of a training run."""
+    return RunProgress()
+
+
+def log_hparams(
+    logger: Logger | None, hparams: Mapping[str, Any], scores: Mapping[str, float]
+) -> None:
+    """Put the settings and final scores of a run into TensorBoard's HParams tab.
+
+    Args:
+        logger: The run's logger; nothing happens without one.
+        hparams: Settings, nested as they may be; what is not plain is shown as text.
+        scores: Final scores by name.
+    """
+    if logger is None:
+        return
+    logger.log_hyperparams(_flat(hparams), dict(scores))  # type: ignore[call-arg]
+    writer = _writer(logger)
+    if writer is not None:
+        writer.flush()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    flat: dict[str, bool | int | float | str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}/")
+        else:
+            is_simple = isinstance(value, bool | int | float | str)
+            flat[f"{prefix}{name}"] = value if is_simple else str(value)
+    return flat
+
+
+def _writer(logger: Logger | None) -> Any:
+    return logger.experiment if isinstance(logger, TensorBoardLogger) else None

@@ -1,0 +1,79 @@
+"""The score of a network on images, with what statistics need of each image."""
+
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from regrow.models.evidence import Evidence
+from regrow.models.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a network reached.
+
+    Args:
+        name: The headline score's name.
+        value: The headline score, in [0, 1].
+        per_class: The score of each class by name; NaN where the truth has none.
+        others: Further scores by name.
+        evidence: What each image contributed.
+        num_images: Number of images.
+    """
+
+    name: str
+    value: float
+    per_class: dict[str, float]
+    others: dict[str, float]
+    evidence: Evidence
+    num_images: int
+
+
+@torch.inference_mode()
+def evaluate(
+    task: Task,
+    loader: Iterable[tuple[Tensor, Any]],
+    forward: Callable[[Tensor], dict[str, Tensor]] | None = None,
+    *,
+    description: str = "evaluation",
+) -> Evaluation:
+    """Score a network, in evaluation mode, on its device; its modes are put back.
+
+    Args:
+        task: The network, and what its score is.
+        loader: Images and targets.
+        forward: What gives raw outputs for uint8 images in place of the network.
+        description: What the progress bar says.
+    """
+    modes = {module: module.training for module in task.modules()}
+    metric, evidence = task.make_metric().to(task.mean.device), task.make_evidence()
+    total = len(loader) if isinstance(loader, Sized) else None
+    task.eval()
+    try:
+        for images, targets in track(loader, description, total=total, transient=True):
+            images, targets = _moved(images, task), _moved(targets, task)
+            predictions = task.predict((forward or task)(images))
+            metric.update(predictions, targets)
+            evidence.update(predictions, targets)
+    finally:
+        for module, is_training in modes.items():
+            module.training = is_training
+    values = metric.compute()
+    per_class = values.pop("per_class").tolist()
+    others = {name: float(value) for name, value in values.items() if name != task.score}
+    return Evaluation(
+        task.score,
+        float(values[task.score]),
+        dict(zip(task.classes, per_class, strict=True)),
+        others,
+        evidence,
+        evidence.num_images,
+    )
+
+
+def _moved(value: Any, task: Task) -> Any:
+    return task.transfer_batch_to_device(value, task.mean.device, 0)

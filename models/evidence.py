@@ -1,0 +1,249 @@
+"""Per-image evidence: what a score is made of, so that two networks can be compared in pairs."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from regrow.data.snapshot import VOID
+from regrow.models.metrics import mean_iou
+
+RECALLS = torch.linspace(0, 1, 101, dtype=torch.float64)
+MAX_DETECTIONS = 100
+
+
+class Evidence(ABC):
+    """What each image contributes to the headline score, collected on the CPU."""
+
+    @abstractmethod
+    def update(self, predictions: Any, targets: Any) -> None:
+        """Add one batch, as a metric takes it."""
+
+    @property
+    @abstractmethod
+    def num_images(self) -> int:
+        """Count the images."""
+
+    @abstractmethod
+    def scores(self, counts: Tensor) -> Tensor:
+        """Give the score of resampled sets.
+
+        Args:
+            counts: How often each image is drawn in each set, (r, n).
+
+        Returns:
+            One score a set, (r,).
+        """
+
+    def score(self, counts: Tensor | None = None) -> float:
+        """Give the score of all images, or of one resampled set, counts (n,)."""
+        if counts is None:
+            counts = torch.ones(self.num_images, dtype=torch.float64)
+        return float(self.scores(counts[None])[0])
+
+
+class CorrectEvidence(Evidence):
+    """Whether the most probable class is the true one, for each image."""
+
+    def __init__(self) -> None:
+        self._batches: list[Tensor] = []
+
+    def update(self, predictions: Tensor, targets: Tensor) -> None:
+        """Add probabilities (b, c) and labels (b,)."""
+        self._batches.append((predictions.argmax(1) == targets).cpu())
+
+    @property
+    def correct(self) -> Tensor:
+        """Give a flag an image, (n,)."""
+        return torch.cat(self._batches) if self._batches else torch.zeros(0, dtype=torch.bool)
+
+    @property
+    def num_images(self) -> int:
+        """Count the images."""
+        return sum(len(batch) for batch in self._batches)
+
+    def scores(self, counts: Tensor) -> Tensor:
+        """Give the accuracy of resampled sets."""
+        counts = counts.double()
+        return counts @ self.correct.double() / counts.sum(1)
+
+
+class ConfusionEvidence(Evidence):
+    """How many pixels of each class were taken for which, for each image.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self._images: list[Tensor] = []
+
+    def update(self, predictions: Tensor, targets: Tensor) -> None:
+        """Add masks of class indices, (b, h, w) each."""
+        size = self.num_classes
+        for predicted, truth in zip(predictions.cpu().long(), targets.cpu().long(), strict=True):
+            known = truth != VOID
+            pairs = truth[known] * size + predicted[known]
+            self._images.append(torch.bincount(pairs, minlength=size**2).double())
+
+    @property
+    def num_images(self) -> int:
+        """Count the images."""
+        return len(self._images)
+
+    def scores(self, counts: Tensor) -> Tensor:
+        """Give the mean IoU of resampled sets."""
+        total = counts.double() @ torch.stack(self._images)
+        return mean_iou(total.view(-1, self.num_classes, self.num_classes))
+
+
+class BoxEvidence(Evidence):
+    """Which detections match an object at an overlap of one half, for each image and class.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self._num_objects: list[Tensor] = []
+        # By class: scores, matches and image numbers of its detections.
+        self._found: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in range(num_classes)]
+
+    def update(self, predictions: Any, targets: Any) -> None:
+        """Add detections and objects, one mapping an image, boxes xyxy in pixels."""
+        for predicted, truth in zip(predictions, targets, strict=True):
+            best = predicted["scores"].cpu().argsort(descending=True, stable=True)
+            boxes = predicted["boxes"].detach().cpu().double()[best]
+            scores = predicted["scores"].detach().cpu().double()[best]
+            labels = predicted["labels"].cpu()[best]
+            true_labels, true_boxes = truth["labels"].cpu(), truth["boxes"].cpu().double()
+            self._num_objects.append(torch.bincount(true_labels, minlength=self.num_classes))
+            for index in labels.unique().tolist():
+                mine = (labels == index).nonzero().flatten()[:MAX_DETECTIONS]
+                matched = match(boxes[mine], true_boxes[true_labels == index])
+                number = torch.full((len(mine),), len(self._num_objects) - 1)
+                self._found[index].append((scores[mine], matched, number))
+
+    @property
+    def num_images(self) -> int:
+        """Count the images."""
+        return len(self._num_objects)
+
+    def scores(self, counts: Tensor) -> Tensor:
+        """Give the mean average precision at an overlap of one half, of resampled sets."""
+        counts = counts.double()
+        objects = counts @ torch.stack(self._num_objects).double()
+        columns = [self._class_scores(i, counts, objects[:, i]) for i in range(self.num_classes)]
+        return torch.stack(columns, 1).nanmean(1).nan_to_num(0)
+
+    def _class_scores(self, index: int, counts: Tensor, objects: Tensor) -> Tensor:
+        missing = torch.full((len(counts),), float("nan"), dtype=torch.float64)
+        if not self._found[index]:
+            return torch.where(objects > 0, 0.0, missing)
+        scores, matched, images = (torch.cat(parts) for parts in zip(*self._found[index], strict=True))
+        order = scores.argsort(descending=True, stable=True)
+        matched, images = matched[order].double(), images[order]
+        rows = []
+        # A few resamples at a time, so that memory stays small.
+        for part, total in zip(counts.split(64), objects.split(64), strict=True):
+            drawn = part[:, images]
+            right = (drawn * matched).cumsum(1)
+            precision = right / drawn.cumsum(1).clamp(min=1)
+            precision = precision.flip(1).cummax(1).values.flip(1)
+            recall = right / total[:, None].clamp(min=1)
+            rows.append(_at_recalls(recall, precision))
+        return torch.where(objects > 0, torch.cat(rows), missing)
+
+
+def _at_recalls(recall: Tensor, precision: Tensor) -> Tensor:
+    places = torch.searchsorted(recall.contiguous(), RECALLS.expand(len(recall), -1).contiguous())
+    padded = torch.cat([precision, precision.new_zeros(len(precision), 1)], 1)
+    return padded.gather(1, places).mean(1)
+
+
+def match(boxes: Tensor, objects: Tensor, threshold: float = 0.5) -> Tensor:
+    """Match detections of one class in one image, best first, each to a free object.
+
+    Source: COCO's evaluation, https://cocodataset.org/#detection-eval.
+
+    Args:
+        boxes: Detections by falling score, xyxy, (n, 4).
+        objects: Objects, xyxy, (m, 4).
+        threshold: The least overlap.
+
+    Returns:
+        Whether each detection has an object of its own, (n,).
+    """
+    matched = torch.zeros(len(boxes), dtype=torch.bool)
+    if not len(boxes) or not len(objects):
+        return matched
+    overlaps = box_iou(boxes, objects)
+    for row, overlap in enumerate(overlaps):
+        best, place = overlap.max(0)
+        if best >= threshold:
+            matched[row] = True
+            overlaps[:, place] = -1
+    return matched
+
+
+def paired_interval(
+    before: Evidence,
+    after: Evidence,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Give the confidence interval of score(after) - score(before) on the same images.
+
+    Accuracy: the adjusted Wald interval for paired proportions of Bonett and Price (2012,
+    Journal of Educational and Behavioral Statistics 37), which stays honest for few images.
+    Other scores: the percentile bootstrap over images, both networks on the same draws (Efron and
+    Tibshirani, 1993), never narrower than the rule of three allows: what was not seen on n images
+    may still happen on 3 / n of them.
+
+    Args:
+        before: Evidence of the first network.
+        after: Evidence of the second, the same images in the same order.
+        confidence: The interval's confidence, in (0, 1).
+        num_resamples: Number of draws of the bootstrap.
+        seed: What the draws are made from.
+
+    Returns:
+        The low and the high end.
+
+    Raises:
+        ValueError: If the two hold different numbers of images.
+    """
+    count = before.num_images
+    if count != after.num_images:
+        raise ValueError(f"{count} images before and {after.num_images} after: not the same")
+    if count < 2:
+        return -1.0, 1.0
+    if isinstance(before, CorrectEvidence) and isinstance(after, CorrectEvidence):
+        return _paired_proportions(before.correct, after.correct, confidence)
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randint(0, count, (num_resamples, count), generator=generator)
+    counts = torch.zeros(num_resamples, count, dtype=torch.float64)
+    counts.scatter_add_(1, draws, torch.ones_like(draws, dtype=torch.float64))
+    difference = after.scores(counts) - before.scores(counts)
+    tail = (1 - confidence) / 2
+    low, high = difference.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    centre = after.score() - before.score()
+    unseen = 3 / count
+    if high - low == 0:
+        low, high = centre - unseen, centre + unseen
+    return max(low, -1.0), min(high, 1.0)
+
+
+def _paired_proportions(before: Tensor, after: Tensor, confidence: float) -> tuple[float, float]:
+    count = len(before)
+    lost = (int((before & ~after).sum()) + 1) / (count + 2)
+    gained = (int((~before & after).sum()) + 1) / (count + 2)
+    z = float(torch.special.ndtri(torch.tensor(0.5 + confidence / 2, dtype=torch.float64)))
+    error = ((gained + lost - (gained - lost) ** 2) / (count + 2)) ** 0.5
+    centre = gained - lost
+    return max(centre - z * error, -1.0), min(centre + z * error, 1.0)

@@ -1,0 +1,296 @@
+"""Networks by name, their weights, and what a checkpoint may name.
+
+Names: `small`, `cifar_resnet20` (32, 56), `fcos`, `lraspp`, `torchvision/<name>`, `timm/<name>`, or the
+import path of anyone's `nn.Module`, which is called with `num_classes` and the further arguments.
+"""
+
+import difflib
+import json
+import logging
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from regrow.data.errors import BadInput
+from regrow.data.snapshot import Kind
+from regrow.models.boxes import build_detector
+from regrow.models.cifar import CifarResNet
+from regrow.models.fcos import build_fcos
+from regrow.models.head import ClassRows
+from regrow.models.lraspp import build_lraspp
+from regrow.models.small import SmallClassifier, SmallSegmenter
+
+TORCHVISION, TIMM = "torchvision/", "timm/"
+SEGMENTERS = ("fcn_", "deeplabv3_", "lraspp_")
+# What would make a library fetch or read a file.
+REFUSED_ARGS = {
+    "weights",
+    "weights_backbone",
+    "pretrained",
+    "pretrained_backbone",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "pretrained_strict",
+    "checkpoint_path",
+    "cache_dir",
+    "url",
+    "file",
+    "hf_hub_id",
+}
+Build = Callable[[int, tuple[int, int], dict[str, Any]], nn.Module]
+OWN: dict[Kind, dict[str, Build]] = {
+    "labels": {
+        "small": lambda count, size, args: SmallClassifier(count, **args),
+        "cifar_resnet20": lambda count, size, args: CifarResNet(20, count, **args),
+        "cifar_resnet32": lambda count, size, args: CifarResNet(32, count, **args),
+        "cifar_resnet56": lambda count, size, args: CifarResNet(56, count, **args),
+    },
+    "boxes": {
+        "small": lambda count, size, args: build_fcos(count, size, **args),
+        "fcos": lambda count, size, args: build_fcos(count, size, **args),
+    },
+    "masks": {
+        "small": lambda count, size, args: SmallSegmenter(count, **args),
+        "lraspp": lambda count, size, args: build_lraspp(count, **args),
+    },
+}
+log = logging.getLogger(__name__)
+
+
+def list_nets(kind: Kind) -> list[str]:
+    """List the names that a task of this kind can be given."""
+    names = list(OWN[kind])
+    if kind == "boxes":
+        module: Any = torchvision.models.detection
+    elif kind == "masks":
+        module = torchvision.models.segmentation
+    else:
+        module = torchvision.models
+        names += [TIMM + name for name in timm.list_models()]
+    found = torchvision.models.list_models(module=module)
+    return names + [TORCHVISION + name for name in found if not name.startswith("raft")]
+
+
+def check_name(
+    kind: Kind, name: Any, args: Mapping[str, Any], allow: Sequence[str] = ()
+) -> None:
+    """Refuse a network that a file may not name: a stranger wrote the file, not the user.
+
+    Args:
+        kind: The kind of task.
+        name: The name in the file.
+        args: The arguments in the file.
+        allow: Top-level packages of other people that the user has allowed.
+
+    Raises:
+        BadInput: If the name is none of the lists, or an argument is not plain data or would load
+            something.
+    """
+    if not isinstance(name, str):
+        raise BadInput(f"its network's name is a {type(name).__name__}")
+    if name not in list_nets(kind):
+        package = name.split(".")[0]
+        if "/" in name or "." not in name or package not in allow:
+            raise BadInput(
+                f"names the network {name!r}, which is none of regrow's, torchvision's or timm's; "
+                f"if you trust the file, allow its package: --allow '[{package}]'"
+            )
+    _refuse_args(args)
+
+
+def _refuse_args(value: Any, key: str = "net_args") -> None:
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            if not isinstance(name, str) or name in REFUSED_ARGS:
+                raise BadInput(f"its network has the argument {name!r}, which a file may not give")
+            _refuse_args(entry, name)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            _refuse_args(entry, key)
+    elif not (value is None or isinstance(value, bool | int | float | str)):
+        raise BadInput(f"its network's argument {key!r} is a {type(value).__name__}")
+    elif isinstance(value, str) and ("://" in value or "hub:" in value or "hub/" in value):
+        raise BadInput(f"its network's argument {key!r} is an address, {value!r}")
+
+
+def build_net(
+    kind: Kind,
+    name: str,
+    num_classes: int,
+    size: tuple[int, int],
+    args: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+) -> nn.Module:
+    """Build a dense network with a head for `num_classes` classes.
+
+    Args:
+        kind: The kind of task.
+        name: The network's name, or an import path.
+        num_classes: Number of classes, without background.
+        size: Height and width of the images, in pixels.
+        args: Further arguments of the network.
+        weights: `DEFAULT` for the library's pretrained weights, which need a network; a local file
+            with a state dict, of the whole net or of its backbone; or None.
+
+    Raises:
+        BadInput: If there is no such network, or the weights do not fit.
+    """
+    args = dict(args or {})
+    pretrained = weights == "DEFAULT"
+    try:
+        if name in OWN[kind]:
+            net = OWN[kind][name](num_classes, size, args)
+        elif name.startswith(TORCHVISION):
+            net = _torchvision(kind, name, num_classes, size, args, pretrained)
+        elif name.startswith(TIMM):
+            net = _timm(kind, name, num_classes, args, pretrained)
+        elif "." in name and "/" not in name:
+            net = _imported(name)(num_classes=num_classes, **args)
+        else:
+            raise _unknown(kind, name)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"net {name!r} with net_args {args}: {error}") from error
+    if weights is not None and not pretrained:
+        load_weights_(net, Path(weights))
+    elif pretrained and name in OWN[kind]:
+        raise BadInput(f"net {name!r} has no pretrained weights; give a file, or none")
+    return net
+
+
+def _unknown(kind: Kind, name: str) -> BadInput:
+    near = difflib.get_close_matches(name, list_nets(kind), 3, 0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else "see regrow.models.nets.list_nets"
+    return BadInput(f"net {name!r} is unknown for {kind}; {hint}")
+
+
+def _torchvision(
+    kind: Kind,
+    name: str,
+    num_classes: int,
+    size: tuple[int, int],
+    args: dict[str, Any],
+    pretrained: bool,
+) -> nn.Module:
+    if name not in list_nets(kind):
+        raise _unknown(kind, name)
+    short = name.removeprefix(TORCHVISION)
+    if kind == "boxes":
+        return build_detector(short, num_classes, size, args, "DEFAULT" if pretrained else None)
+    if kind == "masks":
+        options = {"weights_backbone": "DEFAULT" if pretrained else None, "aux_loss": False} | args
+        if short.startswith("lraspp"):
+            options.pop("aux_loss")
+        return torchvision.models.get_model(short, weights=None, num_classes=num_classes, **options)
+    options = {"init_weights": True} if short in ("googlenet", "inception_v3") else {}
+    if not pretrained:
+        if short in ("googlenet", "inception_v3"):
+            options["aux_logits"] = False
+        options |= args
+        return torchvision.models.get_model(
+            short, weights=None, num_classes=num_classes, **options
+        )
+    net = torchvision.models.get_model(short, weights="DEFAULT", **args)
+    fresh = torchvision.models.get_model(short, weights=None, num_classes=num_classes, **args)
+    return _with_trunk_of(fresh, net.state_dict())
+
+
+def _timm(
+    kind: Kind, name: str, num_classes: int, args: dict[str, Any], pretrained: bool
+) -> nn.Module:
+    short = name.removeprefix(TIMM)
+    if kind != "labels" or short not in timm.list_models():
+        raise _unknown(kind, name)
+    return timm.create_model(short, pretrained=pretrained, num_classes=num_classes, **args)
+
+
+def _imported(path: str) -> Callable[..., nn.Module]:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise BadInput(f"net {path!r} cannot be imported: {error}") from error
+
+
+def load_weights_(net: nn.Module, path: Path) -> None:
+    """Load a local file with a plain state dict into a network, or into its backbone.
+
+    A classifier of another number of classes stays fresh; everything else must fit.
+
+    Raises:
+        BadInput: If the file is missing, needs pickled code, or does not fit.
+    """
+    if not path.is_file():
+        raise BadInput(f"weights {path}: no such file; give `DEFAULT` or a local state dict")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise BadInput(f"weights {path}: not a plain state dict that loads safely") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise BadInput(f"weights {path}: not a plain state dict of tensors")
+    backbone = getattr(net, "backbone", None)
+    targets = [net, *([backbone] if isinstance(backbone, nn.Module) else [])]
+    target = max(targets, key=lambda part: len(part.state_dict().keys() & state.keys()))
+    own = target.state_dict()
+    fitting = {n: v for n, v in state.items() if n in own and own[n].shape == v.shape}
+    missing = [n for n in own if n not in fitting and not n.endswith("num_batches_tracked")]
+    is_head = {n for n in missing if n in state and own[n].shape[1:] == state[n].shape[1:]}
+    strangers = [n for n in missing if n not in is_head]
+    if strangers or not fitting:
+        raise BadInput(
+            f"weights {path}: does not fit, {len(strangers)} of {len(own)} tensors have no "
+            f"counterpart of the same shape, such as {', '.join(strangers[:3])}"
+        )
+    target.load_state_dict({**own, **fitting})
+    if is_head:
+        log.info("%s: the head has another number of classes and stays fresh", path)
+
+
+def _with_trunk_of(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    own = net.state_dict()
+    net.load_state_dict({n: state[n] if state[n].shape == v.shape else v for n, v in own.items()})
+    return net
+
+
+def find_class_rows(
+    kind: Kind, name: str, size: tuple[int, int], args: Mapping[str, Any] | None = None
+) -> list[ClassRows]:
+    """Find the layers with one row a class: those that change when there is one class more.
+
+    Source: OpenVINO Training Extensions finds the rows of a head in the same way.
+
+    Args:
+        kind: The kind of task; heads with anchors name their rows themselves.
+        name: The network's name.
+        size: Height and width of the images, in pixels.
+        args: Further arguments of the network.
+
+    Raises:
+        BadInput: If no layer changes by just one row.
+    """
+    return list(_class_rows(kind, name, tuple(size), json.dumps(dict(args or {}), sort_keys=True)))
+
+
+@lru_cache(maxsize=64)
+def _class_rows(kind: Kind, name: str, size: tuple[int, int], args: str) -> tuple[ClassRows, ...]:
+    with torch.device("meta"):
+        few, more = (build_net(kind, name, count, size, json.loads(args)) for count in (5, 6))
+    shapes = {key: value.shape for key, value in more.named_parameters()}
+    layers = [
+        key.removesuffix(".weight")
+        for key, value in few.named_parameters()
+        if key.endswith(".weight") and value.shape[0] + 1 == shapes[key][0]
+    ]
+    changed = [key for key, value in few.named_parameters() if value.shape != shapes[key]]
+    if not layers or {key.rpartition(".")[0] for key in changed} != set(layers):
+        raise BadInput(f"net {name!r}: cannot tell which of its rows belong to which class")
+    return tuple(ClassRows(layer) for layer in layers)

@@ -1,0 +1,71 @@
+"""The optimizer and its learning rate, as a function of progress."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)  # slots would hide its defaults from the command line
+class Optimization:
+    """How the weights move.
+
+    Args:
+        optimizer: `sgd` with Nesterov momentum, or `adamw`.
+        lr: The peak learning rate.
+        weight_decay: Decay of weight matrices and filters; biases and norms have none.
+        momentum: Momentum of `sgd`; ignored by `adamw`.
+        warmup: Share of the run in which the rate rises linearly to its peak, in [0, 1).
+        schedule: `cosine` falls to zero at the end of the run, `constant` stays at the peak.
+    """
+
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    momentum: float = 0.9
+    warmup: float = 0.05
+    schedule: Literal["cosine", "constant"] = "cosine"
+
+    def build(self, net: nn.Module) -> torch.optim.Optimizer:
+        """Give the optimizer of the net's trainable parameters, fused where they are on CUDA."""
+        decayed = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
+        plain = [p for p in net.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        fused = _all_on_cuda([*decayed, *plain])
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(
+                groups, lr=self.lr, momentum=self.momentum, nesterov=self.momentum > 0, fused=fused
+            )
+        return torch.optim.AdamW(groups, lr=self.lr, fused=fused)
+
+    def rate(self, progress: float) -> float:
+        """Give the learning rate at a point of the run.
+
+        It is a function of progress alone, so a resumed run needs no scheduler state.
+
+        Source: linear warm-up, Goyal et al. 2017, arXiv 1706.02677; cosine without restarts,
+        Loshchilov and Hutter 2016, arXiv 1608.03983.
+
+        Args:
+            progress: Share of the run that is done, in [0, 1].
+
+        Returns:
+            The learning rate, in [0, lr].
+        """
+        if progress < self.warmup:
+            return self.lr * progress / self.warmup
+        if self.schedule == "constant":
+            return self.lr
+        after = (progress - self.warmup) / max(1 - self.warmup, 1e-9)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
+
+
+def _all_on_cuda(parameters: Iterable[nn.Parameter]) -> bool:
+    return all(parameter.is_cuda for parameter in parameters)

@@ -1,0 +1,179 @@
+"""Pictures of what a network predicts, beside the truth."""
+
+import colorsys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
+
+from regrow.data.snapshot import VOID, Kind
+from regrow.models.checkpoint import write_atomic
+
+CELL = 200  # pixels that the longer side of a small image is enlarged to
+CAPTION = 16  # height of the line of text below an image
+MIN_SCORE = 0.4  # boxes below are not drawn
+RIGHT, WRONG, TRUTH = (110, 220, 130), (255, 110, 100), (235, 235, 235)
+
+
+def draw(
+    images: Tensor, predictions: Any, targets: Any, classes: Sequence[str], kind: Kind
+) -> Tensor:
+    """Draw each image twice: the truth on the left, the prediction on the right.
+
+    Args:
+        images: uint8, (b, 3, h, w).
+        predictions: As `Task.predict` gives them.
+        targets: As a batch has them.
+        classes: Class names in row order.
+        kind: What is predicted; it chooses the manner.
+
+    Returns:
+        uint8, (b, 3, h', w'); small images are enlarged by a whole factor.
+    """
+    scale = max(1, CELL // max(images.shape[-2:]))
+    images = images.detach().cpu().repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    pairs = [
+        DRAWERS[kind](image, _at(predictions, index), _at(targets, index), classes, scale)
+        for index, image in enumerate(images)
+    ]
+    return torch.stack(pairs)
+
+
+def picture(
+    images: Tensor, predictions: Any, targets: Any, classes: Sequence[str], kind: Kind
+) -> Tensor:
+    """Draw all pairs of `draw` in one image with a legend, uint8, (3, h, w)."""
+    pairs = draw(images, predictions, targets, classes, kind)
+    columns = max(1, min(len(pairs), 1280 // pairs.shape[-1]))
+    grid = make_grid(pairs, nrow=columns, padding=4, pad_value=255)
+    return grid if kind == "labels" else torch.cat([grid, _legend(classes, grid.shape[-1])], dim=1)
+
+
+def save_picture(path: Path, image: Tensor) -> None:
+    """Write an image, uint8 (3, h, w), as a PNG file, atomically."""
+    write_atomic(path, lambda file: to_pil_image(image).save(file, "PNG"))
+
+
+def color(index: int) -> tuple[int, int, int]:
+    """Give the colour of a class, red, green and blue in 0 to 255.
+
+    Hues a golden section apart: any number of neighbours differ.
+    """
+    red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.85 - 0.3 * (index % 2), 1)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _draw_label(
+    image: Tensor, prediction: Tensor, target: Tensor, classes: Sequence[str], scale: int
+) -> Tensor:
+    score, label = prediction.float().max(-1)
+    is_right = int(label) == int(target)
+    guess = f"{classes[int(label)]} {float(score):.2f}"
+    return _beside(
+        _captioned(image, classes[int(target)], TRUTH),
+        _captioned(image, guess, RIGHT if is_right else WRONG),
+    )
+
+
+def _draw_boxes(
+    image: Tensor,
+    prediction: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    classes: Sequence[str],
+    scale: int,
+) -> Tensor:
+    found = prediction["scores"] >= MIN_SCORE
+    boxes, labels = prediction["boxes"][found], prediction["labels"][found]
+    scores = [f"{score:.2f}" for score in prediction["scores"][found].tolist()]
+    truth = _boxed(image, target["boxes"] * scale, target["labels"], classes)
+    return _beside(
+        _captioned(truth, f"{len(target['labels'])} objects", TRUTH),
+        _captioned(
+            _boxed(image, boxes * scale, labels, classes, scores), f"{len(labels)} found", TRUTH
+        ),
+    )
+
+
+def _boxed(
+    image: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    classes: Sequence[str],
+    notes: Sequence[str] | None = None,
+) -> Tensor:
+    boxes, indices = boxes.detach().float().cpu(), labels.tolist()
+    drawable = torch.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+    rows = drawable.nonzero().flatten().tolist()
+    if not rows:
+        return image
+    texts = [f"{classes[indices[row]]} {notes[row] if notes else ''}".strip() for row in rows]
+    colors = [color(indices[row]) for row in rows]
+    return draw_bounding_boxes(
+        image, boxes[rows], labels=texts, colors=colors, width=2, fill_labels=True
+    )
+
+
+def _draw_mask(
+    image: Tensor, prediction: Tensor, target: Tensor, classes: Sequence[str], scale: int
+) -> Tensor:
+    return _beside(
+        _captioned(_overlaid(image, target, classes, scale), "truth", TRUTH),
+        _captioned(_overlaid(image, prediction, classes, scale), "predicted", TRUTH),
+    )
+
+
+def _overlaid(image: Tensor, mask: Tensor, classes: Sequence[str], scale: int) -> Tensor:
+    mask = mask.detach().cpu().repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    indices = [index for index in mask.unique().tolist() if index < len(classes) and index != VOID]
+    if not indices:
+        return image
+    layers = torch.stack([mask == index for index in indices])
+    return draw_segmentation_masks(image, layers, alpha=0.5, colors=[color(i) for i in indices])
+
+
+# How each kind of target is drawn, beside its prediction.
+DRAWERS: dict[Kind, Callable[..., Tensor]] = {
+    "labels": _draw_label,
+    "boxes": _draw_boxes,
+    "masks": _draw_mask,
+}
+
+
+def _at(batch: Any, index: int) -> Any:
+    entry = batch[index]
+    if isinstance(entry, Mapping):
+        return {name: value.detach().cpu() for name, value in entry.items()}
+    return entry.detach().cpu()
+
+
+def _beside(left: Tensor, right: Tensor) -> Tensor:
+    gap = torch.full((3, left.shape[1], 2), 128, dtype=torch.uint8)
+    return torch.cat([left, gap, right], dim=2)
+
+
+def _captioned(image: Tensor, text: str, fill: tuple[int, int, int]) -> Tensor:
+    strip = Image.new("RGB", (image.shape[2], CAPTION))
+    ImageDraw.Draw(strip).text((2, 2), text, fill=fill, font=ImageFont.load_default())
+    return torch.cat([image, pil_to_tensor(strip)], dim=1)
+
+
+def _legend(classes: Sequence[str], width: int) -> Tensor:
+    font = ImageFont.load_default()
+    places, x, y = [], 4, 3
+    for name in classes:
+        length = int(font.getlength(name)) + 24
+        if x + length > width and x > 4:
+            x, y = 4, y + CAPTION
+        places.append((x, y))
+        x += length
+    strip = Image.new("RGB", (width, y + CAPTION))
+    brush = ImageDraw.Draw(strip)
+    for index, (name, (x, y)) in enumerate(zip(classes, places, strict=True)):
+        brush.rectangle((x, y, x + 10, y + 10), fill=color(index))
+        brush.text((x + 14, y), name, fill=TRUTH, font=font)
+    return pil_to_tensor(strip)

@@ -1,0 +1,174 @@
+"""A run: its folder, its command line, and the code it ends with."""
+
+import errno
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from regrow.data.errors import BadInput, CheckFailed
+
+BAD_INPUT, CHECK_FAILED, STOPPED = 2, 3, 143
+
+
+def open_run(path: Path) -> Path:
+    """Make a new run folder; one that holds something is first moved aside, whole.
+
+    The move is one rename, to the first free of `<name>-1`, `<name>-2` and so on: whoever looks
+    sees the old run under its old name or under its new one. Only the first process of several
+    (DDP) moves anything.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The same path, now a folder.
+
+    Raises:
+        BadInput: If the path is a file, or cannot be made or moved.
+    """
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"{path} is a file; give another run folder")
+    if getattr(rank_zero_only, "rank", 0) == 0 and path.is_dir() and any(path.iterdir()):
+        print(f"{path} holds an earlier run, now moved to {_move_aside(path)}", file=sys.stderr)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be made ({error.strerror}); give another folder") from error
+    return path
+
+
+def _move_aside(path: Path) -> Path:
+    path = Path(os.path.abspath(path))  # so that `.` and a trailing slash have a name
+    number = 0
+    while True:
+        number += 1
+        aside = path.with_name(f"{path.name}-{number}")
+        if os.path.lexists(aside):
+            continue
+        try:
+            os.rename(path, aside)
+        except OSError as error:
+            # Another process took the name in between.
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                continue
+            raise BadInput(
+                f"{path}: the earlier run cannot be moved aside ({error.strerror}); "
+                "move it yourself or give another run folder"
+            ) from error
+        return aside
+
+
+def newest_checkpoint(run: Path, check: Callable[[Path], Any]) -> Path:
+    """Find the newest checkpoint of a run that can be used, for `--resume auto`.
+
+    Args:
+        run: The run folder.
+        check: Reads a checkpoint, and raises BadInput where it cannot be used.
+
+    Raises:
+        BadInput: If there is none.
+    """
+    files = sorted(run.glob("*.ckpt"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    reasons = []
+    for file in files:
+        try:
+            check(file)
+        except BadInput as error:
+            reasons.append(f" ({error})")
+            print(f"passed over: {error}", file=sys.stderr)
+        else:
+            return file
+    raise BadInput(
+        f"{run} has no checkpoint to resume from{''.join(reasons[:1])}; "
+        "start the run without --resume"
+    )
+
+
+def command(args: Sequence[str] | None = None) -> str:
+    """Give the command line as one can type it again, quoted for the shell.
+
+    Args:
+        args: The words after the command's name; None takes those of this process.
+    """
+    script = Path(sys.argv[0])
+    words = sys.argv[1:] if args is None else args
+    name = ["python", _shortened(script)] if script.suffix == ".py" else [script.name]
+    return shlex.join([*name, *words])
+
+
+def _shortened(script: Path) -> str:
+    try:
+        return str(script.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(script)
+
+
+def guard(main: Callable[..., Any]) -> Callable[..., int]:
+    """Wrap a script's main so that it returns the exit code that regrow promises.
+
+    0 done; 2 bad input, one line on stderr; 3 a gate, budget or parity check failed, likewise;
+    143 stopped by SIGTERM or Ctrl-C. Any other error goes on, with its traceback. A wrong option
+    ends the process with 2 in the parser itself.
+
+    Args:
+        main: The main function; what it returns is dropped.
+    """
+
+    @wraps(main)
+    def guarded(*args: Any, **options: Any) -> int:
+        try:
+            with _sigterm_raises():
+                main(*args, **options)
+        except BadInput as error:
+            return _say(f"error: {error}", BAD_INPUT)
+        except CheckFailed as error:
+            return _say(f"failed: {error}", CHECK_FAILED)
+        except (SIGTERMException, KeyboardInterrupt):
+            return _say("stopped by a signal", STOPPED)
+        except SystemExit as error:
+            # Lightning turns Ctrl-C into exit code 1.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                return _say("stopped by a signal", STOPPED)
+            raise
+        return 0
+
+    return guarded
+
+
+def _say(text: str, code: int) -> int:
+    print(" ".join(text.split()), file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM raise, as Ctrl-C does, so that files are closed and temporary ones removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a forked worker: die as it would have
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+        elif signal.getsignal(signum) is stop:
+            raise SIGTERMException(STOPPED)
+        # Else Lightning called us besides its own handler, and ends after this batch.
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

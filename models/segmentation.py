@@ -1,0 +1,97 @@
+"""Semantic segmentation: one class a pixel."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+
+from regrow.data.snapshot import VOID, Kind
+from regrow.models.evidence import ConfusionEvidence, Evidence
+from regrow.models.head import ClassRows
+from regrow.models.metrics import MeanIoU
+from regrow.models.nets import find_class_rows
+from regrow.models.task import Task
+
+
+class Segmentation(Task):
+    """Give each pixel its class; pixels that are void in the truth count nowhere.
+
+    Args:
+        classes: Class names, in the order of the head's rows.
+        size: Height and width of the images, in pixels.
+        dice: Weight of the soft Dice loss beside the cross-entropy.
+        **kwargs: What all tasks take.
+    """
+
+    kind: ClassVar[Kind] = "masks"
+    score: ClassVar[str] = "miou"
+
+    def __init__(
+        self, classes: list[str], size: tuple[int, int], *, dice: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(classes, size, **kwargs)
+        self.dice = dice
+
+    def outputs(self, features: Tensor) -> dict[str, Tensor]:
+        """Give `logits` (b, c, h, w), and `aux` where the net has an auxiliary head in training."""
+        out = self.net(features)
+        return {"logits": out["out"] if isinstance(out, Mapping) else out}
+
+    def losses(self, outputs: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
+        """Give the cross-entropy with masks (b, h, w), and the Dice loss if it is asked for."""
+        logits, truth = outputs["logits"].float(), targets.long()
+        # A batch may be void all over: its mean would be 0/0.
+        known = (truth != VOID).sum().clamp(min=1)
+        ce = F.cross_entropy(logits, truth, ignore_index=VOID, reduction="sum") / known
+        if not self.dice:
+            return {"ce": ce}
+        return {"ce": ce, "dice": self.dice * soft_dice(logits, truth)}
+
+    def predict(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Give masks of class indices, uint8 (b, h, w)."""
+        return outputs["logits"].argmax(1).to(torch.uint8)
+
+    def decode(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Give `logits` (b, c, h, w) and `mask` (b, h, w)."""
+        return {"logits": outputs["logits"].float(), "mask": self.predict(outputs)}
+
+    def from_decoded(self, decoded: dict[str, Tensor]) -> Tensor:
+        """Give the mask."""
+        return decoded["mask"]
+
+    def make_metric(self) -> Metric:
+        """Give the mean intersection over union."""
+        return MeanIoU(len(self.classes))
+
+    def make_evidence(self) -> Evidence:
+        """Give the collector of each image's confusions."""
+        return ConfusionEvidence(len(self.classes))
+
+    def class_rows(self) -> list[ClassRows]:
+        """Give the last layer."""
+        return find_class_rows(self.kind, self.net_name, self.size, self.net_args)
+
+    def output_layers(self) -> list[str]:
+        """Give the last layer's name."""
+        return [rows.layer for rows in self.class_rows()]
+
+
+def soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
+    """Give one minus the mean soft Dice coefficient over the classes of the batch.
+
+    Source: Milletari et al., V-Net, 2016, arXiv 1606.04797, for several classes.
+
+    Args:
+        logits: Raw scores, (b, c, h, w).
+        truth: Class indices, (b, h, w), 255 for void.
+    """
+    known = (truth != VOID)[:, None]
+    wanted = F.one_hot(truth.where(truth != VOID, 0), logits.shape[1]).movedim(-1, 1) * known
+    found = logits.softmax(1) * known
+    overlap = 2 * (found * wanted).sum((0, 2, 3))
+    size = (found + wanted).sum((0, 2, 3))
+    present = wanted.sum((0, 2, 3)) > 0
+    return 1 - (overlap / size.clamp(min=1e-6))[present].mean() if present.any() else logits.sum() * 0

@@ -1,0 +1,129 @@
+"""The record from which a pruned network is rebuilt, without the code that pruned it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regrow.data.errors import BadInput
+
+
+def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
+    """Say how a network differs from the dense one that its name and arguments build.
+
+    Args:
+        net: The network, pruned or not.
+        dense: A fresh network of the same name and arguments; its weights do not matter.
+
+    Returns:
+        Plain data: `attributes`, whole numbers and tuples of them by module; `shapes` of parameters
+        and buffers by name; `trainable` flags of parameters. Empty for a network left as it was.
+    """
+    attributes: dict[str, dict[str, Any]] = {}
+    modules = dict(dense.named_modules())
+    for name, module in net.named_modules():
+        if name not in modules:
+            continue
+        own, other = _sizes(module), _sizes(modules[name])
+        changed = {key: own[key] for key in own if key in other and own[key] != other[key]}
+        if changed:
+            attributes[name] = changed
+    tensors, before = _tensors(net), _tensors(dense)
+    shapes = {
+        name: list(tensor.shape)
+        for name, tensor in tensors.items()
+        if name in before and tensor.shape != before[name].shape
+    }
+    flags = {name: p.requires_grad for name, p in dense.named_parameters()}
+    trainable = {
+        name: p.requires_grad
+        for name, p in net.named_parameters()
+        if name in flags and flags[name] != p.requires_grad
+    }
+    return {"attributes": attributes, "shapes": shapes, "trainable": trainable}
+
+
+def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> None:
+    """Give a fresh dense network the structure of a record, in place; weights are then loaded.
+
+    Args:
+        net: The dense network.
+        record: What `record` gave, perhaps out of a stranger's file.
+
+    Raises:
+        BadInput: If the record names what the network does not have, or sizes that pruning cannot
+            have left.
+    """
+    if not isinstance(record, Mapping):
+        raise BadInput("its structure is not a record")
+    modules = dict(net.named_modules())
+    for name, changed in _mapping(record, "attributes").items():
+        if name not in modules or not isinstance(changed, Mapping):
+            raise BadInput(f"its structure names the layer {name!r}, which the network lacks")
+        for key, value in changed.items():
+            _set_size(modules[name], name, key, value)
+    tensors = _tensors(net)
+    for name, shape in _mapping(record, "shapes").items():
+        if name not in tensors:
+            raise BadInput(f"its structure names the tensor {name!r}, which the network lacks")
+        _resize(net, name, tensors[name], shape)
+    parameters = dict(net.named_parameters())
+    for name, flag in _mapping(record, "trainable").items():
+        if name not in parameters or not isinstance(flag, bool):
+            raise BadInput(f"its structure names the parameter {name!r}, which the network lacks")
+        parameters[name].requires_grad_(flag)
+
+
+def _sizes(module: nn.Module) -> dict[str, int | tuple[int, ...]]:
+    sizes: dict[str, int | tuple[int, ...]] = {}
+    for key, value in vars(module).items():
+        if type(value) is int:
+            sizes[key] = value
+        elif isinstance(value, tuple | list) and value and all(type(v) is int for v in value):
+            sizes[key] = tuple(value)
+    return sizes
+
+
+def _tensors(net: nn.Module) -> dict[str, Tensor]:
+    return dict(net.named_parameters()) | dict(net.named_buffers())
+
+
+def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = record.get(key, {})
+    if not isinstance(value, Mapping):
+        raise BadInput(f"its structure has {key!r} of type {type(value).__name__}")
+    return value
+
+
+def _set_size(module: nn.Module, name: str, key: str, value: Any) -> None:
+    old = _sizes(module).get(key)
+    if isinstance(value, list):
+        value = tuple(value)
+    is_like = type(old) is type(value) and (
+        not isinstance(old, tuple) or (len(old) == len(value) and all(type(v) is int for v in value))
+    )
+    if old is None or type(value) is bool or not is_like:
+        raise BadInput(f"its structure sets {name}.{key}, which is no size of that layer")
+    pairs = zip(value, old, strict=True) if isinstance(old, tuple) else [(value, old)]
+    if any(new < 1 or new > before for new, before in pairs):
+        raise BadInput(f"its structure sets {name}.{key} to {value}; the dense network has {old}")
+    setattr(module, key, list(value) if isinstance(vars(module)[key], list) else value)
+
+
+def _resize(net: nn.Module, name: str, tensor: Tensor, shape: Any) -> None:
+    is_list = isinstance(shape, list | tuple) and all(type(size) is int for size in shape)
+    if not is_list or len(shape) != tensor.ndim:
+        raise BadInput(f"its structure gives {name} the shape {shape}")
+    if any(new < 1 or new > old for new, old in zip(shape, tensor.shape, strict=True)):
+        raise BadInput(
+            f"its structure gives {name} the shape {tuple(shape)}; the dense network has "
+            f"{tuple(tensor.shape)}"
+        )
+    owner, _, key = name.rpartition(".")
+    module = net.get_submodule(owner)
+    smaller = torch.empty(tuple(shape), dtype=tensor.dtype, device=tensor.device)
+    if key in module._parameters:
+        module._parameters[key] = nn.Parameter(smaller, requires_grad=tensor.requires_grad)
+    else:
+        module._buffers[key] = smaller

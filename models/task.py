@@ -1,0 +1,279 @@
+"""One LightningModule for the three tasks: the steps, the logs, the optimizer, written once."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from regrow.data.errors import BadInput
+from regrow.data.sampling import counter_seed
+from regrow.data.snapshot import Kind
+from regrow.models import structure
+from regrow.models.evidence import Evidence
+from regrow.models.head import ClassRows
+from regrow.models.nets import build_net
+from regrow.models.optimization import Optimization
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+RECORD_VERSION = 1
+
+
+class Penalty(nn.Module):
+    """A term added to the loss from outside the task: distillation, a sparsity penalty."""
+
+    name: str = "penalty"
+
+    def forward(self, task: "Task", images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
+        """Give the term, a scalar, from the raw outputs of the task on the images."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Provenance:
+    """Where a network comes from; it travels in the checkpoint.
+
+    Args:
+        data: Hash of the manifest of the data it was trained on.
+        manifest: That manifest as tensors and lists, to be diffed with a later one.
+        parent: Hash of the checkpoint file it was warm-started or pruned from.
+        scores: What it reached, by name, such as `val/accuracy`.
+        command: The command that made it.
+        settings: The settings of the run, which a resumed run must repeat.
+    """
+
+    data: str | None = None
+    manifest: dict[str, Any] | None = None
+    parent: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    command: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Task(LightningModule, ABC):
+    """A network with its losses, predictions and metric.
+
+    Shapes: b batch, c classes, h height, w width, n objects.
+
+    Args:
+        classes: Class names, in the order of the head's rows.
+        size: Height and width of the images, in pixels.
+        net: The network by name, as `regrow.models.nets` lists them, or an import path.
+        net_args: Further arguments of the network, plain data.
+        weights: `DEFAULT` for the library's pretrained weights (needs a network), or a local
+            file with a state dict.
+        mean: Channel means that are subtracted from images in [0, 1].
+        std: Channel deviations that the images are then divided by.
+        optimization: The optimizer and its schedule.
+        channels_last: Keep images and weights in channels-last memory order.
+        compile_net: Compile the network with `torch.compile` for training.
+        penalties: Further terms of the loss.
+    """
+
+    kind: ClassVar[Kind]
+    score: ClassVar[str]
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        classes: list[str],
+        size: tuple[int, int],
+        *,
+        net: str = "small",
+        net_args: dict[str, Any] | None = None,
+        weights: str | None = None,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+        optimization: Optimization = Optimization(),  # noqa: B008 - frozen
+        channels_last: bool = False,
+        compile_net: bool = False,
+        penalties: list[Penalty] | None = None,
+    ) -> None:
+        super().__init__()
+        if len(set(classes)) != len(classes):
+            twice = sorted({name for name in classes if classes.count(name) > 1})
+            raise BadInput(f"class names must differ: {', '.join(twice)} stand there twice")
+        # Collected from the subclass too; kept as plain data, so that a checkpoint can hold it.
+        self.save_hyperparameters(ignore=["weights", "penalties"], logger=False)
+        self.classes = list(classes)
+        self.size = (int(size[0]), int(size[1]))
+        self.net_name = net
+        self.net_args = dict(net_args or {})
+        self.optimization = optimization
+        self.channels_last = channels_last
+        self.compile_net = compile_net
+        self.penalties = nn.ModuleList(penalties or [])
+        self.provenance = Provenance()
+        self.seed = 0
+        self.net = self.fresh_net(weights)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.metric = self.make_metric()
+
+    # ---- what a task says
+
+    @abstractmethod
+    def outputs(self, features: Tensor) -> dict[str, Tensor]:
+        """Give the raw outputs of the net by name for normalised images, (b, 3, h, w).
+
+        The same names in the same order in training and evaluation, on the autograd graph.
+        """
+
+    @abstractmethod
+    def losses(self, outputs: dict[str, Tensor], targets: Any) -> dict[str, Tensor]:
+        """Give the named terms of the loss, scalars."""
+
+    @abstractmethod
+    def predict(self, outputs: dict[str, Tensor]) -> Any:
+        """Give what a user sees: probabilities (b, c); boxes, scores, labels an image; masks."""
+
+    @abstractmethod
+    def decode(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Give the traceable part of `predict`, which an exported graph ends with."""
+
+    @abstractmethod
+    def from_decoded(self, decoded: dict[str, Tensor]) -> Any:
+        """Give predictions from what `decode` gave, here or in an exported graph."""
+
+    @abstractmethod
+    def make_metric(self) -> Metric:
+        """Give the metric, whose `compute` names the headline score and `per_class`."""
+
+    @abstractmethod
+    def make_evidence(self) -> Evidence:
+        """Give the collector of per-image statistics that paired intervals are made from."""
+
+    @abstractmethod
+    def class_rows(self) -> list[ClassRows]:
+        """Give the layers of the net that carry rows of weights a class."""
+
+    @abstractmethod
+    def output_layers(self) -> list[str]:
+        """Give the names of the net's layers whose output width must stay."""
+
+    # ---- what all tasks share
+
+    def fresh_net(self, weights: str | None = None) -> nn.Module:
+        """Build the dense network that this task names, with new weights."""
+        return build_net(
+            self.kind, self.net_name, len(self.classes), self.size, self.net_args, weights
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """Give the arguments that rebuild this task, as plain data."""
+        current = {**self.hparams, "classes": self.classes, "size": self.size}
+        return {str(name): _plain(value) for name, value in current.items()}
+
+    def record(self) -> dict[str, Any]:
+        """Give what rebuilds this task and says where it comes from, as plain data and tensors."""
+        with torch.random.fork_rng(devices=[]):
+            dense = self.fresh_net()
+        return {
+            "version": RECORD_VERSION,
+            "task": f"{type(self).__module__}.{type(self).__qualname__}",
+            "args": self.arguments(),
+            "structure": structure.record(self.net, dense),
+            "provenance": asdict(self.provenance),
+        }
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Normalise images, uint8 or floats in [0, 1], (b, 3, h, w)."""
+        if not images.is_floating_point():
+            images = images.to(self.mean.dtype) / 255
+        images = (images - self.mean) / self.std
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Give the raw outputs for uint8 images, (b, 3, h, w)."""
+        return self.outputs(self.prepare(images))
+
+    def example_images(self, batch: int = 1) -> Tensor:
+        """Give images of the right shape, uint8 noise that is the same at every call."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (batch, 3, *self.size)
+        images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        return images.to(self.mean.device)
+
+    def training_step(self, batch: tuple[Tensor, Any], batch_idx: int) -> Tensor:
+        """Give the loss of one batch."""
+        images, targets = batch
+        outputs = self(images)
+        losses = self.losses(outputs, targets)
+        for penalty in self.penalties:
+            losses[penalty.name] = penalty(self, images, outputs)
+        total = torch.stack(list(losses.values())).sum()
+        terms = {f"train/{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(terms, batch_size=len(images))
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(images))
+        return total
+
+    def validation_step(self, batch: tuple[Tensor, Any], batch_idx: int) -> None:
+        """Add one batch to the metric."""
+        images, targets = batch
+        self.metric.update(self.predict(self(images)), targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the score, and one score a class."""
+        values: Mapping[str, Tensor] = self.metric.compute()
+        for name, value in values.items():
+            if name == "per_class":
+                scores = {f"val_class/{c}": v for c, v in zip(self.classes, value, strict=True)}
+                self.log_dict({n: v for n, v in scores.items() if not torch.isnan(v)})
+            else:
+                self.log(f"val/{name}", value.float(), prog_bar=name == self.score)
+        self.metric.reset()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Give the optimizer; its rate is set before each step."""
+        return self.optimization.build(self.net)
+
+    def on_fit_start(self) -> None:
+        """Lay the weights out as asked, and compile."""
+        if self.channels_last:
+            self.net.to(memory_format=torch.channels_last)
+        if self.compile_net:
+            self.net.compile()
+
+    def on_fit_end(self) -> None:
+        """Leave a plain network behind."""
+        self.net._compiled_call_impl = None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the rate and the seed of this step, both functions of counters alone."""
+        epoch, epochs = self.current_epoch, self.trainer.max_epochs or 1
+        progress = (epoch + batch_idx / max(self.trainer.num_training_batches, 1)) / epochs
+        rate = self.optimization.rate(min(progress, 1.0))
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        torch.manual_seed(counter_seed(self.seed, epoch, batch_idx, self.global_rank))
+        self.log("train/lr", rate, batch_size=1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the record of this network into Lightning's checkpoint."""
+        for name in ("hyper_parameters", "hparams_name"):
+            checkpoint.pop(name, None)
+        metrics = {n: float(v) for n, v in self.trainer.callback_metrics.items()}
+        self.provenance.scores = {n: v for n, v in metrics.items() if n.startswith("val")}
+        checkpoint["regrow"] = self.record()
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    return value

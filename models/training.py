@@ -1,0 +1,162 @@
+"""One way to train: Lightning's Trainer with regrow's callbacks, used by every command."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from regrow.data.module import GrowingData
+from regrow.models.checkpoint import AtomicCheckpointIO, net_state, read
+from regrow.models.dashboard import PredictionImages, Throughput, progress_bar
+from regrow.models.task import Task
+
+
+@dataclass(frozen=True)  # slots would hide its defaults from the command line
+class Fit:
+    """How long and on what a network is trained.
+
+    Args:
+        epochs: Passes over the training images.
+        patience: Stop after so many epochs without a better validation score; null never.
+        clip: Largest norm of the gradient; null does not clip.
+        ema: Decay of an exponential moving average of the weights, which is then what is
+            validated and kept; null keeps the weights themselves.
+        precision: Lightning's name of the precision; null means bf16-mixed on CUDA, else 32-true.
+        accelerator: Lightning's name of the accelerator.
+        devices: Number of devices, or Lightning's list of them.
+        strategy: Lightning's name of the strategy, such as `ddp`.
+        images: Number of predicted images shown in TensorBoard; 0 shows none.
+        trainer: Further arguments of Lightning's Trainer.
+    """
+
+    epochs: int = 10
+    patience: int | None = None
+    clip: float | None = None
+    ema: float | None = None
+    precision: str | None = None
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    strategy: str = "auto"
+    images: int = 8
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+class SaveWhenStopped(Callback):
+    """Write `last.ckpt` when a signal ends the run, after the batch in which it came."""
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / "last.ckpt"
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save at SIGTERM and Ctrl-C; after any other error the state may be half a step."""
+        if isinstance(exception, SIGTERMException | KeyboardInterrupt):
+            trainer.save_checkpoint(self.path)
+
+
+def make_trainer(
+    task: Task, fit: Fit, run: Path, *, logs: Literal["full", "none"] = "full"
+) -> Trainer:
+    """Give the Trainer of a run, whose checkpoints are `best.ckpt` and `last.ckpt`.
+
+    Args:
+        task: The network that will be trained.
+        fit: How long and on what.
+        run: The run's folder.
+        logs: `none` leaves out checkpoints, TensorBoard and the bar, as recovery needs.
+    """
+    on_cuda = fit.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    callbacks: list[Callback] = []
+    if logs == "full":
+        callbacks += [
+            ModelCheckpoint(
+                run,
+                filename="best",
+                monitor=f"val/{task.score}",
+                mode="max",
+                enable_version_counter=False,
+            ),
+            ModelCheckpoint(run, filename="last", enable_version_counter=False),
+            SaveWhenStopped(run),
+            Throughput(),
+            progress_bar(),
+        ]
+        if fit.images:
+            callbacks.append(PredictionImages(fit.images))
+    if fit.patience is not None:
+        callbacks.append(EarlyStopping(f"val/{task.score}", patience=fit.patience, mode="max"))
+    if fit.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=fit.ema))
+    return Trainer(
+        max_epochs=fit.epochs,
+        accelerator=fit.accelerator,
+        devices=fit.devices,
+        strategy=fit.strategy,
+        precision=fit.precision or ("bf16-mixed" if on_cuda else "32-true"),  # type: ignore[arg-type]
+        gradient_clip_val=fit.clip,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(run, name="tensorboard", version="") if logs == "full" else False,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=run,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=logs == "full",
+        enable_model_summary=False,
+        enable_checkpointing=logs == "full",
+        **fit.trainer,
+    )
+
+
+def train(
+    task: Task,
+    data: GrowingData,
+    fit: Fit,
+    run: Path,
+    *,
+    seed: int = 0,
+    resume: Path | None = None,
+) -> Trainer:
+    """Train the network in place, and leave it with the weights of its best epoch.
+
+    Args:
+        task: The network; it ends in evaluation mode, with the weights of `best.ckpt`.
+        data: The data, its labels in the order of the task's classes.
+        fit: How long and on what.
+        run: The run's folder; `best.ckpt`, `last.ckpt` and `tensorboard/` are written there.
+        seed: What order, augmentation and dropout are functions of.
+        resume: A checkpoint of this run to go on from.
+
+    Returns:
+        The trainer, with its logger and metrics.
+    """
+    seed_everything(seed, verbose=False)
+    task.seed = seed
+    trainer = make_trainer(task, fit, run)
+    trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+    best = run / "best.ckpt"
+    if best.is_file():
+        load_weights_(task, best)
+    task.eval()
+    return trainer
+
+
+def fine_tune_(
+    task: Task, data: GrowingData, fit: Fit, run: Path, *, seed: int = 0
+) -> None:
+    """Train the network in place for a while, without logs or checkpoints of its own."""
+    seed_everything(seed, verbose=False)
+    task.seed = seed
+    make_trainer(task, fit, run, logs="none").fit(task, datamodule=data)
+
+
+def load_weights_(task: Task, path: Path) -> None:
+    """Put the weights and scores of a checkpoint of the same network into the task."""
+    payload = read(path)
+    task.net.load_state_dict(net_state(payload))
+    task.provenance.scores = payload["regrow"]["provenance"]["scores"]

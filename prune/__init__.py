@@ -1,0 +1,1 @@
+"""A smaller network under an accuracy budget."""

@@ -1,0 +1,93 @@
+"""The accuracy budget: a promise that is decided by statistics, or left undecided."""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from regrow.models.evidence import Evidence, paired_interval
+
+
+@dataclass(frozen=True)  # slots would hide its defaults from the command line
+class Budget:
+    """How much worse a pruned network may be.
+
+    Args:
+        max_drop: The largest accepted drop of the score, a share in [0, 1].
+        confidence: How sure the decision must be, in (0, 1).
+    """
+
+    max_drop: float = 0.01
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a budget was met, on what ground.
+
+    Args:
+        is_met: True or False at the budget's confidence, or `undecided`.
+        interval: Low and high end of score(after) - score(before).
+        num_images: Number of images that both networks were scored on.
+        num_needed: Estimate of the images that would decide it; None when decided, or when the
+            score is so near the limit that no number of images can be named.
+    """
+
+    is_met: bool | Literal["undecided"]
+    interval: tuple[float, float]
+    num_images: int
+    num_needed: int | None = None
+
+
+def decide(before: Evidence, after: Evidence, budget: Budget) -> Verdict:
+    """Decide whether the network after pruning keeps the budget.
+
+    Args:
+        before: What the unpruned network gave for each image.
+        after: What the pruned network gave for the same images in the same order.
+        budget: The accepted drop and the confidence.
+
+    Returns:
+        Met if the whole interval of the difference lies at or above `-max_drop`, broken if it
+        lies below, else undecided.
+
+    Raises:
+        ValueError: If the two were not scored on the same number of images.
+    """
+    if before.num_images != after.num_images:
+        raise ValueError(
+            f"before has {before.num_images} images and after {after.num_images}: "
+            "score both on the same images"
+        )
+    low, high = paired_interval(before, after, budget.confidence)
+    limit = -budget.max_drop
+    if low >= limit:
+        return Verdict(True, (low, high), before.num_images)
+    if high < limit:
+        return Verdict(False, (low, high), before.num_images)
+    needed = images_needed(low, high, after.score() - before.score(), limit, before.num_images)
+    return Verdict("undecided", (low, high), before.num_images, needed)
+
+
+def images_needed(
+    low: float, high: float, difference: float, limit: float, num_images: int
+) -> int | None:
+    """Estimate how many images would move the limit out of an interval that holds it.
+
+    The interval narrows with the square root of the number of images, around the same difference.
+
+    Args:
+        low: Low end of the interval.
+        high: High end of the interval.
+        difference: The difference that was measured.
+        limit: The value that must lie outside.
+        num_images: The number of images now.
+
+    Returns:
+        The number of images, or None if the difference is the limit.
+    """
+    margin = difference - limit
+    if margin == 0:
+        return None
+    # The end of the interval that has to pass the limit.
+    reach = difference - low if margin > 0 else high - difference
+    return max(ceil(num_images * (reach / margin) ** 2), num_images + 1)

@@ -1,0 +1,182 @@
+"""The records of pruning: which channels of which layers must go together."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+Side = Literal["out", "in"]
+Removed = dict[tuple[str, Side], list[int]]
+
+CONV_TYPES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED_TYPES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+NORM_TYPES = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+WEIGHTED_TYPES = (*CONV_TYPES, *TRANSPOSED_TYPES, nn.Linear)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One side of one layer that loses channels when its group does.
+
+    Args:
+        layer: The layer's name inside `task.net`, or the name of a bare parameter.
+        side: `out` for what it makes (and for layers that keep the width), `in` for what it reads.
+        units: The channels of each unit; empty where the layer does not see the unit.
+        dim: The dimension that is cut, for a bare parameter only.
+    """
+
+    layer: str
+    side: Side
+    units: tuple[tuple[int, ...], ...]
+    dim: int | None = None
+
+    def channels(self, units: Iterable[int]) -> list[int]:
+        """Give the channels of some units, ascending."""
+        return sorted({channel for unit in units for channel in self.units[unit]})
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Channels of several layers that are coupled, and can only be removed together.
+
+    Args:
+        layer: The layer that the group is named by; its first member, side `out`.
+        members: All sides of layers that lose channels.
+    """
+
+    layer: str
+    members: tuple[Member, ...]
+
+    @property
+    def num_units(self) -> int:
+        """Count the units, each of which can be removed by itself."""
+        return len(self.members[0].units)
+
+    @property
+    def channels_per_unit(self) -> int:
+        """Count the channels of the naming layer in one unit."""
+        return len(self.members[0].units[0])
+
+    @property
+    def width(self) -> int:
+        """Count the channels of the naming layer that the group covers."""
+        return self.num_units * self.channels_per_unit
+
+    def after(self, removed: Removed, units: Sequence[int] = ()) -> "Group":
+        """Give the same group in the smaller network.
+
+        Args:
+            removed: The channels that left each side of each layer, in the old numbering.
+            units: The units of this group that left.
+        """
+        gone = set(units)
+        members = []
+        for member in self.members:
+            lost = sorted(removed.get((member.layer, member.side), ()))
+            kept = [unit for index, unit in enumerate(member.units) if index not in gone]
+            members.append(replace(member, units=tuple(_renumber(unit, lost) for unit in kept)))
+        return Group(self.layer, tuple(members))
+
+
+# Groups with the units to be removed from each.
+Plan = Sequence[tuple[Group, Sequence[int]]]
+
+
+@dataclass(slots=True)
+class Groups:
+    """The groups of a network that can be pruned, and why the others cannot.
+
+    Args:
+        groups: The groups, in the order of their naming layers in the network.
+        left_whole: The reason for every layer whose outputs are never pruned.
+    """
+
+    groups: list[Group]
+    left_whole: dict[str, str] = field(default_factory=dict)
+
+
+def removal(plan: Plan) -> Removed:
+    """Give the channels that each side of each layer loses by a plan, ascending."""
+    lost: dict[tuple[str, Side], set[int]] = {}
+    for group, units in plan:
+        for member in group.members:
+            lost.setdefault((member.layer, member.side), set()).update(member.channels(units))
+    return {key: sorted(channels) for key, channels in lost.items() if channels}
+
+
+def width(module: nn.Module, side: Side) -> int | None:
+    """Count the channels on one side of a layer; None if it has none of its own."""
+    if isinstance(module, (*CONV_TYPES, *TRANSPOSED_TYPES)):
+        return module.out_channels if side == "out" else module.in_channels
+    if isinstance(module, nn.Linear):
+        return module.out_features if side == "out" else module.in_features
+    if isinstance(module, NORM_TYPES):
+        return module.num_features
+    if isinstance(module, FrozenBatchNorm2d):
+        return len(module.weight)
+    if isinstance(module, nn.PReLU):
+        return module.num_parameters if module.num_parameters > 1 else None
+    return None
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Say whether a convolution has one filter a channel."""
+    return (
+        isinstance(module, CONV_TYPES)
+        and module.groups > 1
+        and module.groups == module.out_channels == module.in_channels
+    )
+
+
+def num_blocks(module: nn.Module) -> int:
+    """Count the blocks of channels that a grouped convolution keeps apart, else 1."""
+    is_conv = isinstance(module, (*CONV_TYPES, *TRANSPOSED_TYPES))
+    return module.groups if is_conv and not is_depthwise(module) else 1  # type: ignore[return-value]
+
+
+def channel_tensors(module: nn.Module, side: Side) -> list[tuple[str, int]]:
+    """Name the tensors of a layer that hold one entry a channel, with the dimension of it."""
+    if isinstance(module, WEIGHTED_TYPES):
+        out_dim, in_dim = (1, 0) if isinstance(module, TRANSPOSED_TYPES) else (0, 1)
+        names = [("weight", out_dim if side == "out" else in_dim)]
+        return [*names, ("bias", 0)] if side == "out" and module.bias is not None else names
+    names = [(name, 0) for name in ("weight", "bias", "running_mean", "running_var")]
+    return [(name, dim) for name, dim in names if isinstance(getattr(module, name, None), Tensor)]
+
+
+def rows(module: nn.Module, side: Side, dim: int, channels: Sequence[int]) -> list[int]:
+    """Give the places of channels along the dimension of a weight.
+
+    Where the blocks of a grouped convolution share that dimension, a place stands for one channel
+    in each block.
+    """
+    blocks = num_blocks(module)
+    # The second dimension of a grouped convolution's weight runs over one block only.
+    if blocks == 1 or dim != 1:
+        return list(channels)
+    size = (width(module, side) or 0) // blocks
+    return sorted({channel % size for channel in channels})
+
+
+def widths(net: nn.Module) -> dict[str, int]:
+    """Count the output channels of every layer with weights."""
+    return {
+        name: width(module, "out") or 0
+        for name, module in net.named_modules()
+        if isinstance(module, WEIGHTED_TYPES)
+    }
+
+
+def named_tensor(net: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """Find the module that owns a parameter, and the parameter's name in it."""
+    owner, _, attribute = name.rpartition(".")
+    return net.get_submodule(owner), attribute
+
+
+def _renumber(unit: tuple[int, ...], lost: list[int]) -> tuple[int, ...]:
+    """Give the places of the channels that stay; `lost` is ascending."""
+    gone = set(lost)
+    return tuple(channel - bisect_left(lost, channel) for channel in unit if channel not in gone)

@@ -1,0 +1,79 @@
+"""What a cut network gets before it is scored: new norm statistics, and training."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regrow.data.errors import BadInput
+from regrow.models.task import Task
+
+# Anything that trains a task in place: a `Recovery`, or a function that a script makes.
+Recover = Callable[[Task], None]
+
+
+class Recovery(ABC):
+    """A way to make up for removed channels, which a config can name."""
+
+    @abstractmethod
+    def __call__(self, task: Task) -> None:
+        """Train the network in place; its shapes stay."""
+
+
+@torch.no_grad()
+def reestimate_batchnorm_(
+    task: Task, batches: Iterable[tuple[Tensor, Any]], num_batches: int = 16
+) -> int:
+    """Measure the statistics of all batch norms anew, as plain averages over batches.
+
+    Removing channels moves what later norms see, and stale statistics cost more accuracy than the
+    channels. Frozen norms, and all modes, stay as they are.
+
+    Source: Li et al., EagleEye, 2020, arXiv 2007.02491, adaptive batch normalisation.
+
+    Args:
+        task: The task, whose running means and variances are set in place.
+        batches: Training images and targets.
+        num_batches: Number of batches to average.
+
+    Returns:
+        The number of norms that were measured.
+
+    Raises:
+        BadInput: If there are norms to measure and no batches.
+    """
+    norms = [m for m in task.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.running_mean is not None and not _is_frozen(norm)]
+    if not norms:
+        return 0
+    modes = {module: module.training for module in task.net.modules()}
+    momenta = {norm: norm.momentum for norm in norms}
+    device = norms[0].running_mean.device  # type: ignore[union-attr]
+    count = 0
+    try:
+        task.net.eval()
+        # One image alone has no variance where a map has shrunk to one pixel.
+        enough = (images for images, _ in batches if len(images) > 1)
+        for images in islice(enough, num_batches):
+            if not count:
+                for norm in norms:
+                    norm.reset_running_stats()
+                    norm.momentum = None
+                    norm.train()
+            task(images.to(device))
+            count += 1
+    finally:
+        for norm, momentum in momenta.items():
+            norm.momentum = momentum
+        for module, is_training in modes.items():
+            module.training = is_training
+    if not count:
+        raise BadInput("batch norms cannot be measured anew: there are no training images")
+    return len(norms)
+
+
+def _is_frozen(norm: nn.modules.batchnorm._BatchNorm) -> bool:
+    return norm.affine and not norm.weight.requires_grad

@@ -1,0 +1,142 @@
+"""Choosing the units that go at one step, so that the cost ends just under its ceiling."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from torch import Tensor
+
+from regrow.data.errors import BadInput
+from regrow.models.cost import count_macs, count_params
+from regrow.models.task import Task
+from regrow.prune.channels import Group, Plan
+from regrow.prune.schedule import alignment, counts_of, first_length, legal_count, removal_order
+from regrow.prune.surgery import clone, cut_
+
+# Names of costs with the values that they have or must not exceed.
+Costs = Mapping[str, float]
+
+
+@dataclass(frozen=True)  # slots would hide its defaults from the command line
+class Selection:
+    """Which units may go, and in what order.
+
+    Args:
+        scope: `global` removes the lowest scores of the whole network, `local` the same share of
+            every layer.
+        round_to: Widths stay multiples of this, of less in layers that are narrower than four
+            times this; 1 does not align. Rounding never removes more than asked for.
+        max_share: The largest share of a layer's channels that may go, in (0, 1).
+    """
+
+    scope: Literal["global", "local"] = "global"
+    round_to: int = 8
+    max_share: float = 0.8
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.round_to < 1:
+            raise BadInput(f"selection.round_to is {self.round_to}, it must be at least 1")
+        if not 0 < self.max_share < 1:
+            raise BadInput(f"selection.max_share is {self.max_share}, it must lie in (0, 1)")
+
+
+def costs_of(task: Task, names: Sequence[str] = ("macs", "params")) -> dict[str, int]:
+    """Measure the costs of a task's network by name: `macs` of one image, `params`."""
+    counters = {"macs": lambda: count_macs(task), "params": lambda: count_params(task.net)}
+    return {name: counters[name]() for name in names}
+
+
+class Chooser:
+    """Chooses the units of one step by trial cuts whose costs are measured.
+
+    Args:
+        task: The network as it is, which is not changed.
+        groups: Its groups.
+        scores: For each group one score a unit, (units,).
+        dense: The width of each group before any pruning, by the group's layer.
+        selection: Which units may go.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        groups: Sequence[Group],
+        scores: Sequence[Tensor],
+        dense: Mapping[str, int],
+        selection: Selection,
+    ) -> None:
+        self.task = task
+        self.groups = list(groups)
+        self.dense = dense
+        self.selection = selection
+        self.ranked = [values.argsort(stable=True).tolist() for values in scores]
+        self.scores = [values.sort(stable=True).values.tolist() for values in scores]
+        self.order = removal_order(self.scores, selection.scope)
+        self.measured: dict[tuple[tuple[int, ...], tuple[str, ...]], dict[str, int]] = {}
+
+    def choose(self, ceilings: Costs, *, tightly: bool = False) -> Plan | None:
+        """Choose the fewest units, by their order, that bring all costs under their ceilings.
+
+        Args:
+            ceilings: The largest accepted value of each cost.
+            tightly: Also give back what other layers can keep without exceeding a ceiling.
+
+        Returns:
+            The plan; None if all units that may go are too few.
+        """
+
+        def is_enough(length: int) -> bool:
+            return self._is_under(self._counts(length), ceilings)
+
+        length = first_length(is_enough, len(self.order))
+        if length is None:
+            return None
+        counts = self._counts(length)
+        return self._plan(self._give_back(counts, ceilings) if tightly else counts)
+
+    def least(self, names: Sequence[str]) -> dict[str, int]:
+        """Measure the costs that are left when all units that may go are gone."""
+        return self._costs(self._counts(len(self.order)), names)
+
+    def _counts(self, length: int) -> list[int]:
+        asked = counts_of(self.order, length, len(self.groups))
+        return [self._legal(index, count) for index, count in enumerate(asked)]
+
+    def _legal(self, index: int, asked: int) -> int:
+        group = self.groups[index]
+        width = self.dense[group.layer]
+        align = alignment(width, self.selection.round_to)
+        kept_share = 1 - self.selection.max_share
+        # Less the rounding of the subtraction.
+        smallest = max(align, ceil(width * kept_share - 1e-9))
+        return legal_count(asked, group.width, group.channels_per_unit, align, smallest)
+
+    def _give_back(self, counts: list[int], ceilings: Costs) -> list[int]:
+        # The most valuable removed channels come back first.
+        values = [self.scores[i][n - 1] if n else 0.0 for i, n in enumerate(counts)]
+        for index in sorted(range(len(counts)), key=lambda i: -values[i]):
+            while counts[index]:
+                fewer = [*counts]
+                fewer[index] = self._legal(index, counts[index] - 1)
+                if not self._is_under(fewer, ceilings):
+                    break
+                counts = fewer
+        return counts
+
+    def _plan(self, counts: Sequence[int]) -> Plan:
+        chosen = zip(self.groups, self.ranked, counts, strict=True)
+        return [(group, sorted(ranked[:count])) for group, ranked, count in chosen if count]
+
+    def _is_under(self, counts: Sequence[int], ceilings: Costs) -> bool:
+        costs = self._costs(counts, list(ceilings))
+        return all(costs[name] <= ceiling for name, ceiling in ceilings.items())
+
+    def _costs(self, counts: Sequence[int], names: Sequence[str]) -> dict[str, int]:
+        key = (tuple(counts), tuple(names))
+        if key not in self.measured:
+            trial = clone(self.task)
+            cut_(trial, self._plan(counts))
+            self.measured[key] = costs_of(trial, names)
+        return self.measured[key]

@@ -1,0 +1,233 @@
+"""Removing channels: masked to zero, or cut out, and the proof that both are the same."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch_pruning import ops
+from torch_pruning.pruner import function
+from torchvision.ops import FrozenBatchNorm2d
+
+from regrow.models.task import Task
+from regrow.prune.channels import (
+    Member,
+    Plan,
+    Removed,
+    channel_tensors,
+    named_tensor,
+    removal,
+    rows,
+    width,
+)
+
+# Two float64 networks that do the same differ by rounding alone.
+TOLERANCE = 1e-9
+
+
+class FrozenBatchNormPruner(function.BasePruningFunc):
+    """Cut torchvision's FrozenBatchNorm2d, which torch-pruning does not know."""
+
+    TARGET_MODULES = FrozenBatchNorm2d
+
+    def prune_out_channels(
+        self, layer: FrozenBatchNorm2d, idxs: Sequence[int]
+    ) -> FrozenBatchNorm2d:
+        """Drop entries of all four buffers."""
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            setattr(layer, name, _without(getattr(layer, name), 0, idxs))
+        return layer
+
+    # One function for both sides tells torch-pruning that the layer keeps the width.
+    prune_in_channels = prune_out_channels
+
+    def get_out_channels(self, layer: FrozenBatchNorm2d) -> int:
+        """Count the channels."""
+        return len(layer.weight)
+
+    def get_in_channels(self, layer: FrozenBatchNorm2d) -> int:
+        """Count the channels."""
+        return len(layer.weight)
+
+
+FROZEN_BATCH_NORM = FrozenBatchNormPruner()
+
+
+def clone(task: Task) -> Task:
+    """Copy a task so that its network can be cut: a network of its own, all else shared."""
+    twin = copy.copy(task)
+    # A shallow copy shares the dicts in which a module keeps its children and buffers.
+    twin.__dict__["_modules"] = dict(task._modules)
+    twin.__dict__["_buffers"] = dict(task._buffers)
+    twin.net = copy.deepcopy(task.net)
+    return twin
+
+
+def exact_copy(task: Task) -> Task:
+    """Copy a task in float64, its network in evaluation mode."""
+    twin = clone(task)
+    twin.net.double().eval()
+    for name, buffer in twin._buffers.items():
+        if buffer is not None and buffer.is_floating_point():
+            twin._buffers[name] = buffer.double()
+    return twin
+
+
+@torch.no_grad()
+def mask_(task: Task, plan: Plan) -> Removed:
+    """Set chosen channels to zero in every layer that makes or reads them.
+
+    Args:
+        task: The task whose network is masked in place; its shapes stay.
+        plan: Groups with the units to mask.
+
+    Returns:
+        The masked channels of each side of each layer.
+    """
+    for member, channels in _by_member(plan):
+        if member.dim is not None:
+            owner, attribute = named_tensor(task.net, member.layer)
+            _fill(getattr(owner, attribute), member.dim, channels)
+            continue
+        module = task.net.get_submodule(member.layer)
+        for name, dim in channel_tensors(module, member.side):
+            # A variance of zero would be divided by.
+            if name != "running_var":
+                _fill(getattr(module, name), dim, rows(module, member.side, dim, channels))
+    return removal(plan)
+
+
+@torch.no_grad()
+def cut_(task: Task, plan: Plan) -> Removed:
+    """Remove chosen channels from every layer that makes or reads them, through torch-pruning.
+
+    The modules stay the same objects, in their mode and with their hooks; parameters are new
+    ones, which require a gradient if the old ones did.
+
+    Args:
+        task: The task whose network is cut in place.
+        plan: Groups of this very network with the units to remove.
+
+    Returns:
+        The removed channels of each side of each layer, in the old numbering.
+
+    Raises:
+        ValueError: If a layer would be left without channels.
+    """
+    requires_grad = {name: p.requires_grad for name, p in task.net.named_parameters()}
+    for member, channels in _by_member(plan):
+        if member.dim is not None:
+            owner, attribute = named_tensor(task.net, member.layer)
+            setattr(owner, attribute, _without(getattr(owner, attribute), member.dim, channels))
+            continue
+        module = task.net.get_submodule(member.layer)
+        if len(channels) >= (width(module, member.side) or 0):
+            raise ValueError(f"{member.layer} would be left without channels")
+        pruner = pruner_of(module)
+        prune = pruner.prune_out_channels if member.side == "out" else pruner.prune_in_channels
+        prune(module, channels)
+    for name, parameter in task.net.named_parameters():
+        parameter.requires_grad_(requires_grad[name])
+    return removal(plan)
+
+
+def pruner_of(module: nn.Module) -> function.BasePruningFunc:
+    """Give torch-pruning's functions for a layer."""
+    if isinstance(module, FrozenBatchNorm2d):
+        return FROZEN_BATCH_NORM
+    return function.PrunerBox[ops.module2type(module)]
+
+
+@torch.no_grad()
+def check_exact(masked: Task, cut: Task) -> float:
+    """Compare a masked network with the cut one, on float64 copies in evaluation mode.
+
+    Args:
+        masked: The network whose chosen channels are zero.
+        cut: The network without these channels.
+
+    Returns:
+        The largest difference of a raw output over the largest value of that output; infinite if
+        one of them is not finite or the shapes differ.
+    """
+    return _disagreement(exact_copy(masked), exact_copy(cut))
+
+
+def probe(task: Task, plan: Plan) -> str | None:
+    """Say why a plan cannot be carried out exactly; None if it can.
+
+    Args:
+        task: The network, which stays as it is.
+        plan: Groups with the units to remove.
+    """
+    masked, cut = exact_copy(task), exact_copy(task)
+    try:
+        mask_(masked, plan)
+        cut_(cut, plan)
+        with torch.no_grad():
+            error = _disagreement(masked, cut)
+    # Whatever a network raises when it is cut, it cannot be cut there.
+    except Exception as problem:
+        first = str(problem).strip().splitlines()
+        return f"cutting it fails: {first[0] if first else type(problem).__name__}"
+    if error <= TOLERANCE:
+        return None
+    return f"cutting it is not exact: the output moves by {error:.1e} of its largest value"
+
+
+def sift(task: Task, plan: Plan, sound: Plan = ()) -> tuple[list, dict[str, str]]:
+    """Separate the groups of a plan that can be cut exactly from the others, by halving.
+
+    Args:
+        task: The network, which stays as it is.
+        plan: The groups in question with the units to remove.
+        sound: Groups and units that are known to be exact, together with which they must be.
+
+    Returns:
+        The part of the plan that is exact, and the reason for each group that is not, by layer.
+    """
+    if not plan:
+        return [], {}
+    reason = probe(task, [*sound, *plan])
+    if reason is None:
+        return list(plan), {}
+    if len(plan) == 1:
+        return [], {plan[0][0].layer: reason}
+    half = len(plan) // 2
+    first, refused = sift(task, plan[:half], sound)
+    second, others = sift(task, plan[half:], [*sound, *first])
+    return [*first, *second], refused | others
+
+
+def _by_member(plan: Plan) -> list[tuple[Member, list[int]]]:
+    members = {(m.layer, m.side): m for group, _ in plan for m in group.members}
+    return [(members[key], channels) for key, channels in removal(plan).items()]
+
+
+def _disagreement(masked: Task, cut: Task) -> float:
+    images = masked.example_images(2)
+    # The cut one first: where it fails, it does so at once.
+    after, before = cut(images), masked(images)
+    worst = 0.0
+    for name, expected in before.items():
+        got = after[name]
+        if got.shape != expected.shape:
+            return float("inf")
+        if not expected.is_floating_point() or not expected.numel():
+            continue
+        error = float((got - expected).abs().max() / expected.abs().max().clamp_min(1e-300))
+        if not error < float("inf"):
+            return float("inf")
+        worst = max(worst, error)
+    return worst
+
+
+def _fill(tensor: Tensor, dim: int, places: Sequence[int]) -> None:
+    tensor.index_fill_(dim, torch.tensor(list(places), device=tensor.device), 0)
+
+
+def _without(tensor: Tensor, dim: int, places: Sequence[int]) -> Tensor:
+    gone = set(places)
+    kept = [place for place in range(tensor.shape[dim]) if place not in gone]
+    rest = tensor.index_select(dim, torch.tensor(kept, device=tensor.device))
+    return nn.Parameter(rest) if isinstance(tensor, nn.Parameter) else rest

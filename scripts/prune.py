@@ -1,0 +1,219 @@
+"""Make a network smaller under an accuracy budget.
+
+    python scripts/prune.py --config configs/classification_prune.yaml --checkpoint runs/train/best.ckpt
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
+
+from regrow.data.errors import BadInput, CheckFailed
+from regrow.data.module import GrowingData
+from regrow.models.checkpoint import file_hash, load, save
+from regrow.models.command import DATA_FILE, data_beside, parse, write_data_file
+from regrow.models.cost import Cost, latency_ms
+from regrow.models.dashboard import save_prediction_picture
+from regrow.models.optimization import Optimization
+from regrow.models.report import Report, before_after_table, side
+from regrow.models.run import command, guard, open_run
+from regrow.models.task import Task
+from regrow.models.training import Fit, fine_tune_
+from regrow.prune.budget import Budget
+from regrow.prune.criteria import Criterion, Taylor
+from regrow.prune.engine import Result, Step, Target, prune
+from regrow.prune.selection import Selection
+
+
+def run_pruning(
+    checkpoint: Path,
+    data: GrowingData | None = None,
+    criterion: Criterion = Taylor(),  # noqa: B008 - it keeps no state
+    target: Target = Target(),  # noqa: B008 - frozen
+    budget: Budget = Budget(),  # noqa: B008 - frozen
+    selection: Selection = Selection(),  # noqa: B008 - frozen
+    num_steps: int = 5,
+    recovery: Fit = Fit(epochs=2),  # noqa: B008 - frozen
+    optimization: Optimization = Optimization(),  # noqa: B008 - frozen
+    run: Path = Path("runs/prune"),
+    allow: list[str] | None = None,
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    command_line: str = "",
+) -> Report:
+    """Prune step by step, and leave `pruned.ckpt`, TensorBoard logs and a report in the run folder.
+
+    Args:
+        checkpoint: The network to be pruned; the file is not changed.
+        data: The data it was trained on, by default as `data.yaml` beside the checkpoint says.
+            Steps are judged on validation images; the budget is decided once, at the end, on test
+            images.
+        criterion: How channels are ranked.
+        target: The cost to come down to.
+        budget: The score that may be lost.
+        selection: Which channels may go, and in what order.
+        num_steps: In how many steps the target is approached.
+        recovery: The fine-tuning after each step.
+        optimization: The optimizer of the fine-tuning.
+        run: The run's folder; one that exists is moved aside.
+        allow: Other people's packages that the checkpoint's network may come from.
+        seed: What order, augmentation and dropout are functions of.
+        settings: The settings of the run as plain data.
+        command_line: The command, for the report.
+
+    Returns:
+        The report, written.
+
+    Raises:
+        BadInput: If anything given cannot be used.
+        CheckFailed: If the budget is broken; checkpoint and report are written all the same.
+    """
+    started = time.monotonic()
+    data = data or data_beside(checkpoint)
+    task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind)
+    data.order_classes(task.classes)
+    if task.size != data.size:
+        raise BadInput(f"{checkpoint} is for images of {task.size}; set data.size to it")
+    run = open_run(run)
+    task.optimization = optimization
+    console = Console()
+    with SummaryWriter(str(run / "tensorboard")) as writer:
+
+        def show(step: Step) -> None:
+            console.print(
+                f"step {step.index}: {step.macs:,} MACs, {step.params:,} parameters, "
+                f"{task.score} {step.score:.4f}{'' if step.is_kept else ', rolled back'}"
+            )
+            # The horizontal axis of these two is the cost, in thousands.
+            writer.add_scalar("prune/score_against_kmacs", step.score, step.macs // 1000)
+            writer.add_scalar("prune/score_against_kparams", step.score, step.params // 1000)
+            for name in ("score", "macs", "params", "error"):
+                writer.add_scalar(f"prune/{name}", getattr(step, name), step.index)
+
+        result = prune(
+            task,
+            train_loader=data.train_dataloader(),
+            val_loader=data.val_dataloader(),
+            test_loader=data.test_dataloader(),
+            criterion=criterion,
+            target=target,
+            num_steps=num_steps,
+            selection=selection,
+            budget=budget,
+            recover=lambda work: fine_tune_(work, data, recovery, run, seed=seed),
+            on_step=show,
+        )
+        scores = {"final/score": result.after.value, "final/macs": result.cost_after.macs}
+        writer.add_hparams(
+            {"criterion": type(criterion).__name__, "target_macs": target.macs or 1.0,
+             "num_steps": num_steps, "epochs": recovery.epochs, "seed": seed},
+            scores, run_name=".",
+        )
+    _keep(result, run / "pruned.ckpt", checkpoint, data, command_line)
+    if settings and settings.get("data"):
+        write_data_file(run, settings)
+    else:
+        shutil.copyfile(checkpoint.parent / DATA_FILE, run / DATA_FILE)
+    report = _report(result, data, budget, run, checkpoint, command_line)
+    report.set(seconds=round(time.monotonic() - started, 1), seeds=[seed])
+    save_prediction_picture(result.task, data, run / "predictions.png")
+    report.add_picture(run / "predictions.png", "The first validation images: truth, prediction")
+    report.write()
+    figures = report.figures
+    console.print(before_after_table(figures["before"], figures["after"], result.after.name))
+    if result.verdict.is_met is False:
+        raise CheckFailed(
+            f"the budget of {budget.max_drop} is broken on {result.verdict.num_images} test images: "
+            f"the score changed by {result.verdict.interval}; see {run / 'report.md'}"
+        )
+    return report
+
+
+def _keep(result: Result, path: Path, parent: Path, data: GrowingData, command_line: str) -> None:
+    provenance = result.task.provenance
+    provenance.parent = file_hash(parent)
+    provenance.data = data.snapshot.hash
+    provenance.manifest = data.snapshot.manifest().to_dict()
+    provenance.command = command_line
+    kept = [step.score for step in result.steps if step.is_kept]
+    provenance.scores = {
+        f"val/{result.after.name}": kept[-1] if kept else result.baseline,
+        f"test/{result.after.name}": result.after.value,
+    }
+    save(path, result.task)
+
+
+def _report(
+    result: Result,
+    data: GrowingData,
+    budget: Budget,
+    run: Path,
+    checkpoint: Path,
+    command_line: str,
+) -> Report:
+    verdict, task = result.verdict, result.task
+    report = Report(
+        run,
+        title="Pruning",
+        command=command_line,
+        task=type(task).__name__.lower(),
+        classes=task.classes,
+    )
+    before, after = result.before, result.after
+    report.set_score(after.name, after.value)
+    report.set(
+        parent=file_hash(checkpoint),
+        data={"hash": data.snapshot.hash, "diff": None},
+        budget={"max_drop": budget.max_drop, **asdict(verdict)},
+        stopped=result.stopped,
+        steps=[asdict(step) for step in result.steps],
+        left_whole=result.left_whole,
+    )
+    share = result.cost_after.macs / max(result.cost_before.macs, 1)
+    report.say(
+        f"The network keeps {100 * share:.1f} % of its MACs. On {verdict.num_images} test images, "
+        f"which nothing was chosen on, {after.name} went from {before.value:.4f} to "
+        f"{after.value:.4f}; the 95 % interval of the change is "
+        f"[{verdict.interval[0]:+.4f}, {verdict.interval[1]:+.4f}]. {_verdict_in_words(result)}"
+    )
+    report.add_before_after(
+        side(before.value, result.cost_before), side(after.value, result.cost_after), after.name
+    )
+    report.add_per_class(before.per_class, after.per_class, after.name)
+    columns = ["step", "MACs", "parameters", f"validation {after.name}", "kept", "cut - masked"]
+    rows = [[s.index, s.macs, s.params, s.score, s.is_kept, s.error] for s in result.steps]
+    report.add_table("Steps", columns, rows, f"Before pruning: {result.baseline:.4f}.")
+    layers = [[name, *widths] for name, widths in result.widths.items()]
+    report.add_table("Widths", ["layer", "before", "after"], layers)
+    whole = [[name, reason] for name, reason in result.left_whole.items()]
+    report.add_table("Left whole", ["layer", "because"], whole)
+    return report
+
+
+def _verdict_in_words(result: Result) -> str:
+    verdict = result.verdict
+    if verdict.is_met is True:
+        return "The budget is met."
+    if verdict.is_met is False:
+        return "The budget is broken."
+    needed = "no number of" if verdict.num_needed is None else f"about {verdict.num_needed:,}"
+    return f"That neither meets nor breaks the budget; {needed} test images would decide it."
+
+
+def run(args: Sequence[str] | None = None) -> Report:
+    """Read the command line and prune."""
+    values, settings = parse(
+        run_pruning, args, description=__doc__ or "", skip=["settings", "command_line"]
+    )
+    return run_pruning(**values, settings=settings, command_line=command(args))
+
+
+main = guard(run)
+
+if __name__ == "__main__":
+    raise SystemExit(main())

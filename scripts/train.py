@@ -1,0 +1,233 @@
+"""Train a network, or warm-start it from a checkpoint on data that grew.
+
+    python scripts/train.py --config configs/classification.yaml
+    python scripts/train.py --config configs/classification.yaml --warm_start runs/old/best.ckpt
+    python scripts/train.py --config configs/classification.yaml --resume auto
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from regrow.data.errors import BadInput
+from regrow.data.module import GrowingData
+from regrow.incremental.warm_start import WarmStart, warm_start_
+from regrow.models.checkpoint import file_hash, load, write_atomic
+from regrow.models.command import parse, write_data_file
+from regrow.models.dashboard import log_hparams, save_prediction_picture
+from regrow.models.evaluation import Evaluation, evaluate
+from regrow.models.report import Report
+from regrow.models.run import command, guard, newest_checkpoint, open_run
+from regrow.models.task import Task
+from regrow.models.training import Fit, train
+
+# What a resumed run may change: nothing that affects the weights.
+FREE_ON_RESUME = {
+    "run",
+    "resume",
+    "allow",
+    "data.num_workers",
+    "data.cache",
+    "data.cache_bytes",
+    "fit.images",
+}
+
+
+def run_training(
+    task: Callable[[list[str], tuple[int, int]], Task],
+    data: GrowingData,
+    fit: Fit = Fit(),  # noqa: B008 - frozen
+    run: Path = Path("runs/train"),
+    warm_start: Path | None = None,
+    resume: str | None = None,
+    renamed: dict[str, str] | None = None,
+    removed: list[str] | None = None,
+    allow: list[str] | None = None,
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    command_line: str = "",
+) -> Report:
+    """Train, and leave `best.ckpt`, `last.ckpt`, TensorBoard logs and a report in the run folder.
+
+    Args:
+        task: The task and its network.
+        data: The images and their labels.
+        fit: How long and on what.
+        run: The run's folder; one that exists is moved aside.
+        warm_start: A checkpoint to start from; architecture and classes come from it.
+        resume: A checkpoint of this run to go on from, or `auto` for its newest.
+        renamed: Old class names to new ones, for a warm start.
+        removed: Classes of the checkpoint to give up on purpose, for a warm start.
+        allow: Other people's packages that a checkpoint's network may come from.
+        seed: What order, augmentation and dropout are functions of.
+        settings: The settings of the run as plain data; a resumed run must repeat them.
+        command_line: The command, for the report.
+
+    Returns:
+        The report, written.
+
+    Raises:
+        BadInput: If anything given cannot be used.
+    """
+    started, packages = time.monotonic(), tuple(allow or ())
+    if warm_start is not None and resume is not None:
+        raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
+    continued = None
+    if resume is not None:
+        continued = newest_checkpoint(run, load) if resume == "auto" else Path(resume)
+        net = load(continued, allow=packages, kind=data.kind)
+        _refuse_changes(net, settings or {}, data)
+        data.order_classes(net.classes)
+    else:
+        parent = load(warm_start, allow=packages, kind=data.kind) if warm_start else None
+        net, grown = _begin(task, data, parent, renamed, removed)
+        run = open_run(run)
+        net.provenance.parent = file_hash(warm_start) if warm_start else None
+        net.provenance.data = data.snapshot.hash
+        net.provenance.manifest = data.snapshot.manifest().to_dict()
+        net.provenance.settings = _flat(settings or {})
+        net.provenance.command = command_line
+        _remember(run, grown)
+        if settings:
+            write_data_file(run, settings)
+    trainer = train(net, data, fit, run, seed=seed, resume=continued)
+    after = evaluate(net, data.val_dataloader(), description="validation")
+    report = _report(net, data, after, run, trainer.current_epoch)
+    report.set(seconds=round(time.monotonic() - started, 1), seeds=[seed])
+    if trainer.is_global_zero:
+        save_prediction_picture(net, data, run / "predictions.png")
+        report.add_picture(run / "predictions.png", "The first validation images: truth, prediction")
+        log_hparams(trainer.logger, asdict(fit) | {"seed": seed}, {f"final/{after.name}": after.value})
+    report.write()
+    return report
+
+
+def _begin(
+    make: Callable[..., Task],
+    data: GrowingData,
+    parent: Task | None,
+    renamed: dict[str, str] | None,
+    removed: list[str] | None,
+) -> tuple[Task, WarmStart | None]:
+    if parent is None:
+        task = make(data.classes, data.size)
+        if task.kind != data.kind:
+            raise BadInput(f"{type(task).__name__} needs {task.kind}, the data has {data.kind}")
+        data.order_classes(task.classes)
+        return task, None
+    if parent.size != data.size:
+        raise BadInput(
+            f"the checkpoint was trained on images of {parent.size}, data.size is {data.size}; "
+            f"set data.size to {list(parent.size)}"
+        )
+    grown = warm_start_(parent, data, renamed=renamed, removed=tuple(removed or ()))
+    print(f"data: {grown.diff or 'the checkpoint does not say what it was trained on'}")
+    print(f"the old model on the new validation images: {grown.before.name} "
+          f"{grown.before.value:.4f}")
+    # The settings of the new run, around the network of the old one.
+    task = make(
+        parent.classes,
+        data.size,
+        net=parent.net_name,
+        net_args=parent.net_args,
+        mean=tuple(parent.mean.flatten().tolist()),
+        std=tuple(parent.std.flatten().tolist()),
+    )
+    task.net = parent.net
+    return task, grown
+
+
+def _refuse_changes(task: Task, settings: dict[str, Any], data: GrowingData) -> None:
+    old, new = task.provenance.settings, _flat(settings)
+    for name in sorted(old.keys() | new.keys()):
+        if name not in FREE_ON_RESUME and old.get(name) != new.get(name):
+            raise BadInput(
+                f"--resume cannot change {name} from {old.get(name)} to {new.get(name)}; "
+                "keep it, or begin a new run with --warm-start"
+            )
+    if task.provenance.data != data.snapshot.hash:
+        raise BadInput(
+            "--resume needs the data that the run began with, and these differ; "
+            "begin a new run on them with --warm-start"
+        )
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(settings, dict) or not settings:
+        return {prefix: settings}
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = prefix if name == "init_args" else f"{prefix}.{name}" if prefix else name
+        flat |= _flat(value, inner)
+    return flat
+
+
+def _remember(run: Path, grown: WarmStart | None) -> None:
+    """Keep what the report will need of the start, for a run that is resumed."""
+    if grown is None:
+        return
+    start = {
+        "diff": str(grown.diff) if grown.diff else None,
+        "score": grown.before.value,
+        "per_class": grown.before.per_class,
+        "old_names": grown.label_map.old_names,
+        "num_leaked": grown.num_leaked,
+    }
+    write_atomic(run / "start.json", lambda file: file.write(json.dumps(start).encode()))
+
+
+def _report(
+    task: Task, data: GrowingData, after: Evaluation, run: Path, epochs: int
+) -> Report:
+    start_file = run / "start.json"
+    start = json.loads(start_file.read_text()) if start_file.is_file() else None
+    report = Report(
+        run,
+        title="Training" if start is None else "Warm start",
+        command=task.provenance.command,
+        task=type(task).__name__.lower(),
+        classes=task.classes,
+    )
+    report.set_score(after.name, after.value)
+    report.set(
+        parent=task.provenance.parent,
+        data={"hash": task.provenance.data, "diff": start["diff"] if start else None},
+        others=after.others,
+    )
+    report.say(
+        f"After {epochs} epochs the best model reaches {after.name} {after.value:.4f} on "
+        f"{after.num_images} validation images, which also chose it."
+    )
+    if start is None:
+        rows = [[name, value] for name, value in after.per_class.items()]
+        report.add_table("Classes", ["class", after.name], rows)
+        return report
+    report.set(before_training={"score": start["score"]})
+    report.say(
+        f"The data changed by {start['diff'] or 'an unknown amount'}; the old model scored "
+        f"{start['score']:.4f} on the same images before training."
+    )
+    if start["num_leaked"]:
+        report.say(
+            f"Beware: the old model was trained on {start['num_leaked']} of the validation and "
+            "test images, so its score is too high."
+        )
+    report.add_per_class(start["per_class"], after.per_class, after.name, start["old_names"])
+    return report
+
+
+def run(args: Sequence[str] | None = None) -> Report:
+    """Read the command line and train."""
+    values, settings = parse(
+        run_training, args, description=__doc__ or "", skip=["settings", "command_line"]
+    )
+    return run_training(**values, settings=settings, command_line=command(args))
+
+
+main = guard(run)
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,37 @@
+"""What all tests share: where real data is, and few threads."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+def real_data() -> Path:
+    """Give the folder with the real sets, whether it exists or not."""
+    return Path(os.environ.get("REGROW_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """Give the folder with the real sets, or skip."""
+    folder = real_data()
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set REGROW_DATA")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _few_threads() -> None:
+    torch.set_num_threads(2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip GPU tests where there is no GPU."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))

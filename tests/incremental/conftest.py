@@ -1,0 +1,73 @@
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from regrow.models.evidence import Evidence
+from regrow.models.head import ClassRows
+from regrow.models.task import Task
+
+
+class NoMetric(Metric):
+    """Remembers for how many classes it was made."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+    def update(self, predictions: Any, targets: Any) -> None: ...
+
+    def compute(self) -> Mapping[str, Tensor]:
+        return {}
+
+
+@pytest.fixture
+def make_task() -> Callable[..., Task]:
+    """A task around any net: `make_task(net, rows, classes)`."""
+
+    def make(net: nn.Module, rows: list[ClassRows], classes: list[str]) -> Task:
+        class AnyTask(Task):
+            kind = "labels"
+            score = "accuracy"
+
+            def fresh_net(self, weights: str | None = None) -> nn.Module:
+                return net
+
+            def outputs(self, features: Tensor) -> dict[str, Tensor]:
+                return {"scores": self.net(features)}
+
+            def losses(self, outputs: dict[str, Tensor], targets: Any) -> dict[str, Tensor]:
+                return {}
+
+            def predict(self, outputs: dict[str, Tensor]) -> Tensor:
+                return outputs["scores"].softmax(1)
+
+            def decode(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+                return outputs
+
+            def from_decoded(self, decoded: dict[str, Tensor]) -> Tensor:
+                return self.predict(decoded)
+
+            def make_metric(self) -> Metric:
+                return NoMetric(len(self.classes))
+
+            def make_evidence(self) -> Evidence:
+                raise NotImplementedError
+
+            def class_rows(self) -> list[ClassRows]:
+                return rows
+
+            def output_layers(self) -> list[str]:
+                return [entry.layer for entry in rows]
+
+        return AnyTask(classes, (8, 8))
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

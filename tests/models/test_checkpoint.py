@@ -1,0 +1,180 @@
+"""The checkpoint rebuilds the very network, and a hostile file gets one line."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regrow.data.errors import BadInput
+from regrow.models.checkpoint import file_hash, load, read, save, write_atomic
+from regrow.models.classification import Classification
+from regrow.models.optimization import Optimization
+from regrow.models.segmentation import Segmentation
+from regrow.models.task import Provenance
+
+
+@pytest.fixture
+def task() -> Classification:
+    torch.manual_seed(0)
+    task = Classification(["ant", "bee"], (32, 32), optimization=Optimization(lr=0.5)).eval()
+    task.provenance = Provenance(
+        data="d" * 8,
+        manifest={"hashes": torch.arange(32, dtype=torch.uint8).view(2, 16), "classes": ["ant"]},
+        parent="p" * 8,
+        scores={"val/accuracy": 0.5},
+        command="python scripts/train.py",
+    )
+    return task
+
+
+def _write(path: Path, task: Classification, **changes: Any) -> Path:
+    payload = {"state_dict": task.state_dict(), "regrow": task.record()}
+    payload["regrow"].update(changes)
+    torch.save(payload, path)
+    return path
+
+
+def test_round_trip_is_bit_for_bit(task: Classification, tmp_path: Path) -> None:
+    save(tmp_path / "a.ckpt", task)
+    back = load(tmp_path / "a.ckpt")
+    images = task.example_images(3)
+    assert torch.equal(back(images)["logits"], task(images)["logits"])
+    assert back.classes == ["ant", "bee"]
+    assert back.optimization == Optimization(lr=0.5)
+    assert back.provenance.data == "d" * 8
+    assert back.provenance.parent == "p" * 8
+    assert back.provenance.scores == {"val/accuracy": 0.5}
+    assert torch.equal(
+        back.provenance.manifest["hashes"], torch.arange(32, dtype=torch.uint8).view(2, 16)
+    )
+
+
+def test_file_is_plain_data(task: Classification, tmp_path: Path) -> None:
+    save(tmp_path / "a.ckpt", task)
+    payload = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert payload["regrow"]["args"]["classes"] == ["ant", "bee"]
+    assert "weights" not in payload["regrow"]["args"]
+
+
+def test_loading_does_not_disturb_the_random_stream(task: Classification, tmp_path: Path) -> None:
+    save(tmp_path / "a.ckpt", task)
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    load(tmp_path / "a.ckpt")
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_missing_file() -> None:
+    with pytest.raises(BadInput, match=r"nowhere\.ckpt: no such checkpoint"):
+        load(Path("nowhere.ckpt"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_truncated_file(task: Classification, tmp_path: Path, share: float) -> None:
+    save(tmp_path / "a.ckpt", task)
+    content = (tmp_path / "a.ckpt").read_bytes()
+    (tmp_path / "a.ckpt").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(BadInput, match=r"a\.ckpt: (truncated|refused)"):
+        load(tmp_path / "a.ckpt")
+
+
+class Payload:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_pickled_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    torch.save({"state_dict": {}, "regrow": Payload(marker)}, tmp_path / "a.ckpt")
+    with pytest.raises(BadInput, match="pickled code"):
+        load(tmp_path / "a.ckpt")
+    (tmp_path / "b.ckpt").write_bytes(pickle.dumps(Payload(marker)))
+    with pytest.raises(BadInput, match="pickled code"):
+        load(tmp_path / "b.ckpt")
+    assert not marker.exists()
+
+
+def test_plain_state_dict_is_named_for_what_it_is(task: Classification, tmp_path: Path) -> None:
+    torch.save(task.state_dict(), tmp_path / "a.ckpt")
+    with pytest.raises(BadInput, match="not a regrow checkpoint"):
+        load(tmp_path / "a.ckpt")
+
+
+def test_file_from_the_future(task: Classification, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="format 99"):
+        load(_write(tmp_path / "a.ckpt", task, version=99))
+
+
+@pytest.mark.parametrize("name", ["os.system", "regrow.models.task.Task", "builtins.eval"])
+def test_foreign_task_is_refused(task: Classification, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput, match="names the task"):
+        load(_write(tmp_path / "a.ckpt", task, task=name))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"net": "os.path.join"},
+        {"net": "subprocess.Popen"},
+        {"net": "timm/hf-hub:stranger/net"},
+        {"net": "timm/hf_hub:stranger/net"},
+        {"net": "torchvision/nothing_of_the_kind"},
+        {"net_args": {"weights": "DEFAULT"}},
+        {"net_args": {"pretrained": True}},
+        {"net_args": {"checkpoint_path": "/etc/passwd"}},
+        {"net_args": {"nested": {"pretrained": True}}},
+        {"weights": "DEFAULT"},
+        {"no_such_argument": 1},
+        {"optimization": {"no_such": 1}},
+        {"classes": ["ant", "ant"]},
+        {"classes": ["ant", "bee", "cat"]},
+    ],
+)
+def test_hostile_arguments_are_refused(
+    task: Classification, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    args = {**task.arguments(), **change}
+    with pytest.raises(BadInput, match=r"a\.ckpt: "):
+        load(_write(tmp_path / "a.ckpt", task, args=args))
+
+
+def test_other_kind_is_refused(tmp_path: Path) -> None:
+    task = Segmentation(["road"], (32, 32))
+    save(tmp_path / "a.ckpt", task)
+    with pytest.raises(BadInput, match="segmentation network for masks, the data has labels"):
+        load(tmp_path / "a.ckpt", kind="labels")
+
+
+def test_write_atomic_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+
+    def fail(file: Any) -> None:
+        file.write(b"half of the new")
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, fail)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_file_hash_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1.
+    assert file_hash(tmp_path / "a") == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+
+
+def test_read_gives_the_weights(task: Classification, tmp_path: Path) -> None:
+    save(tmp_path / "a.ckpt", task)
+    state = read(tmp_path / "a.ckpt")["state_dict"]
+    assert set(state) == {f"net.{name}" for name in task.net.state_dict()}

@@ -1,0 +1,207 @@
+"""Small networks of every shape that pruning must cope with, and a task around them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class AnyTask(nn.Module):
+    """The part of a task that pruning sees, around any network that gives one tensor or a dict."""
+
+    kind = "labels"
+    score = "accuracy"
+
+    def __init__(self, net: nn.Module, size: int = 16, output_layers: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.net = net
+        self.size = (size, size)
+        self.fixed = list(output_layers)
+        self.classes = ["a", "b", "c"]
+        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5), persistent=False)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        return images.to(self.mean.dtype) / 255 - self.mean
+
+    def outputs(self, features: Tensor) -> dict[str, Tensor]:
+        out = self.net(features)
+        return out if isinstance(out, dict) else {"logits": out}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.outputs(self.prepare(images))
+
+    def losses(self, outputs: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
+        return {"ce": functional.cross_entropy(outputs["logits"], targets)}
+
+    def example_images(self, batch: int = 1) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        shape = (batch, 3, *self.size)
+        return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+    def output_layers(self) -> list[str]:
+        return self.fixed
+
+    def class_rows(self) -> list:
+        return []
+
+
+def conv(inputs: int, outputs: int, size: int = 3, **options: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False, **options),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+class Head(nn.Module):
+    def __init__(self, body: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.body = body
+        self.fc = nn.Linear(channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x).mean((2, 3)))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b = conv(3, 16), conv(16, 12), conv(12, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return x + self.b(self.a(x))
+
+
+class Concat(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b = conv(3, 8), conv(8, 8), conv(24, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.b(torch.cat([x, self.a(x), x], 1))
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = conv(3, 16), conv(16, 8)
+        self.down, self.up = nn.Conv2d(16, 8, 1), nn.Conv2d(8, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        gate = self.up(self.down(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return self.last(x * gate)
+
+
+class Split(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b = conv(3, 16), conv(8, 8), conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.stem(x).chunk(2, 1)
+        return torch.cat([self.a(left), self.b(right)], 1)
+
+
+class Shuffle(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = conv(3, 16), conv(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        b, d, h, w = x.shape
+        return self.last(x.view(b, 2, d // 2, h, w).transpose(1, 2).reshape(b, d, h, w))
+
+
+class PixelShuffle(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = conv(3, 16), conv(4, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(functional.pixel_shuffle(self.stem(x), 2))
+
+
+class Padded(nn.Module):
+    """An option A shortcut: every second pixel, and zeros for the new channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b = conv(3, 8), conv(8, 12, stride=2), conv(12, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.b(self.a(x)) + functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4))
+
+
+class Flat(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = conv(3, 8)
+        self.hidden, self.fc = nn.Linear(8 * 4 * 4, 24), nn.Linear(24, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.adaptive_avg_pool2d(self.stem(x), 4).flatten(1)
+        return self.fc(self.hidden(x).relu())
+
+
+class ChannelMean(nn.Module):
+    """A statistic over channels that no layer shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = conv(3, 16), conv(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.last(x - x.mean(1, keepdim=True))
+
+
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "plain": lambda: Head(nn.Sequential(conv(3, 16), conv(16, 12)), 12),
+    "residual": lambda: Head(Residual(), 16),
+    "concat": lambda: Head(Concat(), 12),
+    "squeeze": lambda: Head(SqueezeExcite(), 8),
+    "depthwise": lambda: Head(
+        nn.Sequential(conv(3, 16), conv(16, 16, groups=16), conv(16, 12, 1)), 12
+    ),
+    "grouped": lambda: Head(nn.Sequential(conv(3, 16), conv(16, 24, groups=4), conv(24, 8)), 8),
+    "split": lambda: Head(Split(), 16),
+    "shuffle": lambda: Head(Shuffle(), 8),
+    "pixel_shuffle": lambda: Head(PixelShuffle(), 8),
+    "padded": lambda: Head(Padded(), 16),
+    "flat": Flat,
+    "channel_mean": lambda: Head(ChannelMean(), 8),
+    "transposed": lambda: Head(
+        nn.Sequential(conv(3, 16), nn.ConvTranspose2d(16, 12, 2, stride=2), conv(12, 8)), 8
+    ),
+    "group_norm": lambda: Head(
+        nn.Sequential(nn.Conv2d(3, 16, 3), nn.GroupNorm(4, 16), conv(16, 8)), 8
+    ),
+}
+
+
+def settle_(net: nn.Module) -> None:
+    """Give norms the statistics of a net that was trained."""
+    generator = torch.Generator().manual_seed(1)
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            shape = module.running_mean.shape
+            module.running_mean.copy_(0.1 * torch.randn(shape, generator=generator))
+            module.running_var.copy_(0.5 + torch.rand(shape, generator=generator))
+
+
+@pytest.fixture
+def make_task() -> Callable[..., AnyTask]:
+    def make(net: str | nn.Module, size: int = 16, **options: tuple[str, ...]) -> AnyTask:
+        torch.manual_seed(0)
+        made = NETS[net]() if isinstance(net, str) else net
+        settle_(made)
+        return AnyTask(made, size, **options)
+
+    return make

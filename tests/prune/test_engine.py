@@ -1,0 +1,284 @@
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch.nn import functional
+
+from regrow.data.errors import BadInput
+from regrow.models.evaluation import Evaluation
+from regrow.prune import budget as budget_module
+from regrow.prune import engine
+from regrow.prune.budget import Budget
+from regrow.prune.channels import Group, Groups, Member, widths
+from regrow.prune.criteria import Random, Taylor
+from regrow.prune.engine import Target, prune
+from regrow.prune.groups import find_groups
+from regrow.prune.selection import Selection, costs_of
+
+
+@dataclass
+class Scored:
+    value: float
+    num_images: int = 10
+
+    def score(self) -> float:
+        return self.value
+
+
+class Counted:
+    """A loader that says how often it was read."""
+
+    def __init__(self, log: list[str], name: str) -> None:
+        self.log, self.name = log, name
+
+    def __iter__(self):
+        self.log.append(self.name)
+        generator = torch.Generator().manual_seed(3)
+        for _ in range(2):
+            images = torch.randint(0, 256, (4, 3, 16, 16), generator=generator, dtype=torch.uint8)
+            yield images, torch.randint(0, 3, (4,), generator=generator)
+
+
+class Bench:
+    """Runs the engine with scores that are made up: one for each call, the last for the rest."""
+
+    def __init__(self, *scores: float) -> None:
+        self.log: list[str] = []
+        self.scores = list(scores)
+        self.recovered: list[dict[str, int]] = []
+
+    def evaluate(self, task, loader) -> Evaluation:
+        for _ in loader:
+            pass
+        value = self.scores.pop(0) if len(self.scores) > 1 else self.scores[0]
+        return Evaluation("accuracy", value, {}, {}, Scored(value), 10)
+
+    def recover(self, task) -> None:
+        self.log.append("recover")
+        self.recovered.append(widths(task.net))
+        with torch.no_grad():
+            for parameter in task.net.parameters():
+                parameter += 0.01
+
+    def run(self, task, **options):
+        options = {"selection": Selection(round_to=2), "recover": self.recover} | options
+        return prune(
+            task,
+            train_loader=Counted(self.log, "train"),
+            val_loader=Counted(self.log, "val"),
+            test_loader=Counted(self.log, "test"),
+            evaluate=self.evaluate,
+            **options,
+        )
+
+
+@pytest.fixture(autouse=True)
+def _plain_intervals(monkeypatch):
+    def interval(before, after, *_):
+        difference = after.score() - before.score()
+        return difference - 0.001, difference + 0.001
+
+    monkeypatch.setattr(budget_module, "paired_interval", interval)
+
+
+@pytest.mark.parametrize("name", ["residual", "concat", "depthwise", "grouped", "squeeze", "flat"])
+def test_the_target_is_met_and_not_overshot_by_more_than_a_legal_step(make_task, name):
+    task = make_task(name)
+    dense = costs_of(task)["macs"]
+    result = Bench(0.9).run(task, num_steps=3)
+    assert result.stopped == "target"
+    assert result.cost_after.macs <= 0.5 * dense < result.cost_before.macs
+    # A channel less in the stem alone would be a smaller step than this.
+    assert result.cost_after.macs > 0.3 * dense
+    # A large legal step may meet the next ceiling too; that step is then left out.
+    assert {step.index for step in result.steps} <= {1, 2, 3}
+    macs = [dense, *(step.macs for step in result.steps)]
+    assert all(after < before for before, after in zip(macs, macs[1:], strict=False))
+    assert all(step.error <= 1e-9 for step in result.steps)
+    assert result.steps[-1].macs == result.cost_after.macs
+    assert result.steps[-1].params == result.cost_after.params
+
+
+def test_steps_spread_the_removed_cost(make_task):
+    task = make_task("residual")
+    dense = costs_of(task)["macs"]
+    result = Bench(0.9).run(task, num_steps=4, selection=Selection(round_to=1))
+    for step, share in zip(result.steps, [0.875, 0.75, 0.625, 0.5], strict=True):
+        assert share * dense - 0.1 * dense < step.macs <= share * dense
+
+
+def test_the_given_task_stays_as_it_was(make_task):
+    task = make_task("residual")
+    task.net.train()
+    state = {name: value.clone() for name, value in task.net.state_dict().items()}
+    groups = find_groups(task)
+    count = len(groups.groups)
+    result = Bench(0.9).run(task, num_steps=1, groups=groups)
+    assert result.task is not task
+    assert all(torch.equal(value, state[name]) for name, value in task.net.state_dict().items())
+    assert all(module.training for module in task.net.modules())
+    assert len(groups.groups) == count
+    assert groups.groups[0].num_units == 16
+    assert result.task.net.body.stem[0].out_channels < 16
+
+
+def test_frozen_parameters_stay_frozen_and_trained_ones_trained(make_task):
+    task = make_task("residual")
+    task.net.body.stem.requires_grad_(False)
+    flags = {name: p.requires_grad for name, p in task.net.named_parameters()}
+    result = Bench(0.9).run(task, num_steps=2)
+    pruned = {name: p.requires_grad for name, p in result.task.net.named_parameters()}
+    assert pruned == flags
+    assert result.widths["body.stem.0"][1] < result.widths["body.stem.0"][0]
+
+
+def test_a_fully_frozen_net_is_bad_input(make_task):
+    task = make_task("plain")
+    task.net.requires_grad_(False)
+    with pytest.raises(BadInput, match="all parameters are frozen"):
+        Bench(0.9).run(task)
+
+
+def test_a_step_that_breaks_the_budget_is_rolled_back(make_task):
+    task = make_task("residual")
+    # Baseline, three steps of which the third loses too much, then twice on test images.
+    bench = Bench(0.9, 0.9, 0.895, 0.88, 0.9, 0.895)
+    seen = []
+    result = bench.run(task, num_steps=5, on_step=seen.append)
+    assert result.stopped == "budget"
+    assert [step.is_kept for step in result.steps] == [True, True, False]
+    assert seen == result.steps
+    assert widths(result.task.net) == result.steps[1].widths != result.steps[2].widths
+    assert result.cost_after.macs == result.steps[1].macs
+    # The weights are those that the second step recovered, not fresh cuts.
+    assert bench.recovered[1] == widths(result.task.net)
+    assert result.verdict.is_met is True
+
+
+def test_a_first_step_that_breaks_the_budget_leaves_the_net_whole(make_task):
+    task = make_task("residual")
+    result = Bench(0.9, 0.5, 0.9, 0.9).run(task)
+    assert widths(result.task.net) == widths(task.net)
+    for one, other in zip(result.task.net.parameters(), task.net.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert result.verdict.is_met is True
+
+
+def test_a_score_that_is_no_number_is_rolled_back(make_task):
+    result = Bench(0.9, math.nan, 0.9).run(make_task("plain"))
+    assert result.stopped == "budget"
+
+
+def test_validation_keeps_what_lies_on_the_budget_and_test_images_decide(make_task):
+    bench = Bench(0.9, 0.875, 0.9, 0.8)
+    result = bench.run(make_task("plain"), num_steps=1, budget=Budget(max_drop=0.03))
+    assert result.steps[0].is_kept
+    assert (result.before.value, result.after.value) == (0.9, 0.8)
+    assert result.verdict.is_met is False
+    assert result.verdict.interval == pytest.approx((-0.101, -0.099))
+
+
+def test_test_images_are_read_only_at_the_end(make_task):
+    bench = Bench(0.9)
+    bench.run(make_task("plain"), num_steps=3, criterion=Taylor(2))
+    assert bench.log.count("test") == 2
+    assert bench.log[-2:] == ["test", "test"]
+    assert bench.log.count("recover") == 3
+    # The baseline and every step.
+    assert bench.log.count("val") == 4
+
+
+def test_norms_are_measured_anew_before_recovery(make_task):
+    bench = Bench(0.9)
+    bench.run(make_task("plain"), num_steps=1)
+    assert bench.log == ["val", "train", "recover", "val", "test", "test"]
+
+
+def test_recovery_may_train_the_smaller_net(make_task):
+    def train(task) -> None:
+        task.net.train()
+        optimizer = torch.optim.SGD(task.net.parameters(), lr=0.1)
+        images, targets = next(iter(Counted([], "train")))
+        functional.cross_entropy(task(images)["logits"], targets).backward()
+        optimizer.step()
+
+    result = Bench(0.9).run(make_task("residual"), num_steps=2, recover=train)
+    assert result.stopped == "target"
+
+
+def test_removed_channels_and_widths_are_told_by_layer(make_task):
+    task = make_task("concat")
+    result = Bench(0.9).run(task, num_steps=2, criterion=Random(3))
+    width = widths(task.net)
+    for step in result.steps:
+        for layer in width:
+            width[layer] -= len(step.removed.get(layer, []))
+        assert width == step.widths
+    assert {name: after for name, (_, after) in result.widths.items()} == width
+
+
+def test_local_scope_takes_from_every_layer(make_task):
+    result = Bench(0.9).run(
+        make_task("residual"),
+        num_steps=1,
+        selection=Selection(scope="local", round_to=1),
+    )
+    for layer in ("body.stem.0", "body.a.0", "body.b.0"):
+        before, after = result.widths[layer]
+        assert after < before
+
+
+def test_params_may_be_the_target(make_task):
+    task = make_task("flat")
+    result = Bench(0.9).run(task, target=Target(macs=None, params=0.4), num_steps=2)
+    assert result.cost_after.params <= 0.4 * result.cost_before.params
+
+
+def test_a_group_that_fails_the_proof_is_left_whole_by_name(make_task):
+    task = make_task("shuffle")
+    units = tuple((unit,) for unit in range(16))
+    stem = Group(
+        "body.stem.0",
+        (
+            Member("body.stem.0", "out", units),
+            Member("body.stem.1", "out", units),
+            Member("body.last.0", "in", units),
+        ),
+    )
+    groups = Groups([stem, *find_groups(task).groups])
+    result = Bench(0.9).run(task, groups=groups, target=Target(macs=0.8), num_steps=1)
+    assert result.widths["body.stem.0"] == (16, 16)
+    assert "not exact" in result.left_whole["body.stem.0"]
+    assert result.widths["body.last.0"][1] < 8
+
+
+def test_layers_found_out_on_the_way_may_exhaust_the_target(make_task):
+    task = make_task("shuffle")
+    units = tuple((unit,) for unit in range(16))
+    members = [Member("body.stem.0", "out", units), Member("body.stem.1", "out", units)]
+    stem = Group("body.stem.0", (*members, Member("body.last.0", "in", units)))
+    result = Bench(0.9).run(task, groups=Groups([stem]), num_steps=2)
+    assert result.stopped == "exhausted"
+    assert widths(result.task.net) == widths(task.net)
+
+
+def test_a_cut_that_is_not_exact_is_undone(make_task, monkeypatch):
+    task = make_task("plain")
+    monkeypatch.setattr(engine, "check_exact", lambda *_: 1e-3)
+    result = Bench(0.9).run(task, num_steps=1)
+    assert result.stopped == "exhausted"
+    assert widths(result.task.net) == widths(task.net)
+    assert "1.0e-03" in result.left_whole["body.0.0"]
+
+
+def test_a_target_out_of_reach_is_bad_input(make_task):
+    with pytest.raises(BadInput, match=r"target\.macs 0\.01 is out of reach: .* 0\.\d+ stays"):
+        Bench(0.9).run(make_task("residual"), target=Target(macs=0.01))
+
+
+def test_no_target_and_shares_out_of_range_are_bad_input():
+    with pytest.raises(BadInput, match="names no cost"):
+        Target(macs=None)
+    with pytest.raises(BadInput, match=r"target\.params is 1\.5"):
+        Target(params=1.5)

@@ -1,0 +1,210 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import get_model
+from torchvision.ops import FrozenBatchNorm2d
+
+from regrow.data.errors import BadInput
+from regrow.prune.channels import Group, Member
+from regrow.prune.groups import find_groups, without_layers
+
+
+def layers(task) -> dict[str, int]:
+    return {group.layer: group.num_units for group in find_groups(task).groups}
+
+
+def members(task, layer: str) -> set[tuple[str, str]]:
+    group = next(group for group in find_groups(task).groups if group.layer == layer)
+    return {(member.layer, member.side) for member in group.members}
+
+
+def test_a_plain_net_has_one_group_a_layer_and_keeps_its_outputs(make_task):
+    task = make_task("plain")
+    assert layers(task) == {"body.0.0": 16, "body.1.0": 12}
+    assert members(task, "body.0.0") == {
+        ("body.0.0", "out"), ("body.0.1", "out"), ("body.1.0", "in"),
+    }  # fmt: skip
+    assert "outputs of fc" in find_groups(task).left_whole["fc"]
+
+
+def test_a_residual_sum_couples_both_branches(make_task):
+    task = make_task("residual")
+    assert layers(task) == {"body.stem.0": 16, "body.a.0": 12}
+    assert {("body.stem.0", "out"), ("body.b.0", "out"), ("body.a.0", "in"), ("fc", "in")} <= (
+        members(task, "body.stem.0")
+    )
+
+
+def test_a_concatenation_shifts_the_channels_of_its_reader(make_task):
+    task = make_task("concat")
+    groups = {group.layer: group for group in find_groups(task).groups}
+    reads = {m.layer: m for m in groups["body.a.0"].members if m.side == "in"}
+    assert reads["body.b.0"].units == tuple((8 + unit,) for unit in range(8))
+    # The stem is concatenated twice: each of its channels is read in two places.
+    reads = {m.layer: m for m in groups["body.stem.0"].members if m.side == "in"}
+    assert reads["body.b.0"].units == tuple((unit, 16 + unit) for unit in range(8))
+
+
+def test_a_flattened_channel_is_a_run_of_inputs(make_task):
+    group = find_groups(make_task("flat")).groups[0]
+    reader = next(member for member in group.members if member.layer == "hidden")
+    assert reader.units[2] == tuple(range(32, 48))
+
+
+def test_a_grouped_convolution_loses_one_channel_of_each_block_at_once(make_task):
+    groups = {group.layer: group for group in find_groups(make_task("grouped")).groups}
+    assert groups["body.0.0"].members[0].units == tuple(
+        (unit, unit + 4, unit + 8, unit + 12) for unit in range(4)
+    )
+    assert groups["body.0.0"].width == 16
+    assert groups["body.1.0"].num_units == 6
+
+
+@pytest.mark.parametrize(
+    ("net", "layer", "reason"),
+    [
+        ("shuffle", "body.stem.0", "not exact"),
+        ("channel_mean", "body.stem.0", "not exact"),
+        ("split", "body.stem.0", "not exact"),
+        ("pixel_shuffle", "body.stem.0", "PixelShuffle"),
+        ("padded", "body.stem.0", "option A"),
+        ("padded", "body.b.0", "option A"),
+        ("group_norm", "body.0", "GroupNorm"),
+    ],
+)
+def test_what_cannot_be_pruned_is_left_whole_by_name(make_task, net, layer, reason):
+    found = find_groups(make_task(net))
+    assert reason in found.left_whole[layer]
+    assert layer not in {group.layer for group in found.groups}
+    assert found.groups
+
+
+def test_a_norm_over_channels_leaves_its_width_whole(make_task):
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.up, self.down = nn.LayerNorm(12), nn.Linear(12, 32), nn.Linear(32, 12)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.flatten(2).transpose(1, 2)
+            return x + self.down(self.up(self.norm(x)).relu())
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.block, self.fc = nn.Conv2d(3, 12, 4, 4), Block(), nn.Linear(12, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.block(self.stem(x)).mean(1))
+
+    found = find_groups(make_task(Net()))
+    assert [group.layer for group in found.groups] == ["block.up"]
+    assert "LayerNorm" in found.left_whole["stem"]
+
+
+def test_tied_weights_are_left_whole(make_task):
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 3, 3)
+    )
+    net[2].weight = net[1].weight
+    found = find_groups(make_task(net))
+    assert "shares its weights" in found.left_whole["1"]
+    assert not found.groups
+
+
+def test_class_rows_and_output_layers_are_never_removed(make_task):
+    task = make_task("plain")
+    task.class_rows = lambda: [SimpleNamespace(layer="body.1.0")]
+    assert layers(task) == {"body.0.0": 16}
+    task = make_task("plain", output_layers=("body.0.0",))
+    assert layers(task) == {"body.1.0": 12}
+
+
+def test_an_output_that_is_also_read_keeps_its_width(make_task):
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            x = self.a(x)
+            return {"deep": self.b(x), "features": x}
+
+    found = find_groups(make_task(Both()))
+    assert not found.groups
+    assert set(found.left_whole) == {"a", "b"}
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_finding_groups_leaves_the_net_as_it_was(make_task, is_training):
+    task = make_task("residual")
+    task.net.train(is_training)
+    task.net.body.b.eval()
+    task.net.body.stem.requires_grad_(False)
+    modes = [module.training for module in task.net.modules()]
+    flags = [parameter.requires_grad for parameter in task.net.parameters()]
+    state = {name: value.clone() for name, value in task.net.state_dict().items()}
+    with torch.no_grad():
+        found = find_groups(task)
+    # The frozen stem is seen all the same.
+    assert [group.layer for group in found.groups] == ["body.stem.0", "body.a.0"]
+    assert [module.training for module in task.net.modules()] == modes
+    assert [parameter.requires_grad for parameter in task.net.parameters()] == flags
+    for name, value in task.net.state_dict().items():
+        assert torch.equal(value, state[name])
+    assert not any(module._forward_hooks for module in task.net.modules())
+
+
+def test_a_frozen_batch_norm_is_cut_with_its_layer(make_task):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), FrozenBatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 3))
+    assert ("1", "out") in members(make_task(net), "0")
+
+
+def test_a_net_that_does_not_run_is_bad_input(make_task):
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no such thing")
+
+    with pytest.raises(BadInput, match=r"Broken: cannot be traced .*no such thing"):
+        find_groups(make_task(Broken()))
+
+
+def test_torchvision_nets_leave_nothing_but_the_classifier_whole(make_task):
+    found = find_groups(make_task(get_model("resnet18", weights=None), 32))
+    assert len(found.groups) == 12
+    assert set(found.left_whole) == {"fc"}
+    found = find_groups(make_task(get_model("mobilenet_v3_small", weights=None), 32))
+    assert len(found.groups) == 27
+    assert set(found.left_whole) == {"classifier.3"}
+
+
+def test_swin_ends_and_keeps_its_stream_whole(make_task):
+    torch.manual_seed(0)
+    net = get_model("swin_t", weights=None)
+    net.features = net.features[:4]
+    net.norm, net.head = nn.LayerNorm(192), nn.Linear(192, 3)
+    found = find_groups(make_task(net, 32))
+    assert [group.layer for group in found.groups] == [
+        f"features.{stage}.{block}.mlp.0" for stage in (1, 3) for block in (0, 1)
+    ]
+    assert "LayerNorm" in found.left_whole["features.0.0"]
+
+
+def test_a_group_is_renumbered_after_a_cut():
+    reader = Member("c", "in", ((8,), (9,), (10,)))
+    group = Group("a", (Member("a", "out", ((0,), (1,), (2,))), reader))
+    # Another group takes channels 3 and 5 of the reader, this one its own second unit.
+    after = group.after({("a", "out"): [1], ("c", "in"): [3, 5, 9]}, [1])
+    assert after.members == (
+        Member("a", "out", ((0,), (1,))), Member("c", "in", ((6,), (7,))),
+    )  # fmt: skip
+
+
+def test_refused_layers_join_those_left_whole(make_task):
+    found = find_groups(make_task("plain"))
+    rest = without_layers(found, {"body.0.0": "because"})
+    assert [group.layer for group in rest.groups] == ["body.1.0"]
+    assert rest.left_whole["body.0.0"] == "because"
+    assert len(found.groups) == 2

@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from regrow.data.errors import BadInput
+from regrow.prune.groups import find_groups
+from regrow.prune.selection import Chooser, Selection, costs_of
+from regrow.prune.surgery import clone, cut_
+
+
+def chooser(task, scores=None, **options) -> Chooser:
+    groups = find_groups(task).groups
+    if scores is None:
+        generator = torch.Generator().manual_seed(0)
+        scores = [torch.rand(group.num_units, generator=generator) for group in groups]
+    dense = {group.layer: group.width for group in groups}
+    return Chooser(task, groups, scores, dense, Selection(**options))
+
+
+def costs_after(task, plan) -> dict[str, int]:
+    twin = clone(task)
+    cut_(twin, plan)
+    return costs_of(twin)
+
+
+def test_macs_of_a_small_net_by_hand(make_task):
+    # 16x16 images: 3 -> 16 and 16 -> 12 channels by 3x3, then a classifier of 3.
+    macs = 16 * 16 * 9 * (3 * 16 + 16 * 12) + 12 * 3
+    assert costs_of(make_task("plain"))["macs"] == macs
+
+
+@pytest.mark.parametrize("name", ["plain", "residual", "concat", "depthwise", "grouped", "flat"])
+@pytest.mark.parametrize("scope", ["global", "local"])
+@pytest.mark.parametrize("share", [0.8, 0.5])
+def test_the_cost_ends_under_its_ceiling_and_nothing_more_can_stay(make_task, name, scope, share):
+    task = make_task(name)
+    made = chooser(task, scope=scope, round_to=2)
+    ceiling = share * costs_of(task)["macs"]
+    plan = made.choose({"macs": ceiling}, tightly=True)
+    assert plan is not None
+    assert costs_after(task, plan)["macs"] <= ceiling
+    # Brute force: one legal block fewer of any group, and the ceiling is broken.
+    counts = {group.layer: len(units) for group, units in plan}
+    asked = [counts.get(group.layer, 0) for group in made.groups]
+    for index, count in enumerate(asked):
+        if count:
+            fewer = [*asked]
+            fewer[index] = made._legal(index, count - 1)
+            assert costs_after(task, made._plan(fewer))["macs"] > ceiling
+
+
+def test_two_ceilings_are_both_kept(make_task):
+    task = make_task("residual")
+    dense = costs_of(task)
+    ceilings = {"macs": 0.7 * dense["macs"], "params": 0.5 * dense["params"]}
+    plan = chooser(task, round_to=1).choose(ceilings)
+    assert plan is not None
+    after = costs_after(task, plan)
+    assert all(after[name] <= ceiling for name, ceiling in ceilings.items())
+
+
+def test_the_lowest_scores_go_first(make_task):
+    task = make_task("plain")
+    scores = [torch.arange(16.0).flip(0), torch.full((12,), 100.0)]
+    plan = chooser(task, scores, round_to=1).choose({"macs": 0.9 * costs_of(task)["macs"]})
+    assert plan is not None
+    ((group, units),) = plan
+    assert group.layer == "body.0.0"
+    assert units == [14, 15]
+
+
+def test_widths_are_aligned_and_shares_are_limited(make_task):
+    task = make_task("plain")
+    made = chooser(task, round_to=4, max_share=0.5)
+    plan = made._plan(made._counts(len(made.order)))
+    left = {group.layer: group.num_units - len(units) for group, units in plan}
+    # 12 is narrower than four times 4, and is aligned to 2.
+    assert left == {"body.0.0": 8, "body.1.0": 6}
+
+
+def test_a_ceiling_out_of_reach_gives_no_plan(make_task):
+    task = make_task("plain")
+    made = chooser(task)
+    assert made.choose({"macs": 1}) is None
+    assert made.least(["macs"])["macs"] > 1
+
+
+def test_a_ceiling_that_is_kept_already_removes_nothing(make_task):
+    task = make_task("plain")
+    assert chooser(task).choose(costs_of(task)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [({"round_to": 0}, "round_to is 0"), ({"max_share": 1.0}, r"max_share is 1\.0")],
+)
+def test_values_out_of_range_are_bad_input(options, match):
+    with pytest.raises(BadInput, match=match):
+        Selection(**options)

@@ -1,0 +1,184 @@
+import copy
+import random
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import get_model
+from torchvision.ops import FrozenBatchNorm2d
+
+from regrow.prune.channels import Group, Member, removal
+from regrow.prune.groups import find_groups
+from regrow.prune.surgery import check_exact, clone, cut_, exact_copy, mask_, probe, sift
+
+SMALL = [
+    "plain", "residual", "concat", "squeeze", "depthwise", "grouped", "split", "shuffle", "padded",
+    "flat", "transposed", "group_norm",
+]  # fmt: skip
+LARGE = ["resnet18", "mobilenet_v3_small"]
+
+
+def task_of(name: str, make_task):
+    return make_task(name) if name in SMALL else make_task(get_model(name, weights=None), 32)
+
+
+def random_plan(task, share: float = 0.4, seed: int = 5):
+    generator = random.Random(seed)
+    return [
+        (g, sorted(generator.sample(range(g.num_units), max(1, int(share * g.num_units)))))
+        for g in find_groups(task).groups
+    ]
+
+
+@pytest.mark.parametrize("name", SMALL + LARGE)
+def test_cutting_is_the_same_as_masking(make_task, name):
+    task = task_of(name, make_task)
+    plan = random_plan(task)
+    masked, cut = clone(task), clone(task)
+    assert mask_(masked, plan) == cut_(cut, plan)
+    # The mask changes what the net says, or the comparison would be empty.
+    assert check_exact(task, masked) > 1e-6
+    assert check_exact(masked, cut) <= 1e-9
+    assert sum(p.numel() for p in cut.net.parameters()) < sum(
+        p.numel() for p in task.net.parameters()
+    )
+
+
+@pytest.mark.parametrize("name", SMALL + LARGE)
+def test_a_planted_dead_channel_once_cut_changes_nothing(make_task, name):
+    task = task_of(name, make_task)
+    plan = random_plan(task, 0.2, seed=9)
+    # Planted by hand: what makes the channel is zero, what reads it is not.
+    for (layer, side), channels in removal(plan).items():
+        module = task.net.get_submodule(layer)
+        if side == "in":
+            continue
+        with torch.no_grad():
+            dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
+            module.weight.index_fill_(dim, torch.tensor(channels), 0)
+            if module.bias is not None:
+                module.bias[channels] = 0
+    reference = exact_copy(task)
+    cut = exact_copy(task)
+    cut_(cut, plan)
+    images = task.example_images(2)
+    with torch.no_grad():
+        before, after = reference(images)["logits"], cut(images)["logits"]
+    assert before.abs().max() > 1e-6
+    assert (before - after).abs().max() <= 1e-9 * before.abs().max()
+
+
+def test_cutting_by_hand_worked_weights(make_task):
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 2, 1))
+    weight, bias, reads = net[0].weight.clone(), net[0].bias.clone(), net[1].weight.clone()
+    group = Group(
+        "0", (Member("0", "out", ((0,), (1,), (2,))), Member("1", "in", ((0,), (1,), (2,))))
+    )
+    task = make_task(net)
+    assert cut_(task, [(group, [1])]) == {("0", "out"): [1], ("1", "in"): [1]}
+    assert torch.equal(net[0].weight, weight[[0, 2]])
+    assert torch.equal(net[0].bias, bias[[0, 2]])
+    assert torch.equal(net[1].weight, reads[:, [0, 2]])
+    assert (net[0].out_channels, net[1].in_channels) == (2, 2)
+
+
+def test_depthwise_convolutions_stay_depthwise(make_task):
+    task = make_task("depthwise")
+    groups = find_groups(task).groups
+    cut_(task, [(groups[0], [0, 5])])
+    depthwise = task.net.body[1][0]
+    assert (depthwise.groups, depthwise.in_channels, depthwise.out_channels) == (14, 14, 14)
+    assert depthwise.weight.shape == (14, 1, 3, 3)
+
+
+def test_cuts_one_after_another_are_one_cut(make_task):
+    together, apart = make_task("concat"), make_task("concat")
+    plan = random_plan(together)
+    cut_(together, plan)
+    groups = [group for group, _ in plan]
+    for place, (_, units) in enumerate(plan):
+        removed = cut_(apart, [(groups[place], units)])
+        groups = [g.after(removed, units if i == place else ()) for i, g in enumerate(groups)]
+    for one, other in zip(together.net.parameters(), apart.net.parameters(), strict=True):
+        assert torch.equal(one, other)
+    # The renumbered groups are those of the smaller net.
+    found = {group.layer: group for group in find_groups(apart).groups}
+    assert {group.layer: group.num_units for group in groups} == {
+        layer: group.num_units for layer, group in found.items()
+    }
+    for group in groups:
+        assert set(group.members) == set(found[group.layer].members)
+
+
+def test_flags_modes_and_hooks_live_on(make_task):
+    task = make_task("residual")
+    task.net.train()
+    task.net.body.b.eval()
+    task.net.body.stem.requires_grad_(False)
+    calls = []
+    task.net.body.a[0].register_forward_hook(lambda *_: calls.append(1))
+    modes = [module.training for module in task.net.modules()]
+    flags = {name: p.requires_grad for name, p in task.net.named_parameters()}
+    cut_(task, random_plan(task))
+    assert [module.training for module in task.net.modules()] == modes
+    assert {name: p.requires_grad for name, p in task.net.named_parameters()} == flags
+    assert not all(flags.values())
+    calls.clear()
+    task(task.example_images(2))["logits"].sum().backward()
+    assert calls
+    assert task.net.body.a[0].weight.grad is not None
+    assert task.net.body.stem[0].weight.grad is None
+
+
+def test_frozen_batch_norms_are_cut(make_task):
+    norm = FrozenBatchNorm2d(8)
+    norm.running_mean.copy_(torch.arange(8.0))
+    task = make_task(nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.ReLU(), nn.Conv2d(8, 3, 3)))
+    plan = [(find_groups(task).groups[0], [2, 3])]
+    assert probe(task, plan) is None
+    cut_(task, plan)
+    assert norm.running_mean.tolist() == [0, 1, 4, 5, 6, 7]
+
+
+def test_a_layer_is_never_emptied(make_task):
+    task = make_task("plain")
+    group = find_groups(task).groups[0]
+    with pytest.raises(ValueError, match=r"body\.0\.0 would be left without channels"):
+        cut_(task, [(group, list(range(16)))])
+
+
+def test_a_clone_shares_nothing_that_cutting_changes(make_task):
+    task = make_task("plain")
+    task.net.eval()
+    state = copy.deepcopy(task.net.state_dict())
+    twin = exact_copy(task)
+    cut_(twin, random_plan(task))
+    assert twin(task.example_images())["logits"].dtype == torch.float64
+    assert task(task.example_images())["logits"].dtype == torch.float32
+    for name, value in task.net.state_dict().items():
+        assert torch.equal(value, state[name])
+
+
+def test_different_and_infinite_outputs_disagree(make_task):
+    task, other = make_task("plain"), make_task("plain")
+    with torch.no_grad():
+        other.net.fc.weight *= 2
+        other.net.fc.bias *= 2
+    assert check_exact(task, other) == pytest.approx(1)
+    with torch.no_grad():
+        other.net.fc.bias[0] = float("nan")
+    assert check_exact(task, other) == float("inf")
+
+
+def test_the_offender_is_found_among_sound_groups(make_task):
+    task = make_task("shuffle")
+    sound = random_plan(task)
+    # A record that is wrong: the stem's channels are read in another order.
+    stem = Member("body.stem.0", "out", tuple((unit,) for unit in range(16)))
+    norm = Member("body.stem.1", "out", stem.units)
+    reads = Member("body.last.0", "in", stem.units)
+    bad = (Group("body.stem.0", (stem, norm, reads)), [1, 2, 7, 8])
+    kept, refused = sift(task, [bad, *sound])
+    assert kept == sound
+    assert list(refused) == ["body.stem.0"]
+    assert "not exact" in refused["body.stem.0"]
