@@ -7,17 +7,20 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from regrow.data.errors import BadInput
+
 Key = tuple[int, int]  # epoch, index
+IN_WORKER = "regrow.data.errors.BadInput: "
 
 
 def counter_seed(*counters: int) -> int:
     """Give a seed that is a function of counters alone, such as seed, epoch and index.
 
     Args:
-        counters: Whole numbers; their order matters.
+        counters: Whole numbers of up to 127 bits; their order matters.
 
     Returns:
-        A number of 63 bits, which every generator of PyTorch takes.
+        A number of 63 bits, >= 0, which every generator of PyTorch and NumPy takes.
     """
     data = b"".join(counter.to_bytes(16, "little", signed=True) for counter in counters)
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") >> 1
@@ -32,7 +35,7 @@ class EpochSampler(Sampler[Key]):
         shuffle: Shuffle anew every epoch; else the order stays.
         rank: Number of this process.
         world: Number of processes. Shuffled examples are repeated until all processes have equally
-            many; others are never repeated.
+            many, as torch's DistributedSampler does; others are never repeated.
     """
 
     def __init__(
@@ -55,11 +58,11 @@ class EpochSampler(Sampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         """Give epoch and index of each, less those skipped once by a resumed run."""
         order = list(range(self.length))
-        if self.shuffle:
+        if self.shuffle and order:
             generator = torch.Generator().manual_seed(counter_seed(self.seed, self.epoch))
             order = torch.randperm(self.length, generator=generator).tolist()
-            missing = len(self) * self.world - self.length
-            order += order[:missing]
+            total = len(self) * self.world
+            order = (order * -(-total // self.length))[:total]
         mine = order[self.rank :: self.world]
         skipped, self.skipped = self.skipped, 0
         return iter([(self.epoch, index) for index in mine[skipped:]])
@@ -68,27 +71,48 @@ class EpochSampler(Sampler[Key]):
 class ResumableLoader(DataLoader[Any]):
     """A loader that knows how many batches it gave, so that a resumed run goes on after them.
 
-    Lightning saves and restores the state of loaders that have one.
+    Its sampler is an EpochSampler. Lightning saves and restores the state of loaders that have one.
     """
 
-    batches_given = 0
-    batches_skipped = 0
+    _given = 0
+    _epoch = 0
+    _resumed: dict[str, int] | None = None
 
     def state_dict(self) -> dict[str, int]:
-        """Give the number of batches given in this epoch; 0 when the epoch is over."""
-        given = self.batches_given
-        return {"batches": 0 if given >= len(self) else given}
+        """Give the number of batches given, and of which epoch."""
+        return {"batch": self._given, "epoch": self._epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Skip that many batches in the next epoch that is read."""
-        self.batches_skipped = int(state["batches"])
+        """Skip that many batches in the next epoch that is read, without decoding them.
+
+        Nothing is skipped in another epoch than that of the state: a checkpoint written after an
+        epoch's last batch is followed by a whole epoch.
+
+        Args:
+            state: What `state_dict` gave; without `epoch`, the next epoch is meant.
+        """
+        self._resumed = {name: int(value) for name, value in state.items()}
+        self._given = self._resumed["batch"]
+        self._epoch = self._resumed.get("epoch", 0)
 
     def __iter__(self) -> Iterator[Any]:
-        """Give the batches of an epoch, or what is left of it."""
-        skipped, self.batches_skipped = self.batches_skipped, 0
+        """Give the batches of an epoch, or what is left of it.
+
+        Raises:
+            BadInput: If an image cannot be read, in one line whichever process read it.
+        """
+        state, self._resumed = self._resumed, None
+        epoch = getattr(self.sampler, "epoch", 0)
+        is_same = state is not None and state.get("epoch", epoch) == epoch
+        self._given = state["batch"] if state is not None and is_same else 0
+        self._epoch = epoch
         if isinstance(self.sampler, EpochSampler):
-            self.sampler.skipped = skipped * (self.batch_size or 1)
-        self.batches_given = skipped
-        for batch in super().__iter__():
-            self.batches_given += 1
-            yield batch
+            self.sampler.skipped = self._given * (self.batch_size or 1)
+        try:
+            for batch in super().__iter__():
+                self._given += 1
+                yield batch
+        except BadInput as error:
+            # A worker's error arrives with its traceback as the message.
+            line = str(error).strip().splitlines()[-1]
+            raise BadInput(line.removeprefix(IN_WORKER)) from error

@@ -14,39 +14,53 @@ from torchvision.transforms.v2 import functional as F
 
 from regrow.data.errors import BadInput
 
+VOID = 255  # what a mask holds where no class is
+# Transforms fill what they uncover of a mask with a colour of the image, or 0, which is a class.
+# Class numbers are lifted out of the range of colours meanwhile.
+LIFT = 1000
+MIN_SIDE = 1.0  # pixels; a smaller box shows nothing of its object
+
+
+class CorruptImage(BadInput):
+    """A file that is there and is no image, or only part of one."""
+
 
 def decode(image: Path | np.ndarray) -> np.ndarray:
     """Give the pixels of an image, uint8 RGB (h, w, 3).
 
+    Args:
+        image: The file, or pixels, which are given back.
+
     Raises:
-        BadInput: If the file is missing, truncated or no image.
+        BadInput: If the file is missing, or holds numbers that are no colours.
+        CorruptImage: If it is truncated or no image.
     """
     if isinstance(image, np.ndarray):
         return image
-    try:
-        with Image.open(image) as opened:
-            return np.asarray(opened.convert("RGB"))
-    except FileNotFoundError as error:
-        raise BadInput(f"{image}: no such image") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    opened = _opened(image, "data.skip_corrupt=true skips such images")
+    if opened.mode.startswith("I;16"):
+        grey = (np.asarray(opened).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if opened.mode in ("I", "F"):
         raise BadInput(
-            f"{image}: corrupt or truncated ({error}); replace it, or set data.skip_corrupt=true"
-        ) from error
+            f"{image}: its pixels are 32-bit numbers, not colours; save it with 8 or 16 bits"
+        )
+    return np.asarray(opened.convert("RGB"))
 
 
 def decode_mask(mask: Path | np.ndarray) -> np.ndarray:
-    """Give the numbers of a mask, uint8 (h, w); a palette's indices are the numbers.
+    """Give the numbers of a mask, whole numbers (h, w); a palette's indices are the numbers.
+
+    Args:
+        mask: The file, or the numbers, which are given back.
 
     Raises:
-        BadInput: If the file is missing, truncated, or has more than one channel.
+        BadInput: If the file is missing or has more than one channel.
+        CorruptImage: If it is truncated or no image.
     """
     if isinstance(mask, np.ndarray):
         return mask
-    try:
-        with Image.open(mask) as opened:
-            pixels = np.asarray(opened)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadInput(f"{mask}: corrupt, truncated or missing mask ({error})") from error
+    pixels = np.asarray(_opened(mask, "data.skip_corrupt=true skips such images"))
     if pixels.ndim != 2 or not np.issubdtype(pixels.dtype, np.integer):
         raise BadInput(
             f"{mask}: a mask has one channel of class numbers, this has {pixels.shape} "
@@ -55,19 +69,33 @@ def decode_mask(mask: Path | np.ndarray) -> np.ndarray:
     return pixels
 
 
-def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize an image, uint8 (3, h, w), smoothly."""
-    if tuple(image.shape[-2:]) == tuple(size):
-        return image
-    return F.resize(image, list(size), antialias=True)
+def _opened(path: Path, way_out: str) -> Image.Image:
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            return opened
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such file; correct the list or add the file") from error
+    except Exception as error:  # Pillow's readers raise a dozen kinds for broken files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CorruptImage(
+            f"{path}: corrupt or truncated ({reason}); replace it; {way_out}"
+        ) from error
 
 
-def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a mask, uint8 (h, w), taking the nearest pixel."""
-    if tuple(mask.shape) == tuple(size):
-        return mask
-    nearest = v2.InterpolationMode.NEAREST
-    return F.resize(mask[None], list(size), interpolation=nearest)[0]
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize images, uint8 (..., 3, h, w), smoothly and antialiased."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return F.resize(images, list(size), antialias=True)
+
+
+def resize_mask(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize masks, uint8 (..., h, w), taking the pixel whose centre is nearest."""
+    if tuple(masks.shape[-2:]) == tuple(size):
+        return masks
+    nearest = v2.InterpolationMode.NEAREST_EXACT
+    return F.resize(masks[..., None, :, :], list(size), interpolation=nearest)[..., 0, :, :]
 
 
 def augmented(
@@ -77,48 +105,55 @@ def augmented(
 
     Args:
         image: uint8 (3, h, w).
-        target: A label (), boxes and labels, or a mask (h, w).
+        target: A label (); `boxes` (n, 4), xyxy pixels, and `labels` (n,); or a mask, uint8 (h, w).
         transforms: What is applied, in order.
         seed: What their randomness is a function of; the process's own stream is put back.
 
     Returns:
-        Both, the image in its old size.
+        Both, in the old size. Boxes end at the image's edge, and those of which less than a pixel
+        is left are gone; what a mask did not cover is void.
+
+    Raises:
+        BadInput: If the image has another size or type afterwards.
     """
     size = (int(image.shape[-2]), int(image.shape[-1]))
-    wrapped: tuple[Any, ...] = (tv_tensors.Image(image), *_wrapped(target, size))
+    sample = (tv_tensors.Image(image), *_wrapped(target, size))
     generator = torch.default_generator
     state = generator.get_state()
     try:
         generator.manual_seed(seed)
         for transform in transforms:
-            wrapped = transform(*wrapped)
-            if not isinstance(wrapped, tuple):
-                wrapped = (wrapped,)
+            given = transform(*sample)
+            sample = given if isinstance(given, tuple) else (given,)
     finally:
         generator.set_state(state)
-    image = wrapped[0].as_subclass(Tensor)
-    if tuple(image.shape[-2:]) != size:
+    image = sample[0].as_subclass(Tensor)
+    if tuple(image.shape[-2:]) != size or image.dtype != torch.uint8:
         raise BadInput(
-            f"data.augment gives images of {tuple(image.shape[-2:])}, data.size is {size}; "
-            "end with a transform that gives this size"
+            f"data.augment gives {image.dtype} images of {list(image.shape[-2:])}, but they must "
+            f"stay uint8 of data.size {list(size)}; leave out what changes them"
         )
-    return image, _unwrapped(wrapped[1:], target)
+    return image, _unwrapped(sample[1:], target, size)
 
 
 def _wrapped(target: Any, size: tuple[int, int]) -> tuple[Any, ...]:
     if isinstance(target, dict):
         boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=size)
-        return boxes, target["labels"]
+        return ({"boxes": boxes, "labels": target["labels"]},)
     if target.ndim == 2:
-        return (tv_tensors.Mask(target),)
+        lifted = torch.where(target == VOID, 0, target.int() + LIFT)
+        return (tv_tensors.Mask(lifted),)
     return ()
 
 
-def _unwrapped(parts: tuple[Any, ...], target: Any) -> Any:
+def _unwrapped(parts: tuple[Any, ...], target: Any, size: tuple[int, int]) -> Any:
     if isinstance(target, dict):
-        boxes = parts[0].as_subclass(Tensor)
-        keep = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)
-        return {"boxes": boxes[keep], "labels": parts[1][keep]}
+        boxes = parts[0]["boxes"].as_subclass(Tensor)
+        limits = torch.tensor([size[1], size[0], size[1], size[0]], dtype=boxes.dtype)
+        boxes = torch.minimum(boxes.clamp(min=0), limits)
+        keep = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(1)
+        return {"boxes": boxes[keep], "labels": parts[0]["labels"].as_subclass(Tensor)[keep]}
     if target.ndim == 2:
-        return parts[0].as_subclass(Tensor)
+        lifted = parts[0].as_subclass(Tensor)
+        return torch.where(lifted >= LIFT, lifted - LIFT, VOID).to(torch.uint8)
     return target

@@ -1,6 +1,7 @@
-"""What goes out: the ONNX file of a checkpoint, written only where ONNX Runtime agrees with torch."""
+"""What goes out: an ONNX file, which gets its name only where ONNX Runtime agrees with torch."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def export_verified(
             max_score_change=max_score_change,
             max_images=max_images,
         )
-    if parity.is_equal:
-        unverified.replace(file)
-    return parity
+    if not parity.is_equal:
+        return parity
+    unverified.replace(file)
+    return replace(parity, path=file)

@@ -110,9 +110,7 @@ def detections(
     return found
 
 
-def predictions(
-    task: Task, outputs: Mapping[str, np.ndarray], *, max_detections: int = 100
-) -> Any:
+def predictions(task: Task, outputs: Mapping[str, np.ndarray], *, max_detections: int = 100) -> Any:
     """Give a task's predictions from the outputs of its exported graph.
 
     Where the graph has suppressed boxes itself, its own choice is taken, since that is what is
@@ -268,7 +266,7 @@ def _length(loader: Iterable[Any]) -> int | None:
 def _compare_(
     differences: dict[str, Difference], decoded: Mapping[str, Tensor], outputs: Outputs
 ) -> None:
-    """Add a batch to the differences; what is not finite, or of another shape, differs endlessly."""
+    """Add a batch to the differences; what is not finite or of another shape is off endlessly."""
     for name, value in decoded.items():
         if not value.is_floating_point():
             continue

@@ -65,7 +65,8 @@ def warm_start_(
     order of the rows, and the old network is scored on the new validation images.
 
     Args:
-        parent: The loaded network, dense or pruned; it has the new classes afterwards.
+        parent: The loaded network, dense or pruned; it has the new classes afterwards, and is in
+            training mode: Lightning trains a network in the mode that it finds.
         data: The grown data; it has the order of the rows afterwards.
         renamed: Names that changed, old name to new name.
         removed: Old classes that are given up on purpose.
@@ -88,6 +89,7 @@ def warm_start_(
     data.order_classes(classes)
     with silenced(parent, label_map.added):
         before = evaluate(parent, data.val_dataloader(), description="before")
+    parent.train()
     difference, num_leaked = None, 0
     if parent.provenance.manifest is not None:
         old, new = Manifest.from_dict(parent.provenance.manifest), data.snapshot.manifest()

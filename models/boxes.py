@@ -5,6 +5,7 @@ pruned. Here the forward pass gives raw tensors only; matching and decoding stan
 outside count from 0 and know no background; the families that have one shift here.
 """
 
+import copy
 import inspect
 from typing import Any
 
@@ -248,7 +249,7 @@ class FasterRcnn(Detector):
         max_detections: int,
     ) -> Detections:
         """Give `boxes` (n, 4), `scores` (n,) and `labels` (n,) an image, best first."""
-        heads = self.detector.roi_heads
+        heads = copy.copy(self.detector.roi_heads)
         heads.score_thresh, heads.nms_thresh = score_threshold, iou_threshold
         heads.detections_per_img = max_detections
         proposals = self._suppressed(raw)
@@ -317,8 +318,8 @@ def build_detector(
 
     With pretrained weights, torchvision freezes the backbone's batch norms and its first layers.
     Here every layer is trainable and every batch norm a plain `BatchNorm2d` with the same
-    statistics, scale, shift and epsilon: the same network in evaluation, but one that a pruner can
-    cut; in training its statistics move, so give it batches of more than a few images.
+    statistics, scale and shift: the same network in evaluation, but one that a pruner can cut; in
+    training its statistics move, so give it batches of more than a few images.
 
     Args:
         name: Its name in `torchvision.models.detection`.
@@ -383,8 +384,9 @@ def _load_pretrained_(net: DenseDetector | FasterRcnn, name: str) -> None:
         raise BadInput(f"weights: {name} does not fit them: {', '.join(missing + unexpected)}")
     if name in WITHOUT_EPSILON:
         for layer in net.detector.backbone.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.eps = 0.0
+            if isinstance(layer, nn.BatchNorm2d) and layer.running_var is not None:
+                # In the statistics, since a checkpoint keeps no epsilon.
+                layer.running_var -= layer.eps
 
 
 def _anchors(

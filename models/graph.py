@@ -1,7 +1,7 @@
 """The raw ONNX graph of a task: uint8 images in, decoded outputs out.
 
-A detector's graph ends with the standard NonMaxSuppression, so that no runtime needs code of ours to
-find objects. What a runtime must know besides (class names in row order, image size, thresholds)
+A detector's graph ends with the standard NonMaxSuppression, so that no runtime needs code of ours
+to find objects. What a runtime must know besides (class names in row order, image size, thresholds)
 travels in the file's metadata.
 """
 
@@ -51,8 +51,8 @@ def export_graph(task: Task, path: Path, *, opset: int = OPSET) -> Path:
     """Write a task's graph as one ONNX file, atomically, and check it.
 
     The input is `images`, uint8 RGB (b, 3, h, w) with any b; the outputs are those of the task's
-    `decode`. Where the task suppresses boxes there is also `selected`, int64 (n, 3): image, class and
-    box of each detection that survives, to be read with `regrow.deploy.parity.detections`. The
+    `decode`. Where the task suppresses boxes there is also `selected`, int64 (n, 3): image, class
+    and box of each detection that survives, to be read with `regrow.deploy.parity.detections`. The
     file's metadata holds JSON under `regrow.classes` (names in row order), `regrow.task`,
     `regrow.kind`, `regrow.size`, `regrow.suppression` and `regrow.version`.
 
@@ -115,7 +115,9 @@ def metadata(entries: Mapping[str, str]) -> dict[str, Any]:
     try:
         return {name.removeprefix(PREFIX): json.loads(text) for name, text in found.items()}
     except ValueError as error:
-        raise BadInput(f"the metadata of the ONNX file is not JSON ({error}); export again") from error
+        raise BadInput(
+            f"the metadata of the ONNX file is not JSON ({error}); export again"
+        ) from error
 
 
 def suppression_of(task: Task) -> dict[str, Any]:

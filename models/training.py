@@ -138,6 +138,7 @@ def train(
     seed_everything(seed, verbose=False)
     task.seed = seed
     trainer = make_trainer(task, fit, run)
+    task.train()
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     best = run / "best.ckpt"
     if best.is_file():
@@ -152,7 +153,10 @@ def fine_tune_(
     """Train the network in place for a while, without logs or checkpoints of its own."""
     seed_everything(seed, verbose=False)
     task.seed = seed
-    make_trainer(task, fit, run, logs="none").fit(task, datamodule=data)
+    trainer = make_trainer(task, fit, run, logs="none")
+    task.train()
+    trainer.fit(task, datamodule=data)
+    task.eval()
 
 
 def load_weights_(task: Task, path: Path) -> None:

@@ -14,11 +14,12 @@ from regrow.models.evaluation import evaluate as evaluate_task
 from regrow.models.task import Task
 from regrow.prune.budget import Budget, Verdict, decide
 from regrow.prune.channels import Groups, Plan, Removed, widths
+from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion, Magnitude, score_groups
 from regrow.prune.groups import find_groups, without_layers
 from regrow.prune.recovery import Recover, reestimate_batchnorm_
 from regrow.prune.schedule import Curve, kept_shares
-from regrow.prune.selection import Chooser, Selection, costs_of
+from regrow.prune.selection import Chooser, Selection
 from regrow.prune.surgery import TOLERANCE, check_exact, clone, cut_, mask_, sift
 
 Loader = Iterable[tuple[Tensor, Any]]
@@ -205,7 +206,7 @@ def prune(
 def _refuse_unreachable(state: _State, ceilings: dict[str, float], selection: Selection) -> None:
     scores = score_groups(state.task, state.groups.groups, Magnitude())
     chooser = Chooser(state.task, state.groups.groups, scores, state.dense, selection)
-    least, dense = chooser.least(list(ceilings)), costs_of(state.task, list(ceilings))
+    least, dense = chooser.least(), chooser.model.dense
     for name, ceiling in ceilings.items():
         if least[name] > ceiling:
             raise BadInput(

@@ -1,6 +1,6 @@
 """Choosing the units that go at one step, so that the cost ends just under its ceiling."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
@@ -8,14 +8,11 @@ from typing import Literal
 from torch import Tensor
 
 from regrow.data.errors import BadInput
-from regrow.models.cost import count_macs, count_params
 from regrow.models.task import Task
 from regrow.prune.channels import Group, Plan
+from regrow.prune.cost_model import CostModel, Costs, costs_of
 from regrow.prune.schedule import alignment, counts_of, first_length, legal_count, removal_order
 from regrow.prune.surgery import clone, cut_
-
-# Names of costs with the values that they have or must not exceed.
-Costs = Mapping[str, float]
 
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
@@ -42,14 +39,11 @@ class Selection:
             raise BadInput(f"selection.max_share is {self.max_share}, it must lie in (0, 1)")
 
 
-def costs_of(task: Task, names: Sequence[str] = ("macs", "params")) -> dict[str, int]:
-    """Measure the costs of a task's network by name: `macs` of one image, `params`."""
-    counters = {"macs": lambda: count_macs(task), "params": lambda: count_params(task.net)}
-    return {name: counters[name]() for name in names}
-
-
 class Chooser:
-    """Chooses the units of one step by trial cuts whose costs are measured.
+    """Chooses the units of one step by the costs that would be left.
+
+    Costs are predicted, and the choice is measured on a trial cut; should the two ever differ, all
+    costs are measured on trial cuts instead.
 
     Args:
         task: The network as it is, which is not changed.
@@ -74,7 +68,9 @@ class Chooser:
         self.ranked = [values.argsort(stable=True).tolist() for values in scores]
         self.scores = [values.sort(stable=True).values.tolist() for values in scores]
         self.order = removal_order(self.scores, selection.scope)
-        self.measured: dict[tuple[tuple[int, ...], tuple[str, ...]], dict[str, int]] = {}
+        self.model = CostModel(task)
+        self.known: dict[tuple[int, ...], dict[str, int]] = {}
+        self.costs: Callable[[Plan], dict[str, int]] = self.model.predict
 
     def choose(self, ceilings: Costs, *, tightly: bool = False) -> Plan | None:
         """Choose the fewest units, by their order, that bring all costs under their ceilings.
@@ -86,7 +82,15 @@ class Chooser:
         Returns:
             The plan; None if all units that may go are too few.
         """
+        counts = self._fewest(ceilings, tightly)
+        plan = None if counts is None else self._plan(counts)
+        wrong = plan is not None and self.costs(plan) != self._measure(plan)
+        if wrong and self.costs == self.model.predict:
+            self.costs, self.known = self._measure, {}
+            return self.choose(ceilings, tightly=tightly)
+        return plan
 
+    def _fewest(self, ceilings: Costs, tightly: bool) -> list[int] | None:
         def is_enough(length: int) -> bool:
             return self._is_under(self._counts(length), ceilings)
 
@@ -94,11 +98,11 @@ class Chooser:
         if length is None:
             return None
         counts = self._counts(length)
-        return self._plan(self._give_back(counts, ceilings) if tightly else counts)
+        return self._give_back(counts, ceilings) if tightly else counts
 
-    def least(self, names: Sequence[str]) -> dict[str, int]:
-        """Measure the costs that are left when all units that may go are gone."""
-        return self._costs(self._counts(len(self.order)), names)
+    def least(self) -> dict[str, int]:
+        """Give the costs that are left when all units that may go are gone."""
+        return self._costs(self._counts(len(self.order)))
 
     def _counts(self, length: int) -> list[int]:
         asked = counts_of(self.order, length, len(self.groups))
@@ -130,13 +134,16 @@ class Chooser:
         return [(group, sorted(ranked[:count])) for group, ranked, count in chosen if count]
 
     def _is_under(self, counts: Sequence[int], ceilings: Costs) -> bool:
-        costs = self._costs(counts, list(ceilings))
+        costs = self._costs(counts)
         return all(costs[name] <= ceiling for name, ceiling in ceilings.items())
 
-    def _costs(self, counts: Sequence[int], names: Sequence[str]) -> dict[str, int]:
-        key = (tuple(counts), tuple(names))
-        if key not in self.measured:
-            trial = clone(self.task)
-            cut_(trial, self._plan(counts))
-            self.measured[key] = costs_of(trial, names)
-        return self.measured[key]
+    def _costs(self, counts: Sequence[int]) -> dict[str, int]:
+        key = tuple(counts)
+        if key not in self.known:
+            self.known[key] = self.costs(self._plan(counts))
+        return self.known[key]
+
+    def _measure(self, plan: Plan) -> dict[str, int]:
+        trial = clone(self.task)
+        cut_(trial, plan)
+        return costs_of(trial)

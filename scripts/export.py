@@ -1,0 +1,107 @@
+"""Write a checkpoint as ONNX, and verify it in ONNX Runtime on held-out images.
+
+    python scripts/export.py runs/prune/pruned.ckpt
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from regrow.data.errors import CheckFailed
+from regrow.data.module import GrowingData
+from regrow.deploy.exporting import export_verified
+from regrow.models.checkpoint import file_hash, load
+from regrow.models.command import data_beside, parse
+from regrow.models.cost import count_macs, count_params
+from regrow.models.report import Report
+from regrow.models.run import command, guard, open_run
+
+
+def run_export(
+    checkpoint: Path,
+    data: GrowingData | None = None,
+    run: Path = Path("runs/export"),
+    tolerance: float = 1e-4,
+    max_score_change: float = 0.005,
+    max_images: int | None = None,
+    allow: list[str] | None = None,
+    command_line: str = "",
+) -> Report:
+    """Leave `model.onnx` and a report in the run folder, if ONNX Runtime agrees with torch.
+
+    Args:
+        checkpoint: The network, dense or pruned.
+        data: Its data, by default as `data.yaml` beside the checkpoint says; test images are used.
+        run: The run's folder; one that exists is moved aside.
+        tolerance: Largest difference of an output, as a share of its largest magnitude.
+        max_score_change: Largest difference of the scores, in [0, 1].
+        max_images: Number of test images that are compared at most; null takes all.
+        allow: Other people's packages that the checkpoint's network may come from.
+        command_line: The command, for the report.
+
+    Returns:
+        The report, written.
+
+    Raises:
+        BadInput: If anything given cannot be used.
+        CheckFailed: If the two do not agree; the report is written all the same.
+    """
+    started = time.monotonic()
+    data = data or data_beside(checkpoint)
+    task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind)
+    data.order_classes(task.classes)
+    run = open_run(run)
+    parity = export_verified(
+        task,
+        run,
+        data.test_dataloader(),
+        tolerance=tolerance,
+        max_score_change=max_score_change,
+        max_images=max_images,
+    )
+    report = Report(
+        run,
+        title="Export",
+        command=command_line,
+        task=type(task).__name__.lower(),
+        classes=task.classes,
+    )
+    report.set_score(parity.score_name, parity.score)
+    report.set(
+        parent=file_hash(checkpoint),
+        data={"hash": data.snapshot.hash, "diff": None},
+        onnx={**asdict(parity), "path": parity.path.name},
+        params=count_params(task.net),
+        macs=count_macs(task),
+        seconds=round(time.monotonic() - started, 1),
+    )
+    verdict = "agrees" if parity.is_equal else f"does not agree ({parity.reason})"
+    report.say(
+        f"ONNX Runtime ({parity.provider}) {verdict} with torch on {parity.num_images} test images: "
+        f"the largest difference is {parity.max_abs_diff:.3g}, {parity.score_name} is "
+        f"{parity.score:.4f} there and {parity.torch_score:.4f} in torch."
+    )
+    rows = [[name, d.max_abs, d.relative] for name, d in parity.differences.items()]
+    report.add_table("Outputs", ["output", "largest difference", "share of its scale"], rows)
+    report.write()
+    if not parity.is_equal:
+        raise CheckFailed(f"{checkpoint}: {parity.reason}; see {run / 'report.md'}")
+    print(f"{run / 'model.onnx'}: verified on {parity.num_images} images, largest difference "
+          f"{parity.max_abs_diff:.3g}, {parity.score_name} {parity.score:.4f}")
+    return report
+
+
+def run(args: Sequence[str] | None = None) -> Report:
+    """Read the command line and export."""
+    values, _ = parse(
+        run_export, args, description=__doc__ or "", skip=["command_line"], positional=["checkpoint"]
+    )
+    values["checkpoint"] = Path(values["checkpoint"])
+    return run_export(**values, command_line=command(args))
+
+
+main = guard(run)
+
+if __name__ == "__main__":
+    raise SystemExit(main())

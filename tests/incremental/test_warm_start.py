@@ -9,11 +9,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from regrow.data.errors import BadInput
+from regrow.data.module import GrowingData
+from regrow.data.sample import Digits
 from regrow.data.snapshot import Manifest
 from regrow.incremental.expand import expand_
 from regrow.incremental.warm_start import WarmStart, count_leaked, silenced, warm_start_
 from regrow.models.classification import Classification
+from regrow.models.detection import Detection
 from regrow.models.head import ClassRows
+from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 
 MakeTask = Callable[[nn.Module, list[ClassRows], list[str]], Task]
@@ -100,6 +104,11 @@ def test_old_network_is_scored_on_new_images_before_training(parent: Classificat
     assert start.known_score(start.before) == pytest.approx((recalls["a"] + recalls["b"]) / 2)
 
 
+def test_network_is_ready_to_be_trained(parent: Classification) -> None:
+    _begin(parent, Grown(["a", "b", "new"]))
+    assert all(module.training for module in parent.net.modules())
+
+
 def test_old_rows_are_kept_and_the_diff_is_given(parent: Classification) -> None:
     old = _manifest(list(range(30)), [1 - index % 2 for index in range(30)])
     parent.provenance.manifest = replace(old, classes=["a", "b"]).to_dict()
@@ -109,6 +118,7 @@ def test_old_rows_are_kept_and_the_diff_is_given(parent: Classification) -> None
     assert start.diff.num_added == 10
     assert list(start.diff.new_classes) == ["new"]
     assert start.num_leaked == 0
+    parent.eval()
     images = parent.example_images(3)
     with torch.no_grad():
         ours, theirs = parent(images)["logits"], before(images)["logits"]
@@ -149,6 +159,54 @@ def test_images_of_another_size_are_refused(parent: Classification) -> None:
     data.size = (64, 32)
     with pytest.raises(BadInput, match=r"data.size is \[64, 32\].* made for \[32, 32\]"):
         _begin(parent, data)
+
+
+def test_warm_start_on_the_built_in_sample(parent: Classification) -> None:
+    young, grown = GrowingData(Digits("young", mislabelled=3)), GrowingData(Digits("grown"))
+    parent = Classification(list(reversed(young.classes)), (32, 32), net="small")
+    parent.provenance.manifest = young.snapshot.manifest().to_dict()
+    old = copy.deepcopy(parent).eval()
+
+    start = warm_start_(parent, grown)
+
+    assert parent.classes == [*reversed(young.classes), *grown.classes[8:]]
+    num_added = len(grown.snapshot.items) - len(young.snapshot.items)
+    assert str(start.diff) == f"+{num_added} images, +2 classes, 3 relabelled"
+    assert start.num_leaked == 0
+    hits = count = 0
+    with torch.no_grad():
+        for images, labels in grown.val_dataloader():  # in the order of the new rows
+            hits += int((old.predict(old(images)).argmax(1) == labels).sum())
+            count += len(labels)
+    assert start.before.value == pytest.approx(hits / count)
+
+
+def test_silenced_detector_finds_what_it_found_before() -> None:
+    task = Detection(["a", "b"], (64, 64), score_threshold=0.001).eval()
+    images = task.example_images(2)
+    before = task.predict(task(images))
+    assert min(len(found["labels"]) for found in before) > 0
+    expand_(task, ["b", "new", "a"])
+    with silenced(task, ["new"]), torch.no_grad():
+        after = task.predict(task(images))
+    places = torch.tensor([2, 0])
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(new["labels"], places[old["labels"]])
+        torch.testing.assert_close(new["boxes"], old["boxes"], rtol=0, atol=1e-3)
+        torch.testing.assert_close(new["scores"], old["scores"], rtol=0, atol=1e-5)
+
+
+def test_silenced_segmenter_paints_what_it_painted_before() -> None:
+    task = Segmentation(["a", "b", "c"], (32, 32)).eval()
+    images = task.example_images(2)
+    before = task.predict(task(images))
+    expand_(task, ["c", "new", "a", "b"])
+    with silenced(task, ["new"]), torch.no_grad():
+        after = task.predict(task(images))
+    places = torch.tensor([2, 3, 0], dtype=torch.uint8)
+    # Equal but for ties that rounding may break.
+    assert (after == places[before.long()]).float().mean() > 0.999
+    assert (after != 1).all()
 
 
 def test_known_score_leaves_out_classes_that_do_not_occur(parent: Classification) -> None:

@@ -1,0 +1,333 @@
+"""SageMaker's training contract: what the platform puts under `/opt/ml`, as a training run.
+
+Source: "How Amazon SageMaker Provides Training Information" and "... Processes Training Output",
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TextIO
+
+import yaml
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from regrow.data.errors import BadInput
+from regrow.deploy.model_channel import newest, warm_start
+from regrow.models.checkpoint import write_atomic
+
+TRAIN_CHANNELS = ("train", "training")
+DATA_CHANNELS = (*TRAIN_CHANNELS, "validation", "val", "valid", "test")
+MODEL_CHANNEL = "model"
+# What the container itself decides.
+RESERVED = ("run", "resume")
+# What the platform, its SDK and its tuner add to the hyperparameters.
+FOREIGN = ("sagemaker_", "_")
+# What a folder of data is known by, in the order in which it is tried.
+SOURCES = (
+    ("*.csv", "regrow.data.formats.ManifestFile"),
+    ("*.jsonl", "regrow.data.formats.ManifestFile"),
+    ("*.manifest", "regrow.data.formats.ManifestFile"),
+    ("annotations/*.json", "regrow.data.formats.Coco"),
+    ("Annotations/*.xml", "regrow.data.formats.Voc"),
+    ("classes.json", "regrow.data.formats.Masks"),
+    ("*", "regrow.data.formats.ImageFolder"),
+)
+BUILT_IN = "regrow.data.sample."
+DELIVERED = ("best.ckpt", "report.md", "predictions.png")
+PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What the platform says about a training job.
+
+    Args:
+        base: The folder of the contract, `/opt/ml`.
+        configs: The folder with regrow's own configs, which a job may name.
+        hyperparameters: The job's hyperparameters that are meant for the training.
+        channels: The folder of each input channel by name.
+        checkpoints: The folder that the platform restores at the start and saves all the time.
+        hosts: The machines of the job.
+    """
+
+    base: Path
+    configs: Path
+    hyperparameters: Mapping[str, Any]
+    channels: Mapping[str, Path]
+    checkpoints: Path
+    hosts: Sequence[str] = ("algo-1",)
+
+    @classmethod
+    def from_environment(
+        cls, configs: Path, environment: Mapping[str, str] | None = None
+    ) -> "Container":
+        """Read the contract's files, below `SAGEMAKER_BASE_DIR` or `/opt/ml`.
+
+        Args:
+            configs: The folder with regrow's own configs.
+            environment: The environment's variables; None takes those of this process.
+
+        Raises:
+            BadInput: If a file is not JSON, or a channel has no folder.
+        """
+        environment = os.environ if environment is None else environment
+        base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+        folder = base / "input" / "config"
+        values = {n: _parsed(v) for n, v in _json(folder / "hyperparameters.json").items()}
+        local = _json(folder / "checkpointconfig.json").get("LocalPath")
+        return cls(
+            base=base,
+            configs=configs,
+            hyperparameters={n: v for n, v in values.items() if not n.startswith(FOREIGN)},
+            channels=_channels(base, _json(folder / "inputdataconfig.json")),
+            checkpoints=Path(local) if local else base / "checkpoints",
+            hosts=tuple(_json(folder / "resourceconfig.json").get("hosts") or ("algo-1",)),
+        )
+
+    @property
+    def run(self) -> Path:
+        """Give the run's folder.
+
+        It lies below the folder of checkpoints, since that is a mount, which cannot be renamed when
+        an earlier run is moved aside.
+        """
+        return self.checkpoints / "run"
+
+    @property
+    def failure_file(self) -> Path:
+        """Give the file whose first 1,024 characters become the job's failure reason."""
+        return self.base / "output" / "failure"
+
+    def arguments(self) -> list[str]:
+        """Give the command line of the training run; a model in an archive is unpacked for it.
+
+        Raises:
+            BadInput: If the job asks for what cannot be done, naming the hyperparameter or channel.
+        """
+        if len(self.hosts) > 1:
+            raise BadInput(
+                f"the job has {len(self.hosts)} machines, and regrow trains on one, with all of "
+                "its GPUs; set the instance count to 1"
+            )
+        for name in RESERVED:
+            if name in self.hyperparameters:
+                raise BadInput(f"hyperparameter {name}: the container sets it itself; leave it out")
+        config = self._config()
+        words = [f"--config={config}", *self._data(config)]
+        for name, value in sorted(self.hyperparameters.items()):
+            if name != "config":
+                text = value if isinstance(value, str) else json.dumps(value)
+                words.append(f"--{name}={text}")
+        words.append(f"--run={self.run}")
+        resumed = newest(self.run)
+        if resumed is not None:
+            return [*_without(words, "warm_start"), f"--resume={resumed}"]
+        if MODEL_CHANNEL in self.channels:
+            parent = warm_start(self.channels[MODEL_CHANNEL], self.base / "regrow")
+            return [*_without(words, "warm_start"), f"--warm_start={parent}"]
+        return words
+
+    def deliver(self) -> None:
+        """Put what a run has made so far into the folder that the platform keeps, file by file."""
+        model, exported = self.base / "model", self.run / "export"
+        for file in (*(self.run / name for name in DELIVERED), exported / "model.onnx"):
+            if file.is_file():
+                _copy(file, model / file.name)
+        report = self.run / "report.json"
+        if report.is_file():
+            figures = _json(report) | {"onnx": _json(exported / "report.json").get("onnx")}
+            text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
+            write_atomic(model / report.name, lambda file: file.write(text.encode()))
+
+    def fail(self, error: BaseException) -> None:
+        """Say why the job failed: one line, then the traceback."""
+        line = " ".join(str(error).split())
+        name = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
+        text = f"{name}{line}\n\n{''.join(traceback.format_exception(error))}"
+        # A full disk must not hide the error itself.
+        with contextlib.suppress(OSError):
+            write_atomic(self.failure_file, lambda file: file.write(text.encode()))
+
+    def _config(self) -> Path:
+        name = self.hyperparameters.get("config")
+        known = sorted(file.stem for file in self.configs.glob("*.yaml"))
+        if name is None:
+            raise BadInput(f"hyperparameter config: not given; give one of {', '.join(known)}")
+        for file in (Path(str(name)), self.configs / str(name), self.configs / f"{name}.yaml"):
+            if file.is_file():
+                return file
+        raise BadInput(
+            f"hyperparameter config: there is no file {name}; give a path in the source folder, or "
+            f"one of {', '.join(known)}"
+        )
+
+    def _data(self, config: Path) -> list[str]:
+        folders = {name: self.channels[name] for name in DATA_CHANNELS if name in self.channels}
+        if not folders or "data.root" in self.hyperparameters:
+            return []
+        if not any(name in folders for name in TRAIN_CHANNELS):
+            raise BadInput(
+                f"the job has the channels {', '.join(folders)}; name that of the training images "
+                f"{TRAIN_CHANNELS[0]}"
+            )
+        # Several channels are official splits, and lie side by side like the folders of splits do.
+        root = next(iter(folders.values()))
+        root = root if len(folders) == 1 else root.parent
+        words = [f"--data.root={root}"]
+        is_given = any(name.startswith("data.source") for name in self.hyperparameters)
+        if not is_given and _reads_no_root(config):
+            words.append(f"--data.source={_source(root)}")
+        return words
+
+
+def run_container(
+    train: Callable[[list[str]], Any],
+    export: Callable[[list[str]], Any],
+    container: Container,
+) -> None:
+    """Train as the platform asks, export, and leave the results where the platform looks.
+
+    A run that was interrupted is continued from the folder of checkpoints. At SIGTERM the training
+    ends after its batch with a checkpoint, and what there is so far is delivered.
+
+    Args:
+        train: Trains for a command line, as `scripts/train.py` does.
+        export: Exports and verifies for a command line, as `scripts/export.py` does.
+        container: What the platform says.
+
+    Raises:
+        BadInput: If the job cannot be run as it stands.
+        Exception: Whatever else ends it; each but a signal is written to `output/failure` first.
+    """
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if is_first:
+        container.failure_file.unlink(missing_ok=True)
+    try:
+        words = container.arguments()
+        print(f"train {shlex.join(words)}", flush=True)
+        with _parser_errors():
+            train(words)
+        if is_first:
+            container.deliver()
+            with _parser_errors():
+                checkpoint = str(container.run / "best.ckpt")
+                export([checkpoint, f"--run={container.run / 'export'}"])
+            container.deliver()
+    except (SIGTERMException, KeyboardInterrupt):
+        if is_first:
+            container.deliver()
+        raise
+    except BaseException as error:
+        container.fail(error)
+        raise
+
+
+def stop_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies.
+
+    SageMaker's toolkit starts a script as its child, and is killed by SIGTERM without a word to it;
+    this is how the script gets to save its state. Where there is no such call it does nothing.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path}: not JSON ({error}); the platform writes it") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: holds a {type(content).__name__}; expected a JSON object")
+    return content
+
+
+def _parsed(value: Any) -> Any:
+    """Give what a hyperparameter means: the platform makes it text, the SDK makes that JSON."""
+    try:
+        return json.loads(value)
+    except (ValueError, TypeError):
+        return value
+
+
+def _channels(base: Path, config: Mapping[str, Any]) -> dict[str, Path]:
+    channels = {}
+    for name, described in config.items():
+        folder = base / "input" / "data" / name
+        mode = described.get("TrainingInputMode") if isinstance(described, dict) else None
+        if mode == "Pipe":
+            raise BadInput(f"channel {name}: in Pipe mode; set its input mode to File or FastFile")
+        if not folder.is_dir():
+            raise BadInput(f"channel {name}: {folder} is not there; check the job's input")
+        channels[name] = folder
+    return channels
+
+
+def _reads_no_root(config: Path) -> bool:
+    """Say whether a config trains on the built-in sample, or on nothing yet."""
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        source = content["data"]["source"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        return True
+    name = source.get("class_path", "") if isinstance(source, dict) else str(source)
+    return name.startswith(BUILT_IN)
+
+
+def _source(root: Path) -> str:
+    return next(name for pattern, name in SOURCES if pattern == "*" or any(root.glob(pattern)))
+
+
+def _without(words: list[str], name: str) -> list[str]:
+    return [word for word in words if not word.replace("-", "_").startswith(f"__{name}=")]
+
+
+def _copy(source: Path, target: Path) -> None:
+    def write(file: IO[bytes]) -> None:
+        with source.open("rb") as opened:
+            shutil.copyfileobj(opened, file)
+
+    write_atomic(target, write)
+
+
+class _Tail:
+    """A stream that remembers the last line beginning with `error:`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self.error = stream, ""
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.startswith("error:"):
+                self.error = line.removeprefix("error:").strip()
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _parser_errors() -> Iterator[None]:
+    """Turn the exit of a command line's parser into an error with the parser's words."""
+    tail = _Tail(sys.stderr)
+    try:
+        with contextlib.redirect_stderr(tail):  # type: ignore[type-var]
+            yield
+    except SystemExit as error:
+        if error.code != 2:
+            raise
+        said = tail.error or "a hyperparameter is no option of scripts/train.py"
+        raise BadInput(f"hyperparameters: {said}; see scripts/train.py --help") from error
