@@ -21,7 +21,7 @@ from typing import IO, Any, TextIO
 import yaml
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from regrow.data.errors import BadInput
+from regrow.data.errors import BadInput, CheckFailed
 from regrow.deploy.model_channel import newest, warm_start
 from regrow.models.checkpoint import write_atomic
 
@@ -80,8 +80,7 @@ class Container:
         Raises:
             BadInput: If a file is not JSON, or a channel has no folder.
         """
-        environment = os.environ if environment is None else environment
-        base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+        base = base_folder(environment)
         folder = base / "input" / "config"
         values = {n: _parsed(v) for n, v in _json(folder / "hyperparameters.json").items()}
         local = _json(folder / "checkpointconfig.json").get("LocalPath")
@@ -102,11 +101,6 @@ class Container:
         an earlier run is moved aside.
         """
         return self.checkpoints / "run"
-
-    @property
-    def failure_file(self) -> Path:
-        """Give the file whose first 1,024 characters become the job's failure reason."""
-        return self.base / "output" / "failure"
 
     def arguments(self) -> list[str]:
         """Give the command line of the training run; a model in an archive is unpacked for it.
@@ -149,15 +143,6 @@ class Container:
             text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
             write_atomic(model / report.name, lambda file: file.write(text.encode()))
 
-    def fail(self, error: BaseException) -> None:
-        """Say why the job failed: one line, then the traceback."""
-        line = " ".join(str(error).split())
-        name = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
-        text = f"{name}{line}\n\n{''.join(traceback.format_exception(error))}"
-        # A full disk must not hide the error itself.
-        with contextlib.suppress(OSError):
-            write_atomic(self.failure_file, lambda file: file.write(text.encode()))
-
     def _config(self) -> Path:
         name = self.hyperparameters.get("config")
         known = sorted(file.stem for file in self.configs.glob("*.yaml"))
@@ -191,45 +176,83 @@ class Container:
 
 
 def run_container(
-    train: Callable[[list[str]], Any],
-    export: Callable[[list[str]], Any],
-    container: Container,
+    train: Callable[[list[str]], Any], export: Callable[[list[str]], Any], configs: Path
 ) -> None:
     """Train as the platform asks, export, and leave the results where the platform looks.
 
     A run that was interrupted is continued from the folder of checkpoints. At SIGTERM the training
-    ends after its batch with a checkpoint, and what there is so far is delivered.
+    ends after its batch with a checkpoint, and what there is so far is delivered. Any other end is
+    written to `output/failure`: the platform shows its first 1,024 characters.
 
     Args:
         train: Trains for a command line, as `scripts/train.py` does.
         export: Exports and verifies for a command line, as `scripts/export.py` does.
-        container: What the platform says.
+        configs: The folder with regrow's own configs.
 
     Raises:
         BadInput: If the job cannot be run as it stands.
-        Exception: Whatever else ends it; each but a signal is written to `output/failure` first.
+        Exception: Whatever else ends it.
     """
+    base, container = base_folder(), None
+    # Lightning starts this command again for each further GPU; the first one delivers.
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    if is_first:
-        container.failure_file.unlink(missing_ok=True)
     try:
+        if is_first:
+            failure_file(base).unlink(missing_ok=True)
+        container = Container.from_environment(configs)
         words = container.arguments()
         print(f"train {shlex.join(words)}", flush=True)
         with _parser_errors():
             train(words)
         if is_first:
             container.deliver()
+            checkpoint = container.run / "best.ckpt"
             with _parser_errors():
-                checkpoint = str(container.run / "best.ckpt")
-                export([checkpoint, f"--run={container.run / 'export'}"])
+                export([str(checkpoint), f"--run={container.run / 'export'}"])
             container.deliver()
     except (SIGTERMException, KeyboardInterrupt):
-        if is_first:
+        if is_first and container is not None:
             container.deliver()
         raise
     except BaseException as error:
-        container.fail(error)
+        write_failure(base, error)
         raise
+
+
+def base_folder(environment: Mapping[str, str] | None = None) -> Path:
+    """Give the folder of the contract: `SAGEMAKER_BASE_DIR`, or `/opt/ml`."""
+    environment = os.environ if environment is None else environment
+    return Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+
+
+def failure_file(base: Path) -> Path:
+    """Give the file whose first 1,024 characters become the job's failure reason."""
+    return base / "output" / "failure"
+
+
+def write_failure(base: Path, error: BaseException) -> None:
+    """Say why the job failed: one line, then the traceback."""
+    line = " ".join(str(error).split())
+    name = "" if isinstance(error, BadInput | CheckFailed) else f"{type(error).__name__}: "
+    text = f"{name}{line}\n\n{''.join(traceback.format_exception(error))}"
+    # A full disk must not hide the error itself.
+    with contextlib.suppress(OSError):
+        write_atomic(failure_file(base), lambda file: file.write(text.encode()))
+
+
+class ExitCode(Exception):
+    """A code that SageMaker's toolkit is to end with.
+
+    It takes the code of an error in its own process from `errno`, and calls anything else that ends
+    a training module, even `sys.exit(3)`, a success.
+
+    Args:
+        code: The code, not 0.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the training ended with exit code {code}")
+        self.errno = code
 
 
 def stop_with_parent() -> None:

@@ -1,5 +1,7 @@
 """One way to train: Lightning's Trainer with regrow's callbacks, used by every command."""
 
+import logging
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,15 @@ from regrow.data.module import GrowingData
 from regrow.models.checkpoint import AtomicCheckpointIO, net_state, read
 from regrow.models.dashboard import PredictionImages, Throughput, progress_bar
 from regrow.models.task import Task
+
+
+# What the libraries say at every start, and nobody can act on.
+NOISE = (
+    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+    "The '\\w+' does not have many workers",
+    "Checkpoint directory .* exists and is not empty",
+    "The number of training batches .* is smaller than the logging interval",
+)
 
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
@@ -71,6 +82,7 @@ def make_trainer(
         run: The run's folder.
         logs: `none` leaves out checkpoints, TensorBoard and the bar, as recovery needs.
     """
+    _hush()
     on_cuda = fit.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     callbacks: list[Callback] = []
     if logs == "full":
@@ -109,6 +121,7 @@ def make_trainer(
         enable_progress_bar=logs == "full",
         enable_model_summary=False,
         enable_checkpointing=logs == "full",
+        log_every_n_steps=10,
         **fit.trainer,
     )
 
@@ -164,3 +177,10 @@ def load_weights_(task: Task, path: Path) -> None:
     payload = read(path)
     task.net.load_state_dict(net_state(payload))
     task.provenance.scores = payload["regrow"]["provenance"]["scores"]
+
+
+def _hush() -> None:
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)

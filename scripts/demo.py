@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
 from rich.console import Console
 
 import regrow.configs
-from regrow.models.command import parse
+from regrow.models.command import DATA_FILE, parse
 from regrow.models.report import Report, before_after_table
 from regrow.models.run import command, guard, open_run
 from regrow.scripts import export, prune, train
@@ -47,7 +46,8 @@ def run_demo(
     console.rule("2 of 4: the data has grown: warm start")
     parent = folder / "train" / "best.ckpt"
     grown = train.run([*config, "--warm-start", str(parent), "--run", str(folder / "grow")])
-    shutil.copyfile(folder / "grow" / "best.ckpt", folder / "best.ckpt")
+    for name in ("best.ckpt", DATA_FILE):
+        shutil.copyfile(folder / "grow" / name, folder / name)
 
     console.rule("3 of 4: prune under an accuracy budget")
     smaller = ["--config", str(CONFIGS / f"{task}_prune.yaml")]
@@ -56,8 +56,58 @@ def run_demo(
     shutil.copyfile(folder / "prune" / "pruned.ckpt", folder / "pruned.ckpt")
 
     console.rule("4 of 4: export, and verify in ONNX Runtime")
-    exported = export.run(
-        [str(folder / "pruned.ckpt"), *smaller_data(smaller), "--run", str(folder / "export")]
-    )
+    exported = export.run([str(folder / "prune" / "pruned.ckpt"), "--run", str(folder / "export")])
     shutil.copyfile(folder / "export" / "model.onnx", folder / "model.onnx")
-    return _report(folder, command_line, grown, pruned, exported, time.monotonic() - started)
+    report = _report(folder, command_line, grown, pruned, exported)
+    report.set(seconds=round(time.monotonic() - started, 1), seeds=[0])
+    report.write()
+    figures = report.figures
+    console.print(before_after_table(figures["before"], figures["after"], figures["score"]["name"]))
+    console.print(f"TensorBoard: tensorboard --logdir {folder}", soft_wrap=True)
+    console.print(f"report:      {folder / 'report.md'}", soft_wrap=True)
+    return report
+
+
+def _report(
+    folder: Path, command_line: str, grown: Report, pruned: Report, exported: Report
+) -> Report:
+    """Join the reports of the last three steps in one."""
+    figures = pruned.figures
+    report = Report(
+        folder,
+        title=f"The whole loop: {figures['task']}",
+        command=command_line,
+        task=figures["task"],
+        classes=figures["classes"],
+    )
+    name = figures["score"]["name"]
+    report.set(
+        score=grown.figures["score"],
+        data=grown.figures["data"],
+        parent=grown.figures["parent"],
+        budget=figures["budget"],
+        onnx=exported.figures["onnx"],
+        grown_per_class=grown.figures["per_class"],
+    )
+    report.say(
+        f"A model was trained, warm-started when the data grew ({grown.figures['data']['diff']}), "
+        f"pruned, exported and verified. Dense, it reaches {name} "
+        f"{grown.figures['score']['value']:.4f} on validation images."
+    )
+    report.add_before_after(figures["before"], figures["after"], name)
+    for step in ("train", "grow", "prune", "export"):
+        report.add_section(step, f"[its own report]({step}/report.md)")
+    report.add_picture(folder / "prune" / "predictions.png", "The pruned model: truth, prediction")
+    return report
+
+
+def run(args: Sequence[str] | None = None) -> Report:
+    """Read the command line and run the loop."""
+    values, _ = parse(run_demo, args, description=__doc__ or "", skip=["command_line"])
+    return run_demo(**values, command_line=command(args))
+
+
+main = guard(run)
+
+if __name__ == "__main__":
+    raise SystemExit(main())

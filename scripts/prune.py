@@ -6,10 +6,11 @@
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
@@ -17,12 +18,11 @@ from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.command import DATA_FILE, data_beside, parse, write_data_file
-from regrow.models.cost import Cost, latency_ms
+from regrow.models.cost import latency_ms
 from regrow.models.dashboard import save_prediction_picture
 from regrow.models.optimization import Optimization
 from regrow.models.report import Report, before_after_table, side
 from regrow.models.run import command, guard, open_run
-from regrow.models.task import Task
 from regrow.models.training import Fit, fine_tune_
 from regrow.prune.budget import Budget
 from regrow.prune.criteria import Criterion, Taylor
@@ -114,12 +114,15 @@ def run_pruning(
              "num_steps": num_steps, "epochs": recovery.epochs, "seed": seed},
             scores, run_name=".",
         )
+    images = task.example_images(1)
+    with torch.inference_mode():
+        times = latency_ms(lambda: task(images), lambda: result.task(images))
     _keep(result, run / "pruned.ckpt", checkpoint, data, command_line)
     if settings and settings.get("data"):
         write_data_file(run, settings)
     else:
         shutil.copyfile(checkpoint.parent / DATA_FILE, run / DATA_FILE)
-    report = _report(result, data, budget, run, checkpoint, command_line)
+    report = _report(result, data, budget, run, checkpoint, command_line, times)
     report.set(seconds=round(time.monotonic() - started, 1), seeds=[seed])
     save_prediction_picture(result.task, data, run / "predictions.png")
     report.add_picture(run / "predictions.png", "The first validation images: truth, prediction")
@@ -155,6 +158,7 @@ def _report(
     run: Path,
     checkpoint: Path,
     command_line: str,
+    times: list[float],
 ) -> Report:
     verdict, task = result.verdict, result.task
     report = Report(
@@ -181,9 +185,9 @@ def _report(
         f"{after.value:.4f}; the 95 % interval of the change is "
         f"[{verdict.interval[0]:+.4f}, {verdict.interval[1]:+.4f}]. {_verdict_in_words(result)}"
     )
-    report.add_before_after(
-        side(before.value, result.cost_before), side(after.value, result.cost_after), after.name
-    )
+    costs = zip((result.cost_before, result.cost_after), times, strict=True)
+    old, new = (replace(cost, latency_ms=spent) for cost, spent in costs)
+    report.add_before_after(side(before.value, old), side(after.value, new), after.name)
     report.add_per_class(before.per_class, after.per_class, after.name)
     columns = ["step", "MACs", "parameters", f"validation {after.name}", "kept", "cut - masked"]
     rows = [[s.index, s.macs, s.params, s.score, s.is_kept, s.error] for s in result.steps]
