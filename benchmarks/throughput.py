@@ -1,4 +1,4 @@
-"""Training throughput of regrow against a bare PyTorch loop: same net, data, batch and augmentation.
+"""Training throughput of regrow against a bare PyTorch loop: same net, data and augmentation.
 
     python benchmarks/throughput.py --rounds 5
     python benchmarks/throughput.py --net cifar_resnet20 --batch 128 --rounds 5   # on a GPU
@@ -105,7 +105,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     augment = v2.RandomCrop([32, 32], padding=[2])
     data = GrowingData(
-        Digits(), size=(32, 32), batch_size=options.batch, augment=[augment],
+        Digits(),
+        size=(32, 32),
+        batch_size=options.batch,
+        augment=[augment],
         num_workers=options.workers,
     )
     data.order_classes(data.classes)
@@ -115,7 +118,10 @@ def main() -> None:
     images = torch.cat([batch[0] for batch in batches])
     labels = torch.cat([batch[1] for batch in batches])
     loader = DataLoader(
-        Images(images, labels, augment), options.batch, shuffle=True, drop_last=True,
+        Images(images, labels, augment),
+        options.batch,
+        shuffle=True,
+        drop_last=True,
         num_workers=options.workers,
     )
     figures: dict[str, list[float]] = {"bare": [], "regrow": []}
@@ -124,13 +130,18 @@ def main() -> None:
             task = Classification(data.classes, (32, 32), net=options.net)
             figures[side].append(run(task, loader if side == "bare" else data))
     medians = {side: statistics.median(values[1:]) for side, values in figures.items()}
-    print(json.dumps({
-        "images_per_second": medians,
-        "ratio": medians["regrow"] / medians["bare"],
-        "rounds": figures,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "threads": options.threads,
-    }, indent=2))
+    print(
+        json.dumps(
+            {
+                "images_per_second": medians,
+                "ratio": medians["regrow"] / medians["bare"],
+                "rounds": figures,
+                "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+                "threads": options.threads,
+            },
+            indent=2,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 
 class BadInput(Exception):
-    """Input that cannot be used: one line that names the file or key and the way out (exit code 2)."""
+    """Input that cannot be used: a line that names the file or key and the way out (code 2)."""
 
 
 class CheckFailed(Exception):
-    """A gate, a budget or a parity check that was not met (exit code 3)."""
+    """A gate, a budget or a parity check that was not met (code 3)."""

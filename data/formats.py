@@ -89,7 +89,8 @@ class ImageFolder(Source):
         folders = _folders(root)
         splits = {f: SPLIT_NAMES[f.name] for f in folders if f.name in SPLIT_NAMES}
         items, classes = [], set()
-        for top, split in (splits or {root: None}).items():
+        tops: dict[Path, str | None] = {**splits} if splits else {root: None}
+        for top, split in tops.items():
             for folder in _folders(top):
                 files = _images(folder)
                 classes.add(folder.name)
@@ -185,8 +186,10 @@ class Coco(Source):
             for entry in content["annotations"]:
                 if not entry.get("iscrowd"):
                     if entry["category_id"] not in names:
-                        raise BadInput(f"{path}: annotation {entry.get('id')} has the category "
-                                       f"{entry['category_id']}, which is not listed")
+                        raise BadInput(
+                            f"{path}: annotation {entry.get('id')} has the category "
+                            f"{entry['category_id']}, which is not listed"
+                        )
                     boxes[entry["image_id"]].append((entry["bbox"], names[entry["category_id"]]))
             official = split if "{split}" in self.annotations else None
             for image in content["images"]:
@@ -210,7 +213,7 @@ class Voc(Source):
         files = sorted((root / "Annotations").glob("*.xml"))
         if not files:
             raise BadInput(f"{root}: no Annotations/*.xml in it; expected Pascal VOC's layout")
-        splits = {}
+        splits: dict[str, str] = {}
         for split in ("train", "val", "test"):
             path = root / "ImageSets" / "Main" / f"{split}.txt"
             if path.is_file():
@@ -325,7 +328,7 @@ def _csv_rows(path: Path) -> list[tuple[int, Mapping[str, Any]]]:
 
 
 def _json_rows(path: Path, attribute: str) -> list[tuple[int, Mapping[str, Any]]]:
-    rows = []
+    rows: list[tuple[int, Mapping[str, Any]]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue

@@ -1,7 +1,5 @@
 """The data of a run: snapshots of a source, in batches of uint8 images."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -72,7 +70,9 @@ class GrowingData(LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1 or min(size) < 1:
-            raise BadInput(f"data.batch_size is {batch_size} and data.size {size}; both must be > 0")
+            raise BadInput(
+                f"data.batch_size is {batch_size} and data.size {size}; both must be > 0"
+            )
         if not 0 <= val_share + test_share < 1 or min(val_share, test_share) < 0:
             raise BadInput(
                 f"data.val_share {val_share} and data.test_share {test_share} must leave "
@@ -97,8 +97,13 @@ class GrowingData(LightningDataModule):
         hashes, digests, cache = [], [], {}
         room = self.cache_bytes
         console = Console(stderr=True)
-        items = track(content.items, "reading images", console=console, transient=True,
-                      disable=not console.is_terminal)
+        items = track(
+            content.items,
+            "reading images",
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         for item in items:
             try:
                 pixels = decode(item.image)
@@ -151,9 +156,7 @@ class GrowingData(LightningDataModule):
         """Count the corrupt images that were skipped."""
         return len(self.skipped)
 
-    def order_classes(
-        self, names: Sequence[str], mapping: Mapping[str, str] | None = None
-    ) -> None:
+    def order_classes(self, names: Sequence[str], mapping: Mapping[str, str] | None = None) -> None:
         """Let labels be places in this list of names, such as the rows of a head.
 
         Args:
@@ -302,8 +305,8 @@ def _check_target(item: Item, pixels: np.ndarray, mask: np.ndarray | None) -> No
     height, width = pixels.shape[:2]
     if mask is not None and mask.shape != (height, width):
         raise BadInput(
-            f"{item.name}: the mask is {mask.shape[1]}x{mask.shape[0]}, the image {width}x{height}; "
-            "they must have the same size"
+            f"{item.name}: the mask is {mask.shape[1]}x{mask.shape[0]}, the image {width}x{height}"
+            "; they must have the same size"
         )
     if isinstance(item.target, Boxes):
         limits = np.array([width, height, width, height], dtype=np.float32)

@@ -141,7 +141,8 @@ def compose(
     slope = np.linspace(-1, 1, size, dtype=np.float32) * random.uniform(-20, 20)
     image = np.broadcast_to(paper, (size, size, 3)) + slope[:, None, None]
     mask = np.full((size, size), 10, dtype=np.uint8)
-    corners, names = [], []
+    corners: list[tuple[int, int, int, int]] = []
+    names: list[str] = []
     for _ in range(int(random.integers(2, 6))):
         pixels, name = digits[int(random.integers(len(digits)))]
         side = int(random.integers(18, 37))
@@ -155,7 +156,9 @@ def compose(
         image[window] += stroke[..., None] * (ink - image[window])
         mask[window][solid] = int(name)
         rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
-        corners.append((left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1))
+        corners.append(
+            (left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1)
+        )
         names.append(name)
     image = image + random.normal(0, 8, image.shape)
     boxes = Boxes(np.array(corners, dtype=np.float32).reshape(-1, 4), tuple(names))

@@ -95,7 +95,7 @@ class ResumableLoader(DataLoader[Any]):
         self._given = self._resumed["batch"]
         self._epoch = self._resumed.get("epoch", 0)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Give the batches of an epoch, or what is left of it.
 
         Raises:

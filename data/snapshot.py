@@ -72,7 +72,7 @@ class Item:
 def pixels_hash(pixels: np.ndarray) -> bytes:
     """Give the hash of decoded pixels and their shape, 16 bytes."""
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=HASH_BYTES)
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
 
 
@@ -87,7 +87,8 @@ def label_digest(target: Target, mask: np.ndarray | None = None) -> bytes:
     if isinstance(target, str):
         digest.update(target.encode())
     elif isinstance(target, Boxes):
-        rows = [[name, *map(float, box)] for name, box in zip(target.classes, target.xyxy.round(2))]
+        named = zip(target.classes, target.xyxy.round(2), strict=True)
+        rows = [[name, *map(float, box)] for name, box in named]
         digest.update(json.dumps(sorted(rows)).encode())
     elif mask is not None:
         by_name: dict[str, np.ndarray] = {}
@@ -99,7 +100,7 @@ def label_digest(target: Target, mask: np.ndarray | None = None) -> bytes:
         digest.update(repr(mask.shape).encode())
         for name in sorted(by_name):
             digest.update(name.encode() + b"\0")
-            digest.update(np.packbits(by_name[name]))
+            digest.update(np.packbits(by_name[name]).data)
     return digest.digest()
 
 

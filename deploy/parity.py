@@ -3,7 +3,7 @@
 Shapes: b batch, c classes, h height, w width, k boxes before suppression, n detections.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,7 +260,7 @@ def _refuse_other(model: OnnxModel, task: Task) -> None:
 
 
 def _length(loader: Iterable[Any]) -> int | None:
-    return len(loader) if hasattr(loader, "__len__") else None
+    return len(loader) if isinstance(loader, Sized) else None
 
 
 def _compare_(

@@ -32,7 +32,7 @@ TASKS = (
 )
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part.
 
     Args:

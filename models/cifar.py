@@ -1,6 +1,6 @@
 """The ResNets for 32x32 images, with shortcuts that have no parameters (option A).
 
-Source: He et al., Deep Residual Learning for Image Recognition, 2015, arXiv 1512.03385, section 4.2.
+Source: He et al., Deep Residual Learning for Image Recognition, 2015, arXiv 1512.03385, 4.2.
 """
 
 import torch.nn.functional as F

@@ -144,7 +144,9 @@ class BoxEvidence(Evidence):
         missing = torch.full((len(counts),), float("nan"), dtype=torch.float64)
         if not self._found[index]:
             return torch.where(objects > 0, 0.0, missing)
-        scores, matched, images = (torch.cat(parts) for parts in zip(*self._found[index], strict=True))
+        scores, matched, images = (
+            torch.cat(parts) for parts in zip(*self._found[index], strict=True)
+        )
         order = scores.argsort(descending=True, stable=True)
         matched, images = matched[order].double(), images[order]
         rows = []

@@ -1,6 +1,6 @@
 """A light segmentation head over any timm backbone.
 
-Source: Howard et al., Searching for MobileNetV3, 2019, arXiv 1905.02244, section 6.3 (LR-ASPP); ours
+Source: Howard et al., Searching for MobileNetV3, 2019, arXiv 1905.02244, 6.3 (LR-ASPP); ours
 takes the finer map at stride 4 or 8 too, and has batch norms after every projection.
 """
 
@@ -49,7 +49,11 @@ class Lraspp(nn.Module):
 
 
 def build_lraspp(
-    num_classes: int, *, backbone: str = "small", width: int = 64, levels: Sequence[int] = (4, 8, 16)
+    num_classes: int,
+    *,
+    backbone: str = "small",
+    width: int = 64,
+    levels: Sequence[int] = (4, 8, 16),
 ) -> Lraspp:
     """Build the network over a backbone of ours or of timm's, with new weights.
 

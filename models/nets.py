@@ -1,7 +1,8 @@
 """Networks by name, their weights, and what a checkpoint may name.
 
-Names: `small`, `cifar_resnet20` (32, 56), `fcos`, `lraspp`, `torchvision/<name>`, `timm/<name>`, or the
-import path of anyone's `nn.Module`, which is called with `num_classes` and the further arguments.
+Names: `small`, `cifar_resnet20` (32, 56), `fcos`, `lraspp`, `torchvision/<name>`, `timm/<name>`,
+or the import path of anyone's `nn.Module`, which is called with `num_classes` and the further
+arguments.
 """
 
 import difflib
@@ -79,9 +80,7 @@ def list_nets(kind: Kind) -> list[str]:
     return names + [TORCHVISION + name for name in found if not name.startswith("raft")]
 
 
-def check_name(
-    kind: Kind, name: Any, args: Mapping[str, Any], allow: Sequence[str] = ()
-) -> None:
+def check_name(kind: Kind, name: Any, args: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
     """Refuse a network that a file may not name: a stranger wrote the file, not the user.
 
     Args:
@@ -194,9 +193,7 @@ def _torchvision(
         if short in ("googlenet", "inception_v3"):
             options["aux_logits"] = False
         options |= args
-        return torchvision.models.get_model(
-            short, weights=None, num_classes=num_classes, **options
-        )
+        return torchvision.models.get_model(short, weights=None, num_classes=num_classes, **options)
     net = torchvision.models.get_model(short, weights="DEFAULT", **args)
     fresh = torchvision.models.get_model(short, weights=None, num_classes=num_classes, **args)
     return _with_trunk_of(fresh, net.state_dict())

@@ -94,4 +94,6 @@ def soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
     overlap = 2 * (found * wanted).sum((0, 2, 3))
     size = (found + wanted).sum((0, 2, 3))
     present = wanted.sum((0, 2, 3)) > 0
-    return 1 - (overlap / size.clamp(min=1e-6))[present].mean() if present.any() else logits.sum() * 0
+    return (
+        1 - (overlap / size.clamp(min=1e-6))[present].mean() if present.any() else logits.sum() * 0
+    )

@@ -100,9 +100,9 @@ def _set_size(module: nn.Module, name: str, key: str, value: Any) -> None:
     old = _sizes(module).get(key)
     if isinstance(value, list):
         value = tuple(value)
-    is_like = type(old) is type(value) and (
-        not isinstance(old, tuple) or (len(old) == len(value) and all(type(v) is int for v in value))
-    )
+    is_like = type(old) is type(value)
+    if isinstance(old, tuple) and isinstance(value, tuple):
+        is_like = len(old) == len(value) and all(type(v) is int for v in value)
     if old is None or type(value) is bool or not is_like:
         raise BadInput(f"its structure sets {name}.{key}, which is no size of that layer")
     pairs = zip(value, old, strict=True) if isinstance(old, tuple) else [(value, old)]

@@ -209,7 +209,7 @@ class Task(LightningModule, ABC):
         outputs = self(images)
         losses = self.losses(outputs, targets)
         for penalty in self.penalties:
-            losses[penalty.name] = penalty(self, images, outputs)
+            losses[str(penalty.name)] = penalty(self, images, outputs)
         total = torch.stack(list(losses.values())).sum()
         terms = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(terms, batch_size=len(images))

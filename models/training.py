@@ -17,7 +17,6 @@ from regrow.models.checkpoint import AtomicCheckpointIO, net_state, read
 from regrow.models.dashboard import PredictionImages, Throughput, progress_bar
 from regrow.models.task import Task
 
-
 # What the libraries say at every start, and nobody can act on.
 NOISE = (
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
@@ -160,9 +159,7 @@ def train(
     return trainer
 
 
-def fine_tune_(
-    task: Task, data: GrowingData, fit: Fit, run: Path, *, seed: int = 0
-) -> None:
+def fine_tune_(task: Task, data: GrowingData, fit: Fit, run: Path, *, seed: int = 0) -> None:
     """Train the network in place for a while, without logs or checkpoints of its own."""
     seed_everything(seed, verbose=False)
     task.seed = seed

@@ -1,6 +1,6 @@
 """Run the whole loop on the built-in sample: train, grow, prune, export, verify.
 
-    python scripts/demo.py --task classification      # or detection, segmentation
+python scripts/demo.py --task classification      # or detection, segmentation
 """
 
 import shutil

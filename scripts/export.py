@@ -1,6 +1,6 @@
 """Write a checkpoint as ONNX, and verify it in ONNX Runtime on held-out images.
 
-    python scripts/export.py runs/prune/pruned.ckpt
+python scripts/export.py runs/prune/pruned.ckpt
 """
 
 import time
@@ -78,8 +78,8 @@ def run_export(
     )
     verdict = "agrees" if parity.is_equal else f"does not agree ({parity.reason})"
     report.say(
-        f"ONNX Runtime ({parity.provider}) {verdict} with torch on {parity.num_images} test images: "
-        f"the largest difference is {parity.max_abs_diff:.3g}, {parity.score_name} is "
+        f"ONNX Runtime ({parity.provider}) {verdict} with torch on {parity.num_images} test "
+        f"images: the largest difference is {parity.max_abs_diff:.3g}, {parity.score_name} is "
         f"{parity.score:.4f} there and {parity.torch_score:.4f} in torch."
     )
     rows = [[name, d.max_abs, d.relative] for name, d in parity.differences.items()]
@@ -87,15 +87,21 @@ def run_export(
     report.write()
     if not parity.is_equal:
         raise CheckFailed(f"{checkpoint}: {parity.reason}; see {run / 'report.md'}")
-    print(f"{run / 'model.onnx'}: verified on {parity.num_images} images, largest difference "
-          f"{parity.max_abs_diff:.3g}, {parity.score_name} {parity.score:.4f}")
+    print(
+        f"{run / 'model.onnx'}: verified on {parity.num_images} images, largest difference "
+        f"{parity.max_abs_diff:.3g}, {parity.score_name} {parity.score:.4f}"
+    )
     return report
 
 
 def run(args: Sequence[str] | None = None) -> Report:
     """Read the command line and export."""
     values, _ = parse(
-        run_export, args, description=__doc__ or "", skip=["command_line"], positional=["checkpoint"]
+        run_export,
+        args,
+        description=__doc__ or "",
+        skip=["command_line"],
+        positional=["checkpoint"],
     )
     values["checkpoint"] = Path(values["checkpoint"])
     return run_export(**values, command_line=command(args))

@@ -1,6 +1,6 @@
 """Make a network smaller under an accuracy budget.
 
-    python scripts/prune.py --config configs/classification_prune.yaml --checkpoint runs/train/best.ckpt
+python scripts/prune.py --config configs/classification_prune.yaml --checkpoint runs/train/best.ckpt
 """
 
 import shutil
@@ -110,9 +110,15 @@ def run_pruning(
         )
         scores = {"final/score": result.after.value, "final/macs": result.cost_after.macs}
         writer.add_hparams(
-            {"criterion": type(criterion).__name__, "target_macs": target.macs or 1.0,
-             "num_steps": num_steps, "epochs": recovery.epochs, "seed": seed},
-            scores, run_name=".",
+            {
+                "criterion": type(criterion).__name__,
+                "target_macs": target.macs or 1.0,
+                "num_steps": num_steps,
+                "epochs": recovery.epochs,
+                "seed": seed,
+            },
+            scores,
+            run_name=".",
         )
     images = task.example_images(1)
     with torch.inference_mode():
@@ -131,8 +137,8 @@ def run_pruning(
     console.print(before_after_table(figures["before"], figures["after"], result.after.name))
     if result.verdict.is_met is False:
         raise CheckFailed(
-            f"the budget of {budget.max_drop} is broken on {result.verdict.num_images} test images: "
-            f"the score changed by {result.verdict.interval}; see {run / 'report.md'}"
+            f"the budget of {budget.max_drop} is broken on {result.verdict.num_images} test "
+            f"images: the score changed by {result.verdict.interval}; see {run / 'report.md'}"
         )
     return report
 

@@ -1,8 +1,8 @@
 """Train a network, or warm-start it from a checkpoint on data that grew.
 
-    python scripts/train.py --config configs/classification.yaml
-    python scripts/train.py --config configs/classification.yaml --warm_start runs/old/best.ckpt
-    python scripts/train.py --config configs/classification.yaml --resume auto
+python scripts/train.py --config configs/classification.yaml
+python scripts/train.py --config configs/classification.yaml --warm_start runs/old/best.ckpt
+python scripts/train.py --config configs/classification.yaml --resume auto
 """
 
 import json
@@ -99,8 +99,12 @@ def run_training(
     report.set(seconds=round(time.monotonic() - started, 1), seeds=[seed])
     if trainer.is_global_zero:
         save_prediction_picture(net, data, run / "predictions.png")
-        report.add_picture(run / "predictions.png", "The first validation images: truth, prediction")
-        log_hparams(trainer.logger, asdict(fit) | {"seed": seed}, {f"final/{after.name}": after.value})
+        report.add_picture(
+            run / "predictions.png", "The first validation images: truth, prediction"
+        )
+        log_hparams(
+            trainer.logger, asdict(fit) | {"seed": seed}, {f"final/{after.name}": after.value}
+        )
     report.write()
     return report
 
@@ -125,8 +129,9 @@ def _begin(
         )
     grown = warm_start_(parent, data, renamed=renamed, removed=tuple(removed or ()))
     print(f"data: {grown.diff or 'the checkpoint does not say what it was trained on'}")
-    print(f"the old model on the new validation images: {grown.before.name} "
-          f"{grown.before.value:.4f}")
+    print(
+        f"the old model on the new validation images: {grown.before.name} {grown.before.value:.4f}"
+    )
     # The settings of the new run, around the network of the old one.
     task = make(
         parent.classes,
@@ -179,9 +184,7 @@ def _remember(run: Path, grown: WarmStart | None) -> None:
     write_atomic(run / "start.json", lambda file: file.write(json.dumps(start).encode()))
 
 
-def _report(
-    task: Task, data: GrowingData, after: Evaluation, run: Path, epochs: int
-) -> Report:
+def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs: int) -> Report:
     start_file = run / "start.json"
     start = json.loads(start_file.read_text()) if start_file.is_file() else None
     report = Report(

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 import regrow.configs
-from regrow.scripts import prune, train
+from regrow.scripts import train
 
 CONFIGS = sorted(Path(regrow.configs.__file__).parent.rglob("*.yaml"))
 TRAINING = [path for path in CONFIGS if "task" in yaml.safe_load(path.read_text())]

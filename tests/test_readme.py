@@ -32,10 +32,16 @@ def test_script_and_config_of_a_line_exist(line: str) -> None:
             assert (ROOT / word).is_file(), line
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("[a-z]*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "scripts").glob("[a-z]*.py")), ids=lambda p: p.stem
+)
 def test_help_explains_every_knob(script: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(script), "--help"], cwd=ROOT, check=True, capture_output=True, text=True
+        [sys.executable, str(script), "--help"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     options = re.findall(r"^  (--[\w.]+)(?: [^\n]*)?$", done.stdout, re.MULTILINE)
     assert "--config" in done.stdout

@@ -30,8 +30,8 @@ def task() -> Classification:
     return task
 
 
-def _write(path: Path, task: Classification, **changes: Any) -> Path:
-    payload = {"state_dict": task.state_dict(), "regrow": task.record()}
+def _write(path: Path, made: Classification, /, **changes: Any) -> Path:
+    payload = {"state_dict": made.state_dict(), "regrow": made.record()}
     payload["regrow"].update(changes)
     torch.save(payload, path)
     return path
@@ -95,7 +95,7 @@ def test_pickled_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "regrow": Payload(marker)}, tmp_path / "a.ckpt")
     with pytest.raises(BadInput, match="pickled code"):
         load(tmp_path / "a.ckpt")
-    (tmp_path / "b.ckpt").write_bytes(pickle.dumps(Payload(marker)))
+    (tmp_path / "b.ckpt").write_bytes(pickle.dumps(Payload(marker), protocol=2))
     with pytest.raises(BadInput, match="pickled code"):
         load(tmp_path / "b.ckpt")
     assert not marker.exists()
@@ -146,7 +146,7 @@ def test_hostile_arguments_are_refused(
 
 
 def test_other_kind_is_refused(tmp_path: Path) -> None:
-    task = Segmentation(["road"], (32, 32))
+    task = Segmentation(["road", "sky"], (32, 32))
     save(tmp_path / "a.ckpt", task)
     with pytest.raises(BadInput, match="segmentation network for masks, the data has labels"):
         load(tmp_path / "a.ckpt", kind="labels")

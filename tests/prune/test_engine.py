@@ -11,9 +11,9 @@ from regrow.prune import budget as budget_module
 from regrow.prune import engine
 from regrow.prune.budget import Budget
 from regrow.prune.channels import Group, Groups, Member, widths
+from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Random, Taylor
 from regrow.prune.engine import Target, prune
-from regrow.prune.cost_model import costs_of
 from regrow.prune.groups import find_groups
 from regrow.prune.selection import Selection
 
