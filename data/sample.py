@@ -20,6 +20,7 @@ from regrow.data.snapshot import Boxes, Item, Mask, pixels_hash, split_of
 Stage = Literal["young", "grown"]
 NAMES = tuple(str(digit) for digit in range(10))
 YOUNG = NAMES[:8]
+BACKGROUND = 10  # what a mask holds where no digit is
 SPLIT_NUMBERS = {"train": 0, "val": 1, "test": 2}
 
 
@@ -79,7 +80,7 @@ class DigitScenes(Source):
     Args:
         kind: What the labels are.
         stage: `young` has the first half of the scenes, which show eight digits; `grown` has all,
-            and the second half shows all ten.
+            and every other digit of the second half is one of the two new ones.
         num_train: Number of training scenes.
         num_val: Number of validation scenes.
         num_test: Number of test scenes.
@@ -94,7 +95,7 @@ class DigitScenes(Source):
         num_train: int = 800,
         num_val: int = 150,
         num_test: int = 300,
-        scene_size: int = 96,
+        scene_size: int = 64,
         seed: int = 0,
     ) -> None:
         self.kind, self.stage = kind, stage
@@ -104,6 +105,8 @@ class DigitScenes(Source):
     def read(self, root: Path | None) -> Content:
         """Give the scenes; the root does not matter."""
         items = []
+        known = YOUNG if self.stage == "young" else NAMES
+        names = {**{int(name): name for name in known}, BACKGROUND: "background"}
         for split, count in self.counts.items():
             shown = count // 2 if self.stage == "young" else count
             for number in range(shown):
@@ -111,12 +114,9 @@ class DigitScenes(Source):
                 image, boxes, mask = compose(
                     split, number, is_young, size=self.scene_size, seed=self.seed
                 )
-                names = {digit: name for digit, name in enumerate(NAMES)}
-                target = boxes if self.kind == "boxes" else Mask(mask, {**names, 10: "background"})
+                target = boxes if self.kind == "boxes" else Mask(mask, names)
                 items.append(Item(f"scenes/{split}/{number}", image, target, split))
-        classes = YOUNG if self.stage == "young" else NAMES
-        if self.kind == "masks":
-            classes = ("background", *classes)
+        classes = ("background", *known) if self.kind == "masks" else known
         return Content(self.kind, classes, items)
 
 
@@ -136,14 +136,16 @@ def compose(
         The image, uint8 (size, size, 3); the boxes; the digit of each pixel, 10 for none.
     """
     random = np.random.default_rng(counter_seed(seed, SPLIT_NUMBERS[split], number))
-    digits = [d for d in split_digits()[split] if d[1] in YOUNG or not is_young]
+    old = [digit for digit in split_digits()[split] if digit[1] in YOUNG]
+    new = [digit for digit in split_digits()[split] if digit[1] not in YOUNG]
     paper, ink = _colors(random)
     slope = np.linspace(-1, 1, size, dtype=np.float32) * random.uniform(-20, 20)
     image = np.broadcast_to(paper, (size, size, 3)) + slope[:, None, None]
-    mask = np.full((size, size), 10, dtype=np.uint8)
+    mask = np.full((size, size), BACKGROUND, dtype=np.uint8)
     corners: list[tuple[int, int, int, int]] = []
     names: list[str] = []
     for _ in range(int(random.integers(2, 6))):
+        digits = old if is_young or random.random() < 0.5 else new
         pixels, name = digits[int(random.integers(len(digits)))]
         side = int(random.integers(18, 37))
         place = _free_place(random, corners, side, size)
@@ -168,7 +170,7 @@ def compose(
 def _colors(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     paper = random.uniform(20, 110, 3).astype(np.float32)
     ink = random.uniform(150, 250, 3).astype(np.float32)
-    return (paper, ink) if random.random() < 0.5 else (ink, paper)
+    return paper, ink
 
 
 def _free_place(

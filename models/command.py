@@ -49,7 +49,7 @@ def parse(
     words = sys.argv[1:] if args is None else args
     config = parser.parse_args([_underscored(word) for word in words])
     plain = {name: value for name, value in _plain(config).items() if name != "config"}
-    values = dict(parser.instantiate_classes(config).items())
+    values = dict(parser.instantiate(config).items())
     values.pop("config", None)
     return {name: value for name, value in values.items() if "." not in name}, plain
 
