@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor
+from torchmetrics import Metric
 
+from regrow.data.progress import progress
 from regrow.models.evidence import Evidence
 from regrow.models.task import Task
 
@@ -51,10 +52,13 @@ def evaluate(
     """
     modes = {module: module.training for module in task.modules()}
     metric, evidence = task.make_metric().to(task.mean.device), task.make_evidence()
+    for part in metric.modules():
+        if isinstance(part, Metric):
+            part.sync_on_compute = False  # this process has seen all images
     total = len(loader) if isinstance(loader, Sized) else None
     task.eval()
     try:
-        for images, targets in track(loader, description, total=total, transient=True):
+        for images, targets in progress(loader, description, total):
             images, targets = _moved(images, task), _moved(targets, task)
             predictions = task.predict((forward or task)(images))
             metric.update(predictions, targets)

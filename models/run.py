@@ -95,14 +95,15 @@ def newest_checkpoint(run: Path, check: Callable[[Path], Any]) -> Path:
     )
 
 
-def command(args: Sequence[str] | None = None) -> str:
+def command(script: Path, args: Sequence[str] | None = None) -> str:
     """Give the command line as one can type it again, quoted for the shell.
 
     Args:
-        args: The words after the command's name; None takes those of this process.
+        script: The script's file, for a call from Python with words of its own.
+        args: The words after the command's name; None takes name and words of this process.
     """
-    script = Path(sys.argv[0])
     words = sys.argv[1:] if args is None else args
+    script = Path(sys.argv[0]) if args is None else Path("scripts") / script.name
     name = ["python", _shortened(script)] if script.suffix == ".py" else [script.name]
     return shlex.join([*name, *words])
 

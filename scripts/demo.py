@@ -104,7 +104,7 @@ def _report(
 def run(args: Sequence[str] | None = None) -> Report:
     """Read the command line and run the loop."""
     values, _ = parse(run_demo, args, description=__doc__ or "", skip=["command_line"])
-    return run_demo(**values, command_line=command(args))
+    return run_demo(**values, command_line=command(Path(__file__), args))
 
 
 main = guard(run)

@@ -104,7 +104,7 @@ def run(args: Sequence[str] | None = None) -> Report:
         positional=["checkpoint"],
     )
     values["checkpoint"] = Path(values["checkpoint"])
-    return run_export(**values, command_line=command(args))
+    return run_export(**values, command_line=command(Path(__file__), args))
 
 
 main = guard(run)

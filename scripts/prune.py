@@ -220,7 +220,7 @@ def run(args: Sequence[str] | None = None) -> Report:
     values, settings = parse(
         run_pruning, args, description=__doc__ or "", skip=["settings", "command_line"]
     )
-    return run_pruning(**values, settings=settings, command_line=command(args))
+    return run_pruning(**values, settings=settings, command_line=command(Path(__file__), args))
 
 
 main = guard(run)

@@ -9,8 +9,11 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from pytorch_lightning import seed_everything
 
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
@@ -25,15 +28,9 @@ from regrow.models.task import Task
 from regrow.models.training import Fit, train
 
 # What a resumed run may change: nothing that affects the weights.
-FREE_ON_RESUME = {
-    "run",
-    "resume",
-    "allow",
-    "data.num_workers",
-    "data.cache",
-    "data.cache_bytes",
-    "fit.images",
-}
+FREE_ON_RESUME = {"run", "resume", "allow", "data.num_workers", "data.cache_bytes", "fit.images"}
+# What a run began with lies behind it.
+BEGINNING = {"warm_start", "renamed", "removed"}
 
 
 def run_training(
@@ -62,7 +59,8 @@ def run_training(
         renamed: Old class names to new ones, for a warm start.
         removed: Classes of the checkpoint to give up on purpose, for a warm start.
         allow: Other people's packages that a checkpoint's network may come from.
-        seed: What order, augmentation and dropout are functions of.
+        seed: What fresh weights and dropout are functions of; order and augmentation are
+            functions of data.seed.
         settings: The settings of the run as plain data; a resumed run must repeat them.
         command_line: The command, for the report.
 
@@ -73,14 +71,18 @@ def run_training(
         BadInput: If anything given cannot be used.
     """
     started, packages = time.monotonic(), tuple(allow or ())
+    seed_everything(seed, verbose=False)
     if warm_start is not None and resume is not None:
         raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
     continued = None
     if resume is not None:
-        continued = newest_checkpoint(run, load) if resume == "auto" else Path(resume)
-        net = load(continued, allow=packages, kind=data.kind)
-        _refuse_changes(net, settings or {}, data)
-        data.order_classes(net.classes)
+        is_auto = resume == "auto"
+        continued = newest_checkpoint(run, partial(load, allow=packages)) if is_auto else resume
+        loaded = load(Path(continued), allow=packages, kind=data.kind)
+        _refuse_changes(loaded, settings or {}, data)
+        data.order_classes(loaded.classes)
+        net = _around(loaded, task)
+        net.provenance = loaded.provenance
     else:
         parent = load(warm_start, allow=packages, kind=data.kind) if warm_start else None
         net, grown = _begin(task, data, parent, renamed, removed)
@@ -94,17 +96,16 @@ def run_training(
         if settings:
             write_data_file(run, settings)
     trainer = train(net, data, fit, run, seed=seed, resume=continued)
+    data.trainer = None  # whatever trained, one process scores all images
     after = evaluate(net, data.val_dataloader(), description="validation")
     report = _report(net, data, after, run, trainer.current_epoch)
     report.set(seconds=round(time.monotonic() - started, 1), seeds=[seed])
     if trainer.is_global_zero:
-        save_prediction_picture(net, data, run / "predictions.png")
-        report.add_picture(
-            run / "predictions.png", "The first validation images: truth, prediction"
-        )
-        log_hparams(
-            trainer.logger, asdict(fit) | {"seed": seed}, {f"final/{after.name}": after.value}
-        )
+        picture = run / "predictions.png"
+        save_prediction_picture(net, data, picture)
+        report.add_picture(picture, "The first validation images: truth, prediction")
+        values = _flat(settings) if settings else asdict(fit)
+        log_hparams(trainer.logger, values, {f"final/{after.name}": after.value})
     report.write()
     return report
 
@@ -132,23 +133,29 @@ def _begin(
     print(
         f"the old model on the new validation images: {grown.before.name} {grown.before.value:.4f}"
     )
-    # The settings of the new run, around the network of the old one.
+    return _around(parent, make), grown
+
+
+def _around(loaded: Task, make: Callable[..., Task]) -> Task:
+    """Put the settings of this run around the network of a checkpoint."""
     task = make(
-        parent.classes,
-        data.size,
-        net=parent.net_name,
-        net_args=parent.net_args,
-        mean=tuple(parent.mean.flatten().tolist()),
-        std=tuple(parent.std.flatten().tolist()),
+        loaded.classes,
+        loaded.size,
+        net=loaded.net_name,
+        net_args=loaded.net_args,
+        weights=None,
+        mean=tuple(loaded.mean.flatten().tolist()),
+        std=tuple(loaded.std.flatten().tolist()),
     )
-    task.net = parent.net
-    return task, grown
+    task.net = loaded.net
+    return task
 
 
 def _refuse_changes(task: Task, settings: dict[str, Any], data: GrowingData) -> None:
     old, new = task.provenance.settings, _flat(settings)
     for name in sorted(old.keys() | new.keys()):
-        if name not in FREE_ON_RESUME and old.get(name) != new.get(name):
+        is_free = name in FREE_ON_RESUME or name.split(".")[0] in BEGINNING
+        if not is_free and old.get(name) != new.get(name):
             raise BadInput(
                 f"--resume cannot change {name} from {old.get(name)} to {new.get(name)}; "
                 "keep it, or begin a new run with --warm-start"
@@ -227,7 +234,7 @@ def run(args: Sequence[str] | None = None) -> Report:
     values, settings = parse(
         run_training, args, description=__doc__ or "", skip=["settings", "command_line"]
     )
-    return run_training(**values, settings=settings, command_line=command(args))
+    return run_training(**values, settings=settings, command_line=command(Path(__file__), args))
 
 
 main = guard(run)

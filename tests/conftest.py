@@ -1,6 +1,8 @@
 """What all tests share: where real data is, and few threads."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,19 @@ def data_root() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set REGROW_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cifar10_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder that torchvision reads CIFAR-10 from, unpacked if need be, or skip."""
+    folder = real_data() / "cifar10"
+    if (folder / "cifar-10-batches-py").is_dir():
+        return folder
+    if not (folder / "unpack.py").is_file():
+        pytest.skip(f"no CIFAR-10 at {folder}; set REGROW_DATA")
+    root = tmp_path_factory.mktemp("cifar10")
+    subprocess.run([sys.executable, str(folder / "unpack.py"), str(root)], check=True)
+    return root
 
 
 @pytest.fixture(autouse=True)

@@ -1,42 +1,74 @@
-"""Every YAML under configs/ is accepted, and trains a few batches."""
+"""Every YAML under configs/ is accepted, and trains or prunes a few batches."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import regrow.configs
-from regrow.scripts import train
+from regrow.data.errors import BadInput
+from regrow.data.formats import locate
+from regrow.models.checkpoint import load
+from regrow.scripts import prune, train
 
 CONFIGS = sorted(Path(regrow.configs.__file__).parent.rglob("*.yaml"))
-TRAINING = [path for path in CONFIGS if "task" in yaml.safe_load(path.read_text())]
-PRUNING = [path for path in CONFIGS if "criterion" in yaml.safe_load(path.read_text())]
-SHORT = ["--fit.epochs", "1", "--fit.trainer", '{"limit_train_batches": 1, "limit_val_batches": 1}']
+CONTENTS: dict[Path, Any] = {path: yaml.safe_load(path.read_text()) for path in CONFIGS}
+TRAINING = [path for path in CONFIGS if "task" in CONTENTS[path]]
+PRUNING = [path for path in CONFIGS if "criterion" in CONTENTS[path]]
+# What is laid over another config: its data alone.
+YOUNG = [path for path in CONFIGS if list(CONTENTS[path]) == ["data"]]
+SCENES = [f"--data.source.num_{split}=8" for split in ("train", "val", "test")]
+BATCHES = '{"limit_train_batches": 1}'
+SHORT = ["--fit.epochs=1", f"--fit.trainer={BATCHES}"]
 
 
-def test_the_list_of_configs_is_complete() -> None:
+def short_training(path: Path, request: pytest.FixtureRequest) -> list[str]:
+    """Give the words of a run of one batch; skip where the data is absent."""
+    data = CONTENTS[path]["data"]
+    if data.get("root") == "cifar10":
+        root = request.getfixturevalue("cifar10_root")
+        return [f"--config={path}", *SHORT, f"--data.root={root}"]
+    if "root" in data:
+        try:
+            locate(Path(data["root"]))
+        except BadInput as error:
+            pytest.skip(f"{path.name}: {error}")
+    is_scenes = data["source"]["class_path"].endswith("DigitScenes")
+    return [f"--config={path}", *SHORT, *(SCENES if is_scenes else [])]
+
+
+def test_every_config_is_run_here() -> None:
     assert len(TRAINING) >= 7
-    assert len(PRUNING) >= 3
-    assert len(CONFIGS) == len(TRAINING) + len(PRUNING)
-
-
-def _needs(path: Path, data_root: Path) -> list[str]:
-    """Skip where the data of a config is absent; shrink the built-in sample."""
-    data = yaml.safe_load(path.read_text())["data"]
-    if "root" in data and not (data_root / data["root"]).is_dir():
-        pytest.skip(f"{path.name} needs {data['root']} under REGROW_DATA")
-    source = data["source"]["class_path"].rpartition(".")[2]
-    if source == "DigitScenes":
-        return [f"--data.source.{n}={k}" for n, k in SCENES.items()]
-    return []
-
-
-SCENES = {"num_train": 8, "num_val": 4, "num_test": 4}
+    assert len(PRUNING) == len(YOUNG) == 3
+    assert set(CONFIGS) == {*TRAINING, *PRUNING, *YOUNG}
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
-def test_config_trains(path: Path, tmp_path: Path, data_root: Path) -> None:
-    args = ["--config", str(path), "--run", str(tmp_path / "run"), *SHORT, *_needs(path, data_root)]
-    report = train.run(args)
-    assert (tmp_path / "run" / "best.ckpt").is_file()
-    assert 0 <= report.figures["score"]["value"] <= 1
+def test_config_trains(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    report = train.run([*short_training(path, request), f"--run={tmp_path / 'run'}"])
+    task = load(tmp_path / "run" / "best.ckpt")
+    assert task.classes == report.figures["classes"]
+    # Lightning's loop and ours have scored the same images.
+    in_training = task.provenance.scores[f"val/{task.score}"]
+    assert report.figures["score"]["value"] == pytest.approx(in_training, abs=1e-4)
+
+
+@pytest.mark.parametrize("path", PRUNING, ids=lambda path: path.stem)
+def test_config_prunes_what_its_young_config_trained(
+    path: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    task = path.stem.removesuffix("_prune")
+    young = path.with_name(f"{task}_young.yaml")
+    words = short_training(path.with_name(f"{task}.yaml"), request)
+    train.run([*words, f"--config={young}", f"--run={tmp_path / 'young'}"])
+    short = [f"--recovery.trainer={BATCHES}", "--recovery.epochs=1", "--num_steps=1"]
+    checkpoint = f"--checkpoint={tmp_path / 'young' / 'best.ckpt'}"
+    # A network that has seen one batch may lose any score.
+    budget = "--budget.max_drop=1"
+    report = prune.run(
+        [f"--config={path}", checkpoint, budget, *short, f"--run={tmp_path / 'prune'}"]
+    )
+    share = report.figures["after"]["macs"] / report.figures["before"]["macs"]
+    assert 0.4 < share <= CONTENTS[path]["target"]["macs"]
+    assert len(report.figures["classes"]) in (8, 9)

@@ -156,10 +156,10 @@ def test_no_checkpoint_to_resume_from(tmp_path: Path) -> None:
 def test_command_can_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "scripts" / "train.py"), "--run", "a b"])
-    assert command() == "python scripts/train.py --run 'a b'"
-    assert command(["--x={1: 2}"]) == "python scripts/train.py '--x={1: 2}'"
+    assert command(Path("train.py")) == "python scripts/train.py --run 'a b'"
+    assert command(Path("train.py"), ["--x={1: 2}"]) == "python scripts/train.py '--x={1: 2}'"
     monkeypatch.setattr(sys, "argv", ["/usr/bin/regrow-train"])
-    assert command() == "regrow-train"
+    assert command(Path("train.py")) == "regrow-train"
 
 
 @pytest.mark.parametrize(
