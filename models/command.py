@@ -38,6 +38,9 @@ def parse(
 
     Returns:
         The arguments of the call, and the same as plain data.
+
+    Raises:
+        BadInput: If a class refuses its arguments.
     """
     parser = ArgumentParser(description=description, exit_on_error=True)
     parser.add_argument("--config", action="config", help="A YAML file with the options below.")
@@ -49,7 +52,11 @@ def parse(
     words = sys.argv[1:] if args is None else args
     config = parser.parse_args([_underscored(word) for word in words])
     plain = {name: value for name, value in _plain(config).items() if name != "config"}
-    values = dict(parser.instantiate(config).items())
+    try:
+        values = dict(parser.instantiate(config).items())
+    except (TypeError, ValueError) as error:
+        # What a class says of its arguments, ours or anyone's.
+        raise BadInput(f"an option has a value that cannot be used: {error}") from error
     values.pop("config", None)
     return {name: value for name, value in values.items() if "." not in name}, plain
 
@@ -58,8 +65,10 @@ def data_beside(checkpoint: Path) -> GrowingData:
     """Give the data that a run was made with, from the `data.yaml` beside its checkpoint.
 
     Raises:
-        BadInput: If there is no such file.
+        BadInput: If there is no such file, or no checkpoint.
     """
+    if not checkpoint.is_file():
+        raise BadInput(f"{checkpoint}: no such checkpoint; give the path of a .ckpt file")
     file = checkpoint.parent / DATA_FILE
     if not file.is_file():
         raise BadInput(f"{file}: not there, so name the data with --config or --data")

@@ -56,8 +56,24 @@ class Fit:
     trainer: dict[str, Any] = field(default_factory=dict)
 
 
+class StoppableTrainer(Trainer):
+    """A trainer that SIGTERM stops between two batches or two epochs.
+
+    Lightning's own also stops inside the validation that ends an epoch, and when it goes on from
+    there, that epoch has no scores.
+    """
+
+    @property
+    def received_sigterm(self) -> bool:
+        """Whether to stop now."""
+        epochs = self.fit_loop.epoch_progress.current
+        is_last_batch = self.fit_loop.epoch_loop.batch_progress.is_last_batch
+        is_ending = self.validating or (is_last_batch and epochs.completed < epochs.ready)
+        return super().received_sigterm and not is_ending
+
+
 class SaveWhenStopped(Callback):
-    """Write `last.ckpt` when a signal ends the run, after the batch in which it came."""
+    """Write `last.ckpt` when SIGTERM ends the run; Ctrl-C leaves that of the last epoch."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / "last.ckpt"
@@ -65,8 +81,8 @@ class SaveWhenStopped(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Save at SIGTERM and Ctrl-C; after any other error the state may be half a step."""
-        if isinstance(exception, SIGTERMException | KeyboardInterrupt):
+        """Save at SIGTERM; after anything else the state may be half a step."""
+        if isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.path)
 
 
@@ -79,11 +95,11 @@ def make_trainer(
         task: The network that will be trained.
         fit: How long and on what.
         run: The run's folder.
-        logs: `none` leaves out checkpoints, TensorBoard and the bar, as recovery needs.
+        logs: `none` leaves out checkpoints and TensorBoard, as recovery needs.
     """
     _hush()
     on_cuda = fit.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = [progress_bar()]
     if logs == "full":
         callbacks += [
             ModelCheckpoint(
@@ -96,7 +112,6 @@ def make_trainer(
             ModelCheckpoint(run, filename="last", enable_version_counter=False),
             SaveWhenStopped(run),
             Throughput(),
-            progress_bar(),
         ]
         if fit.images:
             callbacks.append(PredictionImages(fit.images))
@@ -104,7 +119,7 @@ def make_trainer(
         callbacks.append(EarlyStopping(f"val/{task.score}", patience=fit.patience, mode="max"))
     if fit.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=fit.ema))
-    return Trainer(
+    return StoppableTrainer(
         max_epochs=fit.epochs,
         accelerator=fit.accelerator,
         devices=fit.devices,
@@ -117,7 +132,6 @@ def make_trainer(
         default_root_dir=run,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        enable_progress_bar=logs == "full",
         enable_model_summary=False,
         enable_checkpointing=logs == "full",
         log_every_n_steps=10,

@@ -155,7 +155,7 @@ def prune(
         budget: How much worse the network may be.
         groups: The groups to prune, if not all that can be found.
         recover: Trains a cut network in place.
-        on_step: Called after each step.
+        on_step: Called after each step, and before the first with the given network as step 0.
         evaluate: Scores a network on images.
 
     Returns:
@@ -178,6 +178,8 @@ def prune(
     baseline = evaluate(task, val_loader).value
     curves = {name: kept_shares(share, num_steps, curve) for name, share in shares.items()}
     good = clone(work)
+    if on_step is not None:
+        on_step(_step(state, 0, {}, 0.0, baseline, baseline, budget))
     stopped: Stop = "target"
     for index in range(num_steps):
         ceilings = {name: dense[name] * left[index] for name, left in curves.items()}

@@ -89,10 +89,11 @@ def _report(
         onnx=exported.figures["onnx"],
         grown_per_class=grown.figures["per_class"],
     )
+    change = grown.figures["data"]["diff"]["text"]
     report.say(
-        f"A model was trained, warm-started when the data grew ({grown.figures['data']['diff']}), "
-        f"pruned, exported and verified. Dense, it reaches {name} "
-        f"{grown.figures['score']['value']:.4f} on validation images."
+        f"A model was trained, warm-started when the data grew ({change}), pruned, exported and "
+        f"verified. Dense, it reaches {name} {grown.figures['score']['value']:.4f} on validation "
+        "images."
     )
     report.add_before_after(figures["before"], figures["after"], name)
     for step in ("train", "grow", "prune", "export"):

@@ -85,10 +85,10 @@ def run_pruning(
     with SummaryWriter(str(run / "tensorboard")) as writer:
 
         def show(step: Step) -> None:
-            console.print(
-                f"step {step.index}: {step.macs:,} MACs, {step.params:,} parameters, "
-                f"{task.score} {step.score:.4f}{'' if step.is_kept else ', rolled back'}"
-            )
+            name = f"step {step.index}" if step.index else "as given"
+            fate = "" if step.is_kept else ", rolled back"
+            costs = f"{step.macs:,} MACs, {step.params:,} parameters"
+            console.print(f"{name}: {costs}, {task.score} {step.score:.4f}{fate}")
             # The horizontal axis of these two is the cost, in thousands.
             writer.add_scalar("prune/score_against_kmacs", step.score, step.macs // 1000)
             writer.add_scalar("prune/score_against_kparams", step.score, step.params // 1000)

@@ -76,9 +76,11 @@ def run_training(
         raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
     continued = None
     if resume is not None:
-        is_auto = resume == "auto"
-        continued = newest_checkpoint(run, partial(load, allow=packages)) if is_auto else resume
-        loaded = load(Path(continued), allow=packages, kind=data.kind)
+        if resume == "auto":
+            continued = newest_checkpoint(run, partial(load, allow=packages))
+        else:
+            continued = Path(resume)
+        loaded = load(continued, allow=packages, kind=data.kind)
         _refuse_changes(loaded, settings or {}, data)
         data.order_classes(loaded.classes)
         net = _around(loaded, task)
@@ -182,7 +184,7 @@ def _remember(run: Path, grown: WarmStart | None) -> None:
     if grown is None:
         return
     start = {
-        "diff": str(grown.diff) if grown.diff else None,
+        "diff": asdict(grown.diff) | {"text": str(grown.diff)} if grown.diff else None,
         "score": grown.before.value,
         "per_class": grown.before.per_class,
         "old_names": grown.label_map.old_names,
@@ -216,9 +218,10 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
         report.add_table("Classes", ["class", after.name], rows)
         return report
     report.set(before_training={"score": start["score"]})
+    change = start["diff"]["text"] if start["diff"] else "an unknown amount"
     report.say(
-        f"The data changed by {start['diff'] or 'an unknown amount'}; the old model scored "
-        f"{start['score']:.4f} on the same images before training."
+        f"The data changed by {change}; the old model scored {start['score']:.4f} on the same "
+        "images before training."
     )
     if start["num_leaked"]:
         report.say(

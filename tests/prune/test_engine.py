@@ -147,6 +147,9 @@ def test_a_step_that_breaks_the_budget_is_rolled_back(make_task):
     bench = Bench(0.9, 0.9, 0.895, 0.88, 0.9, 0.895)
     seen = []
     result = bench.run(task, num_steps=5, on_step=seen.append)
+    start = seen.pop(0)
+    assert (start.index, start.score, start.removed) == (0, result.baseline, {})
+    assert start.macs == result.cost_before.macs
     assert result.stopped == "budget"
     assert [step.is_kept for step in result.steps] == [True, True, False]
     assert seen == result.steps

@@ -1,0 +1,55 @@
+"""Exporting as the command does it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from regrow.data.errors import CheckFailed
+from regrow.models.checkpoint import load
+from regrow.scripts import export, train
+
+Words = Callable[..., list[str]]
+Folder = Callable[..., Path]
+
+
+@pytest.fixture
+def dense(folder: Folder, words: Words, tmp_path: Path) -> Path:
+    train.run(words(folder(), "dense"))
+    return tmp_path / "dense" / "best.ckpt"
+
+
+def test_the_file_gives_what_the_network_gives(dense: Path, tmp_path: Path) -> None:
+    run = tmp_path / "export"
+    report = export.run([str(dense), f"--run={run}"])
+    assert json.loads((run / "report.json").read_text()) == report.figures
+    task = load(dense)
+    session = onnxruntime.InferenceSession(run / "model.onnx", providers=["CPUExecutionProvider"])
+    for batch in (1, 3):
+        images = task.example_images(batch)
+        with torch.no_grad():
+            expected = task.predict(task(images)).numpy()
+        (given,) = session.run(["probabilities"], {session.get_inputs()[0].name: images.numpy()})
+        np.testing.assert_allclose(given, expected, atol=1e-5)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["regrow.classes"]) == task.classes
+    assert report.figures["onnx"]["num_images"] == 24
+
+
+def test_a_difference_ends_with_3_and_leaves_no_model(dense: Path, tmp_path: Path) -> None:
+    run = tmp_path / "export"
+    with pytest.raises(CheckFailed, match=r"report\.md"):
+        export.run([str(dense), f"--run={run}", "--tolerance=1e-30"])
+    assert not (run / "model.onnx").exists()
+    assert (run / "report.json").is_file()
+    assert export.main([str(dense), f"--run={run}", "--tolerance=1e-30"]) == 3
+
+
+def test_a_missing_checkpoint_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main([str(tmp_path / "no.ckpt")]) == 2
+    assert "no.ckpt: no such checkpoint" in capsys.readouterr().err
