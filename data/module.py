@@ -32,6 +32,11 @@ from regrow.data.snapshot import (
 from regrow.data.transforms import augmented, decode, decode_mask, resize, resize_mask
 
 Example = tuple[Tensor, Any]
+SPLIT_WAY_OUT = {
+    "train": "lower data.val_share and data.test_share, or add some",
+    "val": "raise data.val_share, or add some",
+    "test": "raise data.test_share, or add some",
+}
 
 
 class GrowingData(LightningDataModule):
@@ -132,8 +137,9 @@ class GrowingData(LightningDataModule):
             val_share=self.val_share,
             test_share=self.test_share,
         )
-        if not snapshot.indices("train"):
-            raise BadInput(f"{self.root or type(self.source).__name__}: no training images in it")
+        for split in ("train", "val"):
+            if not snapshot.indices(split):
+                raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
         return snapshot, cache
 
     @property
@@ -150,6 +156,10 @@ class GrowingData(LightningDataModule):
     def classes(self) -> list[str]:
         """Give the class names, in the order of the data."""
         return list(self.snapshot.classes)
+
+    @property
+    def _name(self) -> str:
+        return str(self.root) if self.root is not None else type(self.source).__name__
 
     @property
     def num_skipped(self) -> int:
@@ -205,10 +215,7 @@ class GrowingData(LightningDataModule):
     def _loader(self, split: str) -> ResumableLoader:
         examples = self.examples(split)
         if not len(examples):
-            raise BadInput(
-                f"{self.root or type(self.source).__name__}: no {split} images in it; "
-                f"raise data.{split}_share, or add some"
-            )
+            raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
         is_training = split == "train"
         trainer = self.trainer
         sampler = EpochSampler(

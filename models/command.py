@@ -1,19 +1,74 @@
 """A function's signature is its command line, its YAML and its help."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser
 
+from regrow.data import formats, sample
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.models.checkpoint import write_atomic
 
 DATA_FILE = "data.yaml"
+# What jsonargparse says of Python's types, which nobody wrote in a config.
+PARSER_NOISE = re.compile(
+    r"Type collections\S*?\[.*?\] expects a function or a callable class: "
+    r"|Parser key |Got value: Namespace\(.*\)$"
+)
+GIVEN = {"classes", "size"}  # a task has them from the data
+Choices = Mapping[str, Sequence[type]]
+DATA_CHOICES: Choices = {
+    "data": [GrowingData],
+    "data.source": [
+        formats.ImageFolder,
+        formats.ManifestFile,
+        formats.Coco,
+        formats.Voc,
+        formats.Masks,
+        formats.Torchvision,
+        sample.Digits,
+        sample.DigitScenes,
+    ],
+}
+
+
+class _Parser(ArgumentParser):
+    """A parser whose errors are one line, and whose help explains the choosable classes too."""
+
+    about: str = ""
+    choices: Choices = {}
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Name the option and the way out in one line."""
+        if not self.exit_on_error:  # a parser within the parser
+            super().error(message, ex)
+        line = " ".join(PARSER_NOISE.sub("", message).split()).rstrip(".")
+        raise BadInput(f"{line}; --help explains every option") from ex
+
+    def format_help(self) -> str:
+        """Give the help, and that of the classes which an option can name."""
+        usage, _, options = super().format_help().partition("\n\n")
+        parts = [f"{usage}\n", f"{self.about.strip()}\n", options]
+        for option, classes in self.choices.items():
+            for choice in classes:
+                inner = ArgumentParser(add_help=False)
+                skip = GIVEN & _parameters(choice) if option == "task" else set()
+                inner.add_class_arguments(choice, option, skip=skip)
+                title = f"--{option} {choice.__module__}.{choice.__qualname__}"
+                parts.append(f"{title}\n{inner.format_help().partition(chr(10) * 2)[2]}")
+        return "\n".join(parts)
+
+
+def _parameters(choice: type) -> set[str]:
+    return set(signature(choice).parameters)
 
 
 def parse(
@@ -22,35 +77,41 @@ def parse(
     *,
     description: str,
     skip: Sequence[str] = (),
-    positional: Sequence[str] = (),
+    positional: Mapping[str, str] = MappingProxyType({}),
+    choices: Choices = MappingProxyType({}),
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a command line for a function.
 
     Options are the function's arguments, `--config FILE` reads them from YAML, and dashes may
-    stand for underscores (`--warm-start`). A wrong option ends the process with code 2.
+    stand for underscores (`--warm-start`).
 
     Args:
         function: The function; its types, defaults and docstring make the options.
         args: The words after the command's name; None reads those of the process.
         description: What `--help` says first.
         skip: Arguments that are no options.
-        positional: Arguments that are given by place.
+        positional: What `--help` says of arguments that are given by place.
+        choices: Classes that an option can name, whose arguments `--help` explains too.
 
     Returns:
         The arguments of the call, and the same as plain data.
 
     Raises:
-        BadInput: If a class refuses its arguments.
+        BadInput: If there is no such option, or a class refuses its value.
     """
-    parser = ArgumentParser(description=description, exit_on_error=True)
+    parser = _Parser(exit_on_error=True)
+    parser.about, parser.choices = description, choices
     parser.add_argument("--config", action="config", help="A YAML file with the options below.")
-    for name in positional:
-        parser.add_argument(name, type=str)
+    for name, about in positional.items():
+        parser.add_argument(name, type=str, help=about)
     parser.add_function_arguments(
         function, fail_untyped=True, skip={*skip, *positional}, sub_configs=False
     )
     words = sys.argv[1:] if args is None else args
-    config = parser.parse_args([_underscored(word) for word in words])
+    words = [_underscored(word) for word in words]
+    for file in _configs(words):
+        _check_yaml(file)
+    config = parser.parse_args(words)
     plain = {name: value for name, value in _plain(config).items() if name != "config"}
     try:
         values = dict(parser.instantiate(config).items())
@@ -84,6 +145,22 @@ def write_data_file(run: Path, settings: Mapping[str, Any]) -> None:
     """Leave the settings of the data in a run's folder, for the commands that come after."""
     text = yaml.safe_dump({"data": settings["data"]}, sort_keys=False)
     write_atomic(run / DATA_FILE, lambda file: file.write(text.encode()))
+
+
+def _configs(words: Sequence[str]) -> list[Path]:
+    after = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--config"]
+    joined = [word.partition("=")[2] for word in words if word.startswith("--config=")]
+    return [Path(name) for name in after + joined]
+
+
+def _check_yaml(file: Path) -> None:
+    """Name the file, which the parser does not."""
+    if not file.is_file():
+        raise BadInput(f"{file}: no such config; configs/ has some")
+    try:
+        yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: not YAML ({error})") from error
 
 
 def _underscored(word: str) -> str:

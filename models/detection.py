@@ -33,6 +33,7 @@ class Detection(Task):
 
     kind: ClassVar[Kind] = "boxes"
     score: ClassVar[str] = "map50"
+    min_classes: ClassVar[int] = 1
     net: Detector
 
     def __init__(

@@ -78,6 +78,7 @@ class Task(LightningModule, ABC):
 
     kind: ClassVar[Kind]
     score: ClassVar[str]
+    min_classes: ClassVar[int] = 2
     mean: Tensor
     std: Tensor
 
@@ -100,6 +101,11 @@ class Task(LightningModule, ABC):
         if len(set(classes)) != len(classes):
             twice = sorted({name for name in classes if classes.count(name) > 1})
             raise BadInput(f"class names must differ: {', '.join(twice)} stand there twice")
+        if len(classes) < self.min_classes:
+            raise BadInput(
+                f"{type(self).__name__} needs {self.min_classes} classes or more, the data has "
+                f"{', '.join(classes) or 'none'}"
+            )
         # Collected from the subclass too; kept as plain data, so that a checkpoint can hold it.
         self.save_hyperparameters(ignore=["weights", "penalties"], logger=False)
         self.classes = list(classes)

@@ -12,7 +12,7 @@ from regrow.data.errors import CheckFailed
 from regrow.data.module import GrowingData
 from regrow.deploy.exporting import export_verified
 from regrow.models.checkpoint import file_hash, load
-from regrow.models.command import data_beside, parse
+from regrow.models.command import DATA_CHOICES, data_beside, parse
 from regrow.models.cost import count_macs, count_params
 from regrow.models.report import Report
 from regrow.models.run import command, guard, open_run
@@ -101,7 +101,8 @@ def run(args: Sequence[str] | None = None) -> Report:
         args,
         description=__doc__ or "",
         skip=["command_line"],
-        positional=["checkpoint"],
+        positional={"checkpoint": "The network, dense or pruned."},
+        choices=DATA_CHOICES,
     )
     values["checkpoint"] = Path(values["checkpoint"])
     return run_export(**values, command_line=command(Path(__file__), args))

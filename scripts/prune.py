@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
 from regrow.models.checkpoint import file_hash, load, save
-from regrow.models.command import DATA_FILE, data_beside, parse, write_data_file
+from regrow.models.command import DATA_CHOICES, DATA_FILE, data_beside, parse, write_data_file
 from regrow.models.cost import latency_ms
 from regrow.models.dashboard import save_prediction_picture
 from regrow.models.optimization import Optimization
@@ -25,7 +25,7 @@ from regrow.models.report import Report, before_after_table, side
 from regrow.models.run import command, guard, open_run
 from regrow.models.training import Fit, fine_tune_
 from regrow.prune.budget import Budget
-from regrow.prune.criteria import Criterion, Taylor
+from regrow.prune.criteria import Criterion, Magnitude, Random, Taylor
 from regrow.prune.engine import Result, Step, Target, prune
 from regrow.prune.selection import Selection
 
@@ -218,7 +218,11 @@ def _verdict_in_words(result: Result) -> str:
 def run(args: Sequence[str] | None = None) -> Report:
     """Read the command line and prune."""
     values, settings = parse(
-        run_pruning, args, description=__doc__ or "", skip=["settings", "command_line"]
+        run_pruning,
+        args,
+        description=__doc__ or "",
+        skip=["settings", "command_line"],
+        choices={"criterion": [Taylor, Magnitude, Random], **DATA_CHOICES},
     )
     return run_pruning(**values, settings=settings, command_line=command(Path(__file__), args))
 

@@ -19,11 +19,14 @@ from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.incremental.warm_start import WarmStart, warm_start_
 from regrow.models.checkpoint import file_hash, load, write_atomic
-from regrow.models.command import parse, write_data_file
+from regrow.models.classification import Classification
+from regrow.models.command import DATA_CHOICES, parse, write_data_file
 from regrow.models.dashboard import log_hparams, save_prediction_picture
+from regrow.models.detection import Detection
 from regrow.models.evaluation import Evaluation, evaluate
 from regrow.models.report import Report
 from regrow.models.run import command, guard, newest_checkpoint, open_run
+from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 from regrow.models.training import Fit, train
 
@@ -206,13 +209,20 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
     report.set_score(after.name, after.value)
     report.set(
         parent=task.provenance.parent,
-        data={"hash": task.provenance.data, "diff": start["diff"] if start else None},
+        data={
+            "hash": task.provenance.data,
+            "diff": start["diff"] if start else None,
+            "num_skipped": data.num_skipped,
+        },
         others=after.others,
     )
     report.say(
         f"After {epochs} epochs the best model reaches {after.name} {after.value:.4f} on "
         f"{after.num_images} validation images, which also chose it."
     )
+    if data.skipped:
+        names = ", ".join(data.skipped[:20])
+        report.say(f"{data.num_skipped} corrupt images were skipped: {names}.")
     if start is None:
         rows = [[name, value] for name, value in after.per_class.items()]
         report.add_table("Classes", ["class", after.name], rows)
@@ -235,7 +245,11 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
 def run(args: Sequence[str] | None = None) -> Report:
     """Read the command line and train."""
     values, settings = parse(
-        run_training, args, description=__doc__ or "", skip=["settings", "command_line"]
+        run_training,
+        args,
+        description=__doc__ or "",
+        skip=["settings", "command_line"],
+        choices={"task": [Classification, Detection, Segmentation], **DATA_CHOICES},
     )
     return run_training(**values, settings=settings, command_line=command(Path(__file__), args))
 
