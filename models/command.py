@@ -53,7 +53,7 @@ class _Parser(ArgumentParser):
         line = " ".join(PARSER_NOISE.sub("", message).split()).rstrip(".")
         raise BadInput(f"{line}; --help explains every option") from ex
 
-    def format_help(self) -> str:
+    def format_help(self) -> str:  # type: ignore[override]
         """Give the help, and that of the classes which an option can name."""
         usage, _, options = super().format_help().partition("\n\n")
         parts = [f"{usage}\n", f"{self.about.strip()}\n", options]
