@@ -7,12 +7,14 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
+from torchvision.io import decode_image
 
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
@@ -83,18 +85,6 @@ def run_pruning(
     task.optimization = optimization
     console = Console()
     with SummaryWriter(str(run / "tensorboard")) as writer:
-
-        def show(step: Step) -> None:
-            name = f"step {step.index}" if step.index else "as given"
-            fate = "" if step.is_kept else ", rolled back"
-            costs = f"{step.macs:,} MACs, {step.params:,} parameters"
-            console.print(f"{name}: {costs}, {task.score} {step.score:.4f}{fate}")
-            # The horizontal axis of these two is the cost, in thousands.
-            writer.add_scalar("prune/score_against_kmacs", step.score, step.macs // 1000)
-            writer.add_scalar("prune/score_against_kparams", step.score, step.params // 1000)
-            for name in ("score", "macs", "params", "error"):
-                writer.add_scalar(f"prune/{name}", getattr(step, name), step.index)
-
         result = prune(
             task,
             train_loader=data.train_dataloader(),
@@ -106,20 +96,19 @@ def run_pruning(
             selection=selection,
             budget=budget,
             recover=lambda work: fine_tune_(work, data, recovery, run, seed=seed),
-            on_step=show,
+            on_step=partial(_show, writer, console),
         )
+        hparams = {
+            "criterion": type(criterion).__name__,
+            "target_macs": target.macs or 1.0,
+            "num_steps": num_steps,
+            "epochs": recovery.epochs,
+            "seed": seed,
+        }
         scores = {"final/score": result.after.value, "final/macs": result.cost_after.macs}
-        writer.add_hparams(
-            {
-                "criterion": type(criterion).__name__,
-                "target_macs": target.macs or 1.0,
-                "num_steps": num_steps,
-                "epochs": recovery.epochs,
-                "seed": seed,
-            },
-            scores,
-            run_name=".",
-        )
+        writer.add_hparams(hparams, scores, run_name=".")
+        save_prediction_picture(result.task, data, run / "predictions.png")
+        writer.add_image("val/predictions", decode_image(str(run / "predictions.png")))
     images = task.example_images(1)
     with torch.inference_mode():
         times = latency_ms(lambda: task(images), lambda: result.task(images))
@@ -130,17 +119,29 @@ def run_pruning(
         shutil.copyfile(checkpoint.parent / DATA_FILE, run / DATA_FILE)
     report = _report(result, data, budget, run, checkpoint, command_line, times)
     report.set(seconds=round(time.monotonic() - started, 1), seeds=[seed])
-    save_prediction_picture(result.task, data, run / "predictions.png")
     report.add_picture(run / "predictions.png", "The first validation images: truth, prediction")
     report.write()
     figures = report.figures
     console.print(before_after_table(figures["before"], figures["after"], result.after.name))
+    console.print(_verdict_in_words(result))
     if result.verdict.is_met is False:
         raise CheckFailed(
             f"the budget of {budget.max_drop} is broken on {result.verdict.num_images} test "
             f"images: the score changed by {result.verdict.interval}; see {run / 'report.md'}"
         )
     return report
+
+
+def _show(writer: SummaryWriter, console: Console, step: Step) -> None:
+    name = f"step {step.index}" if step.index else "as given"
+    fate = "" if step.is_kept else ", rolled back"
+    costs = f"{step.macs:,} MACs, {step.params:,} parameters"
+    console.print(f"{name}: {costs}, validation score {step.score:.4f}{fate}")
+    # The horizontal axis of these two is the cost, in thousands.
+    writer.add_scalar("prune/score_against_kmacs", step.score, step.macs // 1000)
+    writer.add_scalar("prune/score_against_kparams", step.score, step.params // 1000)
+    for figure in ("score", "macs", "params", "error"):
+        writer.add_scalar(f"prune/{figure}", getattr(step, figure), step.index)
 
 
 def _keep(result: Result, path: Path, parent: Path, data: GrowingData, command_line: str) -> None:

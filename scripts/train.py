@@ -110,7 +110,7 @@ def run_training(
         save_prediction_picture(net, data, picture)
         report.add_picture(picture, "The first validation images: truth, prediction")
         values = _flat(settings) if settings else asdict(fit)
-        log_hparams(trainer.logger, values, {f"final/{after.name}": after.value})
+        log_hparams(trainer.logger, values, {"final/score": after.value})
     report.write()
     return report
 

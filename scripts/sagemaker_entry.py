@@ -1,0 +1,66 @@
+"""Train in a SageMaker container: what the platform puts under /opt/ml, as one training run.
+
+docker run image regrow-sagemaker        # as the container's entrypoint, in exec form
+python scripts/sagemaker_entry.py        # or as the script of SageMaker's training toolkit
+SAGEMAKER_TRAINING_MODULE=regrow.scripts.sagemaker_entry:train_module   # or as its module
+SAGEMAKER_BASE_DIR=/tmp/ml python scripts/sagemaker_entry.py            # without a container
+
+There are no options: words on the command line are ignored, since the toolkit repeats the
+hyperparameters there. What counts lies below /opt/ml, or below the environment variable
+SAGEMAKER_BASE_DIR:
+
+  input/config/hyperparameters.json   `config`: one of regrow's configs by name (classification), or
+                                      a YAML file in the source folder. Any other name is an option
+                                      of scripts/train.py (`fit.epochs`, `task.optimization.lr`);
+                                      `run` and `resume` are the container's own.
+  input/data/train, .../validation,   The images, in any format of regrow. One channel is split by
+  .../test                            regrow; several are the official splits.
+  input/data/model                    The model to start from: a checkpoint, or the model.tar.gz of
+                                      an earlier job.
+  checkpoints                         The run, which is continued from here if it was interrupted.
+  model                               What is delivered: best.ckpt, model.onnx, report.json ...
+  output/failure                      Why the job failed; one line, then the traceback.
+
+Exit codes: 0 done, 2 bad input, 3 the exported model does not agree, 143 stopped by SIGTERM.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import regrow.configs
+from regrow.deploy.container import ExitCode, run_container, stop_with_parent
+from regrow.models.run import guard
+from regrow.scripts import export, train
+
+CONFIGS = Path(regrow.configs.__file__).parent
+
+
+def run(args: Sequence[str] | None = None) -> None:
+    """Train as the platform asks; words other than `--help` are ignored."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.parse_known_args(args)
+    stop_with_parent()
+    run_container(train.run, export.run, CONFIGS)
+
+
+main = guard(run)
+
+
+def train_module() -> None:
+    """Train within the process of SageMaker's toolkit.
+
+    Raises:
+        ExitCode: If the training ends with a code other than 0, for the toolkit to end with.
+    """
+    code = main([])
+    if code:
+        raise ExitCode(code)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
