@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.io import decode_image
 
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
+from regrow.data.transforms import decode
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.command import DATA_CHOICES, DATA_FILE, data_beside, parse, write_data_file
 from regrow.models.cost import latency_ms
@@ -108,7 +108,8 @@ def run_pruning(
         scores = {"final/score": result.after.value, "final/macs": result.cost_after.macs}
         writer.add_hparams(hparams, scores, run_name=".")
         save_prediction_picture(result.task, data, run / "predictions.png")
-        writer.add_image("val/predictions", decode_image(str(run / "predictions.png")))
+        pixels = decode(run / "predictions.png")
+        writer.add_image("val/predictions", pixels, dataformats="HWC")
     images = task.example_images(1)
     with torch.inference_mode():
         times = latency_ms(lambda: task(images), lambda: result.task(images))

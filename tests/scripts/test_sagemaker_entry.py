@@ -1,0 +1,278 @@
+"""Training jobs as the platform runs them: processes that know nothing but their base folder."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+import torch
+
+from regrow.models.checkpoint import file_hash, load, read
+from regrow.scripts import sagemaker_entry
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "sagemaker_entry.py"
+SHORT = {"config": "classification", "fit.epochs": "1", "data.batch_size": "8"}
+# 24 images, 4 in a batch, 12 epochs.
+LONG = {"config": "classification", "fit.epochs": "12", "data.batch_size": "4"}
+LONG_STEPS = 72
+Job = Callable[..., Path]
+toolkit = pytest.mark.skipif(
+    importlib.util.find_spec("sagemaker_training") is None,
+    reason="no SageMaker training toolkit; install regrow[sagemaker]",
+)
+
+
+def make_job(
+    base: Path, images: Path, hyperparameters: dict[str, str], model: Path | None = None
+) -> Path:
+    """Lay out a job's files as the platform does, and give the base folder."""
+    config, data = base / "input" / "config", base / "input" / "data"
+    config.mkdir(parents=True)
+    for channel, split in (("train", "train"), ("validation", "val"), ("test", "test")):
+        shutil.copytree(images / split, data / channel)
+    if model is not None:
+        (data / "model").mkdir()
+        with tarfile.open(data / "model" / "model.tar.gz", "w:gz") as archive:
+            for file in model.iterdir():
+                archive.add(file, file.name)
+    described = {folder.name: {"TrainingInputMode": "File"} for folder in data.iterdir()}
+    resources = {"current_host": "localhost", "hosts": ["localhost"]}
+    for name, content in (
+        ("hyperparameters", hyperparameters),
+        ("inputdataconfig", described),
+        ("resourceconfig", resources),
+    ):
+        (config / f"{name}.json").write_text(json.dumps(content))
+    return base
+
+
+def environment(base: Path, **more: str) -> dict[str, str]:
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(("SM_", "SAGEMAKER_"))}
+    return kept | {"SAGEMAKER_BASE_DIR": str(base), **more}
+
+
+def finish(base: Path, *line: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a job to its end, away from the checkout."""
+    return subprocess.run(
+        line or [sys.executable, str(SCRIPT)],
+        cwd=base,
+        env=environment(base, **more),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def wait_for(is_so: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait until something holds, while a process runs."""
+    end = time.monotonic() + 90
+    while not is_so():
+        assert process is None or process.poll() is None, "the process ended too early"
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def report(base: Path) -> dict[str, Any]:
+    return json.loads((base / "model" / "report.json").read_text())
+
+
+def whole_steps(run: Path) -> int:
+    """Check that no file of a run is half-written; give the steps of the last checkpoint."""
+    assert not [file for file in run.iterdir() if file.name.startswith(".")]
+    steps = {file.name: read(file)["global_step"] for file in run.glob("*.ckpt")}
+    assert steps["last.ckpt"] == max(steps.values())
+    return steps["last.ckpt"]
+
+
+@pytest.fixture
+def images(folder: Callable[..., Path]) -> Path:
+    return folder("images", ("red", "green"))
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Give what starts a job; what still runs at the end is killed."""
+    processes = []
+
+    def start(base: Path, *line: str, **more: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            line or [sys.executable, str(SCRIPT)],
+            cwd=base,
+            env=environment(base, **more),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_jobs_train_deliver_and_grow(
+    images: Path, folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    first = make_job(tmp_path / "first", images, SHORT)
+    # As the toolkit calls a script: the hyperparameters once more, as words.
+    done = finish(first, sys.executable, "--", str(SCRIPT), "--config", "x", "--fit.epochs", "9")
+    assert done.returncode == 0, done.stderr
+    model = first / "model"
+    names = ["best.ckpt", "model.onnx", "predictions.png", "report.json", "report.md"]
+    assert sorted(file.name for file in model.iterdir()) == names
+    figures = report(first)
+    assert figures["classes"] == ["green", "red"]
+    assert figures["onnx"]["is_equal"] is True
+    assert figures["data"]["diff"] is None
+    # Each channel is a split, with 12 images of two classes.
+    assert figures["onnx"]["num_images"] == 24
+    assert "on 24 validation images" in (model / "report.md").read_text()
+    task = load(model / "best.ckpt")
+    session = onnxruntime.InferenceSession(model / "model.onnx", providers=["CPUExecutionProvider"])
+    pixels = task.example_images(3)
+    with torch.no_grad():
+        expected = task(pixels)["logits"].softmax(1)
+    (given,) = session.run(["probabilities"], {"images": pixels.numpy()})
+    torch.testing.assert_close(torch.from_numpy(given), expected, atol=1e-4, rtol=0)
+    assert not (first / "output" / "failure").exists()
+
+    grown = folder("grown", ("blue", "green", "red"))
+    second = make_job(tmp_path / "second", grown, SHORT, model)
+    command = Path(sys.executable).with_name("regrow-sagemaker")
+    done = finish(second, str(command))
+    assert done.returncode == 0, done.stderr
+    figures = report(second)
+    assert figures["parent"] == file_hash(model / "best.ckpt")
+    assert figures["classes"] == ["green", "red", "blue"]
+    # 12 images of each split are new.
+    assert figures["data"]["diff"]["text"] == "+36 images, +1 classes"
+    assert "+36 images, +1 classes" in done.stdout
+    assert sorted(file.name for file in (second / "model").iterdir()) == names
+
+
+def test_a_hyperparameter_that_is_none_ends_with_2_and_is_named(
+    images: Path, tmp_path: Path
+) -> None:
+    base = make_job(tmp_path / "job", images, SHORT | {"fit.epohcs": "3"})
+    done = finish(base)
+    assert done.returncode == 2
+    failure = (base / "output" / "failure").read_text()
+    line = failure.splitlines()[0]
+    assert "fit.epohcs" in line
+    assert done.stderr.splitlines()[-1] == f"error: {line}"
+    assert "Traceback" not in done.stderr
+    assert not (base / "model").exists()
+
+
+def test_a_stopped_job_goes_on_where_it_was(
+    images: Path, tmp_path: Path, started: Callable[..., subprocess.Popen[str]]
+) -> None:
+    base = make_job(tmp_path / "job", images, LONG)
+    run = base / "checkpoints" / "run"
+    process = started(base)
+    wait_for((run / "last.ckpt").exists, process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "Traceback" not in errors
+    assert not (base / "output" / "failure").exists()
+    assert not (base / "model" / "model.onnx").exists()
+    steps = whole_steps(run)
+    assert 0 < steps < LONG_STEPS
+
+    done = finish(base)
+    assert done.returncode == 0, done.stderr
+    assert f"--resume={run / 'last.ckpt'}" in done.stdout
+    assert whole_steps(run) == LONG_STEPS
+    assert [folder.name for folder in (base / "checkpoints").iterdir()] == ["run"]
+    assert (base / "model" / "model.onnx").is_file()
+
+
+def test_help_explains_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        sagemaker_entry.main(["--help"])
+    printed = capsys.readouterr().out
+    for word in (
+        "SAGEMAKER_BASE_DIR",
+        "hyperparameters.json",
+        "`config`",
+        "scripts/train.py",
+        "validation",
+        "model.tar.gz",
+        "checkpoints",
+        "output/failure",
+        "SAGEMAKER_TRAINING_MODULE=regrow.scripts.sagemaker_entry:train_module",
+    ):
+        assert word in printed, word
+
+
+def toolkit_line() -> list[str]:
+    return [sys.executable, "-m", "sagemaker_training.cli.train"]
+
+
+def with_code(base: Path) -> Path:
+    """Put the script where the toolkit expects the user's code."""
+    (base / "code").mkdir()
+    shutil.copyfile(SCRIPT, base / "code" / SCRIPT.name)
+    return base
+
+
+@toolkit
+def test_the_toolkit_runs_the_script(images: Path, tmp_path: Path) -> None:
+    values = SHORT | {"sagemaker_program": SCRIPT.name, "data.size": "[32, 32]"}
+    base = with_code(make_job(tmp_path / "job", images, values))
+    done = finish(base, *toolkit_line())
+    assert done.returncode == 0, done.stderr
+    assert (base / "output" / "success").is_file()
+    assert not (base / "output" / "failure").exists()
+    assert report(base)["onnx"]["is_equal"] is True
+    assert (base / "model" / "model.onnx").is_file()
+
+
+@toolkit
+@pytest.mark.parametrize("mode", ["script", "module"])
+def test_the_toolkit_keeps_the_cause_of_a_failure(images: Path, tmp_path: Path, mode: str) -> None:
+    values = SHORT | {"config": "smaple", "sagemaker_program": SCRIPT.name}
+    base = with_code(make_job(tmp_path / "job", images, values))
+    module = {"SAGEMAKER_TRAINING_MODULE": "regrow.scripts.sagemaker_entry:train_module"}
+    done = finish(base, *toolkit_line(), **(module if mode == "module" else {}))
+    # It makes any failure of a script 1.
+    assert done.returncode == (2 if mode == "module" else 1)
+    failure = (base / "output" / "failure").read_text()
+    assert failure.startswith("hyperparameter config: there is no file smaple")
+    assert not (base / "output" / "success").exists()
+
+
+@toolkit
+@pytest.mark.skipif(sys.platform != "linux", reason="a signal of Linux")
+def test_a_script_ends_well_when_the_toolkit_is_killed(
+    images: Path, tmp_path: Path, started: Callable[..., subprocess.Popen[str]]
+) -> None:
+    base = with_code(make_job(tmp_path / "job", images, LONG | {"sagemaker_program": SCRIPT.name}))
+    run = base / "checkpoints" / "run"
+    process = started(base, *toolkit_line())
+    wait_for((run / "last.ckpt").exists, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 1
+    child = Path(f"/proc/{children[0]}/cmdline")
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=30)
+    # Whoever inherits it may never collect it: then it stays, without a command line.
+    wait_for(lambda: not child.exists() or not child.read_bytes())
+    assert 0 < whole_steps(run) < LONG_STEPS
+    assert (base / "model" / "best.ckpt").is_file()
+    assert not (base / "model" / "model.onnx").exists()
