@@ -1,6 +1,7 @@
 """The formats that are read directly: each gives the items of a data set, and no pixels yet."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -74,10 +75,10 @@ def locate(root: Path | None) -> Path:
     base = Path(os.environ.get("REGROW_DATA", "../shared/data"))
     places = [root] if root.is_absolute() else [root, base / root]
     for place in places:
-        if place.exists():
+        if place.is_dir():
             return place
     tried = " nor ".join(str(place) for place in places)
-    raise BadInput(f"data.root: there is neither {tried}; set --data.root or REGROW_DATA")
+    raise BadInput(f"data.root: no folder {tried}; set --data.root or REGROW_DATA")
 
 
 class ImageFolder(Source):
@@ -128,15 +129,15 @@ class ManifestFile(Source):
             name, label = row.get("image"), row.get("label")
             if not name or label in (None, ""):
                 raise BadInput(f"{path} line {line}: needs an image and a label, has {row}")
-            split = row.get("split") or None
-            if split is not None and split not in SPLIT_NAMES:
+            split = str(row.get("split") or "")
+            if split and split not in SPLIT_NAMES:
                 raise BadInput(f"{path} line {line}: the split {split!r} is not train, val or test")
+            group = str(row.get("group") or "")
             file = _resolved(root, str(name))
             if file is None:
                 raise BadInput(f"{path} line {line}: no image {name} below {root}")
             classes.add(str(label))
-            split = SPLIT_NAMES[split] if split else None
-            items.append(Item(str(name), file, str(label), split, row.get("group") or None))
+            items.append(Item(str(name), file, str(label), SPLIT_NAMES.get(split), group or None))
         return Content("labels", sorted(classes), items)
 
 
@@ -178,10 +179,8 @@ class Coco(Source):
     ) -> list[str]:
         content = _json(path)
         try:
-            names = {entry["id"]: entry["name"] for entry in content["categories"]}
-            twice = sorted({n for n in names.values() if list(names.values()).count(n) > 1})
-            if twice:
-                raise BadInput(f"{path}: the category {', '.join(twice)} is named twice")
+            names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+            _refuse_twice(path, list(names.values()))
             boxes: dict[Any, list[tuple[list[float], str]]] = defaultdict(list)
             for entry in content["annotations"]:
                 if not entry.get("iscrowd"):
@@ -195,12 +194,15 @@ class Coco(Source):
             for image in content["images"]:
                 file = folder / image["file_name"]
                 found = boxes[image["id"]]
-                corners = np.array([box for box, _ in found], dtype=np.float32).reshape(-1, 4)
+                corners = np.array([box for box, _ in found], dtype=np.float32)
+                corners = corners.reshape(len(found), 4)
                 corners[:, 2:] += corners[:, :2]
                 target = Boxes(corners, tuple(name for _, name in found))
                 items.append(Item(str(file.relative_to(root)), file, target, official))
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"{path}: not COCO's layout ({error!r})") from error
+        except KeyError as error:
+            raise BadInput(f"{path}: not COCO's layout, an entry has no {error}") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            raise BadInput(f"{path}: not COCO's layout ({_line(error)})") from error
         return list(names.values())
 
 
@@ -217,7 +219,8 @@ class Voc(Source):
         for split in ("train", "val", "test"):
             path = root / "ImageSets" / "Main" / f"{split}.txt"
             if path.is_file():
-                splits |= {line.split()[0]: split for line in path.read_text().splitlines() if line}
+                lines = [line.split() for line in _text(path).splitlines()]
+                splits |= {words[0]: split for words in lines if words}
         items, classes = [], set()
         for file in files:
             image, target = _voc_target(root, file)
@@ -231,7 +234,8 @@ class Masks(Source):
     """Images with a PNG of class numbers each.
 
     `classes.json` holds a list of class names by number, or a mapping of names to numbers, perhaps
-    under `classes`, with the number of void under `void` or `ignore_index`.
+    under `classes`, with the number of void under `void` or `ignore_index`. 255 is void too, and a
+    class named void or ignore. A mask with any other number is refused.
 
     Args:
         images: The folder of a split's images, below the root.
@@ -248,24 +252,30 @@ class Masks(Source):
         group: str | None = None,
     ) -> None:
         self.images, self.masks, self.classes_file = images, masks, classes_file
-        self.group = re.compile(group) if group else None
+        try:
+            self.group = re.compile(group) if group else None
+        except re.error as error:
+            raise BadInput(f"data.source.group {group!r} is not a pattern: {error}") from error
+        if self.group and not self.group.groups:
+            raise BadInput(f"data.source.group {group!r} has no group; put one in parentheses")
 
     def read(self, root: Path | None) -> Content:
         """Read all splits that have images."""
         root = locate(root)
-        names = _mask_names(root / self.classes_file)
+        names, void = _mask_names(root / self.classes_file)
         items = []
         splits = ("train", "val", "test") if "{split}" in self.images else (None,)
         for split in splits:
             folder = root / self.images.format(split=split)
             for file in _images(folder) if folder.is_dir() else []:
-                mask = root / self.masks.format(split=split) / f"{file.stem}.png"
+                below = file.relative_to(folder).with_suffix(".png")
+                mask = root / self.masks.format(split=split) / below
                 if not mask.is_file():
                     raise BadInput(f"{file}: its mask {mask} is not there")
                 found = self.group.search(file.stem) if self.group else None
                 group = found.group(1) if found else None
                 name = str(file.relative_to(root))
-                items.append(Item(name, file, Mask(mask, names), split, group))
+                items.append(Item(name, file, Mask(mask, names, void), split, group))
         if not items:
             raise BadInput(f"{root}: no images at {self.images}; set data.source.images")
         return Content("masks", list(dict.fromkeys(names.values())), items)
@@ -292,10 +302,10 @@ class Torchvision(Source):
         for split in ("train", "test"):
             try:
                 data = getattr(import_module(module), name)(str(root), train=split == "train")
-            except (RuntimeError, OSError, TypeError) as error:
-                raise BadInput(f"{root}: {self.dataset} cannot be read: {error}") from error
-            pixels, labels = np.asarray(data.data), list(map(int, data.targets))
-            classes = [str(name) for name in data.classes]
+                pixels, labels = np.asarray(data.data), list(map(int, data.targets))
+                classes = [str(name) for name in data.classes]
+            except (RuntimeError, OSError, TypeError, AttributeError) as error:
+                raise BadInput(f"{root}: {self.dataset} cannot be read: {_line(error)}") from error
             if pixels.ndim == 3:
                 pixels = np.repeat(pixels[..., None], 3, axis=3)
             items += [
@@ -312,7 +322,14 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGES and f.is_file())
+    """List the images below a folder; hidden files, such as a Mac's, are none."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in IMAGES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
 
 
 def _only_list(root: Path) -> Path:
@@ -323,13 +340,15 @@ def _only_list(root: Path) -> Path:
 
 
 def _csv_rows(path: Path) -> list[tuple[int, Mapping[str, Any]]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [(number, row) for number, row in enumerate(csv.DictReader(file), 2)]
+    try:
+        return list(enumerate(csv.DictReader(io.StringIO(_text(path))), 2))
+    except csv.Error as error:
+        raise BadInput(f"{path}: not CSV ({error})") from error
 
 
 def _json_rows(path: Path, attribute: str) -> list[tuple[int, Mapping[str, Any]]]:
     rows: list[tuple[int, Mapping[str, Any]]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -339,8 +358,9 @@ def _json_rows(path: Path, attribute: str) -> list[tuple[int, Mapping[str, Any]]
         if not isinstance(row, dict):
             raise BadInput(f"{path} line {number}: not a JSON object")
         if "source-ref" in row:
-            described = row.get(f"{attribute}-metadata") or {}
-            label = described.get("class-name", row.get(attribute))
+            described, label = row.get(f"{attribute}-metadata"), row.get(attribute)
+            if isinstance(described, dict):
+                label = described.get("class-name", label)
             row = {**row, "image": row["source-ref"], "label": label}
         rows.append((number, row))
     return rows
@@ -356,11 +376,28 @@ def _resolved(root: Path, name: str) -> Path | None:
     return None
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"{path}: cannot be read as UTF-8 text ({error})") from error
+
+
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        return json.loads(_text(path))
+    except ValueError as error:
         raise BadInput(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _refuse_twice(path: Path, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(f"{path}: {', '.join(twice)} is named twice; name each class once")
 
 
 def _voc_target(root: Path, file: Path) -> tuple[Path, Boxes]:
@@ -372,30 +409,39 @@ def _voc_target(root: Path, file: Path) -> tuple[Path, Boxes]:
             box = entry.find("bndbox")
             if box is None:
                 raise BadInput(f"{file}: an object has no bndbox")
-            # VOC counts pixels from 1, and its last pixel belongs to the box.
+            name = entry.findtext("name")
+            if not name:
+                raise BadInput(f"{file}: an object has no name")
             left, top, right, bottom = (
                 float(box.findtext(k) or "nan") for k in ("xmin", "ymin", "xmax", "ymax")
             )
-            corners.append((left - 1, top - 1, right, bottom))
-            names.append(entry.findtext("name") or "")
+            # VOC counts pixels from 1, and its last pixel belongs to the box; some tools count
+            # from 0.
+            corners.append((left - (left != 0), top - (top != 0), right, bottom))
+            names.append(name)
     except (ElementTree.ParseError, ValueError) as error:
         raise BadInput(f"{file}: not a Pascal VOC annotation ({error})") from error
     return image, Boxes(np.array(corners, dtype=np.float32).reshape(-1, 4), tuple(names))
 
 
-def _mask_names(path: Path) -> dict[int, str]:
-    content = _json(path)
-    void = None
+def _mask_names(path: Path) -> tuple[dict[int, str], frozenset[int]]:
+    """Give the class of each number, and the numbers of void."""
+    content, void = _json(path), None
     if isinstance(content, dict):
         void = content.get("void", content.get("ignore_index"))
         content = content.get("classes", {k: v for k, v in content.items() if isinstance(v, int)})
-    if isinstance(content, dict):
-        names = {int(number): str(name) for name, number in content.items()}
-    elif isinstance(content, list):
-        names = {number: str(name) for number, name in enumerate(content)}
+    if isinstance(content, list):
+        pairs = [(number, str(name)) for number, name in enumerate(content)]
+    elif isinstance(content, dict) and all(isinstance(v, int) for v in content.values()):
+        pairs = [(number, name) for name, number in content.items()]
     else:
         raise BadInput(f"{path}: expected a list of class names, or names with numbers")
-    twice = sorted({n for n in names.values() if list(names.values()).count(n) > 1})
-    if twice:
-        raise BadInput(f"{path}: the class {', '.join(twice)} is named twice")
-    return {k: n for k, n in names.items() if k != void and n.lower() not in ("void", "ignore")}
+    if void is not None and not isinstance(void, int):
+        raise BadInput(f"{path}: void is {void!r}; give its number")
+    numbers = dict(pairs)
+    if len(numbers) < len(pairs):
+        raise BadInput(f"{path}: two classes have the same number; number each")
+    _refuse_twice(path, [name for _, name in pairs])
+    voids = {k for k, name in pairs if k == void or name.lower() in ("void", "ignore")}
+    names = {number: name for number, name in pairs if number not in voids}
+    return names, frozenset(voids if void is None else voids | {void})

@@ -1,6 +1,7 @@
 """The data of a run: snapshots of a source, in batches of uint8 images."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from regrow.data.errors import BadInput
 from regrow.data.formats import Source
+from regrow.data.progress import progress
 from regrow.data.sampling import EpochSampler, Key, ResumableLoader, counter_seed
 from regrow.data.snapshot import (
     VOID,
@@ -29,7 +30,14 @@ from regrow.data.snapshot import (
     label_digest,
     pixels_hash,
 )
-from regrow.data.transforms import augmented, decode, decode_mask, resize, resize_mask
+from regrow.data.transforms import (
+    CorruptImage,
+    augmented,
+    decode,
+    decode_mask,
+    resize,
+    resize_mask,
+)
 
 Example = tuple[Tensor, Any]
 SPLIT_WAY_OUT = {
@@ -56,7 +64,9 @@ class GrowingData(LightningDataModule):
         num_workers: Processes that decode and augment; 0 does it in the training process.
         seed: What order and augmentation are functions of.
         skip_corrupt: Skip images that cannot be decoded, and count them, instead of ending.
-        cache_bytes: Decoded images are kept in memory up to so many bytes.
+        cache_bytes: Resized images and masks are kept in memory up to so many bytes.
+        classes: Class names in the order that labels count in, where not that of the data; a label
+            that is none of them is refused.
     """
 
     def __init__(
@@ -72,6 +82,7 @@ class GrowingData(LightningDataModule):
         seed: int = 0,
         skip_corrupt: bool = False,
         cache_bytes: int = 2**31,
+        classes: list[str] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or min(size) < 1:
@@ -90,57 +101,45 @@ class GrowingData(LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         self.skip_corrupt, self.cache_bytes = skip_corrupt, cache_bytes
         self.skipped: list[str] = []
+        self._asked = classes
         self._order: list[str] | None = None
         self._renamed: dict[str, str] = {}
 
     @cached_property
-    def _loaded(self) -> tuple[Snapshot, dict[int, np.ndarray]]:
+    def _loaded(self) -> "tuple[Snapshot, list[Pixels]]":
         """Read, decode and hash everything once; keep what fits."""
         content = self.source.read(self.root)
-        check_items(content.kind, content.classes, content.items, type(self.source).__name__)
-        kept: list[Item] = []
-        hashes, digests, cache = [], [], {}
-        room = self.cache_bytes
-        console = Console(stderr=True)
-        items = track(
-            content.items,
-            "reading images",
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        for item in items:
+        classes = content.classes if self._asked is None else self._asked
+        where = type(self.source).__name__ if self._asked is None else "data.classes"
+        check_items(classes, content.items, where)
+        self.skipped = []
+        items: list[Item] = []
+        kept: list[Pixels] = []
+        hashes, digests, room = [], [], self.cache_bytes
+        for item in progress(content.items, "reading images"):
             try:
-                pixels = decode(item.image)
-            except BadInput as error:
+                image = decode(item.image)
+                mask = decode_mask(item.target.pixels) if isinstance(item.target, Mask) else None
+            except CorruptImage as error:
                 if not self.skip_corrupt:
                     raise
                 self.skipped.append(f"{item.name} ({error})")
                 continue
-            mask = decode_mask(item.target.pixels) if isinstance(item.target, Mask) else None
-            _check_target(item, pixels, mask)
-            hashes.append(pixels_hash(pixels))
+            _check_target(item, image, mask)
+            items.append(item)
+            hashes.append(pixels_hash(image))
             digests.append(label_digest(item.target, mask))
-            if isinstance(item.image, Path) and room > 0:
-                small = resize(torch.from_numpy(pixels.copy()).permute(2, 0, 1), self.size)
-                cache[len(kept)] = small.numpy()
-                room -= small.numel()
-            kept.append(item)
+            kept.append(_kept(item, image, mask, self.size if room > 0 else None))
+            room -= kept[-1].num_bytes
         if self.skipped:
-            console.print(f"skipped {len(self.skipped)} corrupt images: {self.skipped[:5]}")
-        snapshot = Snapshot(
-            content.kind,
-            content.classes,
-            kept,
-            hashes,
-            digests,
-            val_share=self.val_share,
-            test_share=self.test_share,
-        )
+            line = f"skipped {len(self.skipped)} corrupt images: {self.skipped[:5]}"
+            Console(stderr=True).print(line, markup=False)
+        shares = {"val_share": self.val_share, "test_share": self.test_share}
+        snapshot = Snapshot(content.kind, classes, items, hashes, digests, **shares)
         for split in ("train", "val"):
             if not snapshot.indices(split):
                 raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
-        return snapshot, cache
+        return snapshot, kept
 
     @property
     def snapshot(self) -> Snapshot:
@@ -154,7 +153,7 @@ class GrowingData(LightningDataModule):
 
     @property
     def classes(self) -> list[str]:
-        """Give the class names, in the order of the data."""
+        """Give the class names, in the order asked for, else that of the data."""
         return list(self.snapshot.classes)
 
     @property
@@ -187,13 +186,15 @@ class GrowingData(LightningDataModule):
 
     def examples(self, split: str) -> "Examples":
         """Give the examples of a split."""
-        snapshot, cache = self._loaded
+        snapshot, kept = self._loaded
         order = self._order or self.classes
+        if self.kind == "masks" and len(order) > VOID:
+            raise BadInput(f"masks have at most {VOID} classes, these {len(order)}")
         rows = {n: order.index(self._renamed.get(n, n)) for n in self.classes}
         indices = snapshot.indices(split)
         return Examples(
             [snapshot.items[index] for index in indices],
-            [cache.get(index) for index in indices],
+            [kept[index] for index in indices],
             rows,
             self.size,
             self.augment if split == "train" else [],
@@ -238,19 +239,39 @@ class GrowingData(LightningDataModule):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """What is remembered of the files of an item.
+
+    Args:
+        size: Height and width of the image in its file, in pixels.
+        image: The resized image, uint8 (3, h, w), where it is kept.
+        mask: The resized mask, numbers as the file has them, (h, w), where it is kept.
+    """
+
+    size: tuple[int, int]
+    image: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Count the bytes."""
+        return sum(part.nbytes for part in (self.image, self.mask) if part is not None)
+
+
 class Examples(Dataset[Example]):
     """The images of one split, resized, with targets in row numbers."""
 
     def __init__(
         self,
         items: Sequence[Item],
-        cached: Sequence[np.ndarray | None],
+        kept: Sequence[Pixels],
         rows: Mapping[str, int],
         size: tuple[int, int],
         augment: Sequence[v2.Transform],
         seed: int,
     ) -> None:
-        self.items, self.cached, self.rows = items, cached, rows
+        self.items, self.kept, self.rows = items, kept, rows
         self.size, self.augment, self.seed = size, augment, seed
 
     def __len__(self) -> int:
@@ -260,45 +281,32 @@ class Examples(Dataset[Example]):
     def __getitem__(self, key: Key) -> Example:
         """Give the image and target of an epoch and index."""
         epoch, index = key
-        item, pixels = self.items[index], self.cached[index]
-        if pixels is not None:
-            image = torch.from_numpy(pixels)
+        item, kept = self.items[index], self.kept[index]
+        if kept.image is not None:
+            image = torch.from_numpy(kept.image)
         else:
-            whole = torch.from_numpy(np.array(decode(item.image))).permute(2, 0, 1)
-            image = resize(whole, self.size)
-        target = self._target(item)
+            image = _small(decode(item.image), self.size)
+        target = self._target(item.target, kept)
         if self.augment:
             seed = counter_seed(self.seed, epoch, index)
             image, target = augmented(image, target, self.augment, seed)
         return image, target
 
-    def _target(self, item: Item) -> Any:
-        target: Target = item.target
+    def _target(self, target: Target, kept: Pixels) -> Any:
         if isinstance(target, str):
             return torch.tensor(self.rows[target])
         if isinstance(target, Boxes):
             labels = torch.tensor([self.rows[name] for name in target.classes], dtype=torch.long)
-            return {"boxes": torch.from_numpy(target.xyxy) * self._scale(item), "labels": labels}
-        table = torch.full((256,), VOID, dtype=torch.uint8)
+            down, across = (new / old for new, old in zip(self.size, kept.size, strict=True))
+            scale = torch.tensor([across, down, across, down])
+            return {"boxes": torch.from_numpy(target.xyxy) * scale, "labels": labels}
+        numbers = kept.mask
+        if numbers is None:
+            numbers = _small_mask(decode_mask(target.pixels), self.size)
+        table = np.full(max(VOID, *target.names, *target.void) + 1, VOID, dtype=np.uint8)
         for number, name in target.names.items():
             table[number] = self.rows[name]
-        pixels = torch.from_numpy(decode_mask(target.pixels).astype(np.int64))
-        return resize_mask(table[pixels], self.size)
-
-    def _scale(self, item: Item) -> Tensor:
-        height, width = image_size(item.image)
-        across, down = self.size[1] / width, self.size[0] / height
-        return torch.tensor([across, down, across, down])
-
-
-def image_size(image: Path | np.ndarray) -> tuple[int, int]:
-    """Give height and width of an image, from the file's head."""
-    if isinstance(image, np.ndarray):
-        return image.shape[0], image.shape[1]
-    from PIL import Image
-
-    with Image.open(image) as opened:
-        return opened.height, opened.width
+        return torch.from_numpy(table[numbers])
 
 
 def collate(examples: Sequence[Example]) -> tuple[Tensor, Any]:
@@ -308,6 +316,27 @@ def collate(examples: Sequence[Example]) -> tuple[Tensor, Any]:
     return images, targets if isinstance(targets[0], dict) else torch.stack(targets)
 
 
+def _kept(
+    item: Item, image: np.ndarray, mask: np.ndarray | None, size: tuple[int, int] | None
+) -> Pixels:
+    """Keep what must not be read again, resized; only its size where there is no room for more."""
+    small = small_mask = None
+    if size is not None and isinstance(item.image, Path):
+        small = _small(image, size).numpy()
+    if size is not None and mask is not None:
+        small_mask = _small_mask(mask, size)
+    return Pixels((image.shape[0], image.shape[1]), small, small_mask)
+
+
+def _small(image: np.ndarray, size: tuple[int, int]) -> Tensor:
+    return resize(torch.from_numpy(np.array(image)).permute(2, 0, 1), size)
+
+
+def _small_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    numbers = mask.astype(np.uint8 if mask.dtype == np.uint8 else np.int32)
+    return resize_mask(torch.from_numpy(numbers), size).numpy()
+
+
 def _check_target(item: Item, pixels: np.ndarray, mask: np.ndarray | None) -> None:
     height, width = pixels.shape[:2]
     if mask is not None and mask.shape != (height, width):
@@ -315,6 +344,14 @@ def _check_target(item: Item, pixels: np.ndarray, mask: np.ndarray | None) -> No
             f"{item.name}: the mask is {mask.shape[1]}x{mask.shape[0]}, the image {width}x{height}"
             "; they must have the same size"
         )
+    if mask is not None and isinstance(item.target, Mask):
+        unknown = set(np.unique(mask).tolist()) - item.target.names.keys() - item.target.void
+        if unknown - {VOID}:
+            file = item.target.pixels if isinstance(item.target.pixels, Path) else item.name
+            raise BadInput(
+                f"{file}: the mask has the number {min(unknown - {VOID})}, which is neither a "
+                "class nor void; list it in the file of classes, or correct the mask"
+            )
     if isinstance(item.target, Boxes):
         limits = np.array([width, height, width, height], dtype=np.float32)
         for box in item.target.xyxy:

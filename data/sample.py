@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from regrow.data.errors import BadInput
 from regrow.data.formats import Content, Source
 from regrow.data.sampling import counter_seed
 from regrow.data.snapshot import Boxes, Item, Mask, pixels_hash, split_of
@@ -21,6 +22,7 @@ Stage = Literal["young", "grown"]
 NAMES = tuple(str(digit) for digit in range(10))
 YOUNG = NAMES[:8]
 BACKGROUND = 10  # what a mask holds where no digit is
+SIDES = (18, 36)  # pixels, of the smallest and the largest digit of a scene
 SPLIT_NUMBERS = {"train": 0, "val": 1, "test": 2}
 
 
@@ -84,7 +86,7 @@ class DigitScenes(Source):
         num_train: Number of training scenes.
         num_val: Number of validation scenes.
         num_test: Number of test scenes.
-        scene_size: Height and width, in pixels.
+        scene_size: Height and width, in pixels; 36 or more.
         seed: What the scenes are made from.
     """
 
@@ -98,6 +100,8 @@ class DigitScenes(Source):
         scene_size: int = 64,
         seed: int = 0,
     ) -> None:
+        if scene_size < SIDES[1]:
+            raise BadInput(f"scene_size is {scene_size}; digits need {SIDES[1]} pixels or more")
         self.kind, self.stage = kind, stage
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
         self.scene_size, self.seed = scene_size, seed
@@ -147,7 +151,7 @@ def compose(
     for _ in range(int(random.integers(2, 6))):
         digits = old if is_young or random.random() < 0.5 else new
         pixels, name = digits[int(random.integers(len(digits)))]
-        side = int(random.integers(18, 37))
+        side = int(random.integers(SIDES[0], SIDES[1] + 1))
         place = _free_place(random, corners, side, size)
         if place is None:
             continue

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,11 +40,13 @@ class Mask:
 
     Args:
         pixels: Numbers as the file has them, (h, w), or the file.
-        names: Which number means which class; all others are void.
+        names: Which number means which class.
+        void: Which numbers mean no class, besides 255; any other is a mistake.
     """
 
     pixels: Path | np.ndarray
     names: Mapping[int, str]
+    void: frozenset[int] = frozenset()
 
 
 Target = str | Boxes | Mask
@@ -234,10 +236,6 @@ class Snapshot:
         digests: The digest of each label, 8 bytes each.
         val_share: Share of the images that validate, where that is not official, in [0, 1).
         test_share: Share of the images that test, where that is not official, in [0, 1).
-
-    Raises:
-        BadInput: If the classes or names repeat, a label is none of the classes, or there is
-            nothing.
     """
 
     def __init__(
@@ -274,11 +272,17 @@ class Snapshot:
         return self.manifest().hash
 
 
-def check_items(kind: Kind, classes: Sequence[str], items: Sequence[Item], where: str) -> None:
+def check_items(classes: Sequence[str], items: Sequence[Item], where: str) -> None:
     """Refuse what cannot be a data set.
 
+    Args:
+        classes: Class names.
+        items: The images.
+        where: What the classes and items come from.
+
     Raises:
-        BadInput: Naming the item or class.
+        BadInput: If classes or names of items repeat, a label is none of the classes, or there is
+            nothing.
     """
     twice = sorted(name for name, count in Counter(classes).items() if count > 1)
     if twice:
@@ -286,14 +290,12 @@ def check_items(kind: Kind, classes: Sequence[str], items: Sequence[Item], where
     if not items or not classes:
         what = "images" if not items else "classes"
         raise BadInput(f"{where}: no {what} found; check the folder and its layout")
-    known = set(classes)
+    known, seen = set(classes), set()
     for item in items:
-        names: Sequence[str] = ()
-        if isinstance(item.target, str):
-            names = (item.target,)
-        elif isinstance(item.target, Boxes):
-            names = item.target.classes
-        for name in names:
+        if item.name in seen:
+            raise BadInput(f"{where}: {item.name} is listed twice; list each image once")
+        seen.add(item.name)
+        for name in _names(item.target):
             if name not in known:
                 raise BadInput(
                     f"{item.name}: its label {name!r} is none of the classes "
@@ -301,22 +303,27 @@ def check_items(kind: Kind, classes: Sequence[str], items: Sequence[Item], where
                 )
 
 
+def _names(target: Target) -> Collection[str]:
+    if isinstance(target, str):
+        return (target,)
+    return target.classes if isinstance(target, Boxes) else target.names.values()
+
+
 def _splits(
     items: Sequence[Item], hashes: Sequence[bytes], val_share: float, test_share: float
 ) -> tuple[str, ...]:
     official = {item.split for item in items}
-    has_any = official - {None}
     # A split that is not official is carved out of the official training images.
     val = 0.0 if "val" in official else val_share
     test = 0.0 if "test" in official else test_share
     splits = []
     for item, key in zip(items, hashes, strict=True):
-        if item.split is not None and (item.split != "train" or not val + test):
+        if item.split is not None and item.split != "train":
             splits.append(item.split)
             continue
         own = item.group.encode() if item.group is not None else key
-        share = (val, test) if has_any and item.split is not None else (val_share, test_share)
-        splits.append(split_of(own, *share))
+        shares = (val_share, test_share) if item.split is None else (val, test)
+        splits.append(split_of(own, *shares))
     return tuple(splits)
 
 
@@ -338,6 +345,6 @@ def only_classes(items: Sequence[Item], classes: Sequence[str]) -> list[Item]:
             target = Boxes(target.xyxy[rows], tuple(target.classes[i] for i in rows))
         else:
             names = {number: name for number, name in target.names.items() if name in known}
-            target = Mask(target.pixels, names)
+            target = Mask(target.pixels, names, target.void | (target.names.keys() - names.keys()))
         kept.append(replace(item, target=target))
     return kept

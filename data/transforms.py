@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from regrow.data.errors import BadInput
+from regrow.data.snapshot import VOID
 
-VOID = 255  # what a mask holds where no class is
 # Transforms fill what they uncover of a mask with a colour of the image, or 0, which is a class.
 # Class numbers are lifted out of the range of colours meanwhile.
 LIFT = 1000
@@ -26,7 +26,7 @@ class CorruptImage(BadInput):
 
 
 def decode(image: Path | np.ndarray) -> np.ndarray:
-    """Give the pixels of an image, uint8 RGB (h, w, 3).
+    """Give the pixels of an image, uint8 RGB (h, w, 3), the way up that its EXIF data says.
 
     Args:
         image: The file, or pixels, which are given back.
@@ -37,14 +37,17 @@ def decode(image: Path | np.ndarray) -> np.ndarray:
     """
     if isinstance(image, np.ndarray):
         return image
-    opened = _opened(image, "data.skip_corrupt=true skips such images")
-    if opened.mode.startswith("I;16"):
+    opened = _opened(image)
+    # Neither PNG nor PGM has more than 16 bits, whatever Pillow calls them.
+    if opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM")):
         grey = (np.asarray(opened).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if opened.mode in ("I", "F"):
         raise BadInput(
             f"{image}: its pixels are 32-bit numbers, not colours; save it with 8 or 16 bits"
         )
+    if "transparency" in opened.info:  # of a palette, which Pillow warns of on the way to RGB
+        opened = opened.convert("RGBA")
     return np.asarray(opened.convert("RGB"))
 
 
@@ -60,7 +63,7 @@ def decode_mask(mask: Path | np.ndarray) -> np.ndarray:
     """
     if isinstance(mask, np.ndarray):
         return mask
-    pixels = np.asarray(_opened(mask, "data.skip_corrupt=true skips such images"))
+    pixels = np.asarray(_opened(mask))
     if pixels.ndim != 2 or not np.issubdtype(pixels.dtype, np.integer):
         raise BadInput(
             f"{mask}: a mask has one channel of class numbers, this has {pixels.shape} "
@@ -69,17 +72,21 @@ def decode_mask(mask: Path | np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _opened(path: Path, way_out: str) -> Image.Image:
+def _opened(path: Path) -> Image.Image:
     try:
         with Image.open(path) as opened:
             opened.load()
+            ImageOps.exif_transpose(opened, in_place=True)
             return opened
     except FileNotFoundError as error:
         raise BadInput(f"{path}: no such file; correct the list or add the file") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise BadInput(f"{path}: {error.strerror}; it must be a file that may be read") from error
     except Exception as error:  # Pillow's readers raise a dozen kinds for broken files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CorruptImage(
-            f"{path}: corrupt or truncated ({reason}); replace it; {way_out}"
+            f"{path}: corrupt or truncated ({reason}); replace it; data.skip_corrupt=true skips "
+            "such images"
         ) from error
 
 
@@ -91,7 +98,7 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_mask(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize masks, uint8 (..., h, w), taking the pixel whose centre is nearest."""
+    """Resize masks, whole numbers (..., h, w), taking the pixel whose centre is nearest."""
     if tuple(masks.shape[-2:]) == tuple(size):
         return masks
     nearest = v2.InterpolationMode.NEAREST_EXACT

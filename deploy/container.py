@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any
 
 import yaml
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -202,12 +202,12 @@ def run_container(
         container = Container.from_environment(configs)
         words = container.arguments()
         print(f"train {shlex.join(words)}", flush=True)
-        with _parser_errors():
+        with _help_is_refused():
             train(words)
         if is_first:
             container.deliver()
             checkpoint = container.run / "best.ckpt"
-            with _parser_errors():
+            with _help_is_refused():
                 export([str(checkpoint), f"--run={container.run / 'export'}"])
             container.deliver()
     except (SIGTERMException, KeyboardInterrupt):
@@ -306,8 +306,8 @@ def _reads_no_root(config: Path) -> bool:
         source = content["data"]["source"]
     except (yaml.YAMLError, KeyError, TypeError):
         return True
-    name = source.get("class_path", "") if isinstance(source, dict) else str(source)
-    return name.startswith(BUILT_IN)
+    name = source.get("class_path") if isinstance(source, dict) else source
+    return name is None or str(name).startswith(BUILT_IN)
 
 
 def _source(root: Path) -> str:
@@ -326,31 +326,17 @@ def _copy(source: Path, target: Path) -> None:
     write_atomic(target, write)
 
 
-class _Tail:
-    """A stream that remembers the last line beginning with `error:`."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self.error = stream, ""
-
-    def write(self, text: str) -> int:
-        for line in text.splitlines():
-            if line.startswith("error:"):
-                self.error = line.removeprefix("error:").strip()
-        return self._stream.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 @contextlib.contextmanager
-def _parser_errors() -> Iterator[None]:
-    """Turn the exit of a command line's parser into an error with the parser's words."""
-    tail = _Tail(sys.stderr)
+def _help_is_refused() -> Iterator[None]:
+    """Turn an exit of a command line's parser, which only shows help, into an error."""
     try:
-        with contextlib.redirect_stderr(tail):  # type: ignore[type-var]
-            yield
+        yield
+    except SIGTERMException:
+        raise
     except SystemExit as error:
-        if error.code != 2:
+        # Lightning exits after Ctrl-C.
+        if isinstance(error.__context__, KeyboardInterrupt):
             raise
-        said = tail.error or "a hyperparameter is no option of scripts/train.py"
-        raise BadInput(f"hyperparameters: {said}; see scripts/train.py --help") from error
+        raise BadInput(
+            "hyperparameters: one of them shows help instead of training; leave it out"
+        ) from error

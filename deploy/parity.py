@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from regrow.data.errors import BadInput
+from regrow.data.progress import progress
 from regrow.models.graph import evaluating, metadata, suppression_of
+from regrow.models.metrics import alone
 from regrow.models.task import Task
 
 Outputs = dict[str, np.ndarray]
@@ -213,11 +214,11 @@ def check_parity(
     _refuse_other(model, task)
     reference = task if task.mean.device.type == "cpu" else deepcopy(task).cpu()
     limit = model.suppression.get("max_detections", 0)
-    ours, theirs = task.make_metric(), task.make_metric()
+    ours, theirs = alone(task.make_metric()), alone(task.make_metric())
     differences: dict[str, Difference] = {}
     num_images = 0
     with evaluating(reference):
-        for images, targets in track(loader, description, total=_length(loader), transient=True):
+        for images, targets in progress(loader, description, _length(loader)):
             if max_images is not None:
                 left = max_images - num_images
                 images, targets = images[:left], targets[:left]

@@ -99,7 +99,7 @@ def parse(
     Raises:
         BadInput: If there is no such option, or a class refuses its value.
     """
-    parser = _Parser(exit_on_error=True)
+    parser = _Parser(exit_on_error=True, allow_abbrev=False)
     parser.about, parser.choices = description, choices
     parser.add_argument("--config", action="config", help="A YAML file with the options below.")
     for name, about in positional.items():

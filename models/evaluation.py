@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from regrow.data.progress import progress
 from regrow.models.evidence import Evidence
+from regrow.models.metrics import alone
 from regrow.models.task import Task
 
 
@@ -51,10 +51,8 @@ def evaluate(
         description: What the progress bar says.
     """
     modes = {module: module.training for module in task.modules()}
-    metric, evidence = task.make_metric().to(task.mean.device), task.make_evidence()
-    for part in metric.modules():
-        if isinstance(part, Metric):
-            part.sync_on_compute = False  # this process has seen all images
+    metric = alone(task.make_metric().to(task.mean.device))
+    evidence = task.make_evidence()
     total = len(loader) if isinstance(loader, Sized) else None
     task.eval()
     try:

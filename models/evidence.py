@@ -8,9 +8,8 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from regrow.data.snapshot import VOID
-from regrow.models.metrics import mean_iou
+from regrow.models.metrics import RECALLS, mean_iou
 
-RECALLS = torch.linspace(0, 1, 101, dtype=torch.float64)
 MAX_DETECTIONS = 100
 
 
@@ -162,7 +161,8 @@ class BoxEvidence(Evidence):
 
 
 def _at_recalls(recall: Tensor, precision: Tensor) -> Tensor:
-    places = torch.searchsorted(recall.contiguous(), RECALLS.expand(len(recall), -1).contiguous())
+    wanted = torch.tensor(RECALLS, dtype=torch.float64).expand(len(recall), -1).contiguous()
+    places = torch.searchsorted(recall.contiguous(), wanted)
     padded = torch.cat([precision, precision.new_zeros(len(precision), 1)], 1)
     return padded.gather(1, places).mean(1)
 

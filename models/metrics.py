@@ -1,7 +1,10 @@
 """The metrics of the three tasks, on torchmetrics: a headline score, one a class, and others."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -10,15 +13,37 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from regrow.data.snapshot import VOID
 
+# COCO's thresholds to the last bit: torchmetrics rounds its own to float32, which moves a recall of
+# 7 / 100 to the other side of its threshold.
+OVERLAPS: list[float] = np.linspace(0.5, 0.95, 10).tolist()
+RECALLS: list[float] = np.linspace(0, 1, 101).tolist()
 
-class Accuracy(Metric):
+
+class ByClass(Metric):
+    """A metric whose `per_class` stays a vector, (c,), where there is just one class.
+
+    torchmetrics makes every result with a single element a scalar.
+    """
+
+    full_state_update = False
+
+    def _wrap_compute(self, compute: Callable) -> Callable:
+        wrapped = super()._wrap_compute(compute)
+
+        @functools.wraps(wrapped)
+        def with_vector(*args: Any, **kwargs: Any) -> dict[str, Tensor]:
+            values = wrapped(*args, **kwargs)
+            return {**values, "per_class": values["per_class"].reshape(-1)}
+
+        return with_vector
+
+
+class Accuracy(ByClass):
     """Share of images whose most probable class is the true one.
 
     Args:
         num_classes: Number of classes.
     """
-
-    full_state_update = False
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -45,7 +70,7 @@ class Accuracy(Metric):
         self.counts.reset()
 
 
-class MeanIoU(Metric):
+class MeanIoU(ByClass):
     """Mean over classes of intersection over union, each summed over the whole set.
 
     Void pixels are ignored; a class that neither the truth nor the prediction has is left out.
@@ -53,8 +78,6 @@ class MeanIoU(Metric):
     Args:
         num_classes: Number of classes.
     """
-
-    full_state_update = False
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -90,19 +113,22 @@ def mean_iou(counts: Tensor) -> Tensor:
     return iou(counts).nanmean(-1)
 
 
-class MeanAP(Metric):
+class MeanAP(ByClass):
     """COCO's mean average precision, by faster-coco-eval.
 
     Args:
         num_classes: Number of classes.
     """
 
-    full_state_update = False
-
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.coco = MeanAveragePrecision(backend="faster_coco_eval", extended_summary=True)
+        self.coco = MeanAveragePrecision(
+            iou_thresholds=OVERLAPS,
+            rec_thresholds=RECALLS,
+            backend="faster_coco_eval",
+            extended_summary=True,
+        )
 
     def update(self, predictions: Any, targets: Any) -> None:
         """Add detections and objects, one mapping an image, boxes xyxy in pixels."""
@@ -131,3 +157,16 @@ class MeanAP(Metric):
         """Begin again."""
         super().reset()
         self.coco.reset()
+
+
+def alone(metric: Metric) -> Metric:
+    """Let a metric ask no other process: this one sees all images, and the others may be gone."""
+    for part in metric.modules():
+        if isinstance(part, Metric):
+            # Not `sync_on_compute`, which torchmetrics reads once, when the metric is made.
+            part.distributed_available_fn = _never
+    return metric
+
+
+def _never() -> bool:
+    return False

@@ -30,7 +30,7 @@ from regrow.models.lraspp import build_lraspp
 from regrow.models.small import SmallClassifier, SmallSegmenter
 
 TORCHVISION, TIMM = "torchvision/", "timm/"
-SEGMENTERS = ("fcn_", "deeplabv3_", "lraspp_")
+INCEPTIONS = ("googlenet", "inception_v3")
 # What would make a library fetch or read a file.
 REFUSED_ARGS = {
     "weights",
@@ -188,14 +188,15 @@ def _torchvision(
         if short.startswith("lraspp"):
             options.pop("aux_loss")
         return torchvision.models.get_model(short, weights=None, num_classes=num_classes, **options)
-    options = {"init_weights": True} if short in ("googlenet", "inception_v3") else {}
+    options = {"init_weights": True, "aux_logits": False} if short in INCEPTIONS else {}
     if not pretrained:
-        if short in ("googlenet", "inception_v3"):
-            options["aux_logits"] = False
         options |= args
         return torchvision.models.get_model(short, weights=None, num_classes=num_classes, **options)
     net = torchvision.models.get_model(short, weights="DEFAULT", **args)
-    fresh = torchvision.models.get_model(short, weights=None, num_classes=num_classes, **args)
+    if short in INCEPTIONS:  # their weights are for images that the net normalises once more
+        options["transform_input"] = net.transform_input
+    options |= args
+    fresh = torchvision.models.get_model(short, weights=None, num_classes=num_classes, **options)
     return _with_trunk_of(fresh, net.state_dict())
 
 
@@ -228,7 +229,7 @@ def load_weights_(net: nn.Module, path: Path) -> None:
         raise BadInput(f"weights {path}: no such file; give `DEFAULT` or a local state dict")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise BadInput(f"weights {path}: not a plain state dict that loads safely") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]

@@ -119,8 +119,7 @@ def guard(main: Callable[..., Any]) -> Callable[..., int]:
     """Wrap a script's main so that it returns the exit code that regrow promises.
 
     0 done; 2 bad input, one line on stderr; 3 a gate, budget or parity check failed, likewise;
-    143 stopped by SIGTERM or Ctrl-C. Any other error goes on, with its traceback. A wrong option
-    ends the process with 2 in the parser itself.
+    143 stopped by SIGTERM or Ctrl-C. Any other error goes on, with its traceback.
 
     Args:
         main: The main function; what it returns is dropped.

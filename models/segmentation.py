@@ -36,7 +36,7 @@ class Segmentation(Task):
         self.dice = dice
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:
-        """Give `logits` (b, c, h, w), and `aux` where the net has an auxiliary head in training."""
+        """Give `logits` (b, c, h, w); an auxiliary head, which torchvision can add, is left out."""
         out = self.net(features)
         return {"logits": out["out"] if isinstance(out, Mapping) else out}
 

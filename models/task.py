@@ -74,6 +74,9 @@ class Task(LightningModule, ABC):
         channels_last: Keep images and weights in channels-last memory order.
         compile_net: Compile the network with `torch.compile` for training.
         penalties: Further terms of the loss.
+
+    Raises:
+        BadInput: If class names repeat, or are fewer than the task needs.
     """
 
     kind: ClassVar[Kind]

@@ -1,4 +1,4 @@
-"""What all tests share: where real data is, and few threads."""
+"""What all tests share: where real data is, and one thread."""
 
 import os
 import subprocess
@@ -39,8 +39,8 @@ def cifar10_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _few_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # small nets: several would wait for each other
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,15 +17,16 @@ import onnxruntime
 import pytest
 import torch
 
+from regrow.deploy.container import ExitCode
 from regrow.models.checkpoint import file_hash, load, read
 from regrow.scripts import sagemaker_entry
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "sagemaker_entry.py"
 SHORT = {"config": "classification", "fit.epochs": "1", "data.batch_size": "8"}
-# 24 images, 4 in a batch, 12 epochs.
-LONG = {"config": "classification", "fit.epochs": "12", "data.batch_size": "4"}
-LONG_STEPS = 72
+# 24 images, 4 in a batch, 8 epochs.
+LONG = {"config": "classification", "fit.epochs": "8", "data.batch_size": "4"}
+LONG_STEPS = 48
 Job = Callable[..., Path]
 toolkit = pytest.mark.skipif(
     importlib.util.find_spec("sagemaker_training") is None,
@@ -38,7 +39,8 @@ def make_job(
 ) -> Path:
     """Lay out a job's files as the platform does, and give the base folder."""
     config, data = base / "input" / "config", base / "input" / "data"
-    config.mkdir(parents=True)
+    for place in (config, base / "model", base / "output" / "data", base / "checkpoints"):
+        place.mkdir(parents=True)
     for channel, split in (("train", "train"), ("validation", "val"), ("test", "test")):
         shutil.copytree(images / split, data / channel)
     if model is not None:
@@ -175,7 +177,7 @@ def test_a_hyperparameter_that_is_none_ends_with_2_and_is_named(
     assert "fit.epohcs" in line
     assert done.stderr.splitlines()[-1] == f"error: {line}"
     assert "Traceback" not in done.stderr
-    assert not (base / "model").exists()
+    assert not list((base / "model").iterdir())
 
 
 def test_a_stopped_job_goes_on_where_it_was(
@@ -202,6 +204,19 @@ def test_a_stopped_job_goes_on_where_it_was(
     assert (base / "model" / "model.onnx").is_file()
 
 
+@pytest.mark.slow
+def test_of_two_processes_one_delivers(images: Path, tmp_path: Path) -> None:
+    two = {"fit.devices": "2", "fit.strategy": "ddp", "fit.accelerator": "cpu"}
+    base = make_job(tmp_path / "job", images, SHORT | {"data.batch_size": "4"} | two)
+    done = finish(base)
+    assert done.returncode == 0, done.stderr
+    # 24 images, 4 in a batch, 2 processes.
+    assert whole_steps(base / "checkpoints" / "run") == 3
+    assert report(base)["onnx"]["num_images"] == 24
+    assert (base / "model" / "model.onnx").is_file()
+    assert not (base / "output" / "failure").exists()
+
+
 def test_help_explains_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         sagemaker_entry.main(["--help"])
@@ -218,6 +233,19 @@ def test_help_explains_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
         "SAGEMAKER_TRAINING_MODULE=regrow.scripts.sagemaker_entry:train_module",
     ):
         assert word in printed, word
+
+
+def test_a_module_of_the_toolkit_ends_with_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    monkeypatch.setattr(sagemaker_entry, "stop_with_parent", lambda: None)
+    with pytest.raises(ExitCode, match="exit code 2") as raised:
+        sagemaker_entry.train_module()
+    assert raised.value.errno == 2
+    assert (tmp_path / "output" / "failure").read_text().startswith("hyperparameter config")
+    monkeypatch.setattr(sagemaker_entry, "run_container", lambda *given: None)
+    sagemaker_entry.train_module()
 
 
 def toolkit_line() -> list[str]:
@@ -244,6 +272,7 @@ def test_the_toolkit_runs_the_script(images: Path, tmp_path: Path) -> None:
 
 
 @toolkit
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["script", "module"])
 def test_the_toolkit_keeps_the_cause_of_a_failure(images: Path, tmp_path: Path, mode: str) -> None:
     values = SHORT | {"config": "smaple", "sagemaker_program": SCRIPT.name}
@@ -258,6 +287,7 @@ def test_the_toolkit_keeps_the_cause_of_a_failure(images: Path, tmp_path: Path, 
 
 
 @toolkit
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a signal of Linux")
 def test_a_script_ends_well_when_the_toolkit_is_killed(
     images: Path, tmp_path: Path, started: Callable[..., subprocess.Popen[str]]

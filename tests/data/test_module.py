@@ -1,0 +1,472 @@
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from regrow.data.errors import BadInput
+from regrow.data.formats import Coco, Content, ImageFolder, ManifestFile, Masks, Source
+from regrow.data.module import GrowingData
+from regrow.data.sample import Digits
+from regrow.data.snapshot import VOID, Boxes, Item, Mask, Target
+from regrow.data.transforms import CorruptImage
+
+KINDS = {str: "labels", Boxes: "boxes", Mask: "masks"}
+
+
+class Given(Source):
+    """Items held in memory."""
+
+    def __init__(self, items: Sequence[Item], classes: Sequence[str] = ("a", "b")) -> None:
+        self.items, self.classes = items, classes
+
+    def read(self, root: Path | None) -> Content:
+        return Content(KINDS[type(self.items[0].target)], self.classes, self.items)
+
+
+def picture(value: int, size: tuple[int, int] = (4, 6)) -> np.ndarray:
+    random = np.random.default_rng(value)
+    return random.integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def labelled(count: int = 20, split: str = "train") -> list[Item]:
+    return [Item(f"{split}{n}", picture(n), "ab"[n % 2], split) for n in range(count)]
+
+
+def thrice(target: Target, size: tuple[int, int] = (4, 6), image: Any = None) -> list[Item]:
+    """The same image with its target in each split."""
+    shown = picture(0, size) if image is None else image
+    return [Item(f"{split}.png", shown, target, split) for split in ("train", "val", "test")]
+
+
+def data(source: Source | Sequence[Item], **options: Any) -> GrowingData:
+    given = source if isinstance(source, Source) else Given(source)
+    return GrowingData(given, **{"size": (4, 6), "batch_size": 4, "test_share": 0} | options)
+
+
+def folder(root: Path, count: int = 30) -> Path:
+    for number in range(count):
+        path = root / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(number, (8, 8))).save(path)
+    return root
+
+
+def batches(loader: Any) -> list[tuple[Tensor, Tensor]]:
+    return list(loader)
+
+
+def equal(one: list, other: list) -> bool:
+    flat, flat_other = ([part for pair in pairs for part in pair] for pairs in (one, other))
+    return len(one) == len(other) and all(map(torch.equal, flat, flat_other))
+
+
+# Batches.
+
+
+def test_a_batch_holds_the_pixels_and_labels_of_the_items() -> None:
+    items = labelled(6, "val")
+    module = data([*labelled(8), *items])
+    (images, labels), (rest, _) = batches(module.val_dataloader())
+    assert images.dtype == torch.uint8
+    assert images.shape == (4, 3, 4, 6)
+    assert rest.shape == (2, 3, 4, 6)
+    for image, item in zip([*images, *rest], items, strict=True):
+        assert (image.permute(1, 2, 0).numpy() == item.image).all()
+    assert labels.tolist() == [0, 1, 0, 1]
+    assert (module.kind, module.classes, module.size) == ("labels", ["a", "b"], (4, 6))
+
+
+def test_training_is_shuffled_and_leaves_out_a_small_last_batch() -> None:
+    module = data([*labelled(10), *labelled(2, "val")])
+    loader = module.train_dataloader()
+    assert [len(labels) for _, labels in loader] == [4, 4]
+    few = data([*labelled(3), *labelled(2, "val")])
+    assert [len(labels) for _, labels in few.train_dataloader()] == [3]
+    first = batches(loader)
+    loader.sampler.set_epoch(1)
+    assert not equal(first, batches(loader))
+
+
+def test_boxes_are_scaled_to_the_resized_image() -> None:
+    target = Boxes(np.array([[1, 2, 3, 4], [0, 0, 6, 4]], np.float32), ("b", "a"))
+    empty = Boxes(np.zeros((0, 4), np.float32), ())
+    items = [*thrice(target), Item("empty", picture(1), empty, "val")]
+    module = data(items, size=(8, 3))
+    ((images, targets),) = batches(module.val_dataloader())
+    assert images.shape == (2, 3, 8, 3)
+    # Across 3/6, down 8/4.
+    assert targets[0]["boxes"].tolist() == [[0.5, 4, 1.5, 8], [0, 0, 3, 8]]
+    assert targets[0]["labels"].tolist() == [1, 0]
+    assert targets[1]["boxes"].shape == (0, 4)
+    assert targets[1]["labels"].dtype == torch.long
+
+
+def test_boxes_are_those_of_the_upright_image(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # stored on its side: 4 wide and 8 high once upright
+    Image.fromarray(picture(0, (4, 8))).save(tmp_path / "a.png", exif=exif)
+    target = Boxes(np.array([[0, 4, 4, 8]], np.float32), ("a",))
+    for cache_bytes in (0, 1000):
+        module = data(
+            thrice(target, image=tmp_path / "a.png"), size=(4, 4), cache_bytes=cache_bytes
+        )
+        ((_, (found,)),) = batches(module.val_dataloader())
+        assert found["boxes"].tolist() == [[0, 2, 4, 4]]
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 10_000])
+def test_masks_hold_rows_and_void(cache_bytes: int) -> None:
+    numbers = np.array([[7, 7, 3], [255, 9, 1000]], np.uint16)
+    target = Mask(numbers, {3: "a", 7: "b"}, frozenset({9, 1000}))
+    module = data(thrice(target, (2, 3)), size=(2, 6), cache_bytes=cache_bytes)
+    module.order_classes(["new", "a", "b"])
+    ((images, masks),) = batches(module.val_dataloader())
+    assert images.shape == (1, 3, 2, 6)
+    assert masks.dtype == torch.uint8
+    assert masks.tolist() == [[[2, 2, 2, 2, 1, 1], [VOID] * 6]]
+
+
+def test_masks_have_room_for_255_classes() -> None:
+    target = Mask(np.full((4, 6), 254, np.uint8), {n: str(n) for n in range(256)})
+    names = [str(n) for n in range(256)]
+    with pytest.raises(BadInput, match="masks have at most 255 classes, these 256"):
+        data(Given(thrice(target), names)).val_dataloader()
+    fits = Mask(np.full((4, 6), 254, np.uint8), {n: str(n) for n in range(255)})
+    ((_, masks),) = batches(data(Given(thrice(fits), names[:255])).val_dataloader())
+    assert set(masks.flatten().tolist()) == {254}
+
+
+# Classes.
+
+
+def test_classes_are_those_of_the_data_or_those_asked_for() -> None:
+    items = [*labelled(4), *labelled(4, "val")]
+    module = data(items, classes=["new", "b", "a"])
+    assert module.classes == ["new", "b", "a"]
+    assert module.snapshot.classes == ("new", "b", "a")
+    ((_, labels),) = batches(module.val_dataloader())
+    assert labels.tolist() == [2, 1, 2, 1]
+
+
+def test_a_label_that_is_not_among_the_classes_is_refused() -> None:
+    with pytest.raises(BadInput, match="train1: its label 'b' is none of the classes a; add"):
+        _ = data([*labelled(4), *labelled(4, "val")], classes=["a"]).classes
+
+
+def test_classes_named_twice_are_refused() -> None:
+    items = [*labelled(4), *labelled(4, "val")]
+    with pytest.raises(BadInput, match=r"data\.classes: the class b is named twice"):
+        _ = data(items, classes=["b", "a", "b"]).snapshot
+    with pytest.raises(BadInput, match="Given: the class a is named twice"):
+        _ = data(Given(items, "aab")).snapshot
+
+
+def test_order_classes_puts_labels_at_the_places_of_a_network() -> None:
+    module = data([*labelled(4), *labelled(4, "val")])
+    module.order_classes(["z", "b", "old"], {"a": "old"})
+    ((_, labels),) = batches(module.val_dataloader())
+    assert labels.tolist() == [2, 1, 2, 1]
+    assert module.classes == ["a", "b"]
+
+
+def test_order_classes_refuses_a_network_without_a_class() -> None:
+    module = data([*labelled(4), *labelled(4, "val")])
+    with pytest.raises(BadInput, match="classes b, which the network lacks; data: a, b; network"):
+        module.order_classes(["a", "c"])
+
+
+# What cannot be used.
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    path = folder(tmp_path) / "a" / "4.png"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CorruptImage, match=r"a/4\.png: corrupt .*data\.skip_corrupt=true"):
+        _ = data(ImageFolder(), root=tmp_path).snapshot
+
+
+def test_corrupt_images_are_skipped_and_counted(tmp_path: Path, capsys) -> None:
+    folder(tmp_path)
+    (tmp_path / "a" / "4.png").write_bytes(b"no image")
+    (tmp_path / "b" / "[").mkdir()
+    (tmp_path / "b" / "[" / "5].png").write_bytes(b"")
+    module = data(ImageFolder(), root=tmp_path, skip_corrupt=True, val_share=0.3)
+    assert len(module.snapshot.items) == 30 - 1
+    assert len(module.snapshot.hashes) == 29
+    assert module.num_skipped == 2
+    assert "a/4.png" in module.skipped[0]
+    assert not {"a/4.png", "b/[/5].png"} & {item.name for item in module.snapshot.items}
+    assert "skipped 2 corrupt images" in capsys.readouterr().err
+    # The pixels and labels of those that follow are their own.
+    examples = module.examples("val")
+    assert len(examples) > 2
+    for index, place in enumerate(module.snapshot.indices("val")):
+        item, (image, label) = module.snapshot.items[place], examples[0, index]
+        assert label == "ab".index(item.target)
+        whole = v2.functional.pil_to_tensor(Image.open(item.image))
+        assert torch.equal(image, v2.functional.resize(whole, [4, 6], antialias=True))
+
+
+def masked(root: Path, number: int = 1, size: tuple[int, int] = (4, 6)) -> Path:
+    for split in ("train", "val", "test"):
+        for part, pixels in (
+            ("images", picture(0)),
+            ("masks", np.full(size, number, np.uint8)),
+        ):
+            (root / part / split).mkdir(parents=True)
+            for name in ("a", "b"):
+                Image.fromarray(pixels).save(root / part / split / f"{name}.png")
+    (root / "classes.json").write_text(json.dumps({"classes": ["road", "sky"], "void": 11}))
+    return root
+
+
+def test_a_corrupt_mask_is_skipped_with_its_image(tmp_path: Path) -> None:
+    (masked(tmp_path) / "masks" / "val" / "a.png").write_bytes(b"no image")
+    with pytest.raises(CorruptImage, match=r"masks/val/a\.png: corrupt"):
+        _ = data(Masks(), root=tmp_path).snapshot
+    module = data(Masks(), root=tmp_path, skip_corrupt=True)
+    assert [item.name for item in module.snapshot.items if item.split == "val"] == [
+        "images/val/b.png"
+    ]
+    assert module.num_skipped == 1
+
+
+def test_skip_corrupt_skips_nothing_else(tmp_path: Path) -> None:
+    gone = [*labelled(4), *labelled(4, "val"), Item("x", tmp_path / "gone.png", "a", "train")]
+    with pytest.raises(BadInput, match=r"gone\.png: no such file"):
+        _ = data(gone, skip_corrupt=True).snapshot
+    path = masked(tmp_path) / "masks" / "val" / "a.png"
+    Image.fromarray(picture(1)).save(path)
+    with pytest.raises(BadInput, match="a mask has one channel"):
+        _ = data(Masks(), root=tmp_path, skip_corrupt=True).snapshot
+
+
+@pytest.mark.parametrize("number", [0, 1, 11, 255])
+def test_pixels_of_a_class_or_void_are_allowed(tmp_path: Path, number: int) -> None:
+    ((_, masks),) = batches(data(Masks(), root=masked(tmp_path, number)).val_dataloader())
+    assert set(masks.flatten().tolist()) == {number if number < 2 else VOID}
+
+
+def test_a_pixel_that_is_neither_a_class_nor_void_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        BadInput, match=r"masks/train/a\.png: the mask has the number 7, .*list it in the file"
+    ):
+        _ = data(Masks(), root=masked(tmp_path, 7)).snapshot
+    with pytest.raises(BadInput, match=r"^train\.png: the mask has the number 2, which is"):
+        _ = data(thrice(Mask(np.full((4, 6), 2), {0: "a"}))).snapshot
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"train/a\.png: the mask is 4x6, the image 6x4"):
+        _ = data(Masks(), root=masked(tmp_path, size=(6, 4))).snapshot
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(-1, 0, 3, 3), (0, -1, 3, 3), (0, 0, 7, 3), (0, 0, 3, 5), (2, 1, 2, 3), (3, 3, 4, 2)]
+    + [(float("nan"), 0, 3, 3), (0, 0, float("inf"), 3)],
+)
+def test_boxes_that_are_outside_or_empty_are_refused(box: tuple[float, ...]) -> None:
+    target = Boxes(np.array([[0, 0, 6, 4], box], np.float32), ("a", "b"))
+    corners = ", ".join(f"{value:g}" for value in box)
+    with pytest.raises(BadInput, match=rf"train\.png: the box \({corners}\) is empty or outside"):
+        _ = data(thrice(target)).snapshot
+
+
+def test_boxes_may_be_rounded() -> None:
+    target = Boxes(np.array([[-0.4, 0, 6.4, 4]], np.float32), ("a",))
+    assert len(data(thrice(target)).snapshot.items) == 3
+
+
+def test_coco_boxes_outside_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(picture(0)).save(tmp_path / "images" / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [4, 1, 4, 2]}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    source = Coco(images="images", annotations="labels.json")
+    with pytest.raises(BadInput, match=r"images/a\.png: the box \(4, 1, 8, 3\) is .* of 6x4"):
+        _ = data(source, root=tmp_path).snapshot
+
+
+def test_a_split_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"Given: no val images in it; raise data\.val_share, or"):
+        _ = data(labelled(4), val_share=0).snapshot
+    with pytest.raises(BadInput, match=r"Given: no train images in it; lower data\.val_share"):
+        _ = data(labelled(4, "val")).snapshot
+    with pytest.raises(BadInput, match=rf"{tmp_path}: no val images in it; raise"):
+        _ = data(ImageFolder(), root=folder(tmp_path, 2), val_share=1e-9, test_share=0).snapshot
+    module = data([*labelled(4), *labelled(4, "val")], test_share=0)
+    with pytest.raises(BadInput, match=r"no test images in it; raise data\.test_share"):
+        module.test_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, r"data\.batch_size is 0 and data\.size \(4, 6\); both must be > 0"),
+        ({"size": (0, 3)}, r"data\.size \(0, 3\); both must be"),
+        ({"val_share": 0.5, "test_share": 0.5}, "must leave something to train on"),
+        ({"val_share": -0.1}, "must leave something to train on"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        data(labelled(), **options)
+
+
+# The cache.
+
+
+def test_what_is_kept_is_not_read_again(tmp_path: Path) -> None:
+    module = data(ImageFolder(), root=folder(tmp_path / "files"), val_share=0.3)
+    masks = data(Masks(), root=masked(tmp_path / "masks"), size=(2, 3))
+    expected = [batches(m.examples("train")[0, n] for n in range(2)) for m in (module, masks)]
+    for path in [*tmp_path.rglob("*.png")]:
+        path.unlink()
+    found = [batches(m.examples("train")[0, n] for n in range(2)) for m in (module, masks)]
+    assert equal(found[0], expected[0])
+    assert equal(found[1], expected[1])
+
+
+def test_the_cache_changes_nothing_but_the_room_it_takes(tmp_path: Path) -> None:
+    folder(tmp_path / "files")
+    masked(tmp_path / "masks")
+    for source, root in ((ImageFolder(), tmp_path / "files"), (Masks(), tmp_path / "masks")):
+        options = {"root": root, "val_share": 0.3, "size": (3, 5), "batch_size": 1}
+        # An image takes 45 bytes, a mask 15.
+        modules = [data(source, cache_bytes=room, **options) for room in (0, 100, 10**6)]
+        given = [batches(module.train_dataloader()) for module in modules]
+        assert equal(given[0], given[1])
+        assert equal(given[0], given[2])
+        sizes = [sum(kept.num_bytes for kept in module._loaded[1]) for module in modules]
+        assert sizes[0] == 0
+        assert 100 <= sizes[1] < 160 <= sizes[2]
+
+
+# Randomness.
+
+AUGMENT = [
+    v2.RandomCrop((4, 6), padding=2),
+    v2.ColorJitter(brightness=0.5),
+    v2.RandomHorizontalFlip(),
+]
+
+
+def augmented(**options: Any) -> GrowingData:
+    return data([*labelled(16), *labelled(4, "val")], augment=AUGMENT, **options)
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_index() -> None:
+    first = augmented().examples("train")[3, 5][0]
+    torch.manual_seed(99)
+    assert torch.equal(augmented().examples("train")[3, 5][0], first)
+    original = torch.from_numpy(picture(5)).permute(2, 0, 1)
+    assert not torch.equal(first, original)
+    for seed, epoch in ((0, 4), (1, 3), (2, 3), (0, 5)):
+        other = augmented(seed=seed).examples("train")[epoch, 5][0]
+        assert not torch.equal(other, first)
+
+
+def test_equal_images_at_two_places_are_augmented_differently() -> None:
+    items = [Item(f"{n}", picture(0), "a", "train") for n in range(4)]
+    examples = data([*items, *labelled(1, "val")], augment=AUGMENT).examples("train")
+    images = [examples[0, n][0] for n in range(4)]
+    assert not all(torch.equal(one, other) for one, other in pairwise(images))
+
+
+# torch warns of more workers than cores.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_batches_do_not_depend_on_workers_or_the_global_stream() -> None:
+    alone = batches(augmented().train_dataloader())
+    torch.manual_seed(7)
+    np.random.seed(7)
+    assert equal(batches(augmented(num_workers=2).train_dataloader()), alone)
+    assert not equal(batches(augmented(seed=1).train_dataloader()), alone)
+
+
+def test_only_training_is_augmented() -> None:
+    images, _ = batches(augmented().val_dataloader())[0]
+    assert torch.equal(images[2], torch.from_numpy(picture(2)).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_resumed_loader_goes_on_mid_epoch_exactly(num_workers: int) -> None:
+    whole = augmented().train_dataloader()
+    whole.sampler.set_epoch(2)
+    expected = batches(whole)
+    cut = augmented().train_dataloader()
+    cut.sampler.set_epoch(2)
+    given = iter(cut)
+    start = [next(given) for _ in range(2)]
+    resumed = augmented(num_workers=num_workers).train_dataloader()
+    resumed.load_state_dict(cut.state_dict())
+    resumed.sampler.set_epoch(2)
+    assert equal([*start, *batches(resumed)], expected)
+
+
+def test_ranks_share_an_epoch_without_overlap() -> None:
+    shown = []
+    for rank in range(2):
+        module = data([*labelled(16), *labelled(5, "val")])
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=2)
+        shown.append([module.train_dataloader(), module.val_dataloader()])
+    for split, count in ((0, 16), (1, 5)):
+        images = [
+            image.numpy().tobytes()
+            for loaders in shown
+            for batch, _ in loaders[split]
+            for image in batch
+        ]
+        expected = {picture(n).transpose(2, 0, 1).tobytes() for n in range(count)}
+        assert sorted(images) == sorted(expected)
+
+
+# Growth.
+
+
+def test_a_folder_that_grows_moves_no_image_to_another_split(tmp_path: Path) -> None:
+    def splits() -> dict[str, str]:
+        whole = data(ImageFolder(), root=tmp_path, val_share=0.3).snapshot
+        return dict(zip(whole.hashes, whole.splits, strict=True))
+
+    folder(tmp_path, 30)
+    before = splits()
+    (tmp_path / "a").rename(tmp_path / "z")
+    folder(tmp_path, 60)
+    (tmp_path / "z" / "0.png").rename(tmp_path / "b" / "moved.png")
+    after = splits()
+    assert len(after) == 60
+    assert before.items() <= after.items()
+    assert set(before.values()) >= {"train", "val"}
+
+
+def test_a_list_with_groups_keeps_them_together(tmp_path: Path) -> None:
+    lines = ["image,label,group"]
+    for number in range(40):
+        Image.fromarray(picture(number)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{'ab'[number % 2]},video{number // 4}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    splits = data(ManifestFile(), root=tmp_path, val_share=0.3).snapshot.splits
+    assert all(len(set(splits[start : start + 4])) == 1 for start in range(0, 40, 4))
+
+
+def test_the_sample_loads_in_both_stages() -> None:
+    young, grown = (GrowingData(Digits(stage)) for stage in ("young", "grown"))
+    assert young.classes == [str(digit) for digit in range(8)]
+    assert len(grown.classes) == 10
+    images, labels = next(iter(grown.train_dataloader()))
+    assert images.shape == (64, 3, 32, 32)
+    assert set(labels.tolist()) <= set(range(10))

@@ -1,0 +1,276 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from regrow.data.errors import BadInput
+from regrow.data.snapshot import (
+    Boxes,
+    Diff,
+    Item,
+    Manifest,
+    Mask,
+    Snapshot,
+    Target,
+    check_items,
+    diff,
+    label_digest,
+    only_classes,
+    pixels_hash,
+    split_of,
+)
+
+
+def picture(value: int) -> np.ndarray:
+    return np.full((2, 2, 3), value, dtype=np.uint8)
+
+
+def item(value: int, target: Target = "a", **options) -> Item:
+    return Item(options.pop("name", str(value)), picture(value), target, **options)
+
+
+def snapshot(items: list[Item], classes: tuple[str, ...] = ("a", "b"), **shares) -> Snapshot:
+    hashes = [pixels_hash(np.asarray(item.image)) for item in items]
+    digests = [label_digest(item.target) for item in items]
+    return Snapshot("labels", classes, items, hashes, digests, **shares)
+
+
+def manifest(labels: str, classes: str = "ab") -> Manifest:
+    """Image 0 has the first letter as its label, and so on; a space is no image."""
+    items = [item(value, name) for value, name in enumerate(labels) if name != " "]
+    return snapshot(items, tuple(classes)).manifest()
+
+
+def boxes(*rows: tuple[float, ...], names: str) -> Boxes:
+    return Boxes(np.array(rows, dtype=np.float32).reshape(-1, 4), tuple(names))
+
+
+def test_pixels_hash_tells_pixels_and_shapes_apart() -> None:
+    same = np.asfortranarray(picture(3))
+    assert pixels_hash(picture(3)) == pixels_hash(same)
+    assert len(pixels_hash(same)) == 16
+    assert pixels_hash(picture(3)) != pixels_hash(picture(4))
+    assert pixels_hash(np.zeros((2, 3, 3), np.uint8)) != pixels_hash(np.zeros((3, 2, 3), np.uint8))
+
+
+def test_the_digest_of_boxes_ignores_their_order_and_rounding() -> None:
+    one = boxes((0, 0, 4, 4), (1, 1, 3, 3), names="ab")
+    turned = boxes((1, 1, 3, 3.0001), (0, 0, 4, 4), names="ba")
+    swapped = boxes((0, 0, 4, 4), (1, 1, 3, 3), names="ba")
+    moved = boxes((0, 0, 4, 4.1), (1, 1, 3, 3), names="ab")
+    digests = [label_digest(target) for target in (one, turned, swapped, moved)]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_the_digest_of_a_mask_is_of_names_not_numbers() -> None:
+    numbers = np.array([[0, 1], [1, 255]], np.uint8)
+    swapped = np.array([[1, 0], [0, 7]], np.uint8)
+    names, other = {0: "a", 1: "b"}, {0: "b", 1: "a"}
+    digest = label_digest(Mask(numbers, names), numbers)
+    assert digest == label_digest(Mask(swapped, other, frozenset({7})), swapped)
+    assert digest != label_digest(Mask(numbers, other), numbers)
+    assert digest != label_digest(Mask(numbers, {0: "a"}), numbers)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("aab", "aab", Diff(0, 0, 0)),
+        ("aab", "aabba", Diff(2, 0, 0)),
+        ("aab", "  b", Diff(0, 2, 0)),
+        ("aab", "aba", Diff(0, 0, 2)),
+        ("aab", " bba", Diff(1, 1, 1)),
+    ],
+)
+def test_diff_counts(old: str, new: str, expected: Diff) -> None:
+    assert diff(manifest(old), manifest(new)) == expected
+
+
+def test_diff_names_classes_that_came_and_went() -> None:
+    found = diff(manifest("ab", "ab"), manifest("acd", "dac"))
+    assert found == Diff(1, 0, 1, ("d", "c"), ("b",))
+    assert str(found) == "+1 images, +2 classes, -1 classes, 1 relabelled"
+    assert str(diff(manifest("ab"), manifest("a"))) == "+0 images, -1 images"
+
+
+def test_diff_counts_equal_images_as_often_as_they_occur() -> None:
+    twice = [item(0, name="x"), item(0, name="y")]
+    thrice = [*twice, item(0, "b", name="z")]
+    assert diff(snapshot(twice).manifest(), snapshot(thrice).manifest()) == Diff(1, 0, 0)
+    assert diff(snapshot(thrice).manifest(), snapshot(twice).manifest()) == Diff(0, 1, 0)
+    one = [item(0, "b", name="x"), item(0, name="y"), item(0, "b", name="z")]
+    assert diff(snapshot(thrice).manifest(), snapshot(one).manifest()) == Diff(0, 0, 1)
+
+
+labelled = st.dictionaries(st.integers(0, 12), st.sampled_from("ab"), max_size=10)
+
+
+@given(labelled, labelled, st.randoms(use_true_random=False))
+@settings(max_examples=60)
+def test_diff_agrees_with_sets_whatever_the_order_and_names(old, new, random) -> None:
+    def shuffled(labels: dict[int, str]) -> Manifest:
+        items = [item(v, label, name=f"{random.random()}") for v, label in labels.items()]
+        random.shuffle(items)
+        return snapshot(items).manifest()
+
+    found = diff(shuffled(old), shuffled(new))
+    both = old.keys() & new.keys()
+    assert found.num_added == len(new.keys() - old.keys())
+    assert found.num_removed == len(old.keys() - new.keys())
+    assert found.num_relabelled == sum(old[key] != new[key] for key in both)
+
+
+def test_the_hash_of_a_snapshot_ignores_order_only() -> None:
+    items = [item(0), item(1, "b"), item(2)]
+    base = snapshot(items).hash
+    assert snapshot(items[::-1], ("b", "a")).hash == base
+    assert snapshot([replace(each, name=f"x{each.name}") for each in items]).hash == base
+    assert snapshot([item(0), item(1, "b")]).hash != base
+    assert snapshot([item(0), item(1), item(2)]).hash != base
+    assert snapshot(items, ("a", "b", "c")).hash != base
+    assert snapshot([item(0, split="test"), *items[1:]]).hash != base
+
+
+def test_a_manifest_comes_back_from_its_mapping() -> None:
+    whole = snapshot([item(0), item(1, "b", split="val")]).manifest()
+    again = Manifest.from_dict(whole.to_dict())
+    assert again.hash == whole.hash
+    assert diff(whole, again) == Diff(0, 0, 0)
+    assert whole.hashes.shape == (2, 16)
+    assert bytes(whole.hashes[1].tolist()) == pixels_hash(picture(1))
+    assert whole.splits[1] == 1
+
+
+def test_a_manifest_refuses_what_is_none() -> None:
+    values = snapshot([item(0)]).manifest().to_dict()
+    with pytest.raises(BadInput, match="not one; train again"):
+        Manifest.from_dict({"hashes": values["hashes"]})
+    with pytest.raises(BadInput, match="has the shapes"):
+        Manifest.from_dict({**values, "splits": torch.zeros(2, dtype=torch.uint8)})
+
+
+def test_split_of_gives_the_shares() -> None:
+    splits = [split_of(str(n).encode(), 0.2, 0.1) for n in range(4000)]
+    assert splits.count("val") == pytest.approx(800, abs=100)
+    assert splits.count("test") == pytest.approx(400, abs=80)
+
+
+@given(st.binary(max_size=20), st.floats(0, 0.5), st.floats(0, 0.49))
+def test_split_of_is_a_function_of_the_key(key: bytes, val: float, test: float) -> None:
+    split = split_of(key, val, test)
+    assert split == split_of(key, val, test)
+    assert split_of(key, 0, 0) == "train"
+    # A larger share only takes from what trained.
+    assert split_of(key, val + 0.005, test) in {split, "val"}
+
+
+@given(
+    old=st.lists(st.tuples(st.integers(0, 255), st.sampled_from("ab")), max_size=20),
+    new=st.lists(st.tuples(st.integers(0, 255), st.sampled_from("abc")), max_size=20),
+    groups=st.booleans(),
+    official=st.booleans(),
+    random=st.randoms(use_true_random=False),
+)
+@settings(max_examples=80)
+def test_growing_a_dataset_moves_nothing(old, new, groups: bool, official: bool, random) -> None:
+    """Not other images, names, labels, classes or the order decide on a split."""
+
+    def made(rows: list[tuple[int, str]], salt: str) -> list[Item]:
+        return [
+            item(
+                value,
+                label,
+                name=f"{salt}{place}",
+                group=f"g{value % 7}" if groups else None,
+                split="train" if official else None,
+            )
+            for place, (value, label) in enumerate(rows)
+        ]
+
+    def key(each: Item) -> object:
+        return each.group if groups else int(np.asarray(each.image)[0, 0, 0])
+
+    shares = {"val_share": 0.3, "test_share": 0.2}
+    before = snapshot(made(old, "old"), **shares)
+    relabelled = [(value, "c") for value, _ in old]
+    grown = made([*relabelled, *new], "new")
+    random.shuffle(grown)
+    after = snapshot(grown, ("c", "b", "a"), **shares)
+    known = {key(each): split for each, split in zip(before.items, before.splits, strict=True)}
+    for each, split in zip(after.items, after.splits, strict=True):
+        assert known.setdefault(key(each), split) == split
+
+
+def test_the_hash_of_the_pixels_decides_on_the_split() -> None:
+    items = [item(value) for value in range(200)]
+    expected = [split_of(pixels_hash(picture(value)), 0.3, 0.2) for value in range(200)]
+    assert list(snapshot(items, val_share=0.3, test_share=0.2).splits) == expected
+    assert len(set(expected)) == 3
+
+
+def test_a_group_stays_together() -> None:
+    items = [item(value, group=f"video{value % 9}") for value in range(90)]
+    whole = snapshot(items, val_share=0.3, test_share=0.3)
+    for number in range(9):
+        assert len(set(whole.splits[number::9])) == 1
+    assert len(set(whole.splits)) == 3
+
+
+def test_official_splits_win() -> None:
+    splits = ["train", "val", "test"] * 30
+    items = [item(value, split=split) for value, split in enumerate(splits)]
+    whole = snapshot(items, val_share=0.5, test_share=0.4)
+    assert list(whole.splits) == splits
+    assert whole.indices("val") == list(range(1, 90, 3))
+
+
+def test_a_missing_official_split_is_carved_out_of_training_only() -> None:
+    splits = ["train", "test"] * 100
+    items = [item(value, split=split) for value, split in enumerate(splits)]
+    whole = snapshot(items, val_share=0.3, test_share=0.3)
+    assert set(whole.splits[1::2]) == {"test"}
+    assert set(whole.splits[::2]) == {"train", "val"}
+
+
+def test_check_items_accepts_a_data_set() -> None:
+    masked = item(3, Mask(picture(0)[..., 0], {0: "b"}))
+    check_items(("a", "b", "more"), [item(0), item(1, boxes((0, 0, 1, 1), names="b")), masked], "x")
+
+
+@pytest.mark.parametrize(
+    ("classes", "items", "message"),
+    [
+        ("aab", [item(0)], "here: the class a is named twice"),
+        ("a", [], "here: no images found"),
+        ("", [item(0)], "here: no classes found"),
+        ("a", [item(0), item(1, name="0")], "here: 0 is listed twice"),
+        ("a", [item(7, "z")], "7: its label 'z' is none of the classes a; add the class"),
+        ("a", [item(7, boxes((0, 0, 1, 1), names="z"))], "7: its label 'z' is none"),
+        ("a", [item(7, Mask(picture(0)[..., 0], {0: "z"}))], "7: its label 'z' is none"),
+    ],
+)
+def test_check_items_refuses(classes: str, items: list[Item], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        check_items(tuple(classes), items, "here")
+
+
+def test_only_classes_keeps_images_boxes_and_pixels_of_some_classes() -> None:
+    numbers = np.array([[0, 1], [2, 9]], np.uint8)
+    items = [
+        item(0, "a"),
+        item(1, "b"),
+        item(2, boxes((0, 0, 1, 1), (0, 0, 2, 2), (1, 1, 2, 2), names="bab")),
+        item(3, Mask(numbers, {0: "a", 1: "b", 2: "c"}, frozenset({9}))),
+    ]
+    label, boxed, masked = only_classes(items, ["a", "c"])
+    assert label == items[0]
+    assert boxed.target.classes == ("a",)
+    assert boxed.target.xyxy.tolist() == [[0, 0, 2, 2]]
+    assert masked.target.names == {0: "a", 2: "c"}
+    assert masked.target.void == {1, 9}
+    assert masked.target.pixels is numbers
+    assert items[2].target.classes == ("b", "a", "b")

@@ -1,0 +1,62 @@
+"""Small networks, a few images, and a way to break a graph."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from regrow.models.classification import Classification
+from regrow.models.graph import export_graph
+
+Break = Callable[[Path, str, Callable[[np.ndarray], np.ndarray]], Path]
+
+
+def classifier() -> Classification:
+    """Give a classifier of two classes, whose outputs differ from image to image."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        task = Classification(["a", "b"], (32, 32), net_args={"width": 4})
+        with torch.no_grad():
+            task.net.head.weight.mul_(20)
+        return task.eval()
+
+
+@pytest.fixture
+def task() -> Classification:
+    return classifier()
+
+
+@pytest.fixture(scope="session")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the classifier's ONNX file, of which a test takes a copy."""
+    return export_graph(classifier(), tmp_path_factory.mktemp("graph") / "model.onnx")
+
+
+@pytest.fixture(scope="session")
+def loader() -> list[tuple[Tensor, Tensor]]:
+    """Give nine images in batches of four, with labels."""
+    made = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (9, 3, 32, 32), generator=made, dtype=torch.uint8)
+    images = images // torch.arange(1, 10)[:, None, None, None]
+    labels = torch.arange(9) % 2
+    return list(zip(images.to(torch.uint8).split(4), labels.split(4), strict=True))
+
+
+@pytest.fixture(scope="session")
+def break_() -> Break:
+    """Give what changes one weight of an ONNX file, in place."""
+
+    def change(path: Path, name: str, by: Callable[[np.ndarray], np.ndarray]) -> Path:
+        model = onnx.load(path)
+        (weight,) = [w for w in model.graph.initializer if w.name.endswith(name)]
+        changed = by(numpy_helper.to_array(weight).copy())
+        weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
+        onnx.save(model, path)
+        return path
+
+    return change

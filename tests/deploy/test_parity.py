@@ -1,0 +1,282 @@
+"""ONNX Runtime and torch are compared, and any difference that counts is seen."""
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torchmetrics
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor
+
+from regrow.data.errors import BadInput
+from regrow.deploy.parity import (
+    Difference,
+    OnnxModel,
+    check_parity,
+    default_providers,
+    detections,
+    predictions,
+)
+from regrow.models.classification import Classification
+from regrow.models.detection import Detection
+from regrow.models.graph import export_graph
+from regrow.models.segmentation import Segmentation
+
+Loader = list[tuple[Tensor, Tensor]]
+Break = Callable[[Path, str, Callable[[np.ndarray], np.ndarray]], Path]
+
+
+@pytest.fixture
+def path(graph: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copyfile(graph, tmp_path / "model.onnx"))
+
+
+def accuracy(task: Classification, loader: Loader) -> float:
+    with torch.no_grad():
+        right = [(task(images)["logits"].argmax(1) == labels) for images, labels in loader]
+    return float(torch.cat(right).double().mean())
+
+
+def test_the_file_computes_what_the_standard_says(path: Path, loader: Loader) -> None:
+    model = OnnxModel(path, num_threads=1)
+    reference = ReferenceEvaluator(str(path))
+    for images in (loader[0][0], loader[-1][0]):
+        (expected,) = reference.run(["probabilities"], {"images": images.numpy()})
+        for given in (images, images.numpy()):
+            np.testing.assert_allclose(model(given)["probabilities"], expected, atol=1e-5)
+
+
+def test_the_file_says_what_it_is(path: Path) -> None:
+    model = OnnxModel(path)
+    assert (model.classes, model.kind, model.size) == (["a", "b"], "labels", (32, 32))
+    assert model.outputs == ["probabilities"]
+    assert model.suppression == {}
+
+
+def test_what_is_no_model_of_ours_is_refused(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no\.onnx: no such file"):
+        OnnxModel(tmp_path / "no.onnx")
+    (tmp_path / "torn.onnx").write_bytes(path.read_bytes()[:500])
+    with pytest.raises(BadInput, match=r"torn\.onnx: ONNX Runtime cannot load it"):
+        OnnxModel(tmp_path / "torn.onnx")
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    with pytest.raises(BadInput, match="has no class names, so regrow did not write it"):
+        OnnxModel(path)
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "built", "expected"),
+    [(True, True, 2), (True, False, 1), (False, True, 1)],
+)
+def test_cuda_is_taken_where_both_have_it(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool, built: bool, expected: int
+) -> None:
+    cpu = "CPUExecutionProvider"
+    available = ["CUDAExecutionProvider", cpu] if built else [cpu]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    found = default_providers()
+    assert len(found) == expected
+    assert found[-1] == cpu
+    if expected == 2:
+        assert found[0] == ("CUDAExecutionProvider", {"use_tf32": "0"})
+
+
+def test_a_faithful_graph_agrees(task: Classification, path: Path, loader: Loader) -> None:
+    task.net.stem.train()
+    modes = [module.training for module in task.modules()]
+    found = check_parity(task, path, loader)
+    assert [module.training for module in task.modules()] == modes
+    task.eval()
+    assert found.is_equal
+    assert found.reason == ""
+    assert found.num_images == 9
+    assert found.path == path
+    assert found.max_abs_diff < 1e-5
+    assert found.score_name == "accuracy"
+    assert found.torch_score == pytest.approx(accuracy(task, loader))
+    assert found.score == found.torch_score
+    assert 0 < found.score < 1
+    assert found.provider in onnxruntime.get_available_providers()
+
+
+def test_a_changed_weight_is_caught(
+    task: Classification, path: Path, loader: Loader, break_: Break
+) -> None:
+    change = np.zeros((2, 16), np.float32)
+    change[0, 0] = 1.0
+    found = check_parity(task, break_(path, "head.weight", lambda w: w + change), loader)
+    # The same change in torch, by torch alone.
+    broken = Classification(task.classes, task.size, net_args={"width": 4}).eval()
+    broken.load_state_dict(task.state_dict())
+    with torch.no_grad():
+        broken.net.head.weight += torch.from_numpy(change)
+        gaps = [(task(i)["logits"].softmax(1) - broken(i)["logits"].softmax(1)) for i, _ in loader]
+    expected = float(torch.cat(gaps).abs().max())
+    assert expected > 1e-3
+    assert not found.is_equal
+    assert found.max_abs_diff == pytest.approx(expected, abs=1e-5)
+    assert found.differences["probabilities"].max_abs == found.max_abs_diff
+    assert found.reason.startswith("probabilities differs by ")
+
+
+def test_a_tiny_change_is_told_by_the_tolerance(
+    task: Classification, path: Path, loader: Loader, break_: Break
+) -> None:
+    break_(path, "head.bias", lambda bias: bias + np.float32([0.002, 0]))
+    # A softmax of two moves by at most a quarter of what its logit moves by.
+    assert 1e-4 < check_parity(task, path, loader).max_abs_diff <= 0.25 * 0.002 + 1e-6
+    assert not check_parity(task, path, loader).is_equal
+    assert check_parity(task, path, loader, tolerance=1e-3).is_equal
+
+
+def test_exchanged_classes_change_the_score(
+    task: Classification, path: Path, loader: Loader, break_: Break
+) -> None:
+    for name in ("head.weight", "head.bias"):
+        break_(path, name, lambda rows: rows[::-1].copy())
+    right = accuracy(task, loader)
+    found = check_parity(task, path, loader, tolerance=1.0)
+    assert found.score == pytest.approx(1 - right)
+    assert not found.is_equal
+    assert found.reason.startswith(f"the score is {1 - right:.4f} in ONNX Runtime and {right:.4f}")
+    change = abs(1 - 2 * right) + 1e-6
+    assert check_parity(task, path, loader, tolerance=1.0, max_score_change=change).is_equal
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_never_agrees(
+    task: Classification, path: Path, loader: Loader, break_: Break, value: float
+) -> None:
+    break_(path, "head.bias", lambda bias: np.full_like(bias, value))
+    found = check_parity(task, path, loader, tolerance=1e9, max_score_change=1.0)
+    assert not found.is_equal
+    assert found.max_abs_diff == math.inf
+
+
+def test_another_shape_never_agrees(path: Path, loader: Loader) -> None:
+    class Wider(Classification):
+        def decode(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"probabilities": super().decode(outputs)["probabilities"][..., None]}
+
+    wider = Wider(["a", "b"], (32, 32), net_args={"width": 4})
+    found = check_parity(wider, path, loader, max_score_change=1.0)
+    assert not found.is_equal
+    assert found.max_abs_diff == math.inf
+
+
+def test_so_many_images_and_no_more(task: Classification, path: Path, loader: Loader) -> None:
+    for most, expected in ((6, 6), (4, 4), (100, 9)):
+        assert check_parity(task, path, iter(loader), max_images=most).num_images == expected
+    six = [(loader[0]), (loader[1][0][:2], loader[1][1][:2])]
+    assert check_parity(task, path, loader, max_images=6).score == pytest.approx(
+        accuracy(task, six)
+    )
+
+
+def test_no_images_are_no_comparison(task: Classification, path: Path, loader: Loader) -> None:
+    for images, most in (([], None), (loader, 0)):
+        with pytest.raises(BadInput, match="no held-out images to compare on"):
+            check_parity(task, path, images, max_images=most)
+
+
+def test_no_other_process_is_asked(
+    task: Classification, path: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*given: Any, **options: Any) -> None:
+        raise RuntimeError("connection closed by peer")
+
+    monkeypatch.setattr(torchmetrics.metric, "jit_distributed_available", lambda: True)
+    monkeypatch.setattr(torchmetrics.metric, "gather_all_tensors", gone)
+    assert check_parity(task, path, loader).is_equal
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (Classification(["b", "a"], (32, 32)), "its classes are .*'a', 'b'.* the network's .*'b'"),
+        (Classification(["a", "b"], (32, 48)), r"its size are \(32, 32\), the .* \(32, 48\)"),
+        (Segmentation(["a", "b"], (32, 32)), "its kind are labels, the network's masks"),
+    ],
+)
+def test_the_graph_of_another_network_is_refused(
+    path: Path, loader: Loader, other: Any, message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        check_parity(other, path, loader)
+
+
+def test_a_difference_is_a_share_of_its_scale() -> None:
+    assert Difference(0.01, 100.0).relative == pytest.approx(1e-4)
+
+
+def test_detections_are_gathered_as_worked_by_hand() -> None:
+    boxes = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    scores = np.array(
+        [[[0.1, 0.9, 0.3], [0.8, 0.2, 0.7]], [[0.5, 0.4, 0.6], [0.0, 0.0, 0.0]]], np.float32
+    )
+    # Image, class, box: out of order, as a runtime may give them.
+    selected = np.array([[0, 1, 2], [1, 0, 0], [0, 0, 1], [0, 1, 0]])
+    outputs = {"boxes": boxes, "scores": scores, "selected": selected}
+    first, second = detections(outputs)
+    np.testing.assert_allclose(first["scores"], [0.9, 0.8, 0.7])
+    assert first["labels"].tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(first["boxes"], boxes[0, [1, 0, 2]])
+    assert second["boxes"].tolist() == [[12, 13, 14, 15]]
+    assert [len(image["scores"]) for image in detections(outputs, max_detections=2)] == [2, 1]
+    nothing = detections(outputs | {"selected": np.zeros((0, 3), np.int64)})
+    assert [image["boxes"].shape for image in nothing] == [(0, 4), (0, 4)]
+
+
+def test_predictions_are_the_tasks_own_where_nothing_is_suppressed(task: Classification) -> None:
+    given = np.array([[0.25, 0.75]], np.float32)
+    assert predictions(task, {"probabilities": given}).tolist() == [[0.25, 0.75]]
+
+
+def test_a_detector_is_compared_by_what_it_serves(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = Detection(["a", "b"], (32, 32)).eval()
+    for rows in task.class_rows():  # scores that lie apart, so that their order is certain
+        torch.nn.init.normal_(task.net.get_submodule(rows.layer).weight)
+    path = export_graph(task, tmp_path / "model.onnx")
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = task.predict(task(images))
+    found = predictions(task, OnnxModel(path)(images))
+    for ours, theirs in zip(expected, found, strict=True):
+        assert len(ours["boxes"]) > 0
+        for name in ("boxes", "scores", "labels"):
+            torch.testing.assert_close(
+                theirs[name].to(ours[name].dtype), ours[name], atol=1e-3, rtol=0
+            )
+    targets = [{"boxes": i["boxes"][:3], "labels": i["labels"][:3]} for i in expected]
+    parity = check_parity(task, path, [(images, targets)])
+    assert parity.is_equal, parity.reason
+    assert parity.score_name == "map50"
+    assert parity.differences.keys() == {"boxes", "scores"}
+    stricter = Detection(["a", "b"], (32, 32), score_threshold=0.5)
+    with pytest.raises(BadInput, match=r"its thresholds are .*0\.05.* the network's .*0\.5"):
+        check_parity(stricter, path, [(images, targets)])
+
+
+def test_masks_are_compared_by_their_logits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = Segmentation(["a", "b"], (32, 32), net_args={"width": 4}).eval()
+    path = export_graph(task, tmp_path / "model.onnx")
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        masks = task(images)["logits"].argmax(1).to(torch.uint8)
+    assert torch.equal(predictions(task, OnnxModel(path)(images)), masks)
+    parity = check_parity(task, path, [(images, masks)])
+    assert parity.is_equal
+    assert parity.score == parity.torch_score == 1.0
+    assert parity.differences.keys() == {"logits"}

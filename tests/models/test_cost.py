@@ -1,0 +1,133 @@
+"""Costs against numbers worked by hand."""
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from regrow.models.classification import Classification
+from regrow.models.cost import count_macs, count_params, file_size, latency_ms, measure
+from regrow.models.segmentation import Segmentation
+
+
+def _task(net: nn.Module, size: tuple[int, int] = (8, 12)) -> Classification:
+    task = Classification(["ant", "bee"], size)
+    task.net = net
+    return task
+
+
+class Attention(nn.Module):
+    """One head of self-attention over 96 tokens, and one score."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 1, batch_first=True)
+        self.embed = nn.Conv2d(3, 8, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.embed(images).flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1)
+
+
+def test_multiply_accumulates_of_convolutions_worked_by_hand() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),  # 8x12 places, 8 filters of 3*3*3
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1, groups=4),  # 4x6 places, 16 filters of 2*3*3
+        nn.Conv2d(16, 16, (1, 3), groups=16, padding=(0, 1)),  # 4x6 places, 16 filters of 3
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 5),
+    )
+    assert count_macs(_task(net)) == 96 * 8 * 27 + 24 * 16 * 18 + 24 * 16 * 3 + 16 * 5
+
+
+def test_multiply_accumulates_see_attention() -> None:
+    # 96 tokens of width 8: embedding, three projections, scores, weighted sum, projection.
+    tokens, width = 96, 8
+    expected = tokens * 3 * width + 4 * tokens * width**2 + 2 * tokens**2 * width
+    task = _task(Attention())
+    task.net.train()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    assert count_macs(task) == expected
+    task.eval()
+    assert count_macs(task) == expected
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+def test_counting_changes_no_mode_and_no_statistics() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten()).train()
+    net[1].eval()
+    count_macs(_task(net))
+    assert [module.training for module in net] == [True, False, True]
+    assert int(net[1].num_batches_tracked) == 0
+
+
+def test_fewer_channels_cost_their_share() -> None:
+    wide = _task(nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 4, 3)))
+    narrow = _task(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)))
+    assert count_macs(wide) == 2 * count_macs(narrow)
+
+
+def test_parameters_worked_by_hand() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 5))
+    assert count_params(net) == (8 * 27 + 8) + (8 + 8) + (40 + 5)
+    net.append(net[2])
+    assert count_params(net) == 285, "a shared layer counts once"
+
+
+def test_measure_gives_what_the_parts_give() -> None:
+    task = Segmentation(["sky", "sea"], (16, 16))
+    cost = measure(task)
+    file = io.BytesIO()
+    torch.save(task.net.state_dict(), file)
+    assert cost.params == sum(p.numel() for p in task.net.parameters())
+    assert cost.macs == count_macs(task) > 0
+    assert cost.latency_ms is None
+    assert cost.bytes == file_size(task.net) == len(file.getvalue()) > 4 * cost.params
+
+
+def test_latency_times_calls_side_by_side_with_the_threads_asked_for() -> None:
+    before = torch.get_num_threads()
+    seen: list[tuple[str, int]] = []
+
+    def call(name: str) -> Any:
+        return lambda: seen.append((name, torch.get_num_threads()))
+
+    times = latency_ms(call("a"), call("b"), repeats=3, warm_up=2, threads=1)
+    assert len(times) == 2
+    assert all(time > 0 for time in times)
+    assert seen == [("a", 1), ("b", 1)] * 5
+    assert torch.get_num_threads() == before
+
+
+def test_latency_puts_the_threads_back_after_an_error() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError):
+        latency_ms(lambda: 1 // 0, threads=1)
+    assert torch.get_num_threads() == before
+
+
+def test_latency_is_the_median_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first call takes 50 s, the next ones 1, 9 and 2 s.
+    now, spent = [0.0], iter([50.0, 1, 9, 2])
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr("regrow.models.cost.time", clock)
+
+    def call() -> None:
+        now[0] += next(spent)
+
+    assert latency_ms(call, repeats=3, warm_up=1) == [2000]
+
+
+@pytest.mark.slow
+def test_vision_transformer_costs_what_is_published() -> None:
+    # torchvision's documentation of ViT_B_16_Weights: 17.56 GMACs, 86,567,656 parameters.
+    names = [str(number) for number in range(1000)]
+    task = Classification(names, (224, 224), net="torchvision/vit_b_16")
+    assert count_params(task.net) == 86_567_656
+    assert count_macs(task) == pytest.approx(17.56e9, rel=0.01)

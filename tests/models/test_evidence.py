@@ -1,0 +1,325 @@
+"""Evidence gives the metric's own score, resampled truly, and intervals that cover."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from regrow.models.evidence import (
+    BoxEvidence,
+    ConfusionEvidence,
+    CorrectEvidence,
+    Evidence,
+    match,
+    paired_interval,
+)
+from regrow.models.metrics import Accuracy, MeanAP, MeanIoU
+
+Image = tuple[Any, Any]
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _correct(flags: Tensor) -> CorrectEvidence:
+    evidence = CorrectEvidence()
+    # Class 0 is the truth; a wrong image is taken for class 1.
+    predictions = torch.stack([flags.float(), 1 - flags.float()], 1)
+    evidence.update(predictions, torch.zeros(len(flags), dtype=torch.long))
+    return evidence
+
+
+def _masks(seed: int, num_images: int = 8) -> tuple[Tensor, Tensor]:
+    generator = _generator(seed)
+    truth = torch.randint(0, 3, (num_images, 6, 5), generator=generator)
+    void = torch.rand(truth.shape, generator=generator) < 0.2
+    predicted = torch.randint(0, 4, truth.shape, generator=generator)
+    return predicted.to(torch.uint8), truth.masked_fill(void, 255).to(torch.uint8)
+
+
+def _boxes(seed: int, num_images: int = 6, num_classes: int = 3) -> list[Image]:
+    """Give objects and detections on a coarse grid, with ties of score and of overlap."""
+    generator = _generator(seed)
+    images = []
+    for number in range(num_images):
+        num_objects = 0 if number == 0 else int(torch.randint(0, 6, (), generator=generator))
+        corners = torch.randint(0, 6, (num_objects, 2), generator=generator).float() * 4
+        sizes = torch.randint(1, 4, (num_objects, 2), generator=generator).float() * 4
+        objects = torch.cat([corners, corners + sizes], 1)
+        labels = torch.randint(0, num_classes, (num_objects,), generator=generator)
+        copies = torch.randint(0, max(num_objects, 1), (2 * num_objects,), generator=generator)
+        shifts = torch.randint(-1, 2, (len(copies), 4), generator=generator) * 2.0
+        found = objects[copies] + shifts
+        stray = torch.randint(0, 20, (int(number % 3), 2), generator=generator).float()
+        found = torch.cat([found, torch.cat([stray, stray + 6], 1)])
+        found = found[(found[:, 2:] > found[:, :2]).all(1)]
+        kinds = torch.randint(0, num_classes, (len(found),), generator=generator)
+        # Most detections have the class of the object they were made from.
+        near = (found[:, None] - objects[None]).abs().sum(2) if num_objects else None
+        if near is not None and len(found):
+            own = labels[near.argmin(1)]
+            keep = torch.rand(len(found), generator=generator) < 0.7
+            kinds = own.where(keep, kinds)
+        scores = torch.randint(1, 8, (len(found),), generator=generator) / 8
+        images.append(
+            (
+                {"boxes": found, "scores": scores, "labels": kinds},
+                {"boxes": objects, "labels": labels},
+            )
+        )
+    return images
+
+
+def _box_evidence(images: list[Image], num_classes: int = 3) -> BoxEvidence:
+    evidence = BoxEvidence(num_classes)
+    for found, truth in images:
+        evidence.update([found], [truth])
+    return evidence
+
+
+def _map50(images: list[Image], num_classes: int = 3) -> float:
+    metric = MeanAP(num_classes)
+    metric.update([found for found, _ in images], [truth for _, truth in images])
+    return float(metric.compute()["map50"])
+
+
+def test_correct_evidence_scores_as_accuracy_does() -> None:
+    predictions = torch.rand(37, 4, generator=_generator(0)).softmax(1)
+    labels = torch.randint(0, 4, (37,), generator=_generator(1))
+    metric, evidence = Accuracy(4), CorrectEvidence()
+    for part in (slice(0, 20), slice(20, 37)):
+        metric.update(predictions[part], labels[part])
+        evidence.update(predictions[part], labels[part])
+    assert evidence.num_images == 37
+    assert evidence.score() == pytest.approx(float(metric.compute()["accuracy"]), abs=1e-12)
+
+
+def test_evidence_of_nothing_has_no_images() -> None:
+    assert CorrectEvidence().num_images == 0
+    assert CorrectEvidence().correct.tolist() == []
+    assert ConfusionEvidence(2).num_images == 0
+    assert BoxEvidence(2).num_images == 0
+
+
+def test_confusion_evidence_scores_as_mean_iou_does() -> None:
+    predicted, truth = _masks(0)
+    metric, evidence = MeanIoU(5), ConfusionEvidence(5)
+    metric.update(predicted, truth)
+    evidence.update(predicted[:3], truth[:3])
+    evidence.update(predicted[3:], truth[3:])
+    assert evidence.num_images == 8
+    assert evidence.score() == pytest.approx(float(metric.compute()["miou"]), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_box_evidence_scores_as_average_precision_does(seed: int) -> None:
+    images = _boxes(seed)
+    evidence = _box_evidence(images)
+    assert evidence.num_images == len(images)
+    assert evidence.score() == pytest.approx(_map50(images), abs=1e-6)
+
+
+def test_box_evidence_of_random_real_boxes_scores_as_average_precision_does() -> None:
+    generator = _generator(7)
+    images = []
+    for _ in range(10):
+        corners = torch.rand(8, 2, generator=generator) * 60
+        objects = torch.cat([corners, corners + 10 + torch.rand(8, 2, generator=generator) * 30], 1)
+        found = objects.repeat(3, 1) + torch.randn(24, 4, generator=generator) * 4
+        labels = torch.randint(0, 3, (8,), generator=generator)
+        scores = torch.rand(24, generator=generator)
+        images.append(
+            (
+                {"boxes": found, "scores": scores, "labels": labels.repeat(3)},
+                {"boxes": objects, "labels": labels},
+            )
+        )
+    assert 0.2 < _map50(images) < 1
+    assert _box_evidence(images).score() == pytest.approx(_map50(images), abs=1e-6)
+
+
+def test_box_evidence_counts_a_hundred_detections_of_a_class_as_coco_does() -> None:
+    # A hundred wrong ones come before the right one of class 0; class 1 is a class of its own.
+    stray = torch.tensor([[50.0, 50, 60, 60]]).repeat(100, 1)
+    right = torch.tensor([[0.0, 0, 10, 10]])
+    found = {
+        "boxes": torch.cat([stray, right, right]),
+        "scores": torch.cat([torch.linspace(0.9, 0.8, 100), torch.tensor([0.5, 0.4])]),
+        "labels": torch.cat([torch.zeros(101, dtype=torch.long), torch.tensor([1])]),
+    }
+    truth = {"boxes": right.repeat(2, 1), "labels": torch.tensor([0, 1])}
+    with pytest.warns(UserWarning, match="more than 100 detections"):
+        expected = _map50([(found, truth)], 2)
+    assert expected == pytest.approx(0.5)
+    assert _box_evidence([(found, truth)], 2).score() == pytest.approx(expected)
+
+
+def test_box_evidence_without_detections_or_objects_is_zero() -> None:
+    nothing = {
+        "boxes": torch.zeros(0, 4),
+        "scores": torch.zeros(0),
+        "labels": torch.zeros(0).long(),
+    }
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long()}
+    one = {"boxes": torch.tensor([[0.0, 0, 9, 9]]), "labels": torch.tensor([1])}
+    assert _box_evidence([(nothing, empty)]).score() == 0
+    assert _box_evidence([(nothing, one)]).score() == 0
+    assert _box_evidence([({**one, "scores": torch.tensor([0.5])}, empty)]).score() == 0
+
+
+def _evidences(kind: str) -> tuple[Evidence, Any]:
+    """Give evidence of some images, and what gives evidence of a list of their numbers."""
+    if kind == "labels":
+        flags = torch.rand(8, generator=_generator(2)) < 0.6
+        return _correct(flags), lambda numbers: _correct(flags[numbers])
+    if kind == "masks":
+        predicted, truth = _masks(3)
+
+        def confusion(numbers: list[int]) -> Evidence:
+            evidence = ConfusionEvidence(5)
+            evidence.update(predicted[numbers], truth[numbers])
+            return evidence
+
+        return confusion(list(range(8))), confusion
+    images = _boxes(4, 8)
+    # Scores of their own, since the order of ties is the order of images.
+    for number, (found, _) in enumerate(images):
+        found["scores"] = found["scores"] - torch.arange(len(found["scores"])) / 500 - number / 9000
+    return _box_evidence(images), lambda numbers: _box_evidence([images[n] for n in numbers])
+
+
+@pytest.mark.parametrize("kind", ["labels", "masks", "boxes"])
+def test_scores_by_counts_are_those_of_the_repeated_set(kind: str) -> None:
+    evidence, drawn = _evidences(kind)
+    draws = torch.randint(0, 8, (70, 8), generator=_generator(5))
+    counts = torch.stack([torch.bincount(row, minlength=8) for row in draws])
+    expected = [drawn(row.tolist()).score() for row in draws]
+    assert len(set(expected)) > 5
+    assert evidence.scores(counts).tolist() == pytest.approx(expected, abs=1e-9)
+    assert evidence.score(counts[0]) == pytest.approx(expected[0], abs=1e-9)
+
+
+def test_match_takes_the_best_free_object_once() -> None:
+    objects = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8]])
+    boxes = torch.tensor([[0.0, 0, 10, 8], [0, 0, 10, 8], [0, 0, 10, 10], [40, 40, 50, 50]])
+    # The first takes the second object; the next still overlaps the first by .8; none is left.
+    assert match(boxes, objects).tolist() == [True, True, False, False]
+    assert match(boxes, objects, 0.9).tolist() == [True, False, True, False]
+    assert match(boxes, objects[:0]).tolist() == [False] * 4
+    assert match(boxes[:0], objects).tolist() == []
+
+
+def test_match_counts_an_overlap_of_just_the_threshold() -> None:
+    objects = torch.tensor([[0.0, 0, 10, 10]])
+    assert match(torch.tensor([[0.0, 0, 10, 5]]), objects).tolist() == [True]
+    assert match(torch.tensor([[0.0, 0, 10, 4.9]]), objects).tolist() == [False]
+
+
+def test_interval_of_accuracies_is_bonett_and_price_worked_by_hand() -> None:
+    # 100 images: 8 lost, 3 gained. p12 = 9/102, p21 = 4/102, difference -5/102;
+    # variance (13/102 - (5/102)^2) / 102; z = 1.959964.
+    before, after = torch.ones(100, dtype=torch.bool), torch.ones(100, dtype=torch.bool)
+    after[:8] = False
+    before[8:11] = False
+    low, high = paired_interval(_correct(before), _correct(after))
+    centre, error = -0.0490196, ((0.1274510 - 0.0024029) / 102) ** 0.5
+    assert error == pytest.approx(0.0350137, abs=1e-6)
+    assert low == pytest.approx(centre - 1.959964 * error, abs=1e-6)
+    assert high == pytest.approx(centre + 1.959964 * error, abs=1e-6)
+    narrow = paired_interval(_correct(before), _correct(after), confidence=0.9)
+    assert narrow[1] - narrow[0] == pytest.approx(2 * 1.644854 * error, abs=1e-6)
+
+
+def test_interval_turns_round_with_its_networks() -> None:
+    before = torch.rand(50, generator=_generator(0)) < 0.8
+    after = torch.rand(50, generator=_generator(1)) < 0.6
+    low, high = paired_interval(_correct(before), _correct(after))
+    assert low < high < 1
+    assert paired_interval(_correct(after), _correct(before)) == pytest.approx((-high, -low))
+
+
+@pytest.mark.parametrize("kind", ["labels", "masks", "boxes"])
+def test_interval_of_equal_networks_holds_zero_and_is_not_empty(kind: str) -> None:
+    evidence, _ = _evidences(kind)
+    low, high = paired_interval(evidence, evidence)
+    assert -1 <= low < 0 < high <= 1
+
+
+def test_interval_of_one_image_is_everything() -> None:
+    one = torch.ones(1, dtype=torch.bool)
+    assert paired_interval(_correct(one), _correct(one)) == (-1, 1)
+
+
+def test_different_numbers_of_images_are_refused() -> None:
+    many, few = torch.ones(3, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+    with pytest.raises(ValueError, match="3 images before and 2 after: not the same"):
+        paired_interval(_correct(many), _correct(few))
+
+
+def test_interval_of_accuracies_covers_the_true_difference() -> None:
+    generator = _generator(11)
+    # Of all images 6 % are lost and 2 % gained.
+    hits = 0
+    for _ in range(300):
+        draw = torch.rand(200, generator=generator)
+        before, after = draw >= 0.02, (draw < 0.02) | (draw >= 0.08)
+        low, high = paired_interval(_correct(before), _correct(after))
+        hits += low <= -0.04 <= high
+    assert 0.93 <= hits / 300 < 1
+
+
+def _segmentation_pair(num_images: int, seed: int) -> tuple[Evidence, Evidence]:
+    generator = _generator(seed)
+    truth = torch.randint(0, 2, (num_images, 4, 4), generator=generator)
+    pair = []
+    for share in (0.1, 0.3):
+        wrong = torch.rand(truth.shape, generator=generator) < share
+        evidence = ConfusionEvidence(2)
+        evidence.update(truth ^ wrong, truth)
+        pair.append(evidence)
+    return pair[0], pair[1]
+
+
+def test_bootstrap_interval_holds_the_difference_and_narrows_with_images() -> None:
+    widths = []
+    for count in (20, 320):
+        before, after = _segmentation_pair(count, 0)
+        low, high = paired_interval(before, after)
+        assert low < after.score() - before.score() < high < 0
+        widths.append(high - low)
+    # Sixteen times the images, a quarter of the width.
+    assert widths[1] == pytest.approx(widths[0] / 4, rel=0.35)
+
+
+def test_bootstrap_interval_equals_a_loop_over_the_same_draws() -> None:
+    before, after = _segmentation_pair(12, 1)
+    draws = torch.randint(0, 12, (400, 12), generator=_generator(3))
+    differences = []
+    for row in draws:
+        counts = torch.bincount(row, minlength=12)
+        differences.append(after.score(counts) - before.score(counts))
+    values = torch.tensor(differences, dtype=torch.float64).sort().values
+    # numpy's and torch's default: 0.05 * 399 = 19.95, 0.95 * 399 = 379.05.
+    expected = (
+        float(values[19] + 0.95 * (values[20] - values[19])),
+        float(values[379] + 0.05 * (values[380] - values[379])),
+    )
+    got = paired_interval(before, after, confidence=0.9, num_resamples=400, seed=3)
+    assert got == pytest.approx(expected, abs=1e-9)
+
+
+def test_bootstrap_interval_is_the_same_for_a_seed_and_moves_with_it() -> None:
+    before, after = _segmentation_pair(12, 1)
+    first = paired_interval(before, after, num_resamples=100, seed=1)
+    assert paired_interval(before, after, num_resamples=100, seed=1) == first
+    assert paired_interval(before, after, num_resamples=100, seed=2) != first
+
+
+def test_bootstrap_without_any_spread_falls_back_to_the_rule_of_three() -> None:
+    truth = torch.zeros(30, 2, 2, dtype=torch.long)
+    truth[:, 0] = 1
+    evidence = ConfusionEvidence(2)
+    evidence.update(truth, truth)
+    assert paired_interval(evidence, evidence) == pytest.approx((-3 / 30, 3 / 30))

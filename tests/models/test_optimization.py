@@ -1,0 +1,128 @@
+"""The rate at points worked by hand, and which weights decay."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from regrow.models.optimization import Optimization
+
+
+def _net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("progress", "share"),
+    [
+        (0.0, 0.0),
+        (0.1, 0.5),
+        (0.2, 1.0),
+        (0.4, 0.5 * (1 + math.sqrt(0.5))),  # a quarter of the cosine
+        (0.6, 0.5),
+        (0.8, 0.5 * (1 - math.sqrt(0.5))),
+        (1.0, 0.0),
+    ],
+)
+def test_rate_rises_then_falls_as_a_cosine(progress: float, share: float) -> None:
+    optimization = Optimization(lr=0.3, warmup=0.2)
+    assert optimization.rate(progress) == pytest.approx(0.3 * share, abs=1e-12)
+
+
+@pytest.mark.parametrize(("progress", "share"), [(0, 0), (0.05, 0.5), (0.1, 1), (0.5, 1), (1, 1)])
+def test_constant_rate_stays_at_the_peak(progress: float, share: float) -> None:
+    optimization = Optimization(lr=0.3, warmup=0.1, schedule="constant")
+    assert optimization.rate(progress) == pytest.approx(0.3 * share)
+
+
+def test_rate_without_warm_up_starts_at_the_peak() -> None:
+    assert Optimization(lr=0.3, warmup=0).rate(0) == pytest.approx(0.3)
+    assert Optimization(lr=0.3, warmup=0).rate(0.5) == pytest.approx(0.15)
+
+
+def test_cosine_equals_the_library_schedule() -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
+    ours = Optimization(lr=0.3, warmup=0)
+    for step in range(40):
+        assert ours.rate(step / 40) == pytest.approx(schedule.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        schedule.step()
+
+
+def test_rate_stays_within_its_range() -> None:
+    optimization = Optimization(lr=0.3, warmup=0.05)
+    rates = [optimization.rate(step / 1000) for step in range(1001)]
+    assert min(rates) >= 0
+    assert max(rates) == pytest.approx(0.3, rel=1e-3)
+    assert max(rates) <= 0.3
+    peak = rates.index(max(rates))
+    assert rates == sorted(rates[:peak]) + sorted(rates[peak:], reverse=True)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_filters_and_matrices_decay_and_biases_and_norms_do_not(name: str) -> None:
+    net = _net()
+    optimizer = Optimization(optimizer=name, weight_decay=0.5, lr=0.1).build(net)
+    decay = {
+        id(parameter): group["weight_decay"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert {n: decay[id(p)] for n, p in net.named_parameters()} == {
+        "0.weight": 0.5,
+        "0.bias": 0,
+        "1.weight": 0,
+        "1.bias": 0,
+        "3.weight": 0.5,
+        "3.bias": 0,
+    }
+    # Without gradients but for zeros, a step of either shrinks what decays by lr * decay.
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    # Nesterov's first step is gradient + momentum * gradient.
+    factor = 1 - 0.1 * 0.5 * (1.9 if name == "sgd" else 1)
+    for key, parameter in net.named_parameters():
+        shrunk = before[key] * (factor if parameter.ndim > 1 else 1)
+        torch.testing.assert_close(parameter.detach(), shrunk)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    net = _net()
+    net[3].weight.requires_grad_(False)
+    optimizer = Optimization().build(net)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in net.parameters() if p is not net[3].weight}
+    net[0].weight.requires_grad_(False)
+    assert [len(group["params"]) for group in Optimization().build(net).param_groups] == [4]
+
+
+def test_sgd_has_nesterov_momentum_unless_momentum_is_zero() -> None:
+    sgd = Optimization(optimizer="sgd", lr=0.1, momentum=0.8).build(_net())
+    assert isinstance(sgd, torch.optim.SGD)
+    assert (sgd.defaults["lr"], sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (
+        0.1,
+        0.8,
+        True,
+    )
+    plain = Optimization(optimizer="sgd", momentum=0).build(_net())
+    assert (plain.defaults["momentum"], plain.defaults["nesterov"]) == (0, False)
+
+
+def test_adamw_is_the_default_and_not_fused_on_the_cpu() -> None:
+    adamw = Optimization(lr=0.1).build(_net())
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert adamw.defaults["lr"] == 0.1
+    assert not adamw.defaults["fused"]
+
+
+def test_settings_are_plain_and_frozen() -> None:
+    optimization = Optimization(lr=0.2, schedule="constant")
+    assert Optimization(**dataclasses.asdict(optimization)) == optimization
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        optimization.lr = 3  # type: ignore[misc]
