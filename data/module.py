@@ -272,6 +272,7 @@ class Examples(Dataset[Example]):
         seed: int,
     ) -> None:
         self.items, self.kept, self.rows = items, kept, rows
+        self.labels = {name: torch.tensor(row) for name, row in rows.items()}
         self.size, self.augment, self.seed = size, augment, seed
 
     def __len__(self) -> int:
@@ -294,7 +295,7 @@ class Examples(Dataset[Example]):
 
     def _target(self, target: Target, kept: Pixels) -> Any:
         if isinstance(target, str):
-            return torch.tensor(self.rows[target])
+            return self.labels[target]
         if isinstance(target, Boxes):
             labels = torch.tensor([self.rows[name] for name in target.classes], dtype=torch.long)
             down, across = (new / old for new, old in zip(self.size, kept.size, strict=True))
@@ -321,8 +322,8 @@ def _kept(
 ) -> Pixels:
     """Keep what must not be read again, resized; only its size where there is no room for more."""
     small = small_mask = None
-    if size is not None and isinstance(item.image, Path):
-        small = _small(image, size).numpy()
+    if size is not None:
+        small = _small(image, size).contiguous().numpy()
     if size is not None and mask is not None:
         small_mask = _small_mask(mask, size)
     return Pixels((image.shape[0], image.shape[1]), small, small_mask)

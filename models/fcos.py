@@ -9,19 +9,18 @@ strides, which makes its learnt scale a level needless.
 import math
 from collections.abc import Sequence
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss, sigmoid_focal_loss
 
 from regrow.data.errors import BadInput
+from regrow.models.backbone import build_backbone
 from regrow.models.detector import Detector, Targets, feature_shapes
 from regrow.models.head import ClassRows
 from regrow.models.small import SmallBackbone
 
 RADIUS = 1.5
-TIMM = "timm/"
 
 
 class Fcos(Detector):
@@ -183,8 +182,9 @@ def build_fcos(
     num_convs: int = 2,
     levels: Sequence[int] | None = None,
     prior: float = 0.01,
+    pretrained: bool = False,
 ) -> Fcos:
-    """Build the detector over a backbone of ours or of timm's, with new weights.
+    """Build the detector over a backbone of ours or of timm's.
 
     The parameters of a timm backbone keep timm's names, under `backbone.`.
 
@@ -197,6 +197,7 @@ def build_fcos(
         levels: The strides of the feature maps used; by default 8 for `small`, 8, 16 and 32 for
             timm's.
         prior: The share of points that are taken for objects before training, in (0, 1).
+        pretrained: Take timm's weights for the backbone, which needs a network.
 
     Raises:
         BadInput: If there is no such backbone, or it has no such level.
@@ -209,11 +210,9 @@ def build_fcos(
     if backbone == "small":
         maps: nn.Module = SmallBackbone()
         levels = levels or (8,)
-    elif backbone.startswith(TIMM):
-        levels = levels or (8, 16, 32)
-        maps = _timm_features(backbone.removeprefix(TIMM), levels)
     else:
-        raise BadInput(f"net_args.backbone: got {backbone!r}; give `small` or `timm/<name>`")
+        levels = levels or (8, 16, 32)
+        maps, _ = build_backbone(backbone, levels, pretrained=pretrained)
     return Fcos(
         maps,
         num_classes,
@@ -223,16 +222,6 @@ def build_fcos(
         num_convs=num_convs,
         prior=prior,
     )
-
-
-def _timm_features(name: str, levels: Sequence[int]) -> nn.Module:
-    if name not in timm.list_models():
-        raise BadInput(f"net_args.backbone: timm has no network {name!r}")
-    with torch.device("meta"):
-        has = timm.create_model(name, features_only=True, pretrained=False).feature_info.reduction()
-    # Stages past the last one used are not built at all.
-    indices = tuple(index for index, stride in enumerate(has) if stride <= max(levels))
-    return timm.create_model(name, features_only=True, pretrained=False, out_indices=indices)
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:

@@ -6,15 +6,12 @@ takes the finer map at stride 4 or 8 too, and has batch norms after every projec
 
 from collections.abc import Sequence
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.models.backbone import build_backbone
 from regrow.models.small import SmallBackbone, conv
-
-TIMM = "timm/"
 
 
 class Lraspp(nn.Module):
@@ -54,14 +51,16 @@ def build_lraspp(
     backbone: str = "small",
     width: int = 64,
     levels: Sequence[int] = (4, 8, 16),
+    pretrained: bool = False,
 ) -> Lraspp:
-    """Build the network over a backbone of ours or of timm's, with new weights.
+    """Build the network over a backbone of ours or of timm's.
 
     Args:
         num_classes: Number of classes.
         backbone: `small`, or `timm/<name>`; a timm backbone keeps its parameters' names.
         width: Channels of the head.
         levels: Strides of the timm backbone's maps that are used, ascending.
+        pretrained: Take timm's weights for the backbone, which needs a network.
 
     Raises:
         BadInput: If there is no such backbone, or it has no such level.
@@ -69,17 +68,8 @@ def build_lraspp(
     if backbone == "small":
         small = SmallBackbone()
         return Lraspp(small, small.channels, num_classes, width)
-    name = backbone.removeprefix(TIMM)
-    if not backbone.startswith(TIMM) or name not in timm.list_models():
-        raise BadInput(f"net_args.backbone: got {backbone!r}; give `small` or `timm/<name>`")
-    with torch.device("meta"):
-        info = timm.create_model(name, features_only=True, pretrained=False).feature_info
-    has = info.reduction()
-    if not levels or not set(levels) <= set(has):
-        raise BadInput(f"net_args.levels: got {list(levels)}; the backbone has strides {has}")
-    indices = tuple(has.index(level) for level in sorted(levels))
-    maps = timm.create_model(name, features_only=True, pretrained=False, out_indices=indices)
-    return Lraspp(maps, [info.channels()[i] for i in indices], num_classes, width)
+    maps, channels = build_backbone(backbone, levels, pretrained=pretrained)
+    return Lraspp(maps, channels, num_classes, width)
 
 
 def _enlarged(maps: Tensor, like: Tensor) -> Tensor:

@@ -146,7 +146,10 @@ def build_net(
     pretrained = weights == "DEFAULT"
     try:
         if name in OWN[kind]:
-            net = OWN[kind][name](num_classes, size, args)
+            if pretrained and not str(args.get("backbone")).startswith(TIMM):
+                raise BadInput(f"net {name!r} has no pretrained weights; give a file, or none")
+            own_args = {**args, "pretrained": True} if pretrained else args
+            net = OWN[kind][name](num_classes, size, own_args)
         elif name.startswith(TORCHVISION):
             net = _torchvision(kind, name, num_classes, size, args, pretrained)
         elif name.startswith(TIMM):
@@ -157,10 +160,15 @@ def build_net(
             raise _unknown(kind, name)
     except (TypeError, ValueError) as error:
         raise BadInput(f"net {name!r} with net_args {args}: {error}") from error
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise BadInput(
+            f"net {name!r}: its pretrained weights cannot be had ({error}); give a local file, or "
+            "none"
+        ) from error
     if weights is not None and not pretrained:
         load_weights_(net, Path(weights))
-    elif pretrained and name in OWN[kind]:
-        raise BadInput(f"net {name!r} has no pretrained weights; give a file, or none")
     return net
 
 

@@ -1,7 +1,6 @@
 """The optimizer and its learning rate, as a function of progress."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +29,11 @@ class Optimization:
     schedule: Literal["cosine", "constant"] = "cosine"
 
     def build(self, net: nn.Module) -> torch.optim.Optimizer:
-        """Give the optimizer of the net's trainable parameters, fused where they are on CUDA."""
+        """Give the optimizer of the net's trainable parameters.
+
+        It is not a fused one: that is wrong without a word where a weight and its gradient or
+        momentum differ in memory format, and Lightning does not clip for it in mixed precision.
+        """
         decayed = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
         plain = [p for p in net.parameters() if p.requires_grad and p.ndim <= 1]
         groups = [
@@ -38,12 +41,12 @@ class Optimization:
             {"params": plain, "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
-        fused = _all_on_cuda([*decayed, *plain])
         if self.optimizer == "sgd":
+            nesterov = self.momentum > 0
             return torch.optim.SGD(
-                groups, lr=self.lr, momentum=self.momentum, nesterov=self.momentum > 0, fused=fused
+                groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov, foreach=True
             )
-        return torch.optim.AdamW(groups, lr=self.lr, fused=fused)
+        return torch.optim.AdamW(groups, lr=self.lr, foreach=True)
 
     def rate(self, progress: float) -> float:
         """Give the learning rate at a point of the run.
@@ -65,7 +68,3 @@ class Optimization:
             return self.lr
         after = (progress - self.warmup) / max(1 - self.warmup, 1e-9)
         return self.lr * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
-
-
-def _all_on_cuda(parameters: Iterable[nn.Parameter]) -> bool:
-    return all(parameter.is_cuda for parameter in parameters)

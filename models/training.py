@@ -41,7 +41,7 @@ class Fit:
         devices: Number of devices, or Lightning's list of them.
         strategy: Lightning's name of the strategy, such as `ddp`.
         images: Number of predicted images shown in TensorBoard; 0 shows none.
-        trainer: Further arguments of Lightning's Trainer.
+        trainer: Further arguments of Lightning's Trainer, which win.
     """
 
     epochs: int = 10
@@ -99,8 +99,9 @@ def make_trainer(
     """
     _hush()
     on_cuda = fit.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    is_logged = logs == "full"
     callbacks: list[Callback] = [progress_bar()]
-    if logs == "full":
+    if is_logged:
         callbacks += [
             ModelCheckpoint(
                 run,
@@ -119,24 +120,24 @@ def make_trainer(
         callbacks.append(EarlyStopping(f"val/{task.score}", patience=fit.patience, mode="max"))
     if fit.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=fit.ema))
-    return StoppableTrainer(
-        max_epochs=fit.epochs,
-        accelerator=fit.accelerator,
-        devices=fit.devices,
-        strategy=fit.strategy,
-        precision=fit.precision or ("bf16-mixed" if on_cuda else "32-true"),  # type: ignore[arg-type]
-        gradient_clip_val=fit.clip,
-        callbacks=callbacks,
-        logger=TensorBoardLogger(run, name="tensorboard", version="") if logs == "full" else False,
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=run,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        enable_checkpointing=logs == "full",
-        log_every_n_steps=10,
-        **fit.trainer,
-    )
+    options: dict[str, Any] = {
+        "max_epochs": fit.epochs,
+        "accelerator": fit.accelerator,
+        "devices": fit.devices,
+        "strategy": fit.strategy,
+        "precision": fit.precision or ("bf16-mixed" if on_cuda else "32-true"),
+        "gradient_clip_val": fit.clip,
+        "callbacks": callbacks,
+        "logger": TensorBoardLogger(run, name="tensorboard", version="") if is_logged else False,
+        "plugins": [AtomicCheckpointIO()],
+        "default_root_dir": run,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "enable_checkpointing": is_logged,
+        "log_every_n_steps": 10,
+    }
+    return StoppableTrainer(**{**options, **fit.trainer})
 
 
 def train(

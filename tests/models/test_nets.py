@@ -2,12 +2,14 @@
 
 import math
 import pickle
+import urllib.error
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -213,6 +215,38 @@ def test_timm_is_asked_for_pretrained_weights_only_if_wanted(
     build_net("labels", "timm/resnet18", 3, SIZE, {"drop_rate": 0.5})
     build_net("labels", "timm/resnet18", 3, SIZE, weights="DEFAULT")
     assert asked == [("resnet18", False, 3, {"drop_rate": 0.5}), ("resnet18", True, 3, {})]
+
+
+def test_weights_out_of_reach_are_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: Any, **kwargs: Any) -> None:
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", unreachable)
+    with pytest.raises(BadInput, match=r"resnet18': its pretrained weights cannot be had .*local"):
+        build_net("labels", "torchvision/resnet18", 2, SIZE, weights="DEFAULT")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("boxes", "fcos"), ("masks", "lraspp")])
+@pytest.mark.parametrize("weights", ["DEFAULT", None])
+def test_own_heads_take_timms_weights_for_their_backbone(
+    kind: Kind, name: str, weights: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = timm.create_model
+
+    def downloaded(*args: Any, pretrained: bool, **options: Any) -> nn.Module:
+        net = create(*args, pretrained=False, **options)
+        if pretrained:
+            for weight in net.parameters():
+                nn.init.constant_(weight, 0.25)
+        return net
+
+    monkeypatch.setattr(timm, "create_model", downloaded)
+    args = {"backbone": "timm/mobilenetv3_small_050"}
+    net = build_net(kind, name, 2, (64, 64), args, weights)
+    backbone = {n for n, _ in net.named_parameters() if n.startswith("backbone.")}
+    given = {n for n, v in net.named_parameters() if v.numel() > 1 and (v == 0.25).all()}
+    assert given == (backbone if weights else set())
+    assert len(backbone) > 20
 
 
 # ---- weights from a file
@@ -505,7 +539,7 @@ def test_shortcut_takes_every_second_pixel_and_pads_channels_on_both_sides() -> 
 
 @pytest.mark.parametrize("backbone", ["timm/", "timm/none", "resnet18", "torchvision/resnet18"])
 def test_lraspp_refuses_unknown_backbones(backbone: str) -> None:
-    with pytest.raises(BadInput, match=r"net_args\.backbone: got '.*'; give `small` or `timm/"):
+    with pytest.raises(BadInput, match=r"net_args\.backbone: (got|timm has no network) '"):
         build_lraspp(2, backbone=backbone)
 
 

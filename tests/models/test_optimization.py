@@ -114,11 +114,25 @@ def test_sgd_has_nesterov_momentum_unless_momentum_is_zero() -> None:
     assert (plain.defaults["momentum"], plain.defaults["nesterov"]) == (0, False)
 
 
-def test_adamw_is_the_default_and_not_fused_on_the_cpu() -> None:
+def test_adamw_is_the_default() -> None:
     adamw = Optimization(lr=0.1).build(_net())
     assert isinstance(adamw, torch.optim.AdamW)
     assert adamw.defaults["lr"] == 0.1
-    assert not adamw.defaults["fused"]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_gradient_in_another_memory_format_is_the_same_gradient(name: str) -> None:
+    weights = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        net = _net().to(memory_format=memory_format)
+        optimizer = Optimization(optimizer=name, lr=0.1).build(net)
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(3):
+            for parameter in net.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            optimizer.step()
+        weights.append(net[0].weight.detach())
+    torch.testing.assert_close(weights[0], weights[1])
 
 
 def test_settings_are_plain_and_frozen() -> None:

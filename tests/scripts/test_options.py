@@ -51,6 +51,11 @@ def test_clipping_bounds_the_step(weights) -> None:
     assert 0 < distance({n: still[n] for n in moved}, {n: clipped[n] for n in moved}) <= 6.1e-5
 
 
+def test_clipping_in_mixed_precision(weights) -> None:
+    mixed = "--fit.precision=bf16-mixed"
+    assert distance(weights(mixed), weights(mixed, "--fit.clip=1e-3")) > 0
+
+
 def test_a_moving_average_of_no_memory_is_the_weights_themselves(weights) -> None:
     plain, averaged = weights(), weights("--fit.ema=0")
     assert all(torch.equal(plain[name], averaged[name]) for name in plain)

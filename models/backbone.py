@@ -1,0 +1,43 @@
+"""Feature maps of timm's networks, for the heads of our own."""
+
+from collections.abc import Sequence
+
+import timm
+import torch
+from torch import nn
+
+from regrow.data.errors import BadInput
+
+TIMM = "timm/"
+
+
+def build_backbone(
+    name: str, levels: Sequence[int], *, pretrained: bool = False
+) -> tuple[nn.Module, list[int]]:
+    """Build one of timm's networks without its head; stages past the last level are left out.
+
+    Args:
+        name: `timm/<name>`.
+        levels: The strides of the maps that it gives, in pixels.
+        pretrained: Take timm's weights, which needs a network.
+
+    Returns:
+        The network, whose parameters keep timm's names, and the channels of its maps, finest
+        first.
+
+    Raises:
+        BadInput: If there is no such network, or it has no such level.
+    """
+    short = name.removeprefix(TIMM)
+    if not name.startswith(TIMM):
+        raise BadInput(f"net_args.backbone: got {name!r}; give `small` or `timm/<name>`")
+    if short not in timm.list_models():
+        raise BadInput(f"net_args.backbone: timm has no network {short!r}")
+    with torch.device("meta"):
+        info = timm.create_model(short, features_only=True, pretrained=False).feature_info
+    has = info.reduction()
+    if not levels or not set(levels) <= set(has):
+        raise BadInput(f"net_args.levels: got {list(levels)}; the backbone has strides {has}")
+    indices = tuple(has.index(level) for level in sorted(levels))
+    maps = timm.create_model(short, features_only=True, pretrained=pretrained, out_indices=indices)
+    return maps, [info.channels()[index] for index in indices]
