@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -119,29 +120,33 @@ class Throughput(Callback):
 
 
 class RunProgress(ProgressBar):
-    """One bar for a whole run, with the time left; silent where there is no terminal.
+    """One bar for a whole run, with the time left; without a terminal, a line an epoch.
 
     Args:
         console: Where it is drawn; None is the process's stderr.
+        says_epochs: Print those lines; else it is silent where there is no terminal.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, says_epochs: bool = True) -> None:
         super().__init__()
         self.console = console or Console(file=sys.stderr)
-        self._is_enabled = self.console.is_terminal
+        self.says_epochs = says_epochs
+        self._is_enabled = True
         self._progress: Progress | None = None
+        self._started, self._num_batches = 0.0, 0
 
     def disable(self) -> None:
         """Draw nothing, as Lightning asks of all processes but the first."""
         self._is_enabled = False
 
     def enable(self) -> None:
-        """Draw, if there is a terminal."""
-        self._is_enabled = self.console.is_terminal
+        """Draw again."""
+        self._is_enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar, at the batch where a resumed run goes on."""
-        if not self._is_enabled:
+        self._started, self._num_batches = time.monotonic(), 0
+        if not (self._is_enabled and self.console.is_terminal):
             return
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -153,10 +158,8 @@ class RunProgress(ProgressBar):
             TextColumn("{task.fields[scores]}"),
             console=self.console,
         )
-        batches, epochs = trainer.num_training_batches, trainer.max_epochs
-        total = epochs * batches if epochs is not None and epochs > 0 else None
-        done = trainer.current_epoch * batches + trainer.fit_loop.batch_idx + 1
-        self._progress.add_task("training", total=total, completed=max(int(done), 0), scores="")
+        total, done = _batches(trainer)
+        self._progress.add_task("training", total=total, completed=done, scores="")
         self._progress.start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -172,12 +175,17 @@ class RunProgress(ProgressBar):
         batch_idx: int,
     ) -> None:
         """Count a batch; the bar redraws itself a few times a second."""
+        self._num_batches += 1
         self._update(advance=1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the scores, which wait for the device only here."""
         shown = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("val/")}
-        self._update(scores="  ".join(f"{name} {value:.4f}" for name, value in shown.items()))
+        scores = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        self._update(scores=scores)
+        if self._is_enabled and self.says_epochs and not self.console.is_terminal:
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self.console.print(f"{epoch}  {scores}{self._left(trainer)}", soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the full bar behind."""
@@ -192,6 +200,14 @@ class RunProgress(ProgressBar):
     def _update(self, **values: Any) -> None:
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], **values)
+
+    def _left(self, trainer: Trainer) -> str:
+        total, done = _batches(trainer)
+        if total is None or not self._num_batches:
+            return ""
+        spent = time.monotonic() - self._started
+        left = timedelta(seconds=round(spent / self._num_batches * max(total - done, 0)))
+        return f"  {left} left"
 
     def _stop(self) -> None:
         if self._progress is not None:
@@ -218,9 +234,11 @@ def save_prediction_picture(task: Task, data: GrowingData, path: Path, num_image
     save_picture(path, picture(images, predictions, targets, task.classes, task.kind))
 
 
-def progress_bar() -> ProgressBar:
-    """Give the bar of a training run."""
-    return RunProgress()
+def _batches(trainer: Trainer) -> tuple[int | None, int]:
+    """Give how many batches a run has, None for endless, and how many are done."""
+    batches, epochs = trainer.num_training_batches, trainer.max_epochs
+    total = int(epochs * batches) if epochs is not None and epochs > 0 else None
+    return total, max(int(trainer.current_epoch * batches) + trainer.fit_loop.batch_idx + 1, 0)
 
 
 def log_hparams(

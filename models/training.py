@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.module import GrowingData
 from regrow.models.checkpoint import AtomicCheckpointIO, net_state, read
-from regrow.models.dashboard import PredictionImages, Throughput, progress_bar
+from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.task import Task
 
 # What the libraries say at every start, and nobody can act on.
@@ -100,7 +100,7 @@ def make_trainer(
     _hush()
     on_cuda = fit.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     is_logged = logs == "full"
-    callbacks: list[Callback] = [progress_bar()]
+    callbacks: list[Callback] = [RunProgress(says_epochs=is_logged)]
     if is_logged:
         callbacks += [
             ModelCheckpoint(

@@ -3,7 +3,10 @@
 python scripts/demo.py --task classification      # or detection, segmentation
 """
 
+import os
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,9 +66,17 @@ def run_demo(
     report.write()
     figures = report.figures
     console.print(before_after_table(figures["before"], figures["after"], figures["score"]["name"]))
-    console.print(f"TensorBoard: tensorboard --logdir {folder}", soft_wrap=True)
+    console.print(f"TensorBoard: {_tensorboard()} --logdir {folder}", soft_wrap=True)
     console.print(f"report:      {folder / 'report.md'}", soft_wrap=True)
     return report
+
+
+def _tensorboard() -> str:
+    """Give TensorBoard's command: its name, or its path in an environment that is not active."""
+    beside = Path(sys.executable).with_name("tensorboard")
+    if shutil.which("tensorboard") or not beside.is_file():
+        return "tensorboard"
+    return shlex.quote(os.path.relpath(beside))
 
 
 def _report(

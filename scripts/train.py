@@ -112,6 +112,11 @@ def run_training(
         values = _flat(settings) if settings else asdict(fit)
         log_hparams(trainer.logger, values, {"final/score": after.value})
     report.write()
+    if trainer.is_global_zero:
+        print(
+            f"{run / 'best.ckpt'}: {after.name} {after.value:.4f} on {after.num_images} "
+            f"validation images; report: {run / 'report.md'}"
+        )
     return report
 
 
@@ -217,8 +222,8 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
         others=after.others,
     )
     report.say(
-        f"After {epochs} epochs the best model reaches {after.name} {after.value:.4f} on "
-        f"{after.num_images} validation images, which also chose it."
+        f"The best model of {epochs} epoch{'s' * (epochs != 1)} reaches {after.name} "
+        f"{after.value:.4f} on {after.num_images} validation images, which also chose it."
     )
     if data.skipped:
         names = ", ".join(data.skipped[:20])

@@ -1,3 +1,6 @@
+"""What a run shows while it goes: the bar, the pictures, the throughput, the final scores."""
+
+import re
 import time
 from collections.abc import Callable, Mapping
 from io import StringIO
@@ -22,7 +25,6 @@ from regrow.models.dashboard import (
     RunProgress,
     Throughput,
     log_hparams,
-    progress_bar,
     save_prediction_picture,
 )
 from regrow.models.evidence import Evidence
@@ -159,7 +161,7 @@ def test_tensorboard_holds_the_first_images_of_each_due_epoch(
     fit: Callable[..., Trainer], task: Task, data: Data, tmp_path: Path
 ) -> None:
     # Six images need two batches of four.
-    fit(PredictionImages(6, every_n_epochs=2), progress_bar(), epochs=4)
+    fit(PredictionImages(6, every_n_epochs=2), RunProgress(), epochs=4)
     images = _events(tmp_path).Images("val/predictions")
     assert [event.step for event in images] == [12, 24]
     shown = _decoded(images[-1].encoded_image_string, tmp_path / "a.png")
@@ -177,10 +179,10 @@ def test_pictures_do_not_change_the_weights(
     fit: Callable[..., Trainer], task: Task, data: Data
 ) -> None:
     state = {name: value.clone() for name, value in task.state_dict().items()}
-    fit(PredictionImages(8), Throughput(), progress_bar())
+    fit(PredictionImages(8), Throughput(), RunProgress())
     watched = {name: value.clone() for name, value in task.state_dict().items()}
     task.load_state_dict(state)
-    fit(progress_bar())
+    fit(RunProgress())
     for name, value in task.state_dict().items():
         assert torch.equal(value, watched[name]), name
 
@@ -191,7 +193,7 @@ def test_throughput_leaves_out_the_first_batch_and_validation(
     throughput = Throughput()
     # Five batches of four images after the first, 0.1 s each: at most 40 images/s. With the
     # first it would be at most 24 / 1.5 s, with validation 20 / 1.5 s.
-    fit(Waiting(1.0, 0.1, 1.0), throughput, progress_bar(), epochs=1)
+    fit(Waiting(1.0, 0.1, 1.0), throughput, RunProgress(), epochs=1)
     assert throughput.images_per_second is not None
     assert 17 <= throughput.images_per_second <= 40
     (event,) = _events(tmp_path).Scalars("train/images_per_second")
@@ -201,7 +203,7 @@ def test_throughput_leaves_out_the_first_batch_and_validation(
 
 def test_throughput_leaves_out_validation_within_an_epoch(fit: Callable[..., Trainer]) -> None:
     throughput = Throughput()
-    fit(Waiting(0, 0.1, 1.0), throughput, progress_bar(), epochs=1, val_check_interval=2)
+    fit(Waiting(0, 0.1, 1.0), throughput, RunProgress(), epochs=1, val_check_interval=2)
     assert throughput.images_per_second is not None
     # With the validations between them the batches would take at least 2.5 s.
     assert 10 <= throughput.images_per_second <= 40
@@ -210,7 +212,7 @@ def test_throughput_leaves_out_validation_within_an_epoch(fit: Callable[..., Tra
 def test_hparams_and_final_scores_are_in_tensorboard(
     fit: Callable[..., Trainer], tmp_path: Path
 ) -> None:
-    trainer = fit(progress_bar(), epochs=1)
+    trainer = fit(RunProgress(), epochs=1)
     log_hparams(trainer.logger, {"fit": {"epochs": 1, "clip": None}, "seed": 3}, {"final/x": 0.5})
     events = _events(tmp_path)
     assert [event.value for event in events.Scalars("final/x")] == [0.5]
@@ -236,14 +238,20 @@ def test_progress_shows_epoch_batches_time_left_and_score(fit: Callable[..., Tra
     assert "val/accuracy" in last
 
 
-def test_progress_is_silent_without_a_terminal(
-    fit: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_terminal_there_is_a_line_an_epoch(fit: Callable[..., Trainer]) -> None:
     out = StringIO()
-    fit(RunProgress(Console(file=out)))
-    fit(progress_bar())
+    trainer = fit(RunProgress(Console(file=out)))
+    first, second = out.getvalue().splitlines()
+    assert re.fullmatch(r"epoch 1/2  val/accuracy 0\.\d{4}  .*0:\d\d:\d\d left", first)
+    score = float(trainer.callback_metrics["val/accuracy"])
+    assert second.startswith(f"epoch 2/2  val/accuracy {score:.4f}  ")
+    assert second.endswith("  0:00:00 left")
+
+
+def test_recovery_is_silent_without_a_terminal(fit: Callable[..., Trainer]) -> None:
+    out = StringIO()
+    fit(RunProgress(Console(file=out), says_epochs=False))
     assert out.getvalue() == ""
-    assert "epoch" not in "".join(capsys.readouterr())
 
 
 def test_progress_gives_the_terminal_back_after_an_error(fit: Callable[..., Trainer]) -> None:
