@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
+from regrow.data.errors import BadInput
 from regrow.models.evidence import Evidence, paired_interval
 
 
@@ -18,6 +19,13 @@ class Budget:
 
     max_drop: float = 0.01
     confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if not 0 <= self.max_drop <= 1:
+            raise BadInput(f"budget.max_drop is {self.max_drop}, it must lie in [0, 1]")
+        if not 0 < self.confidence < 1:
+            raise BadInput(f"budget.confidence is {self.confidence}, it must lie in (0, 1)")
 
 
 @dataclass(frozen=True, slots=True)

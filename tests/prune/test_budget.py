@@ -2,6 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from regrow.data.errors import BadInput
 from regrow.prune import budget as module
 from regrow.prune.budget import Budget, decide, images_needed
 
@@ -67,3 +68,17 @@ def test_undecided_says_how_many_images_would_decide(interval):
 def test_scores_on_different_images_are_refused():
     with pytest.raises(ValueError, match="before has 100 images and after 99"):
         decide(Scored(0.9), Scored(0.9, 99), Budget())
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"max_drop": -0.01}, "budget.max_drop"),
+        ({"max_drop": 1.5}, "budget.max_drop"),
+        ({"confidence": 95}, "budget.confidence"),
+        ({"confidence": 1}, "budget.confidence"),
+    ],
+)
+def test_values_out_of_range_are_refused(values: dict[str, float], name: str) -> None:
+    with pytest.raises(BadInput, match=name):
+        Budget(**values)
