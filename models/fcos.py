@@ -34,6 +34,7 @@ class Fcos(Detector):
         channels: The width of pyramid and head.
         num_convs: Convolutions of the head before its last layers.
         prior: The share of points that are taken for objects before training, in (0, 1).
+        reach: How far the sides of a level's objects may be, in strides; the coarsest has no limit.
 
     Raises:
         BadInput: If the backbone has no feature map with such a stride.
@@ -41,7 +42,7 @@ class Fcos(Detector):
 
     points: Tensor
     strides: Tensor
-    reach: Tensor
+    ranges: Tensor
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class Fcos(Detector):
         channels: int = 64,
         num_convs: int = 2,
         prior: float = 0.01,
+        reach: float = 8.0,
     ) -> None:
         super().__init__()
         self.size = size
@@ -69,10 +71,10 @@ class Fcos(Detector):
         self.cls_logits = _last(channels, num_classes, -math.log((1 - prior) / prior))
         self.bbox_reg = _last(channels, 4)
         self.bbox_ctrness = _last(channels, 1)
-        points, strides, reach = _grid([shape[1:] for shape in shapes], levels)
+        points, strides, ranges = _grid([shape[1:] for shape in shapes], levels, reach)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
-        self.register_buffer("reach", reach, persistent=False)
+        self.register_buffer("ranges", ranges, persistent=False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Give raw outputs of all points.
@@ -121,7 +123,7 @@ class Fcos(Detector):
         }
 
     def assign(self, targets: Targets) -> tuple[Tensor, Tensor]:
-        """Give each point the smallest object that it lies in, near its centre, in its reach.
+        """Give each point the smallest object that it lies in, near its centre, in its range.
 
         Args:
             targets: `boxes` (n, 4) and `labels` (n,) an image.
@@ -142,7 +144,7 @@ class Fcos(Detector):
         offset = (self.points[:, None] - centres[:, None]).abs().amax(-1)
         far = sides.amax(-1)
         fits = (offset < RADIUS * self.strides[:, None]) & (sides.amin(-1) > 0)
-        fits &= (far > self.reach[:, :1]) & (far < self.reach[:, 1:])
+        fits &= (far > self.ranges[:, :1]) & (far < self.ranges[:, 1:])
         area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
         smallest, index = area[:, None].where(fits, math.inf).min(-1)
         found = smallest.isfinite()
@@ -182,6 +184,7 @@ def build_fcos(
     num_convs: int = 2,
     levels: Sequence[int] | None = None,
     prior: float = 0.01,
+    reach: float = 8.0,
     pretrained: bool = False,
 ) -> Fcos:
     """Build the detector over a backbone of ours or of timm's.
@@ -197,6 +200,8 @@ def build_fcos(
         levels: The strides of the feature maps used; by default 8 for `small`, 8, 16 and 32 for
             timm's.
         prior: The share of points that are taken for objects before training, in (0, 1).
+        reach: How far the sides of a level's objects may be, in strides. The paper's 8 is for
+            images of 800 pixels; where a large object has 100, 4 puts it on a coarser level.
         pretrained: Take timm's weights for the backbone, which needs a network.
 
     Raises:
@@ -221,6 +226,7 @@ def build_fcos(
         channels=channels,
         num_convs=num_convs,
         prior=prior,
+        reach=reach,
     )
 
 
@@ -257,16 +263,15 @@ def _ratio(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _grid(
-    shapes: Sequence[tuple[int, int]], levels: Sequence[int]
+    shapes: Sequence[tuple[int, int]], levels: Sequence[int], reach: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    points, strides, reach = [], [], []
+    points, strides, ranges = [], [], []
+    nearest = 0.0
     for (h, w), stride in zip(shapes, levels, strict=True):
         y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
         points.append((torch.stack([x, y], -1).reshape(-1, 2) + 0.5) * stride)
         strides.append(torch.full((h * w,), float(stride)))
-        bounds = (
-            0.0 if stride == min(levels) else 4.0 * stride,
-            math.inf if stride == max(levels) else 8.0 * stride,
-        )
-        reach.append(torch.tensor(bounds).expand(h * w, 2))
-    return torch.cat(points), torch.cat(strides), torch.cat(reach)
+        farthest = math.inf if stride == max(levels) else reach * stride
+        ranges.append(torch.tensor((nearest, farthest)).expand(h * w, 2))
+        nearest = farthest
+    return torch.cat(points), torch.cat(strides), torch.cat(ranges)

@@ -20,6 +20,7 @@ DATA = Path(os.environ.get("REGROW_DATA", ROOT.parent / "shared" / "data"))
 LITE0 = DATA / "weights" / "tf_efficientnet_lite0_imagenet_fp16.pth"
 SIZE = (64, 96)
 NUM_CLASSES = 3
+BACKBONE = "timm/tf_efficientnet_lite0"
 KNOBS: dict[str, Any] = {"score_threshold": 0.05, "iou_threshold": 0.5, "max_detections": 20}
 
 
@@ -101,6 +102,22 @@ def test_assign_gives_the_smallest_object_near_its_centre() -> None:
     assert boxes[0, 1:4].tolist() == [wide, small, wide]
     assert labels[0, 5:].unique().tolist() == [-1]
     assert labels[1].unique().tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("reach", "side", "stride"),
+    [(8, 50, 4), (8, 70, 8), (8, 110, 8), (8, 140, 16), (4, 24, 4), (4, 40, 8), (4, 70, 16)],
+)
+def test_an_object_belongs_to_the_level_that_reaches_its_sides(
+    reach: float, side: float, stride: int
+) -> None:
+    net = build_fcos(1, (128, 128), backbone=BACKBONE, levels=(4, 8, 16), reach=reach)
+    # The points next to its centre are half a side and half a stride from its far sides: less than
+    # 32 pixels, 64 or more with a reach of 8, less than 16, 32 or more with 4.
+    box = torch.tensor([64 - side / 2, 64 - side / 2, 64 + side / 2, 64 + side / 2])
+    _, labels = net.assign([{"boxes": box[None], "labels": torch.tensor([0])}])
+    centre = (net.points - 64).abs().amax(-1) <= net.strides / 2
+    assert net.strides[(labels[0] == 0) & centre].unique().tolist() == [stride]
 
 
 def test_decode_gives_boxes_worked_by_hand() -> None:
@@ -190,7 +207,7 @@ def test_a_pruned_network_trains_and_predicts(net, images, targets) -> None:
 def test_timm_backbones_load_a_classifiers_weights_and_give_timms_features() -> None:
     torch.manual_seed(0)
     classifier = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    net = build_fcos(NUM_CLASSES, SIZE, backbone="timm/tf_efficientnet_lite0", levels=(8, 16))
+    net = build_fcos(NUM_CLASSES, SIZE, backbone=BACKBONE, levels=(8, 16))
     missing, unexpected = net.backbone.load_state_dict(classifier.state_dict(), strict=False)
     assert not missing
     # The last stages are not built, since no level needs them.
