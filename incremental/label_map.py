@@ -104,13 +104,17 @@ def _names_now(
 
 
 def _refuse_missing(names: Mapping[int, str], old: Sequence[str], new: Sequence[str]) -> None:
-    missing = [old[index] for index, name in names.items() if name not in new]
+    missing = [
+        repr(old[index]) if name == old[index] else f"{old[index]!r} (renamed {name!r})"
+        for index, name in names.items()
+        if name not in new
+    ]
     if not missing:
         return
     known = set(names.values())
     unknown = [name for name in new if name not in known]
     raise BadInput(
-        f"the data has no class {_listed(missing)} of the checkpoint; "
+        f"the data has no class {', '.join(missing)} of the checkpoint; "
         f"checkpoint: {_listed(old)}; data: {_listed(new)} (new: {_listed(unknown) or 'none'}); "
         "give `renamed` (old name: new name), or list it in `removed` to give it up"
     )

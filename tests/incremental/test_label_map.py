@@ -69,6 +69,7 @@ def test_missing_class_lists_both_sides_and_the_way_out() -> None:
         (["a", "b"], ["b"], {"a": "b"}, [], "after renaming must differ, but 'b'"),
         (["a"], ["b"], {"x": "b"}, [], "renamed names 'x', but the checkpoint has .*'a'"),
         (["a"], ["a"], {}, ["x"], "removed names 'x', but the checkpoint has .*'a'"),
+        (["a", "b"], ["a"], {"b": "c"}, [], r"the data has no class 'b' \(renamed 'c'\) of"),
         (["a"], ["b"], {"a": "b"}, ["a"], "'a' cannot be both renamed and removed"),
     ],
 )
