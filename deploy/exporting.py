@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from regrow.deploy.parity import Parity, check_parity
-from regrow.models.graph import OPSET, evaluating, export_graph
+from regrow.models.graph import OPSET, export_graph
+from regrow.models.modes import evaluating
 from regrow.models.task import Task
 
 MODEL_FILE = "model.onnx"

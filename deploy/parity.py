@@ -16,8 +16,9 @@ from torch import Tensor
 
 from regrow.data.errors import BadInput
 from regrow.data.progress import progress
-from regrow.models.graph import evaluating, metadata, suppression_of
+from regrow.models.graph import metadata, suppression_of
 from regrow.models.metrics import alone
+from regrow.models.modes import evaluating
 from regrow.models.task import Task
 
 Outputs = dict[str, np.ndarray]

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from regrow.models.modes import evaluating
 from regrow.models.task import Task
 
 
@@ -41,17 +42,13 @@ def count_params(net: nn.Module) -> int:
 @contextmanager
 def _counted_attention(task: Task) -> Iterator[None]:
     """Let attention run as the matrix products that a counter can see; in evaluation mode."""
-    modes = {module: module.training for module in task.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    task.eval()
     try:
-        with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        with evaluating(task), sdpa_kernel(SDPBackend.MATH), torch.no_grad():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for module, is_training in modes.items():
-            module.training = is_training
 
 
 def count_macs(task: Task) -> int:

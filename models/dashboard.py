@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from regrow.data.module import GrowingData
+from regrow.models.modes import evaluating
 from regrow.models.pictures import draw, picture, save_picture
 from regrow.models.task import Task
 
@@ -227,10 +228,8 @@ def save_prediction_picture(task: Task, data: GrowingData, path: Path, num_image
     """
     images, targets = next(iter(data.val_dataloader()))
     images, targets = images[:num_images], targets[:num_images]
-    was_training = task.training
-    task.eval()
-    predictions = task.predict(task(images.to(task.mean.device)))
-    task.train(was_training)
+    with evaluating(task):
+        predictions = task.predict(task(images.to(task.mean.device)))
     save_picture(path, picture(images, predictions, targets, task.classes, task.kind))
 
 

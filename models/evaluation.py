@@ -10,6 +10,7 @@ from torch import Tensor
 from regrow.data.progress import progress
 from regrow.models.evidence import Evidence
 from regrow.models.metrics import alone
+from regrow.models.modes import evaluating
 from regrow.models.task import Task
 
 
@@ -50,20 +51,15 @@ def evaluate(
         forward: What gives raw outputs for uint8 images in place of the network.
         description: What the progress bar says.
     """
-    modes = {module: module.training for module in task.modules()}
     metric = alone(task.make_metric().to(task.mean.device))
     evidence = task.make_evidence()
     total = len(loader) if isinstance(loader, Sized) else None
-    task.eval()
-    try:
+    with evaluating(task):
         for images, targets in progress(loader, description, total):
             images, targets = _moved(images, task), _moved(targets, task)
             predictions = task.predict((forward or task)(images))
             metric.update(predictions, targets)
             evidence.update(predictions, targets)
-    finally:
-        for module, is_training in modes.items():
-            module.training = is_training
     values = metric.compute()
     per_class = values.pop("per_class").tolist()
     others = {name: float(value) for name, value in values.items() if name != task.score}

@@ -7,8 +7,7 @@ travels in the file's metadata.
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
 from regrow.models.checkpoint import write_atomic
+from regrow.models.modes import evaluating
 from regrow.models.task import Task
 
 OPSET = 18
@@ -123,18 +123,6 @@ def metadata(entries: Mapping[str, str]) -> dict[str, Any]:
 def suppression_of(task: Task) -> dict[str, Any]:
     """Give the thresholds with which a task suppresses boxes; empty where it does not."""
     return dict(getattr(task, "suppression", {}))
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and each of its modules back into its own."""
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, is_training in modes.items():
-            module.training = is_training
 
 
 def _exported(wrapper: nn.Module, images: Tensor, names: list[str], opset: int) -> Any:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.models.cost import count_macs, count_params
+from regrow.models.modes import evaluating
 from regrow.models.task import Task
 from regrow.prune.channels import (
     TRANSPOSED_TYPES,
@@ -74,7 +75,6 @@ class CostModel:
 def _places(task: Task) -> dict[str, float]:
     """Count at how many places of one image each layer applies its weights, by their name."""
     counts: dict[str, float] = defaultdict(float)
-    modes = {module: module.training for module in task.net.modules()}
 
     def watch(name: str, module: nn.Module) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -90,11 +90,9 @@ def _places(task: Task) -> dict[str, float]:
         if isinstance(module, WEIGHTED_TYPES)
     ]
     try:
-        task.net.eval()
-        task(task.example_images(1))
+        with evaluating(task.net):
+            task(task.example_images(1))
     finally:
         for handle in handles:
             handle.remove()
-        for module, is_training in modes.items():
-            module.training = is_training
     return dict(counts)

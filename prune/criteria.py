@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
+from regrow.models.modes import evaluating, thawed
 from regrow.models.task import Task
 from regrow.prune.channels import Group, Member, channel_tensors, named_tensor, rows
 
@@ -118,25 +119,15 @@ class Taylor(Criterion):
         """
         if batches is None:
             raise BadInput("the Taylor criterion needs training images")
-        flags = {parameter: parameter.requires_grad for parameter in task.net.parameters()}
-        modes = {module: module.training for module in task.net.modules()}
         totals = [torch.zeros(group.num_units) for group in groups]
         count = 0
-        try:
-            # Norms keep their statistics, dropout is off; frozen layers are ranked too.
-            task.net.eval()
-            for parameter in flags:
-                parameter.requires_grad_(parameter.is_floating_point())
+        # Norms keep their statistics, dropout is off; frozen layers are ranked too.
+        with evaluating(task.net), thawed(task.net):
             for images, targets in islice(batches, self.num_batches):
                 grads = _gradients(task, images, targets)
                 for total, group in zip(totals, groups, strict=True):
                     total += _combine(group, task.net, _taylor_of, grads)
                 count += 1
-        finally:
-            for module, is_training in modes.items():
-                module.training = is_training
-            for parameter, flag in flags.items():
-                parameter.requires_grad_(flag)
         if not count:
             raise BadInput("the Taylor criterion got no training images")
         return [total / count for total in totals]

@@ -3,8 +3,7 @@
 import random
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from torch_pruning.ops import OPTYPE
 from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.data.errors import BadInput
+from regrow.models.modes import evaluating, thawed
 from regrow.models.task import Task
 from regrow.prune import surgery
 from regrow.prune.channels import (
@@ -102,7 +102,14 @@ def _trace(task: Task) -> torch_pruning.DependencyGraph:
     def raw_outputs(_: nn.Module, images: Tensor) -> list[Tensor]:
         return [out for out in task.outputs(images).values() if out.grad_fn is not None]
 
-    with _undisturbed(task.net), warnings.catch_warnings():
+    # Everything is traced, frozen parts too.
+    with (
+        evaluating(task.net),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        thawed(task.net),
+        warnings.catch_warnings(),
+    ):
         # Its guesses of shapes warn by the thousand; wrong ones are found out by the proof.
         warnings.simplefilter("ignore")
         images = task.prepare(task.example_images(1)).detach()
@@ -120,23 +127,6 @@ def _trace(task: Task) -> torch_pruning.DependencyGraph:
                 f"{type(task.net).__name__}: cannot be traced for pruning ({error}); "
                 "it must run on `task.example_images()` and be made of tensor operations"
             ) from error
-
-
-@contextmanager
-def _undisturbed(net: nn.Module) -> Iterator[None]:
-    """Let everything be traced, frozen parts too, and put all flags back."""
-    modes = {module: module.training for module in net.modules()}
-    flags = {parameter: parameter.requires_grad for parameter in net.parameters()}
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            for parameter in flags:
-                parameter.requires_grad_(parameter.is_floating_point())
-            yield
-    finally:
-        for module, is_training in modes.items():
-            module.training = is_training
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
 
 
 # Each layer or operation that sees a root's channels, by side, with the channels it sees.

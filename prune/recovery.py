@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
+from regrow.models.modes import evaluating
 from regrow.models.task import Task
 
 # Anything that trains a task in place: a `Recovery`, or a function that a script makes.
@@ -49,27 +50,24 @@ def reestimate_batchnorm_(
     norms = [norm for norm in norms if norm.running_mean is not None and not _is_frozen(norm)]
     if not norms:
         return 0
-    modes = {module: module.training for module in task.net.modules()}
     momenta = {norm: norm.momentum for norm in norms}
     device = norms[0].running_mean.device  # type: ignore[union-attr]
     count = 0
     try:
-        task.net.eval()
-        # One image alone has no variance where a map has shrunk to one pixel.
-        enough = (images for images, _ in batches if len(images) > 1)
-        for images in islice(enough, num_batches):
-            if not count:
-                for norm in norms:
-                    norm.reset_running_stats()
-                    norm.momentum = None
-                    norm.train()
-            task(images.to(device))
-            count += 1
+        with evaluating(task.net):
+            # One image alone has no variance where a map has shrunk to one pixel.
+            enough = (images for images, _ in batches if len(images) > 1)
+            for images in islice(enough, num_batches):
+                if not count:
+                    for norm in norms:
+                        norm.reset_running_stats()
+                        norm.momentum = None
+                        norm.train()
+                task(images.to(device))
+                count += 1
     finally:
         for norm, momentum in momenta.items():
             norm.momentum = momentum
-        for module, is_training in modes.items():
-            module.training = is_training
     if not count:
         raise BadInput("batch norms cannot be measured anew: there are no training images")
     return len(norms)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import seed_everything
 
 from regrow.data.errors import BadInput
@@ -24,6 +25,8 @@ from regrow.models.command import DATA_CHOICES, parse, write_data_file
 from regrow.models.dashboard import log_hparams, save_prediction_picture
 from regrow.models.detection import Detection
 from regrow.models.evaluation import Evaluation, evaluate
+from regrow.models.modes import evaluating
+from regrow.models.nets import TIMM, TORCHVISION
 from regrow.models.report import Report
 from regrow.models.run import command, guard, newest_checkpoint, open_run
 from regrow.models.segmentation import Segmentation
@@ -131,6 +134,7 @@ def _begin(
         task = make(data.classes, data.size)
         if task.kind != data.kind:
             raise BadInput(f"{type(task).__name__} needs {task.kind}, the data has {data.kind}")
+        _refuse_size(task)
         data.order_classes(task.classes)
         return task, None
     if parent.size != data.size:
@@ -144,6 +148,20 @@ def _begin(
         f"the old model on the new validation images: {grown.before.name} {grown.before.value:.4f}"
     )
     return _around(parent, make), grown
+
+
+def _refuse_size(task: Task) -> None:
+    """Refuse images of a size that the libraries' network cannot take; your own says it itself."""
+    if not task.net_name.startswith((TORCHVISION, TIMM)):
+        return
+    try:
+        with evaluating(task), torch.no_grad():
+            task(task.example_images(2))
+    except (AssertionError, RuntimeError, ValueError, IndexError) as error:
+        raise BadInput(
+            f"net {task.net_name!r} cannot take images of data.size {list(task.size)} ({error}); "
+            "change it, or give the net its size in task.net_args"
+        ) from error
 
 
 def _around(loaded: Task, make: Callable[..., Task]) -> Task:

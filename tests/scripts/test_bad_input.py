@@ -195,6 +195,14 @@ def test_data_of_another_task(words: Words, refused: Refused, tmp_path: Path) ->
     assert "Segmentation needs masks, the data has boxes" in refused(swapped)
 
 
+def test_images_of_a_size_that_the_network_cannot_take(
+    folder: Folder, words: Words, refused: Refused
+) -> None:
+    said = refused(words(folder(), "run", "--task.net=torchvision/vit_b_32"))
+    assert "'torchvision/vit_b_32' cannot take images of data.size [32, 32]" in said
+    assert "task.net_args" in said
+
+
 def test_a_single_class(folder: Folder, words: Words, refused: Refused) -> None:
     root = folder("one", ("red",))
     assert "Classification needs 2 classes or more, the data has red" in refused(words(root))
