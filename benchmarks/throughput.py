@@ -164,8 +164,8 @@ def main() -> None:
         num_workers=options.workers,
     )
     figures: dict[str, list[float]] = {"bare": [], "regrow": []}
-    for _ in range(options.rounds + 1):
-        for side in figures:
+    for number in range(options.rounds + 1):
+        for side in sorted(figures, reverse=number % 2 == 1):  # neither side always goes first
             task = Classification(data.classes, (32, 32), net=options.net)
             if side == "bare":
                 figures[side].append(bare(task, loader, clock))
