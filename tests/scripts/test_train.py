@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -203,14 +204,20 @@ def test_training_stops_early(folder: Folder, words: Words, tmp_path: Path) -> N
     assert read(tmp_path / "run" / "last.ckpt")["epoch"] == 2
 
 
-@pytest.mark.parametrize("script", ["train.py", "prune.py", "export.py", "demo.py"])
-def test_an_unknown_option_ends_with_2_and_no_traceback(
-    shell: Callable[..., subprocess.CompletedProcess[str]], script: str
+def test_an_unknown_option_ends_a_process_with_2_and_no_traceback(
+    shell: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    done = shell(script, "--no_such_option=1")
+    done = shell("train.py", "--no_such_option=1")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "no_such_option" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["train", "prune", "export", "demo"])
+def test_an_unknown_option_is_named(script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert import_module(f"regrow.scripts.{script}").main(["--no_such_option=1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no_such_option" in line
 
 
 def test_two_processes_train_one_network(
