@@ -1,7 +1,7 @@
 """The data of a run: snapshots of a source, in batches of uint8 images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ from regrow.data.snapshot import (
     Boxes,
     Item,
     Kind,
+    Manifest,
     Mask,
     Snapshot,
     Target,
     check_items,
+    digest_rows,
     label_digest,
     pixels_hash,
+    renamed,
 )
 from regrow.data.transforms import (
     CorruptImage,
@@ -67,6 +70,9 @@ class GrowingData(LightningDataModule):
         cache_bytes: Resized images and masks are kept in memory up to so many bytes.
         classes: Class names in the order that labels count in, where not that of the data; a label
             that is none of them is refused.
+
+    Raises:
+        BadInput: If a value is out of range.
     """
 
     def __init__(
@@ -93,6 +99,11 @@ class GrowingData(LightningDataModule):
             raise BadInput(
                 f"data.val_share {val_share} and data.test_share {test_share} must leave "
                 "something to train on"
+            )
+        if num_workers < 0 or cache_bytes < 0:
+            raise BadInput(
+                f"data.num_workers is {num_workers} and data.cache_bytes {cache_bytes}; both must "
+                "be 0 or more"
             )
         self.source, self.root = source, root
         self.size = (int(size[0]), int(size[1]))
@@ -146,6 +157,23 @@ class GrowingData(LightningDataModule):
         """Give the snapshot; reading it takes a while the first time."""
         return self._loaded[0]
 
+    def manifest(self, called: Mapping[str, str] | None = None) -> Manifest:
+        """Give what the snapshot holds, as if classes had other names.
+
+        Args:
+            called: Names in the data to other names, such as those of before a renaming.
+        """
+        manifest = self.snapshot.manifest()
+        if not called:
+            return manifest
+        targets = [renamed(item.target, called) for item in self.snapshot.items]
+        digests = [
+            label_digest(target, decode_mask(target.pixels) if isinstance(target, Mask) else None)
+            for target in progress(targets, "labels before renaming")
+        ]
+        names = [called.get(name, name) for name in manifest.classes]
+        return replace(manifest, digests=digest_rows(digests), classes=names)
+
     @property
     def kind(self) -> Kind:
         """Give what the labels are."""
@@ -175,14 +203,14 @@ class GrowingData(LightningDataModule):
         Raises:
             BadInput: If the list lacks a class of the data.
         """
-        renamed = dict(mapping or {})
-        missing = [name for name in self.classes if renamed.get(name, name) not in names]
+        places = dict(mapping or {})
+        missing = [name for name in self.classes if places.get(name, name) not in names]
         if missing:
             raise BadInput(
                 f"the data has the classes {', '.join(missing)}, which the network lacks; "
                 f"data: {', '.join(self.classes)}; network: {', '.join(names)}"
             )
-        self._order, self._renamed = list(names), renamed
+        self._order, self._renamed = list(names), places
 
     def examples(self, split: str) -> "Examples":
         """Give the examples of a split."""

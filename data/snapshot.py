@@ -106,6 +106,21 @@ def label_digest(target: Target, mask: np.ndarray | None = None) -> bytes:
     return digest.digest()
 
 
+def renamed(target: Target, called: Mapping[str, str]) -> Target:
+    """Give a label with classes called otherwise.
+
+    Args:
+        target: The label.
+        called: Names in it to other names; those not listed stay.
+    """
+    if isinstance(target, str):
+        return called.get(target, target)
+    if isinstance(target, Boxes):
+        return replace(target, classes=tuple(called.get(name, name) for name in target.classes))
+    names = {number: called.get(name, name) for number, name in target.names.items()}
+    return replace(target, names=names)
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What a snapshot holds, without the images.
@@ -142,8 +157,11 @@ class Manifest:
             manifest = cls(*(values[name] for name in ("hashes", "digests", "splits", "classes")))
             count = len(manifest.hashes)
             shapes = [tuple(t.shape) for t in (manifest.hashes, manifest.digests, manifest.splits)]
+            names = [type(name) for name in [*manifest.classes]]
         except (KeyError, TypeError, AttributeError) as error:
             raise BadInput("the manifest of the data is not one; train again") from error
+        if any(name is not str for name in names):
+            raise BadInput("the manifest of the data has classes that are no names; train again")
         if shapes != [(count, HASH_BYTES), (count, DIGEST_BYTES), (count,)]:
             raise BadInput(f"the manifest of the data has the shapes {shapes}; train again")
         return manifest
@@ -261,7 +279,7 @@ class Snapshot:
         """Give what it holds, without the images."""
         return Manifest(
             _rows(self.hashes, HASH_BYTES),
-            _rows(self.digests, DIGEST_BYTES),
+            digest_rows(self.digests),
             torch.tensor([SPLITS.index(split) for split in self.splits], dtype=torch.uint8),
             list(self.classes),
         )
@@ -327,24 +345,11 @@ def _splits(
     return tuple(splits)
 
 
+def digest_rows(digests: Sequence[bytes]) -> Tensor:
+    """Give digests of labels as a manifest holds them, uint8 (n, 8)."""
+    return _rows(digests, DIGEST_BYTES)
+
+
 def _rows(values: Sequence[bytes], width: int) -> Tensor:
     data = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(-1, width)
     return torch.from_numpy(data.copy())
-
-
-def only_classes(items: Sequence[Item], classes: Sequence[str]) -> list[Item]:
-    """Keep some classes: other images go, other boxes go, other pixels become void."""
-    kept, known = [], set(classes)
-    for item in items:
-        target = item.target
-        if isinstance(target, str):
-            if target not in known:
-                continue
-        elif isinstance(target, Boxes):
-            rows = [i for i, name in enumerate(target.classes) if name in known]
-            target = Boxes(target.xyxy[rows], tuple(target.classes[i] for i in rows))
-        else:
-            names = {number: name for number, name in target.names.items() if name in known}
-            target = Mask(target.pixels, names, target.void | (target.names.keys() - names.keys()))
-        kept.append(replace(item, target=target))
-    return kept

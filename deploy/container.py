@@ -22,8 +22,8 @@ import yaml
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
-from regrow.deploy.model_channel import newest, warm_start
-from regrow.models.checkpoint import write_atomic
+from regrow.deploy.model_channel import warm_start
+from regrow.models.checkpoint import furthest, write_atomic
 
 TRAIN_CHANNELS = ("train", "training")
 DATA_CHANNELS = (*TRAIN_CHANNELS, "validation", "val", "valid", "test")
@@ -123,7 +123,7 @@ class Container:
                 text = value if isinstance(value, str) else json.dumps(value)
                 words.append(f"--{name}={text}")
         words.append(f"--run={self.run}")
-        resumed = newest(self.run)
+        resumed = furthest(self.run)
         if resumed is not None:
             return [*_without(words, "warm_start"), f"--resume={resumed}"]
         if MODEL_CHANNEL in self.channels:

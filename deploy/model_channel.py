@@ -1,35 +1,17 @@
-"""The checkpoint that a training job begins from: its own of before, or its model channel's."""
+"""The checkpoint that a training job begins from, out of its model channel."""
 
 import shutil
-import sys
 import tarfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from regrow.data.errors import BadInput
-from regrow.models.checkpoint import read, write_atomic
+from regrow.models.checkpoint import write_atomic
 
 # Of the checkpoints that a model channel may hold, the one that was shipped comes first.
 WARM_STARTS = ("pruned.ckpt", "best.ckpt", "last.ckpt")
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
-
-
-def newest(run: Path) -> Path | None:
-    """Find the checkpoint of a run that has come furthest, or None.
-
-    The platform restores files in any order, so their times say nothing; the count of steps does.
-    """
-    found = []
-    for file in sorted(run.glob("*.ckpt")):
-        try:
-            payload = read(file)
-        except BadInput as error:
-            print(f"passed over: {error}", file=sys.stderr)
-            continue
-        if "global_step" in payload:
-            found.append((payload["global_step"], file.stem == "last", file))
-    return max(found)[-1] if found else None
 
 
 def warm_start(channel: Path, folder: Path) -> Path:

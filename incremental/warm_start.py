@@ -92,7 +92,8 @@ def warm_start_(
     parent.train()
     difference, num_leaked = None, 0
     if parent.provenance.manifest is not None:
-        old, new = Manifest.from_dict(parent.provenance.manifest), data.snapshot.manifest()
+        called = {new: old for old, new in (renamed or {}).items()}
+        old, new = Manifest.from_dict(parent.provenance.manifest), data.manifest(called)
         difference, num_leaked = diff(old, new), count_leaked(old, new)
     return WarmStart(label_map, difference, before, num_leaked)
 

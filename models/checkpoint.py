@@ -8,6 +8,7 @@ word, so a record may name regrow's own tasks and networks that regrow, torchvis
 import hashlib
 import os
 import pickle
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -20,6 +21,7 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from regrow.data.errors import BadInput
+from regrow.data.snapshot import Manifest
 from regrow.models import structure
 from regrow.models.nets import check_name
 from regrow.models.optimization import Optimization
@@ -106,7 +108,8 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: refused, it holds pickled code or is no checkpoint; "
             "save it again with regrow, or as a plain state dict for `weights`"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    # A file of anything makes the reader raise anything.
+    except Exception as error:
         raise BadInput(
             f"{path}: truncated or not a checkpoint; take an earlier one of the run"
         ) from error
@@ -121,6 +124,37 @@ def read(path: Path) -> dict[str, Any]:
             f"{RECORD_VERSION}; install the regrow that wrote it"
         )
     return payload
+
+
+def furthest(run: Path) -> Path | None:
+    """Find the checkpoint of a run from which its training can go on, the one that came furthest.
+
+    Files that were copied, or restored by a platform, have any time; their count of steps is right.
+
+    Args:
+        run: The run's folder. A checkpoint there that cannot be read is named and passed over.
+
+    Returns:
+        The file; None if there is none.
+    """
+    found = []
+    for file in sorted(run.glob("*.ckpt")):
+        try:
+            payload = read(file)
+        except BadInput as error:
+            print(f"passed over: {error}", file=sys.stderr)
+            continue
+        if is_resumable(payload):
+            # The last one has the state after the epoch's end, the best one that before.
+            found.append((payload["global_step"], file.stem == "last", file))
+    return max(found)[-1] if found else None
+
+
+def is_resumable(payload: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint holds the state of a training run, of Lightning's shape."""
+    types = {"global_step": int, "epoch": int, "loops": dict, "optimizer_states": list}
+    types |= {"callbacks": dict, "lr_schedulers": list}
+    return all(isinstance(payload.get(name), kind) for name, kind in types.items())
 
 
 def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) -> Task:
@@ -146,7 +180,8 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
         task.provenance = _provenance(record["provenance"])
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
-    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
+    # Its record is a stranger's, and so is what goes wrong with it.
+    except Exception as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path}: its record does not fit its weights ({line})") from error
     if kind is not None and task.kind != kind:
@@ -182,4 +217,13 @@ def _build(record: Mapping[str, Any], allow: tuple[str, ...]) -> Task:
 
 def _provenance(values: Mapping[str, Any]) -> Provenance:
     known = {entry.name for entry in fields(Provenance)}
-    return Provenance(**{name: value for name, value in values.items() if name in known})
+    provenance = Provenance(**{name: value for name, value in values.items() if name in known})
+    texts = [provenance.data or "", provenance.parent or "", provenance.command]
+    mappings = [provenance.scores, provenance.settings]
+    if not all(isinstance(text, str) for text in texts):
+        raise BadInput("its provenance has hashes or a command that are no text")
+    if not all(isinstance(mapping, Mapping) for mapping in mappings):
+        raise BadInput("its provenance has scores or settings that are no mapping")
+    if provenance.manifest is not None:
+        Manifest.from_dict(provenance.manifest)
+    return provenance

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from regrow.data.errors import BadInput
 from regrow.data.snapshot import Kind
 from regrow.models.evidence import CorrectEvidence, Evidence
 from regrow.models.head import ClassRows
@@ -36,6 +37,8 @@ class Classification(Task):
         **kwargs: Any,
     ) -> None:
         super().__init__(classes, size, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise BadInput(f"task.label_smoothing is {label_smoothing}, it must lie in [0, 1)")
         self.label_smoothing = label_smoothing
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:

@@ -52,6 +52,11 @@ class Detection(Task):
                 f"net: {self.net_name!r} gives a {type(self.net).__name__}; a detection network"
                 " has the methods of regrow.models.detector.Detector"
             )
+        if not 0 <= score_threshold < 1 or not 0 < iou_threshold <= 1 or max_detections < 1:
+            raise BadInput(
+                f"task.score_threshold {score_threshold} must lie in [0, 1), task.iou_threshold "
+                f"{iou_threshold} in (0, 1], and task.max_detections {max_detections} be 1 or more"
+            )
         self.suppression: dict[str, Any] = {
             "score_threshold": score_threshold,
             "iou_threshold": iou_threshold,

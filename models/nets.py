@@ -7,8 +7,7 @@ arguments.
 
 import difflib
 import json
-import logging
-import pickle
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
@@ -18,7 +17,7 @@ from typing import Any
 import timm
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from regrow.data.errors import BadInput
 from regrow.data.snapshot import Kind
@@ -28,6 +27,7 @@ from regrow.models.fcos import build_fcos
 from regrow.models.head import ClassRows
 from regrow.models.lraspp import build_lraspp
 from regrow.models.small import SmallClassifier, SmallSegmenter
+from regrow.models.weights import load_weights_, with_trunk_of
 
 TORCHVISION, TIMM = "torchvision/", "timm/"
 INCEPTIONS = ("googlenet", "inception_v3")
@@ -63,7 +63,6 @@ OWN: dict[Kind, dict[str, Build]] = {
         "lraspp": lambda count, size, args: build_lraspp(count, **args),
     },
 }
-log = logging.getLogger(__name__)
 
 
 def list_nets(kind: Kind) -> list[str]:
@@ -145,31 +144,47 @@ def build_net(
     args = dict(args or {})
     pretrained = weights == "DEFAULT"
     try:
-        if name in OWN[kind]:
-            if pretrained and not str(args.get("backbone")).startswith(TIMM):
-                raise BadInput(f"net {name!r} has no pretrained weights; give a file, or none")
-            own_args = {**args, "pretrained": True} if pretrained else args
-            net = OWN[kind][name](num_classes, size, own_args)
-        elif name.startswith(TORCHVISION):
-            net = _torchvision(kind, name, num_classes, size, args, pretrained)
-        elif name.startswith(TIMM):
-            net = _timm(kind, name, num_classes, args, pretrained)
-        elif "." in name and "/" not in name:
-            net = _imported(name)(num_classes=num_classes, **args)
-        else:
-            raise _unknown(kind, name)
-    except (TypeError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # refused below
+            net = _build(kind, name, num_classes, size, args, pretrained)
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise BadInput(f"net {name!r} with net_args {args}: {error}") from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
-            raise
+            if "/" not in name and "." in name:  # your own network's traceback is of use to you
+                raise
+            raise BadInput(f"net {name!r} with net_args {args}: {error}") from error
         raise BadInput(
             f"net {name!r}: its pretrained weights cannot be had ({error}); give a local file, or "
             "none"
         ) from error
+    if any(not parameter.numel() for parameter in net.parameters()):
+        raise BadInput(f"net {name!r} with net_args {args}: has layers without any weights")
     if weights is not None and not pretrained:
         load_weights_(net, Path(weights))
     return net
+
+
+def _build(
+    kind: Kind,
+    name: str,
+    num_classes: int,
+    size: tuple[int, int],
+    args: dict[str, Any],
+    pretrained: bool,
+) -> nn.Module:
+    if name in OWN[kind]:
+        if pretrained and not str(args.get("backbone")).startswith(TIMM):
+            raise BadInput(f"net {name!r} has no pretrained weights; give a file, or none")
+        own_args = {**args, "pretrained": True} if pretrained else args
+        return OWN[kind][name](num_classes, size, own_args)
+    if name.startswith(TORCHVISION):
+        return _torchvision(kind, name, num_classes, size, args, pretrained)
+    if name.startswith(TIMM):
+        return _timm(kind, name, num_classes, args, pretrained)
+    if "." in name and "/" not in name:
+        return _imported(name)(num_classes=num_classes, **args)
+    raise _unknown(kind, name)
 
 
 def _unknown(kind: Kind, name: str) -> BadInput:
@@ -205,7 +220,7 @@ def _torchvision(
         options["transform_input"] = net.transform_input
     options |= args
     fresh = torchvision.models.get_model(short, weights=None, num_classes=num_classes, **options)
-    return _with_trunk_of(fresh, net.state_dict())
+    return with_trunk_of(fresh, net.state_dict())
 
 
 def _timm(
@@ -223,48 +238,6 @@ def _imported(path: str) -> Callable[..., nn.Module]:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise BadInput(f"net {path!r} cannot be imported: {error}") from error
-
-
-def load_weights_(net: nn.Module, path: Path) -> None:
-    """Load a local file with a plain state dict into a network, or into its backbone.
-
-    A classifier of another number of classes stays fresh; everything else must fit.
-
-    Raises:
-        BadInput: If the file is missing, needs pickled code, or does not fit.
-    """
-    if not path.is_file():
-        raise BadInput(f"weights {path}: no such file; give `DEFAULT` or a local state dict")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise BadInput(f"weights {path}: not a plain state dict that loads safely") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise BadInput(f"weights {path}: not a plain state dict of tensors")
-    backbone = getattr(net, "backbone", None)
-    targets = [net, *([backbone] if isinstance(backbone, nn.Module) else [])]
-    target = max(targets, key=lambda part: len(part.state_dict().keys() & state.keys()))
-    own = target.state_dict()
-    fitting = {n: v for n, v in state.items() if n in own and own[n].shape == v.shape}
-    missing = [n for n in own if n not in fitting and not n.endswith("num_batches_tracked")]
-    is_head = {n for n in missing if n in state and own[n].shape[1:] == state[n].shape[1:]}
-    strangers = [n for n in missing if n not in is_head]
-    if strangers or not fitting:
-        raise BadInput(
-            f"weights {path}: does not fit, {len(strangers)} of {len(own)} tensors have no "
-            f"counterpart of the same shape, such as {', '.join(strangers[:3])}"
-        )
-    target.load_state_dict({**own, **fitting})
-    if is_head:
-        log.info("%s: the head has another number of classes and stays fresh", path)
-
-
-def _with_trunk_of(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    own = net.state_dict()
-    net.load_state_dict({n: state[n] if state[n].shape == v.shape else v for n, v in own.items()})
-    return net
 
 
 def find_class_rows(

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from regrow.data.errors import BadInput
+
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Optimization:
@@ -19,6 +21,9 @@ class Optimization:
         momentum: Momentum of `sgd`; ignored by `adamw`.
         warmup: Share of the run in which the rate rises linearly to its peak, in [0, 1).
         schedule: `cosine` falls to zero at the end of the run, `constant` stays at the peak.
+
+    Raises:
+        BadInput: If a value is out of range.
     """
 
     optimizer: Literal["sgd", "adamw"] = "adamw"
@@ -27,6 +32,15 @@ class Optimization:
     momentum: float = 0.9
     warmup: float = 0.05
     schedule: Literal["cosine", "constant"] = "cosine"
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name, value in (("lr", self.lr), ("weight_decay", self.weight_decay)):
+            if not 0 <= value < math.inf:
+                raise BadInput(f"optimization.{name} is {value}, it must be 0 or more")
+        for name, value in (("momentum", self.momentum), ("warmup", self.warmup)):
+            if not 0 <= value < 1:
+                raise BadInput(f"optimization.{name} is {value}, it must lie in [0, 1)")
 
     def build(self, net: nn.Module) -> torch.optim.Optimizer:
         """Give the optimizer of the net's trainable parameters.

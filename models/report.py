@@ -51,7 +51,7 @@ class Report:
             "parent": None,
             "seconds": None,
             "seeds": [],
-            "device": device_name(),
+            "device": device_name(torch.device("cpu")),
             "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         }
         self._verdict: list[str] = []
@@ -242,10 +242,12 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def device_name() -> str:
-    """Name the device that this process computes on."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def device_name(device: torch.device) -> str:
+    """Name a device, such as the one that a run computed on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
     return f"CPU, {torch.get_num_threads()} threads ({platform.processor() or platform.machine()})"
 
 

@@ -19,10 +19,12 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from regrow.data.errors import BadInput, CheckFailed
 
 BAD_INPUT, CHECK_FAILED, STOPPED = 2, 3, 143
+# Holds the command, and tells a run's folder from any other.
+MARK = "regrow.txt"
 
 
-def open_run(path: Path) -> Path:
-    """Make a new run folder; one that holds something is first moved aside, whole.
+def open_run(path: Path, command_line: str = "") -> Path:
+    """Make a new run folder; an earlier run of that name is first moved aside, whole.
 
     The move is one rename, to the first free of `<name>-1`, `<name>-2` and so on: whoever looks
     sees the old run under its old name or under its new one. Only the first process of several
@@ -30,22 +32,47 @@ def open_run(path: Path) -> Path:
 
     Args:
         path: The folder.
+        command_line: The command that makes it, which `regrow.txt` there keeps.
 
     Returns:
         The same path, now a folder.
 
     Raises:
-        BadInput: If the path is a file, or cannot be made or moved.
+        BadInput: If the path is a file or a folder of something else, or cannot be made or moved.
     """
-    if path.exists() and not path.is_dir():
-        raise BadInput(f"{path} is a file; give another run folder")
-    if getattr(rank_zero_only, "rank", 0) == 0 and path.is_dir() and any(path.iterdir()):
+    refuse_run(path)
+    is_first = getattr(rank_zero_only, "rank", 0) == 0
+    if is_first and (path / MARK).is_file():
         print(f"{path} holds an earlier run, now moved to {_move_aside(path)}", file=sys.stderr)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        if is_first:
+            (path / MARK).write_text(f"{command_line}\n")
     except OSError as error:
         raise BadInput(f"{path}: cannot be made ({error.strerror}); give another folder") from error
     return path
+
+
+def refuse_run(path: Path, *needed: Path | None) -> None:
+    """Refuse a folder that no run may take, before any work is done for it.
+
+    Args:
+        path: The folder that is asked for.
+        needed: Files that the run reads, which an earlier run in that folder would take along.
+
+    Raises:
+        BadInput: If the path is a file or a folder of something else, or a needed file is in it.
+    """
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"{path} is a file; give another run folder")
+    if path.is_dir() and any(path.iterdir()) and not (path / MARK).is_file():
+        raise BadInput(f"{path} holds files that are no run of regrow's; give another run folder")
+    for file in needed:
+        if file is not None and file.resolve().is_relative_to(path.resolve()):
+            raise BadInput(
+                f"{file} is part of the run in {path}, which the new run would move aside; "
+                "give the new one a folder of its own with --run"
+            )
 
 
 def _move_aside(path: Path) -> Path:
@@ -67,32 +94,6 @@ def _move_aside(path: Path) -> Path:
                 "move it yourself or give another run folder"
             ) from error
         return aside
-
-
-def newest_checkpoint(run: Path, check: Callable[[Path], Any]) -> Path:
-    """Find the newest checkpoint of a run that can be used, for `--resume auto`.
-
-    Args:
-        run: The run folder.
-        check: Reads a checkpoint, and raises BadInput where it cannot be used.
-
-    Raises:
-        BadInput: If there is none.
-    """
-    files = sorted(run.glob("*.ckpt"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
-    reasons = []
-    for file in files:
-        try:
-            check(file)
-        except BadInput as error:
-            reasons.append(f" ({error})")
-            print(f"passed over: {error}", file=sys.stderr)
-        else:
-            return file
-    raise BadInput(
-        f"{run} has no checkpoint to resume from{''.join(reasons[:1])}; "
-        "start the run without --resume"
-    )
 
 
 def command(script: Path, args: Sequence[str] | None = None) -> str:

@@ -1,5 +1,6 @@
 """Semantic segmentation: one class a pixel."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from regrow.data.errors import BadInput
 from regrow.data.snapshot import VOID, Kind
 from regrow.models.evidence import ConfusionEvidence, Evidence
 from regrow.models.head import ClassRows
@@ -33,6 +35,8 @@ class Segmentation(Task):
         self, classes: list[str], size: tuple[int, int], *, dice: float = 0.0, **kwargs: Any
     ) -> None:
         super().__init__(classes, size, **kwargs)
+        if not 0 <= dice < math.inf:
+            raise BadInput(f"task.dice is {dice}, it must be 0 or more")
         self.dice = dice
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:

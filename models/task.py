@@ -1,5 +1,6 @@
 """One LightningModule for the three tasks: the steps, the logs, the optimizer, written once."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -109,6 +110,8 @@ class Task(LightningModule, ABC):
                 f"{type(self).__name__} needs {self.min_classes} classes or more, the data has "
                 f"{', '.join(classes) or 'none'}"
             )
+        if not all(0 < deviation < math.inf for deviation in std):
+            raise BadInput(f"task.std is {list(std)}; images are divided by it, so it must be > 0")
         # Collected from the subclass too; kept as plain data, so that a checkpoint can hold it.
         self.save_hyperparameters(ignore=["weights", "penalties"], logger=False)
         self.classes = list(classes)

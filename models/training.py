@@ -1,6 +1,7 @@
 """One way to train: Lightning's Trainer with regrow's callbacks, used by every command."""
 
 import logging
+import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,17 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.models.checkpoint import AtomicCheckpointIO, net_state, read
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.task import Task
 
+CUDA = ("auto", "gpu", "cuda")
+# Arguments of Lightning's Trainer that a user may give besides those that regrow leaves alone.
+FREE_ARGUMENTS = {"log_every_n_steps", "num_sanity_val_steps", "enable_model_summary"}
 # What the libraries say at every start, and nobody can act on.
 NOISE = (
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
@@ -41,7 +46,10 @@ class Fit:
         devices: Number of devices, or Lightning's list of them.
         strategy: Lightning's name of the strategy, such as `ddp`.
         images: Number of predicted images shown in TensorBoard; 0 shows none.
-        trainer: Further arguments of Lightning's Trainer, which win.
+        trainer: Further arguments of Lightning's Trainer, none that regrow decides.
+
+    Raises:
+        BadInput: If a value is out of range.
     """
 
     epochs: int = 10
@@ -54,6 +62,26 @@ class Fit:
     strategy: str = "auto"
     images: int = 8
     trainer: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.epochs < 1:
+            raise BadInput(f"fit.epochs is {self.epochs}, it must be at least 1")
+        if self.patience is not None and self.patience < 1:
+            raise BadInput(f"fit.patience is {self.patience}, it must be at least 1, or null")
+        if self.clip is not None and not self.clip > 0:
+            raise BadInput(f"fit.clip is {self.clip}, it must be > 0, or null for none")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise BadInput(f"fit.ema is {self.ema}, it must lie in (0, 1), or be null for none")
+        if self.images < 0:
+            raise BadInput(f"fit.images is {self.images}, it must be 0 or more")
+
+    @property
+    def device(self) -> torch.device:
+        """Where a network is before and after its training: on CUDA if it is trained there."""
+        if self.accelerator in CUDA and torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("cpu")
 
 
 class StoppableTrainer(Trainer):
@@ -96,10 +124,12 @@ def make_trainer(
         fit: How long and on what.
         run: The run's folder.
         logs: `none` leaves out checkpoints and TensorBoard, as recovery needs.
+
+    Raises:
+        BadInput: If Lightning refuses what `fit` asks for.
     """
     _hush()
-    on_cuda = fit.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    is_logged = logs == "full"
+    is_logged, is_on_cuda = logs == "full", fit.device.type == "cuda"
     callbacks: list[Callback] = [RunProgress(says_epochs=is_logged)]
     if is_logged:
         callbacks += [
@@ -125,7 +155,7 @@ def make_trainer(
         "accelerator": fit.accelerator,
         "devices": fit.devices,
         "strategy": fit.strategy,
-        "precision": fit.precision or ("bf16-mixed" if on_cuda else "32-true"),
+        "precision": fit.precision or ("bf16-mixed" if is_on_cuda else "32-true"),
         "gradient_clip_val": fit.clip,
         "callbacks": callbacks,
         "logger": TensorBoardLogger(run, name="tensorboard", version="") if is_logged else False,
@@ -137,51 +167,55 @@ def make_trainer(
         "enable_checkpointing": is_logged,
         "log_every_n_steps": 10,
     }
-    return StoppableTrainer(**{**options, **fit.trainer})
+    decided = sorted(fit.trainer.keys() & ((options.keys() - FREE_ARGUMENTS) | {"max_steps"}))
+    if decided:
+        raise BadInput(f"fit.trainer.{decided[0]}: regrow decides it, by the options of fit")
+    try:
+        return StoppableTrainer(**{**options, **fit.trainer})
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
+        line = " ".join(str(error).split())
+        raise BadInput(f"fit: Lightning's Trainer cannot be made of it: {line}") from error
 
 
 def train(
     task: Task,
     data: GrowingData,
-    fit: Fit,
+    trainer: Trainer,
     run: Path,
     *,
     seed: int = 0,
     resume: Path | None = None,
-) -> Trainer:
+) -> None:
     """Train the network in place, and leave it with the weights of its best epoch.
 
     Args:
-        task: The network; it ends in evaluation mode, with the weights of `best.ckpt`.
+        task: The network; it ends in evaluation mode, with the weights of `best.ckpt`, on the
+            device that trained it.
         data: The data, its labels in the order of the task's classes.
-        fit: How long and on what.
+        trainer: What `make_trainer` gave.
         run: The run's folder; `best.ckpt`, `last.ckpt` and `tensorboard/` are written there.
         seed: What order, augmentation and dropout are functions of.
         resume: A checkpoint of this run to go on from.
-
-    Returns:
-        The trainer, with its logger and metrics.
     """
     seed_everything(seed, verbose=False)
     task.seed = seed
-    trainer = make_trainer(task, fit, run)
     task.train()
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     best = run / "best.ckpt"
     if best.is_file():
         load_weights_(task, best)
-    task.eval()
-    return trainer
+    task.eval().to(trainer.strategy.root_device)
 
 
 def fine_tune_(task: Task, data: GrowingData, fit: Fit, run: Path, *, seed: int = 0) -> None:
     """Train the network in place for a while, without logs or checkpoints of its own."""
+    device = task.mean.device
     seed_everything(seed, verbose=False)
     task.seed = seed
     trainer = make_trainer(task, fit, run, logs="none")
     task.train()
     trainer.fit(task, datamodule=data)
-    task.eval()
+    task.eval().to(device)  # Lightning leaves it on the CPU
 
 
 def load_weights_(task: Task, path: Path) -> None:

@@ -39,7 +39,7 @@ def run_demo(
         The report, written into `demo-<task>/`.
     """
     started, console = time.monotonic(), Console()
-    folder = open_run(runs / f"demo-{task}")
+    folder = open_run(runs / f"demo-{task}", command_line)
     config = ["--config", str(CONFIGS / f"{task}.yaml")]
     young = ["--config", str(CONFIGS / f"{task}_young.yaml")]
 

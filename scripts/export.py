@@ -15,7 +15,7 @@ from regrow.models.checkpoint import file_hash, load
 from regrow.models.command import DATA_CHOICES, data_beside, parse
 from regrow.models.cost import count_macs, count_params
 from regrow.models.report import Report
-from regrow.models.run import command, guard, open_run
+from regrow.models.run import command, guard, open_run, refuse_run
 
 
 def run_export(
@@ -48,10 +48,11 @@ def run_export(
         CheckFailed: If the two do not agree; the report is written all the same.
     """
     started = time.monotonic()
+    refuse_run(run, checkpoint)
     data = data or data_beside(checkpoint)
     task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind)
     data.order_classes(task.classes)
-    run = open_run(run)
+    run = open_run(run, command_line)
     parity = export_verified(
         task,
         run,

@@ -23,9 +23,9 @@ from regrow.models.command import DATA_CHOICES, DATA_FILE, data_beside, parse, w
 from regrow.models.cost import latency_ms
 from regrow.models.dashboard import save_prediction_picture
 from regrow.models.optimization import Optimization
-from regrow.models.report import Report, before_after_table, side
-from regrow.models.run import command, guard, open_run
-from regrow.models.training import Fit, fine_tune_
+from regrow.models.report import Report, before_after_table, device_name, side
+from regrow.models.run import command, guard, open_run, refuse_run
+from regrow.models.training import Fit, fine_tune_, make_trainer
 from regrow.prune.budget import Budget
 from regrow.prune.criteria import Criterion, Magnitude, Random, Taylor
 from regrow.prune.engine import Result, Step, Target, prune
@@ -76,12 +76,14 @@ def run_pruning(
         CheckFailed: If the budget is broken; checkpoint and report are written all the same.
     """
     started = time.monotonic()
+    refuse_run(run, checkpoint)
     data = data or data_beside(checkpoint)
-    task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind)
+    task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind).to(recovery.device)
     data.order_classes(task.classes)
     if task.size != data.size:
         raise BadInput(f"{checkpoint} is for images of {task.size}; set data.size to it")
-    run = open_run(run)
+    make_trainer(task, recovery, run, logs="none")  # says at once what Lightning refuses
+    run = open_run(run, command_line)
     task.optimization = optimization
     console = Console()
     with SummaryWriter(str(run / "tensorboard")) as writer:
@@ -119,7 +121,11 @@ def run_pruning(
     else:
         shutil.copyfile(checkpoint.parent / DATA_FILE, run / DATA_FILE)
     report = _report(result, data, budget, run, checkpoint, command_line, times)
-    report.set(seconds=round(time.monotonic() - started, 1), seeds=[seed])
+    report.set(
+        seconds=round(time.monotonic() - started, 1),
+        seeds=[seed],
+        device=device_name(task.mean.device),
+    )
     report.add_picture(run / "predictions.png", "The first validation images: truth, prediction")
     report.write()
     figures = report.figures

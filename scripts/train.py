@@ -1,15 +1,15 @@
 """Train a network, or warm-start it from a checkpoint on data that grew.
 
 python scripts/train.py --config configs/classification.yaml
-python scripts/train.py --config configs/classification.yaml --warm_start runs/old/best.ckpt
+python scripts/train.py --config configs/classification.yaml --warm-start runs/old/best.ckpt
 python scripts/train.py --config configs/classification.yaml --resume auto
 """
 
+import copy
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pytorch_lightning import seed_everything
 
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
+from regrow.incremental.resume import find_stopped, load_stopped, refuse_changes
 from regrow.incremental.warm_start import WarmStart, warm_start_
 from regrow.models.checkpoint import file_hash, load, write_atomic
 from regrow.models.classification import Classification
@@ -25,18 +26,12 @@ from regrow.models.command import DATA_CHOICES, parse, write_data_file
 from regrow.models.dashboard import log_hparams, save_prediction_picture
 from regrow.models.detection import Detection
 from regrow.models.evaluation import Evaluation, evaluate
-from regrow.models.modes import evaluating
 from regrow.models.nets import TIMM, TORCHVISION
-from regrow.models.report import Report
-from regrow.models.run import command, guard, newest_checkpoint, open_run
+from regrow.models.report import Report, device_name
+from regrow.models.run import command, guard, open_run, refuse_run
 from regrow.models.segmentation import Segmentation
-from regrow.models.task import Task
-from regrow.models.training import Fit, train
-
-# What a resumed run may change: nothing that affects the weights.
-FREE_ON_RESUME = {"run", "resume", "allow", "data.num_workers", "data.cache_bytes", "fit.images"}
-# What a run began with lies behind it.
-BEGINNING = {"warm_start", "renamed", "removed"}
+from regrow.models.task import Provenance, Task
+from regrow.models.training import Fit, make_trainer, train
 
 
 def run_training(
@@ -77,47 +72,51 @@ def run_training(
         BadInput: If anything given cannot be used.
     """
     started, packages = time.monotonic(), tuple(allow or ())
-    seed_everything(seed, verbose=False)
+    if not 0 <= seed < 2**32:
+        raise BadInput(f"seed is {seed}, it must lie in [0, 2**32)")
     if warm_start is not None and resume is not None:
         raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
-    continued = None
+    seed_everything(seed, verbose=False)
+    values, continued = _flat(settings or {}), None
     if resume is not None:
-        if resume == "auto":
-            continued = newest_checkpoint(run, partial(load, allow=packages))
-        else:
-            continued = Path(resume)
-        loaded = load(continued, allow=packages, kind=data.kind)
-        _refuse_changes(loaded, settings or {}, data)
-        data.order_classes(loaded.classes)
-        net = _around(loaded, task)
-        net.provenance = loaded.provenance
+        continued = find_stopped(run, resume)
+        net = _around(load_stopped(continued, data, packages), task)
+        trainer = make_trainer(net, fit, run)
+        refuse_changes(net, values | {"processes": trainer.world_size})
     else:
+        refuse_run(run, warm_start)
         parent = load(warm_start, allow=packages, kind=data.kind) if warm_start else None
-        net, grown = _begin(task, data, parent, renamed, removed)
-        run = open_run(run)
-        net.provenance.parent = file_hash(warm_start) if warm_start else None
-        net.provenance.data = data.snapshot.hash
-        net.provenance.manifest = data.snapshot.manifest().to_dict()
-        net.provenance.settings = _flat(settings or {})
-        net.provenance.command = command_line
+        net, grown = _begin(task, data, parent, fit.device, renamed, removed)
+        trainer = make_trainer(net, fit, run)
+        run = open_run(run, command_line)
+        net.provenance = Provenance(
+            data=data.snapshot.hash,
+            manifest=data.snapshot.manifest().to_dict(),
+            parent=file_hash(warm_start) if warm_start else None,
+            command=command_line,
+            settings=values | {"processes": trainer.world_size},
+        )
         _remember(run, grown)
         if settings:
             write_data_file(run, settings)
-    trainer = train(net, data, fit, run, seed=seed, resume=continued)
+    train(net, data, trainer, run, seed=seed, resume=continued)
     data.trainer = None  # whatever trained, one process scores all images
     after = evaluate(net, data.val_dataloader(), description="validation")
     report = _report(net, data, after, run, trainer.current_epoch)
-    report.set(seconds=round(time.monotonic() - started, 1), seeds=[seed])
+    report.set(
+        seconds=round(time.monotonic() - started, 1),
+        seeds=[seed],
+        device=device_name(net.mean.device),
+    )
     if trainer.is_global_zero:
         picture = run / "predictions.png"
         save_prediction_picture(net, data, picture)
         report.add_picture(picture, "The first validation images: truth, prediction")
-        values = _flat(settings) if settings else asdict(fit)
-        log_hparams(trainer.logger, values, {"final/score": after.value})
+        log_hparams(trainer.logger, values or asdict(fit), {"final/score": after.value})
     report.write()
     if trainer.is_global_zero:
         print(
-            f"{run / 'best.ckpt'}: {after.name} {after.value:.4f} on {after.num_images} "
+            f"{_kept(run)}: {after.name} {after.value:.4f} on {after.num_images} "
             f"validation images; report: {run / 'report.md'}"
         )
     return report
@@ -127,40 +126,46 @@ def _begin(
     make: Callable[..., Task],
     data: GrowingData,
     parent: Task | None,
+    device: torch.device,
     renamed: dict[str, str] | None,
     removed: list[str] | None,
 ) -> tuple[Task, WarmStart | None]:
+    task = _around(parent, make) if parent is not None else make(data.classes, data.size)
+    if task.kind != data.kind:
+        raise BadInput(f"{type(task).__name__} needs {task.kind}, the data has {data.kind}")
     if parent is None:
-        task = make(data.classes, data.size)
-        if task.kind != data.kind:
-            raise BadInput(f"{type(task).__name__} needs {task.kind}, the data has {data.kind}")
-        _refuse_size(task)
         data.order_classes(task.classes)
+        _refuse_images(task, data)
         return task, None
-    if parent.size != data.size:
-        raise BadInput(
-            f"the checkpoint was trained on images of {parent.size}, data.size is {data.size}; "
-            f"set data.size to {list(parent.size)}"
-        )
-    grown = warm_start_(parent, data, renamed=renamed, removed=tuple(removed or ()))
+    task.to(device)
+    grown = warm_start_(task, data, renamed=renamed, removed=tuple(removed or ()))
+    _refuse_images(task, data)
     print(f"data: {grown.diff or 'the checkpoint does not say what it was trained on'}")
     print(
         f"the old model on the new validation images: {grown.before.name} {grown.before.value:.4f}"
     )
-    return _around(parent, make), grown
+    return task, grown
 
 
-def _refuse_size(task: Task) -> None:
-    """Refuse images of a size that the libraries' network cannot take; your own says it itself."""
+def _refuse_images(task: Task, data: GrowingData) -> None:
+    """Refuse images of a size, or in a number, that a network of the libraries cannot take.
+
+    Your own network says it itself.
+    """
     if not task.net_name.startswith((TORCHVISION, TIMM)):
         return
+    trial = copy.deepcopy(task)
+    batch = min(data.batch_size, len(data.snapshot.indices("train")), 2)
     try:
-        with evaluating(task), torch.no_grad():
-            task(task.example_images(2))
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            what = f"images of data.size {list(task.size)}"
+            trial.eval()(task.example_images(2))
+            what = f"data.batch_size {batch}"
+            trial.train()(task.example_images(batch))
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
         raise BadInput(
-            f"net {task.net_name!r} cannot take images of data.size {list(task.size)} ({error}); "
-            "change it, or give the net its size in task.net_args"
+            f"net {task.net_name!r} cannot take {what} ({error}); change it, or what the net "
+            "expects in task.net_args"
         ) from error
 
 
@@ -175,24 +180,9 @@ def _around(loaded: Task, make: Callable[..., Task]) -> Task:
         mean=tuple(loaded.mean.flatten().tolist()),
         std=tuple(loaded.std.flatten().tolist()),
     )
-    task.net = loaded.net
+    if task.kind == loaded.kind:
+        task.net, task.provenance = loaded.net, loaded.provenance
     return task
-
-
-def _refuse_changes(task: Task, settings: dict[str, Any], data: GrowingData) -> None:
-    old, new = task.provenance.settings, _flat(settings)
-    for name in sorted(old.keys() | new.keys()):
-        is_free = name in FREE_ON_RESUME or name.split(".")[0] in BEGINNING
-        if not is_free and old.get(name) != new.get(name):
-            raise BadInput(
-                f"--resume cannot change {name} from {old.get(name)} to {new.get(name)}; "
-                "keep it, or begin a new run with --warm-start"
-            )
-    if task.provenance.data != data.snapshot.hash:
-        raise BadInput(
-            "--resume needs the data that the run began with, and these differ; "
-            "begin a new run on them with --warm-start"
-        )
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -219,6 +209,11 @@ def _remember(run: Path, grown: WarmStart | None) -> None:
     write_atomic(run / "start.json", lambda file: file.write(json.dumps(start).encode()))
 
 
+def _kept(run: Path) -> Path:
+    """Give the checkpoint with the weights that were scored last."""
+    return next((run / n for n in ("best.ckpt", "last.ckpt") if (run / n).is_file()), run)
+
+
 def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs: int) -> Report:
     start_file = run / "start.json"
     start = json.loads(start_file.read_text()) if start_file.is_file() else None
@@ -239,9 +234,11 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
         },
         others=after.others,
     )
+    is_chosen = _kept(run).stem == "best"
     report.say(
-        f"The best model of {epochs} epoch{'s' * (epochs != 1)} reaches {after.name} "
-        f"{after.value:.4f} on {after.num_images} validation images, which also chose it."
+        f"The {'best' if is_chosen else 'last'} model of {epochs} epoch{'s' * (epochs != 1)} "
+        f"reaches {after.name} {after.value:.4f} on {after.num_images} validation images"
+        f"{', which also chose it' * is_chosen}."
     )
     if data.skipped:
         names = ", ".join(data.skipped[:20])

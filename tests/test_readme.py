@@ -47,6 +47,29 @@ def test_script_and_config_of_a_line_exist(line: str) -> None:
             assert (ROOT / word).is_file(), line
 
 
+def test_the_lines_of_use_work_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    batch = '.trainer={"limit_train_batches": 1}'
+    short = {
+        "train": ["--fit.epochs=1", f"--fit{batch}"],
+        # A network that has seen one batch may lose any score.
+        "prune": [
+            "--num_steps=1",
+            "--recovery.epochs=1",
+            f"--recovery{batch}",
+            "--budget.max_drop=1",
+        ],
+        "export": ["--max_images=8", "--max_score_change=1"],
+    }
+    for line in PYTHON:
+        _, script, *words = shlex.split(line)
+        name = Path(script).stem
+        assert import_module(f"regrow.scripts.{name}").main([*words, *short[name]]) == 0, line
+
+
 KNOBS = {
     "train": (train.run_training, [Classification, Detection, Segmentation, Fit, Optimization]),
     "prune": (prune.run_pruning, [Taylor, Magnitude, Target, Budget, Selection, Fit]),

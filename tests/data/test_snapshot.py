@@ -18,8 +18,8 @@ from regrow.data.snapshot import (
     check_items,
     diff,
     label_digest,
-    only_classes,
     pixels_hash,
+    renamed,
     split_of,
 )
 
@@ -258,19 +258,18 @@ def test_check_items_refuses(classes: str, items: list[Item], message: str) -> N
         check_items(tuple(classes), items, "here")
 
 
-def test_only_classes_keeps_images_boxes_and_pixels_of_some_classes() -> None:
-    numbers = np.array([[0, 1], [2, 9]], np.uint8)
-    items = [
-        item(0, "a"),
-        item(1, "b"),
-        item(2, boxes((0, 0, 1, 1), (0, 0, 2, 2), (1, 1, 2, 2), names="bab")),
-        item(3, Mask(numbers, {0: "a", 1: "b", 2: "c"}, frozenset({9}))),
-    ]
-    label, boxed, masked = only_classes(items, ["a", "c"])
-    assert label == items[0]
-    assert boxed.target.classes == ("a",)
-    assert boxed.target.xyxy.tolist() == [[0, 0, 2, 2]]
-    assert masked.target.names == {0: "a", 2: "c"}
-    assert masked.target.void == {1, 9}
-    assert masked.target.pixels is numbers
-    assert items[2].target.classes == ("b", "a", "b")
+@pytest.mark.parametrize(
+    "target",
+    [
+        "b",
+        boxes((0, 0, 1, 1), (0, 0, 2, 2), (1, 1, 2, 2), names="bab"),
+        Mask(np.array([[0, 1], [2, 9]], np.uint8), {0: "a", 1: "b", 2: "c"}, frozenset({9})),
+    ],
+)
+def test_a_renamed_label_is_that_of_the_name(target: Target) -> None:
+    pixels = target.pixels if isinstance(target, Mask) else None
+    other = renamed(target, {"b": "d", "x": "y"})
+    assert label_digest(other, pixels) != label_digest(target, pixels)
+    back = renamed(other, {"d": "b"})
+    assert label_digest(back, pixels) == label_digest(target, pixels)
+    assert label_digest(renamed(target, {}), pixels) == label_digest(target, pixels)

@@ -74,7 +74,9 @@ def checkpoint(path: Path, step: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     task = Classification(["a", "b"], (32, 32), net_args={"width": 4})
     save(path, task)
-    torch.save(torch.load(path) | {"global_step": step}, path)
+    state = {"global_step": step, "epoch": 1, "loops": {}, "callbacks": {}}
+    state |= {"optimizer_states": [], "lr_schedulers": []}
+    torch.save(torch.load(path) | state, path)
 
 
 def test_the_base_is_the_platforms_unless_the_environment_says_so() -> None:

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from regrow.data.errors import BadInput
-from regrow.deploy.model_channel import newest, warm_start
-from regrow.models.checkpoint import save
-from regrow.models.classification import Classification
+from regrow.deploy.model_channel import warm_start
 
 Archive = Callable[..., Path]
 
@@ -40,43 +37,6 @@ def archive(channel: Path) -> Archive:
         return channel / name
 
     return make
-
-
-def write(path: Path, step: int | None) -> Path:
-    """Write a network's checkpoint, of a training run if there is a step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(path, Classification(["a", "b"], (32, 32), net_args={"width": 4}))
-    if step is not None:
-        torch.save(torch.load(path) | {"global_step": step}, path)
-    return path
-
-
-def test_the_newest_has_come_furthest_whatever_its_time(tmp_path: Path) -> None:
-    late = write(tmp_path / "best.ckpt", 10)
-    early = write(tmp_path / "last.ckpt", 9)
-    os.utime(late, (1, 1))
-    os.utime(early, (2, 2))
-    assert newest(tmp_path) == late
-
-
-def test_of_equals_the_last_is_newest(tmp_path: Path) -> None:
-    for name in ("best", "last", "other"):
-        write(tmp_path / f"{name}.ckpt", 10)
-    assert newest(tmp_path) == tmp_path / "last.ckpt"
-
-
-def test_what_is_torn_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = write(tmp_path / "best.ckpt", 1)
-    torn = write(tmp_path / "last.ckpt", 2)
-    torn.write_bytes(torn.read_bytes()[:1000])
-    assert newest(tmp_path) == whole
-    assert "passed over: " in capsys.readouterr().err
-
-
-def test_a_network_without_its_training_is_none_to_resume(tmp_path: Path) -> None:
-    write(tmp_path / "pruned.ckpt", None)
-    assert newest(tmp_path) is None
-    assert newest(tmp_path / "missing") is None
 
 
 def test_what_was_shipped_comes_first(channel: Path, tmp_path: Path) -> None:

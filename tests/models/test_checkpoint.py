@@ -5,11 +5,20 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from regrow.data.errors import BadInput
-from regrow.models.checkpoint import file_hash, load, read, save, write_atomic
+from regrow.models.checkpoint import (
+    file_hash,
+    furthest,
+    is_resumable,
+    load,
+    read,
+    save,
+    write_atomic,
+)
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
 from regrow.models.segmentation import Segmentation
@@ -22,7 +31,12 @@ def task() -> Classification:
     task = Classification(["ant", "bee"], (32, 32), optimization=Optimization(lr=0.5)).eval()
     task.provenance = Provenance(
         data="d" * 8,
-        manifest={"hashes": torch.arange(32, dtype=torch.uint8).view(2, 16), "classes": ["ant"]},
+        manifest={
+            "hashes": torch.arange(32, dtype=torch.uint8).view(2, 16),
+            "digests": torch.zeros(2, 8, dtype=torch.uint8),
+            "splits": torch.zeros(2, dtype=torch.uint8),
+            "classes": ["ant"],
+        },
         parent="p" * 8,
         scores={"val/accuracy": 0.5},
         command="python scripts/train.py",
@@ -135,6 +149,9 @@ def test_foreign_task_is_refused(task: Classification, tmp_path: Path, name: str
         {"optimization": {"no_such": 1}},
         {"classes": ["ant", "ant"]},
         {"classes": ["ant", "bee", "cat"]},
+        {"classes": 5},
+        {"size": [32]},
+        {"mean": "grey"},
     ],
 )
 def test_hostile_arguments_are_refused(
@@ -143,6 +160,81 @@ def test_hostile_arguments_are_refused(
     args = {**task.arguments(), **change}
     with pytest.raises(BadInput, match=r"a\.ckpt: "):
         load(_write(tmp_path / "a.ckpt", task, args=args))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": [1]},
+        {"scores": "high"},
+        {"parent": 3},
+        {"manifest": {"classes": 5}},
+        {"manifest": [1]},
+    ],
+)
+def test_hostile_provenance_is_refused(
+    task: Classification, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    record = task.record()["provenance"]
+    if isinstance(change.get("manifest"), dict):
+        change = {"manifest": {**record["manifest"], **change["manifest"]}}
+    with pytest.raises(BadInput, match=r"a\.ckpt: "):
+        load(_write(tmp_path / "a.ckpt", task, provenance={**record, **change}))
+
+
+def test_files_of_anything_are_refused(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(50):
+        path = tmp_path / f"{number}.ckpt"
+        path.write_bytes(b"\x80\x02" * (number % 2) + random.bytes(int(random.integers(300))))
+        with pytest.raises(BadInput, match=rf"{number}\.ckpt: (truncated|refused)"):
+            read(path)
+
+
+def _stopped(path: Path, task: Classification, step: int) -> Path:
+    """Write a checkpoint as a training run does after a step."""
+    state: dict[str, Any] = {"global_step": step, "epoch": 1, "loops": {}, "callbacks": {}}
+    state |= {"optimizer_states": [], "lr_schedulers": []}
+    save(path, task)
+    torch.save(torch.load(path) | state, path)
+    return path
+
+
+def test_the_furthest_has_most_steps_whatever_its_time(
+    task: Classification, tmp_path: Path
+) -> None:
+    late = _stopped(tmp_path / "best.ckpt", task, 10)
+    early = _stopped(tmp_path / "last.ckpt", task, 9)
+    os.utime(late, (1, 1))
+    os.utime(early, (2, 2))
+    assert furthest(tmp_path) == late
+
+
+def test_of_equals_the_last_is_furthest(task: Classification, tmp_path: Path) -> None:
+    for name in ("best", "last", "other"):
+        _stopped(tmp_path / f"{name}.ckpt", task, 10)
+    assert furthest(tmp_path) == tmp_path / "last.ckpt"
+
+
+def test_what_is_torn_is_passed_over(
+    task: Classification, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = _stopped(tmp_path / "best.ckpt", task, 1)
+    torn = _stopped(tmp_path / "last.ckpt", task, 2)
+    torn.write_bytes(torn.read_bytes()[:1000])
+    assert furthest(tmp_path) == whole
+    assert "passed over: " in capsys.readouterr().err
+
+
+def test_a_network_without_its_training_is_none_to_resume(
+    task: Classification, tmp_path: Path
+) -> None:
+    save(tmp_path / "pruned.ckpt", task)
+    assert furthest(tmp_path) is None
+    assert furthest(tmp_path / "missing") is None
+    payload = read(_stopped(tmp_path / "last.ckpt", task, 1))
+    assert is_resumable(payload)
+    assert not is_resumable(payload | {"callbacks": [1]})
 
 
 def test_other_kind_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
-from regrow.models.run import command, guard, newest_checkpoint, open_run
+from regrow.models.run import command, guard, open_run, refuse_run
 
 CHILD = """
 import sys, time
@@ -59,16 +59,17 @@ def _tree(folder: Path) -> dict[str, str]:
 
 
 def _earlier_run(folder: Path, text: str) -> dict[str, str]:
-    (folder / "tensorboard").mkdir(parents=True)
+    (folder / "tensorboard").mkdir(parents=True, exist_ok=True)
+    (folder / "regrow.txt").write_text(f"python scripts/train.py --seed {text}")
     (folder / "best.ckpt").write_bytes(text.encode() * 100)
     (folder / "tensorboard" / "events").write_text(text)
     return _tree(folder)
 
 
 def test_open_run_makes_a_folder(tmp_path: Path) -> None:
-    run = open_run(tmp_path / "runs" / "a")
-    assert run.is_dir()
-    assert open_run(run) == run  # still empty: nothing to move
+    (tmp_path / "runs" / "a").mkdir(parents=True)  # empty: nothing to move
+    run = open_run(tmp_path / "runs" / "a", "python scripts/train.py --seed 1")
+    assert (run / "regrow.txt").read_text() == "python scripts/train.py --seed 1\n"
     assert [p.name for p in run.parent.iterdir()] == ["a"]
 
 
@@ -78,13 +79,13 @@ def test_open_run_moves_earlier_runs_aside_with_every_byte(
     run = tmp_path / "a"
     first = _earlier_run(run, "first")
     assert open_run(run) == run
-    assert list(run.iterdir()) == []
+    assert [p.name for p in run.iterdir()] == ["regrow.txt"]
     assert "a-1" in capsys.readouterr().err
     second = _earlier_run(run, "second")
     open_run(run)
     assert _tree(tmp_path / "a-1") == first
     assert _tree(tmp_path / "a-2") == second
-    assert list(run.iterdir()) == []
+    assert [p.name for p in run.iterdir()] == ["regrow.txt"]
 
 
 def test_open_run_never_takes_a_name_in_use(tmp_path: Path) -> None:
@@ -117,6 +118,22 @@ def test_open_run_refuses_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "mine"
 
 
+def test_open_run_leaves_what_is_no_run(tmp_path: Path) -> None:
+    _earlier_run(tmp_path / "runs" / "a", "first")
+    before = _tree(tmp_path)
+    with pytest.raises(BadInput, match="runs holds files that are no run of regrow's"):
+        open_run(tmp_path / "runs")
+    assert _tree(tmp_path) == before
+
+
+def test_a_run_may_not_move_aside_what_it_needs(tmp_path: Path) -> None:
+    _earlier_run(tmp_path / "a", "first")
+    with pytest.raises(BadInput, match=r"a/best.ckpt is part of the run in .*a folder of its own"):
+        refuse_run(tmp_path / "a", tmp_path / "b" / ".." / "a" / "best.ckpt")
+    refuse_run(tmp_path / "b", tmp_path / "a" / "best.ckpt")
+    refuse_run(tmp_path / "a", None)
+
+
 def test_second_process_of_a_run_moves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,33 +141,6 @@ def test_second_process_of_a_run_moves_nothing(
     files = _earlier_run(tmp_path / "a", "what rank 0 wrote")
     open_run(tmp_path / "a")
     assert _tree(tmp_path / "a") == files
-
-
-def _check(path: Path) -> None:
-    if path.read_text() != "good":
-        raise BadInput(f"{path}: truncated")
-
-
-def test_newest_checkpoint_passes_over_invalid_ones(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    contents = {"best": "good", "last": "good", "torn": "go"}
-    for age, (name, content) in enumerate(contents.items()):
-        path = tmp_path / f"{name}.ckpt"
-        path.write_text(content)
-        os.utime(path, ns=(age * 1000, age * 1000))
-    assert newest_checkpoint(tmp_path, _check) == tmp_path / "last.ckpt"
-    assert "torn.ckpt: truncated" in capsys.readouterr().err
-
-
-def test_no_checkpoint_to_resume_from(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="has no checkpoint to resume from; start the run without"):
-        newest_checkpoint(tmp_path, _check)
-    with pytest.raises(BadInput, match="has no checkpoint"):
-        newest_checkpoint(tmp_path / "nowhere", _check)
-    (tmp_path / "last.ckpt").write_text("go")
-    with pytest.raises(BadInput, match=r"no checkpoint to resume from \(.*last.ckpt: truncated"):
-        newest_checkpoint(tmp_path, _check)
 
 
 def test_command_can_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

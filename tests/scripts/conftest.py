@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
     """Give a maker of image folders: noisy squares of a colour, `<split>/<class>/<n>.png`."""
 
     def make(name: str = "images", classes: tuple[str, ...] = ("red", "green"), count: int = 12):
-        root = tmp_path / name
+        root = tmp_path / "data" / name
         for split in ("train", "val", "test"):
             for label in classes:
                 random = np.random.default_rng([*split.encode(), *label.encode()])

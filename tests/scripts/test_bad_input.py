@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from regrow.models.run import open_run
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
@@ -20,7 +21,7 @@ Refused = Callable[[list[str]], str]
 def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
     """Give what runs the command, checks how it ends, and gives the line it said."""
     kept = tmp_path / "run" / "best.ckpt"
-    kept.parent.mkdir()
+    open_run(kept.parent)
     kept.write_text("an earlier run")
 
     def call(words: list[str]) -> str:
@@ -206,3 +207,58 @@ def test_images_of_a_size_that_the_network_cannot_take(
 def test_a_single_class(folder: Folder, words: Words, refused: Refused) -> None:
     root = folder("one", ("red",))
     assert "Classification needs 2 classes or more, the data has red" in refused(words(root))
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("fit.epochs=0", "fit.epochs is 0"),
+        ("fit.patience=-1", "fit.patience is -1"),
+        ("fit.clip=-1", "fit.clip is -1"),
+        ("fit.ema=2", "fit.ema is 2"),
+        ("fit.images=-1", "fit.images is -1"),
+        ("fit.accelerator=foo", "foo"),
+        ("fit.accelerator=tpu", "xla"),
+        ("fit.precision=foo", "foo"),
+        ("fit.strategy=foo", "foo"),
+        ("fit.devices=0", "devices"),
+        ('fit.trainer={"foo": 1}', "foo"),
+        ('fit.trainer={"max_epochs": 1}', "fit.trainer.max_epochs: regrow decides it"),
+        ("task.optimization.lr=-1", "optimization.lr is -1"),
+        ("task.optimization.warmup=-1", "optimization.warmup is -1"),
+        ("task.label_smoothing=2", "task.label_smoothing is 2"),
+        ("task.std=[0, 0, 0]", "task.std is [0.0, 0.0, 0.0]"),
+        ('task.net_args={"width": 0}', "layers without any weights"),
+        ('task.net_args={"width": -1}', "'width': -1"),
+        ("data.num_workers=-1", "data.num_workers is -1"),
+        ("data.cache_bytes=-1", "data.cache_bytes -1"),
+        ("seed=-1", "seed is -1"),
+    ],
+)
+def test_values_out_of_range(
+    folder: Folder, words: Words, refused: Refused, option: str, said: str
+) -> None:
+    assert said in refused(words(folder(count=2), "run", f"--{option}"))
+
+
+def test_a_batch_that_a_network_cannot_take(folder: Folder, words: Words, refused: Refused) -> None:
+    said = refused(words(folder(), "run", "--task.net=timm/resnet10t", "--data.batch_size=1"))
+    assert "'timm/resnet10t' cannot take data.batch_size 1" in said
+
+
+def test_the_config_of_another_task(
+    folder: Folder, words: Words, refused: Refused, tmp_path: Path
+) -> None:
+    root = folder()
+    train.run(words(root, "old"))
+    (tmp_path / "old").rename(tmp_path / "parent")
+    other = [word.replace("classification", "segmentation") for word in words(root)]
+    start = f"--warm-start={tmp_path}/parent/best.ckpt"
+    assert "Segmentation needs masks, the data has labels" in refused([*other, start])
+
+
+def test_a_folder_that_is_no_run(folder: Folder, words: Words, refused: Refused) -> None:
+    root = folder()
+    said = refused([*words(root), f"--run={root}"])
+    assert f"{root} holds files that are no run of regrow's" in said
+    assert len(list(root.rglob("*.png"))) == 72

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Callable
 from importlib import import_module
@@ -10,11 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput
 from regrow.models.checkpoint import file_hash, load, net_state, read
-from regrow.models.dashboard import Throughput
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
@@ -30,21 +27,6 @@ def assert_equal_weights(one: Path, other: Path) -> None:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, num_batches: int) -> None:
-    """Let the platform's signal come in the middle of a batch."""
-    counted = 0
-    original = Throughput.on_train_batch_end
-
-    def counting(self, *args, **kwargs) -> None:
-        nonlocal counted
-        original(self, *args, **kwargs)
-        counted += 1
-        if counted == num_batches:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Throughput, "on_train_batch_end", counting)
 
 
 def test_a_run_leaves_checkpoints_logs_and_a_report(
@@ -77,63 +59,6 @@ def test_the_seed_decides_all_weights(folder: Folder, words: Words, tmp_path: Pa
     assert not torch.equal(one["head.weight"], other["head.weight"])
 
 
-@pytest.mark.parametrize("num_batches", [2, 3, 4], ids=["in", "end", "next"])
-@pytest.mark.parametrize("option", ["--fit.epochs=3", "--fit.ema=0.9"])
-def test_a_stopped_run_goes_on_bit_for_bit(
-    folder: Folder,
-    words: Words,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    num_batches: int,
-    option: str,
-) -> None:
-    root = folder()  # three batches an epoch
-    train.run(words(root, "whole", option))
-    with monkeypatch.context() as patch:
-        stop_after(patch, num_batches)
-        assert train.main(words(root, "stopped", option)) == 143
-    assert read(tmp_path / "stopped" / "last.ckpt")["global_step"] == num_batches
-    assert train.main(words(root, "stopped", option, "--resume=auto")) == 0
-    for name in ("last.ckpt", "best.ckpt"):
-        assert_equal_weights(tmp_path / "whole" / name, tmp_path / "stopped" / name)
-    assert (
-        read(tmp_path / "stopped" / "last.ckpt")["global_step"]
-        == read(tmp_path / "whole" / "last.ckpt")["global_step"]
-    )
-
-
-def test_resume_passes_over_a_truncated_checkpoint(
-    folder: Folder, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = folder()
-    train.run(words(root))
-    last = tmp_path / "run" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:1000])
-    assert train.main(words(root, "run", "--resume=auto")) == 0
-    assert "passed over" in capsys.readouterr().err
-
-
-def test_resume_refuses_what_would_change_the_weights(
-    folder: Folder, words: Words, tmp_path: Path
-) -> None:
-    root = folder()
-    train.run(words(root))
-    for change, name in (
-        ("--fit.epochs=3", "fit.epochs"),
-        ("--seed=1", "seed"),
-        ("--task.optimization.lr=1", "task.optimization.lr"),
-        ("--data.batch_size=4", "data.batch_size"),
-    ):
-        with pytest.raises(BadInput, match=f"--resume cannot change {name} from"):
-            train.run(words(root, "run", "--resume=auto", change))
-    train.run(words(root, "run", "--resume=auto", "--data.num_workers=1"))
-    (root / "train" / "red" / "0.png").unlink()
-    with pytest.raises(BadInput, match="these differ"):
-        train.run(words(root, "run", "--resume=auto"))
-    with pytest.raises(BadInput, match="give one of them"):
-        train.run(words(root, "x", "--resume=auto", f"--warm-start={tmp_path}/run/best.ckpt"))
-
-
 def test_warm_start_grows_the_head_and_says_what_changed(
     folder: Folder, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +87,75 @@ def test_warm_start_grows_the_head_and_says_what_changed(
     assert torch.equal(rows[:2], weights(parent)["head.weight"])
 
 
+def test_a_warm_start_never_moves_its_parent(folder: Folder, words: Words, tmp_path: Path) -> None:
+    root = folder()
+    train.run(words(root))
+    with pytest.raises(BadInput, match=r"best.ckpt is part of the run in .*with --run"):
+        train.run(words(root, "run", f"--warm-start={tmp_path}/run/best.ckpt"))
+    assert (tmp_path / "run" / "best.ckpt").is_file()
+
+
+def test_classes_are_renamed_and_given_up(folder: Folder, words: Words, tmp_path: Path) -> None:
+    train.run(words(folder("old", ("blue", "green", "red")), "old"))
+    new = folder("new", ("green", "red"))
+    (new / "train" / "red").rename(new / "train" / "t-shirt")
+    (new / "val" / "red").rename(new / "val" / "t-shirt")
+    (new / "test" / "red").rename(new / "test" / "t-shirt")
+    options = ["--renamed.red=t-shirt", '--removed=["blue"]', "--task.optimization.lr=0"]
+    report = train.run(words(new, "new", f"--warm-start={tmp_path}/old/best.ckpt", *options))
+    figures = report.figures
+    assert figures["classes"] == ["green", "t-shirt"]
+    assert figures["data"]["diff"]["num_relabelled"] == 0
+    assert figures["data"]["diff"]["new_classes"] == []
+    assert figures["data"]["diff"]["removed_classes"] == ["blue"]
+    old = weights(tmp_path / "old" / "best.ckpt")["head.weight"]
+    assert torch.equal(weights(tmp_path / "new" / "last.ckpt")["head.weight"], old[1:])
+
+
+def test_the_old_model_is_said_to_know_the_images_that_judge_it(
+    folder: Folder, words: Words, tmp_path: Path
+) -> None:
+    root = folder()
+    train.run(words(root, "old"))
+    for number in range(3):
+        file = root / "train" / "red" / f"{number}.png"
+        file.rename(root / "val" / "red" / f"moved{number}.png")
+    train.run(words(root, "new", f"--warm-start={tmp_path}/old/best.ckpt"))
+    page = (tmp_path / "new" / "report.md").read_text()
+    assert "Beware: the old model was trained on 3 of the validation and test images" in page
+
+
+def test_a_warm_start_keeps_what_the_network_takes_images_for(
+    folder: Folder, words: Words, tmp_path: Path
+) -> None:
+    root = folder()
+    grey = ["--task.mean=[0.5, 0.5, 0.5]", "--task.std=[0.25, 0.25, 0.25]"]
+    train.run(words(root, "old", *grey))
+    train.run(words(root, "new", f"--warm-start={tmp_path}/old/best.ckpt"))
+    task = load(tmp_path / "new" / "best.ckpt")
+    assert task.mean.flatten().tolist() == [0.5] * 3
+    assert task.std.flatten().tolist() == [0.25] * 3
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_scenes_warm_start(task: str, tmp_path: Path) -> None:
+    width = {"detection": "channels", "segmentation": "width"}[task]
+    small = [*SCENES, "--data.augment=[]", "--fit.epochs=1", f'--task.net_args={{"{width}": 8}}']
+    config = f"--config=configs/{task}.yaml"
+    young = train.run([config, *small, "--data.source.stage=young", f"--run={tmp_path}/old"])
+    start = [f"--warm-start={tmp_path}/old/best.ckpt", "--task.optimization.lr=0"]
+    grown = train.run([config, *small, *start, f"--run={tmp_path}/new"])
+    names = young.figures["classes"]
+    assert grown.figures["classes"] == [*names, "8", "9"]
+    assert grown.figures["data"]["diff"]["new_classes"] == ["8", "9"]
+    assert grown.figures["parent"] == file_hash(tmp_path / "old" / "best.ckpt")
+    old, new = load(tmp_path / "old" / "best.ckpt"), load(tmp_path / "new" / "best.ckpt")
+    after = dict(new.net.named_parameters())
+    # The rate of 0 left every weight, and the old classes' rows come first.
+    for name, before in old.net.named_parameters():
+        assert torch.equal(after[name][: len(before)], before), name
+
+
 def test_warm_start_takes_the_architecture_of_the_checkpoint(
     folder: Folder, words: Words, tmp_path: Path
 ) -> None:
@@ -181,7 +175,7 @@ def test_warm_start_refuses_what_does_not_match(
     other = folder("other", ("red", "blue"))
     with pytest.raises(BadInput, match="green"):
         train.run(words(other, "new", start))
-    with pytest.raises(BadInput, match=r"set data.size to \[32, 32\]"):
+    with pytest.raises(BadInput, match=r"made for \[32, 32\]; set data.size"):
         train.run(words(folder("old"), "new", start, "--data.size=[48,48]"))
     scenes = ["--config=configs/segmentation.yaml", *SCENES, f"--run={tmp_path}/new", start]
     with pytest.raises(BadInput, match="classification network for labels, the data has masks"):
@@ -240,11 +234,3 @@ def test_two_processes_train_one_network(
         load(run / "best.ckpt").provenance.scores["val/accuracy"]
     )
     assert not (tmp_path / "two-1").exists()
-
-
-def test_the_signal_is_lightnings_own(
-    folder: Folder, words: Words, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop_after(monkeypatch, 1)
-    with pytest.raises(SIGTERMException):
-        train.run(words(folder()))

@@ -16,13 +16,12 @@ from regrow.data.errors import BadInput
 from regrow.data.formats import Torchvision
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Kind
+from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.models.evaluation import evaluate
-from regrow.models.nets import (
-    build_net,
-    load_weights_,
-)
+from regrow.models.nets import build_net
 from regrow.models.small import SmallBackbone, SmallClassifier
+from regrow.models.weights import load_weights_
 
 SIZE = (32, 32)
 
@@ -211,6 +210,12 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: Any) -> None:
     with pytest.raises(BadInput, match="not a plain state dict of tensors"):
         load_weights_(SmallClassifier(3, 4), _saved(tmp_path / "w.pth", content))
+
+
+def test_a_checkpoint_of_regrow_is_for_a_warm_start(tmp_path: Path) -> None:
+    save(tmp_path / "best.ckpt", Classification(["a", "b"], (32, 32)))
+    with pytest.raises(BadInput, match="a checkpoint of regrow's; give it with --warm-start"):
+        load_weights_(SmallClassifier(2), tmp_path / "best.ckpt")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

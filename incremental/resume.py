@@ -1,0 +1,104 @@
+"""Going on with a stopped run, so that it ends with the weights that it would have ended with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regrow.data.errors import BadInput
+from regrow.data.module import GrowingData
+from regrow.data.snapshot import Manifest
+from regrow.models.checkpoint import furthest, is_resumable, load, read
+from regrow.models.task import Task
+
+# What a resumed run may change: nothing that affects the weights.
+FREE = {
+    "run",
+    "resume",
+    "allow",
+    "data.root",
+    "data.num_workers",
+    "data.cache_bytes",
+    "fit.images",
+    "fit.trainer.log_every_n_steps",
+    "fit.trainer.enable_progress_bar",
+}
+# What a run began with lies behind it.
+BEGINNING = {"warm_start", "renamed", "removed"}
+
+
+def find_stopped(run: Path, resume: str) -> Path:
+    """Find the checkpoint that a run goes on from.
+
+    Args:
+        run: The run's folder.
+        resume: A checkpoint in it, or `auto` for the one that came furthest.
+
+    Raises:
+        BadInput: If there is none, it is of another run, or training cannot go on from it.
+    """
+    if resume == "auto":
+        found = furthest(run)
+        if found is None:
+            raise BadInput(
+                f"{run} has no checkpoint to resume from; start the run without --resume"
+            )
+        return found
+    path = Path(resume)
+    if not is_resumable(read(path)):
+        raise BadInput(
+            f"{path}: holds a network, but no state of a training run; begin a new run with "
+            "--warm-start"
+        )
+    if path.resolve().parent != run.resolve():
+        raise BadInput(f"{path} is a checkpoint of another run than {run}; add --run {path.parent}")
+    return path
+
+
+def load_stopped(path: Path, data: GrowingData, allow: tuple[str, ...] = ()) -> Task:
+    """Load the network of a stopped run, and put the labels of the data in its order.
+
+    Args:
+        path: The checkpoint.
+        data: The data, which must be that of the run.
+        allow: Other people's packages that its network may come from.
+
+    Raises:
+        BadInput: If the file cannot be used, or the data is not what the run began with.
+    """
+    task = load(path, allow=allow, kind=data.kind)
+    began, now = task.provenance.manifest, data.snapshot.manifest()
+    if task.provenance.data != now.hash or began is None:
+        raise BadInput(
+            "--resume needs the data that the run began with, and these differ; "
+            "begin a new run on them with --warm-start"
+        )
+    # The hash leaves out the order of the images, but that of training follows it.
+    if not torch.equal(Manifest.from_dict(began).hashes, now.hashes):
+        raise BadInput(
+            "--resume needs the images in the order that the run began with; give the files "
+            "their names back, or begin a new run with --warm-start"
+        )
+    data.order_classes(task.classes)
+    return task
+
+
+def refuse_changes(task: Task, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings than those the run began with.
+
+    Args:
+        task: The network of the stopped run, with its provenance.
+        settings: The settings of the run that goes on, by dotted name.
+
+    Raises:
+        BadInput: Naming the setting that would change the weights.
+    """
+    old = task.provenance.settings
+    for name in sorted(old.keys() | settings.keys()):
+        is_free = name in FREE or name.split(".")[0] in BEGINNING
+        if not is_free and old.get(name) != settings.get(name):
+            raise BadInput(
+                f"--resume cannot change {name} from {old.get(name)} to {settings.get(name)}; "
+                "keep it, or begin a new run with --warm-start"
+            )

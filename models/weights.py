@@ -1,0 +1,58 @@
+"""Weights from elsewhere: plain state dicts, loaded without running any code."""
+
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from regrow.data.errors import BadInput
+
+log = logging.getLogger(__name__)
+
+
+def load_weights_(net: nn.Module, path: Path) -> None:
+    """Load a local file with a plain state dict into a network, or into its backbone.
+
+    A classifier of another number of classes stays fresh; everything else must fit.
+
+    Raises:
+        BadInput: If the file is missing, needs pickled code, or does not fit.
+    """
+    if not path.is_file():
+        raise BadInput(f"weights {path}: no such file; give `DEFAULT` or a local state dict")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise BadInput(f"weights {path}: not a plain state dict that loads safely") from error
+    if isinstance(state, Mapping) and isinstance(state.get("regrow"), Mapping):
+        raise BadInput(f"weights {path}: a checkpoint of regrow's; give it with --warm-start")
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise BadInput(f"weights {path}: not a plain state dict of tensors")
+    backbone = getattr(net, "backbone", None)
+    targets = [net, *([backbone] if isinstance(backbone, nn.Module) else [])]
+    target = max(targets, key=lambda part: len(part.state_dict().keys() & state.keys()))
+    own = target.state_dict()
+    fitting = {n: v for n, v in state.items() if n in own and own[n].shape == v.shape}
+    missing = [n for n in own if n not in fitting and not n.endswith("num_batches_tracked")]
+    is_head = {n for n in missing if n in state and own[n].shape[1:] == state[n].shape[1:]}
+    strangers = [n for n in missing if n not in is_head]
+    if strangers or not fitting:
+        raise BadInput(
+            f"weights {path}: does not fit, {len(strangers)} of {len(own)} tensors have no "
+            f"counterpart of the same shape, such as {', '.join(strangers[:3])}"
+        )
+    target.load_state_dict({**own, **fitting})
+    if is_head:
+        log.info("%s: the head has another number of classes and stays fresh", path)
+
+
+def with_trunk_of(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Give a network the weights of another that fit; those of another shape stay fresh."""
+    own = net.state_dict()
+    net.load_state_dict({n: state[n] if state[n].shape == v.shape else v for n, v in own.items()})
+    return net

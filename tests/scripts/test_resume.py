@@ -1,0 +1,156 @@
+"""A stopped run goes on to the weights that it would have had, and with nothing else."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from regrow.data.errors import BadInput
+from regrow.models.checkpoint import net_state, read, save
+from regrow.models.classification import Classification
+from regrow.models.dashboard import Throughput
+from regrow.scripts import train
+
+Words = Callable[..., list[str]]
+Folder = Callable[..., Path]
+
+
+def assert_equal_weights(one: Path, other: Path) -> None:
+    first, second = net_state(read(one)), net_state(read(other))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, num_batches: int) -> None:
+    """Let the platform's signal come in the middle of a batch."""
+    counted = 0
+    original = Throughput.on_train_batch_end
+
+    def counting(self, *args, **kwargs) -> None:
+        nonlocal counted
+        original(self, *args, **kwargs)
+        counted += 1
+        if counted == num_batches:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Throughput, "on_train_batch_end", counting)
+
+
+@pytest.mark.parametrize("num_batches", [2, 3, 4], ids=["in", "end", "next"])
+@pytest.mark.parametrize("option", ["--fit.epochs=3", "--fit.ema=0.9"])
+def test_a_stopped_run_goes_on_bit_for_bit(
+    folder: Folder,
+    words: Words,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    num_batches: int,
+    option: str,
+) -> None:
+    root = folder()  # three batches an epoch
+    train.run(words(root, "whole", option))
+    with monkeypatch.context() as patch:
+        stop_after(patch, num_batches)
+        assert train.main(words(root, "stopped", option)) == 143
+    assert read(tmp_path / "stopped" / "last.ckpt")["global_step"] == num_batches
+    assert train.main(words(root, "stopped", option, "--resume=auto")) == 0
+    for name in ("last.ckpt", "best.ckpt"):
+        assert_equal_weights(tmp_path / "whole" / name, tmp_path / "stopped" / name)
+    assert (
+        read(tmp_path / "stopped" / "last.ckpt")["global_step"]
+        == read(tmp_path / "whole" / "last.ckpt")["global_step"]
+    )
+
+
+def test_resume_passes_over_a_truncated_checkpoint(
+    folder: Folder, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder()
+    train.run(words(root))
+    last = tmp_path / "run" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    assert train.main(words(root, "run", "--resume=auto")) == 0
+    assert "passed over" in capsys.readouterr().err
+
+
+def test_resume_refuses_what_would_change_the_weights(
+    folder: Folder, words: Words, tmp_path: Path
+) -> None:
+    root = folder()
+    train.run(words(root))
+    for change, name in (
+        ("--fit.epochs=3", "fit.epochs"),
+        ("--seed=1", "seed"),
+        ("--task.optimization.lr=1", "task.optimization.lr"),
+        ("--data.batch_size=4", "data.batch_size"),
+    ):
+        with pytest.raises(BadInput, match=f"--resume cannot change {name} from"):
+            train.run(words(root, "run", "--resume=auto", change))
+    train.run(words(root, "run", "--resume=auto", "--data.num_workers=1"))
+    with pytest.raises(BadInput, match="give one of them"):
+        train.run(words(root, "x", "--resume=auto", f"--warm-start={tmp_path}/run/best.ckpt"))
+
+
+def test_resume_needs_the_same_images_in_the_same_order(
+    folder: Folder, words: Words, tmp_path: Path
+) -> None:
+    root = folder()
+    train.run(words(root))
+    root = root.rename(tmp_path / "elsewhere")
+    train.run(words(root, "run", "--resume=auto"))
+    first = root / "train" / "red" / "0.png"
+    first.rename(root / "train" / "red" / "z.png")
+    with pytest.raises(BadInput, match="in the order that the run began with"):
+        train.run(words(root, "run", "--resume=auto"))
+    (root / "train" / "red" / "z.png").unlink()
+    with pytest.raises(BadInput, match="these differ"):
+        train.run(words(root, "run", "--resume=auto"))
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_its_own_alone(
+    folder: Folder, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder()
+    train.run(words(root, "whole"))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert train.main(words(root, "stopped")) == 143
+    last = tmp_path / "stopped" / "last.ckpt"
+    with pytest.raises(BadInput, match=f"of another run than .*; add --run {tmp_path}/stopped"):
+        train.run(words(root, "whole", f"--resume={last}"))
+    network = tmp_path / "stopped" / "pruned.ckpt"
+    save(network, Classification(["green", "red"], (32, 32)))
+    with pytest.raises(BadInput, match="no state of a training run; begin a new run with --warm"):
+        train.run(words(root, "stopped", f"--resume={network}"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="empty has no checkpoint to resume from"):
+        train.run(words(root, "empty", "--resume=auto"))
+    train.run(words(root, "stopped", f"--resume={last}"))
+    assert_equal_weights(tmp_path / "whole" / "last.ckpt", last)
+
+
+def test_a_stopped_warm_start_goes_on(
+    folder: Folder, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train.run(words(folder("old"), "old"))
+    new = folder("new", ("blue", "green", "red"))
+    start = f"--warm-start={tmp_path}/old/best.ckpt"
+    whole = train.run(words(new, "whole", start)).figures
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert train.main(words(new, "stopped", start)) == 143
+    figures = train.run(words(new, "stopped", "--resume=auto")).figures
+    assert_equal_weights(tmp_path / "whole" / "last.ckpt", tmp_path / "stopped" / "last.ckpt")
+    for name in ("parent", "data", "before_training", "per_class", "classes", "score"):
+        assert figures[name] == whole[name]
+
+
+def test_the_signal_is_lightnings_own(
+    folder: Folder, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(monkeypatch, 1)
+    with pytest.raises(SIGTERMException):
+        train.run(words(folder()))
