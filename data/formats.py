@@ -1,14 +1,11 @@
 """The formats that are read directly: each gives the items of a data set, and no pixels yet."""
 
-import csv
-import io
-import json
 import os
 import re
 import xml.etree.ElementTree as ElementTree
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,17 +14,20 @@ from typing import Any
 import numpy as np
 
 from regrow.data.errors import BadInput
+from regrow.data.files import (
+    GAP,
+    SPLIT_NAMES,
+    find_file,
+    list_folders,
+    list_images,
+    name_below,
+    one_line,
+    read_json,
+    read_text,
+)
+from regrow.data.lists import csv_rows, json_rows, only_list
 from regrow.data.snapshot import Boxes, Item, Kind, Mask
-
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
+from regrow.data.torchvision_sets import images_of, labels_of, official_splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,19 @@ class ImageFolder(Source):
     def read(self, root: Path | None) -> Content:
         """Read `<class>/*.jpg` or `{train,val,test}/<class>/*.jpg`."""
         root = locate(root)
-        folders = _folders(root)
-        splits = {f: SPLIT_NAMES[f.name] for f in folders if f.name in SPLIT_NAMES}
+        folders = list_folders(root)
+        splits = {f: SPLIT_NAMES[f.name.lower()] for f in folders if f.name.lower() in SPLIT_NAMES}
+        beside = [f.name for f in folders if f not in splits and list_images(f)] if splits else []
+        if beside:
+            raise BadInput(
+                f"{root}: holds splits ({', '.join(f.name for f in splits)}) beside other folders "
+                f"of images ({', '.join(beside)}); put each class below a split, or rename"
+            )
         items, classes = [], set()
         tops: dict[Path, str | None] = {**splits} if splits else {root: None}
         for top, split in tops.items():
-            for folder in _folders(top):
-                files = _images(folder)
+            for folder in list_folders(top):
+                files = list_images(folder)
                 classes.add(folder.name)
                 items += [
                     Item(str(file.relative_to(root)), file, folder.name, split) for file in files
@@ -120,24 +126,29 @@ class ManifestFile(Source):
     def read(self, root: Path | None) -> Content:
         """Read the list."""
         root = locate(root)
-        path = root / self.file if self.file else _only_list(root)
+        path = root / self.file if self.file else only_list(root)
         if not path.is_file():
             raise BadInput(f"{path}: no such list of images; set data.source.file")
         items, classes = [], set()
-        rows = _csv_rows(path) if path.suffix == ".csv" else _json_rows(path, self.attribute)
+        rows = csv_rows(path) if path.suffix == ".csv" else json_rows(path, self.attribute)
         for line, row in rows:
             name, label = row.get("image"), row.get("label")
             if not name or label in (None, ""):
                 raise BadInput(f"{path} line {line}: needs an image and a label, has {row}")
-            split = str(row.get("split") or "")
+            if isinstance(label, list | dict):
+                raise BadInput(f"{path} line {line}: the label {label} is not one class name")
+            split = str(row.get("split") or "").lower()
             if split and split not in SPLIT_NAMES:
                 raise BadInput(f"{path} line {line}: the split {split!r} is not train, val or test")
-            group = str(row.get("group") or "")
-            file = _resolved(root, str(name))
+            group = row.get("group")
+            file = find_file(root, str(name))
             if file is None:
                 raise BadInput(f"{path} line {line}: no image {name} below {root}")
             classes.add(str(label))
-            items.append(Item(str(name), file, str(label), SPLIT_NAMES.get(split), group or None))
+            group = None if group in (None, "") else str(group)
+            items.append(Item(str(name), file, str(label), SPLIT_NAMES.get(split), group))
+        if not items:
+            raise BadInput(f"{path}: lists no images")
         return Content("labels", sorted(classes), items)
 
 
@@ -161,23 +172,23 @@ class Coco(Source):
         root = locate(root)
         items: list[Item] = []
         classes: list[str] = []
-        for split in ("train", "val", "test"):
-            path = root / self.annotations.format(split=split)
+        for name, split in SPLIT_NAMES.items() if GAP in self.annotations else [("", None)]:
+            path = root / self.annotations.replace(GAP, name)
             if path.is_file():
-                folder = root / self.images.format(split=split)
+                folder = root / self.images.replace(GAP, name)
                 names = self._read_split(path, folder, root, split, items)
                 classes += [name for name in names if name not in classes]
-            if "{split}" not in self.annotations:
-                break
         if not items:
-            pattern = self.annotations.format(split="train")
-            raise BadInput(f"{root}: no annotations at {pattern}; set data.source.annotations")
+            raise BadInput(
+                f"{root}: no annotations of images at {self.annotations}; set "
+                "data.source.annotations"
+            )
         return Content("boxes", classes, items)
 
     def _read_split(
-        self, path: Path, folder: Path, root: Path, split: str, items: list[Item]
+        self, path: Path, folder: Path, root: Path, split: str | None, items: list[Item]
     ) -> list[str]:
-        content = _json(path)
+        content = read_json(path)
         try:
             names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
             _refuse_twice(path, list(names.values()))
@@ -190,19 +201,22 @@ class Coco(Source):
                             f"{entry['category_id']}, which is not listed"
                         )
                     boxes[entry["image_id"]].append((entry["bbox"], names[entry["category_id"]]))
-            official = split if "{split}" in self.annotations else None
             for image in content["images"]:
                 file = folder / image["file_name"]
-                found = boxes[image["id"]]
+                found = boxes.pop(image["id"], [])
                 corners = np.array([box for box, _ in found], dtype=np.float32)
                 corners = corners.reshape(len(found), 4)
                 corners[:, 2:] += corners[:, :2]
                 target = Boxes(corners, tuple(name for _, name in found))
-                items.append(Item(str(file.relative_to(root)), file, target, official))
+                items.append(Item(name_below(root, file), file, target, split))
+            if boxes:
+                raise BadInput(
+                    f"{path}: annotations are of the image {next(iter(boxes))}, which is not listed"
+                )
         except KeyError as error:
             raise BadInput(f"{path}: not COCO's layout, an entry has no {error}") from error
         except (AttributeError, TypeError, ValueError) as error:
-            raise BadInput(f"{path}: not COCO's layout ({_line(error)})") from error
+            raise BadInput(f"{path}: not COCO's layout ({one_line(error)})") from error
         return list(names.values())
 
 
@@ -210,23 +224,27 @@ class Voc(Source):
     """Images with boxes in Pascal VOC's layout: JPEGImages, Annotations, ImageSets/Main."""
 
     def read(self, root: Path | None) -> Content:
-        """Read all annotations; ImageSets/Main/{train,val,test}.txt give official splits."""
+        """Read all annotations, or those that ImageSets/Main/{train,trainval,val,test}.txt list."""
         root = locate(root)
         files = sorted((root / "Annotations").glob("*.xml"))
         if not files:
             raise BadInput(f"{root}: no Annotations/*.xml in it; expected Pascal VOC's layout")
         splits: dict[str, str] = {}
-        for split in ("train", "val", "test"):
-            path = root / "ImageSets" / "Main" / f"{split}.txt"
+        # A list of both is taken for training where there is no list of either.
+        for name in ("trainval", "train", "val", "test"):
+            path = root / "ImageSets" / "Main" / f"{name}.txt"
             if path.is_file():
-                lines = [line.split() for line in _text(path).splitlines()]
-                splits |= {words[0]: split for words in lines if words}
+                lines = [line.split() for line in read_text(path).splitlines()]
+                splits |= {words[0]: SPLIT_NAMES.get(name, "train") for words in lines if words}
         items, classes = [], set()
         for file in files:
+            if splits and file.stem not in splits:
+                continue
             image, target = _voc_target(root, file)
             classes |= set(target.classes)
-            name = str(image.relative_to(root))
-            items.append(Item(name, image, target, splits.get(file.stem) if splits else None))
+            items.append(Item(name_below(root, image), image, target, splits.get(file.stem)))
+        if not items:
+            raise BadInput(f"{root}: ImageSets/Main lists none of the images with Annotations")
         return Content("boxes", sorted(classes), items)
 
 
@@ -234,8 +252,9 @@ class Masks(Source):
     """Images with a PNG of class numbers each.
 
     `classes.json` holds a list of class names by number, or a mapping of names to numbers, perhaps
-    under `classes`, with the number of void under `void` or `ignore_index`. 255 is void too, and a
-    class named void or ignore. A mask with any other number is refused.
+    under `classes`, with the number of void under `void` or `ignore_index`. 255 is void too unless
+    it is the number of a class, and so is a class named void or ignore. A mask with any other
+    number is refused.
 
     Args:
         images: The folder of a split's images, below the root.
@@ -264,25 +283,26 @@ class Masks(Source):
         root = locate(root)
         names, void = _mask_names(root / self.classes_file)
         items = []
-        splits = ("train", "val", "test") if "{split}" in self.images else (None,)
-        for split in splits:
-            folder = root / self.images.format(split=split)
-            for file in _images(folder) if folder.is_dir() else []:
+        for alias, split in SPLIT_NAMES.items() if GAP in self.images else [("", None)]:
+            folder = root / self.images.replace(GAP, alias)
+            for file in list_images(folder) if folder.is_dir() else []:
                 below = file.relative_to(folder).with_suffix(".png")
-                mask = root / self.masks.format(split=split) / below
+                mask = root / self.masks.replace(GAP, alias) / below
                 if not mask.is_file():
                     raise BadInput(f"{file}: its mask {mask} is not there")
                 found = self.group.search(file.stem) if self.group else None
                 group = found.group(1) if found else None
-                name = str(file.relative_to(root))
-                items.append(Item(name, file, Mask(mask, names, void), split, group))
+                target = Mask(mask, names, void)
+                items.append(Item(name_below(root, file), file, target, split, group))
         if not items:
             raise BadInput(f"{root}: no images at {self.images}; set data.source.images")
         return Content("masks", list(dict.fromkeys(names.values())), items)
 
 
 class Torchvision(Source):
-    """A data set of torchvision with one label an image, held in memory.
+    """A data set of torchvision with one label an image, as it lies on the disk.
+
+    Its own splits are official; one that has none is split by pixels like any other.
 
     Args:
         dataset: Its class path, such as `torchvision.datasets.CIFAR10`.
@@ -292,106 +312,29 @@ class Torchvision(Source):
         self.dataset = dataset
 
     def read(self, root: Path | None) -> Content:
-        """Read its training and test images."""
+        """Read its labels, and its images where it holds them in memory."""
         root = locate(root)
         module, _, name = self.dataset.rpartition(".")
         if module != "torchvision.datasets" or not hasattr(import_module(module), name):
             raise BadInput(f"data.source.dataset: torchvision.datasets has no {self.dataset!r}")
-        items = []
+        items: list[Item] = []
         classes: list[str] = []
-        for split in ("train", "test"):
-            try:
-                data = getattr(import_module(module), name)(str(root), train=split == "train")
-                pixels, labels = np.asarray(data.data), list(map(int, data.targets))
-                classes = [str(name) for name in data.classes]
-            except (RuntimeError, OSError, TypeError, AttributeError) as error:
-                raise BadInput(f"{root}: {self.dataset} cannot be read: {_line(error)}") from error
-            if pixels.ndim == 3:
-                pixels = np.repeat(pixels[..., None], 3, axis=3)
-            items += [
-                Item(f"{split}/{number}", image, classes[label], split)
-                for number, (image, label) in enumerate(zip(pixels, labels, strict=True))
-            ]
-        return Content("labels", classes, items)
-
-
-def _folders(root: Path) -> list[Path]:
-    if not root.is_dir():
-        raise BadInput(f"{root}: not a folder")
-    return sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
-
-
-def _images(folder: Path) -> list[Path]:
-    """List the images below a folder; hidden files, such as a Mac's, are none."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in IMAGES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
-
-
-def _only_list(root: Path) -> Path:
-    found = sorted(f for f in root.iterdir() if f.suffix in (".csv", ".jsonl", ".manifest"))
-    if len(found) != 1:
-        raise BadInput(f"{root}: {len(found)} lists of images in it; name one, data.source.file")
-    return found[0]
-
-
-def _csv_rows(path: Path) -> list[tuple[int, Mapping[str, Any]]]:
-    try:
-        return list(enumerate(csv.DictReader(io.StringIO(_text(path))), 2))
-    except csv.Error as error:
-        raise BadInput(f"{path}: not CSV ({error})") from error
-
-
-def _json_rows(path: Path, attribute: str) -> list[tuple[int, Mapping[str, Any]]]:
-    rows: list[tuple[int, Mapping[str, Any]]] = []
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise BadInput(f"{path} line {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise BadInput(f"{path} line {number}: not a JSON object")
-        if "source-ref" in row:
-            described, label = row.get(f"{attribute}-metadata"), row.get(attribute)
-            if isinstance(described, dict):
-                label = described.get("class-name", label)
-            row = {**row, "image": row["source-ref"], "label": label}
-        rows.append((number, row))
-    return rows
-
-
-def _resolved(root: Path, name: str) -> Path | None:
-    """Find a file by its name, or by the end of its S3 address, below the root."""
-    parts = Path(re.sub(r"^s3://[^/]+/", "", name)).parts
-    for start in range(len(parts)):
-        file = root.joinpath(*parts[start:])
-        if file.is_file() and file.resolve().is_relative_to(root.resolve()):
-            return file
-    return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, OSError) as error:
-        raise BadInput(f"{path}: cannot be read as UTF-8 text ({error})") from error
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(_text(path))
-    except ValueError as error:
-        raise BadInput(f"{path}: cannot be read as JSON ({error})") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+            make = getattr(import_module(module), name)
+            for split, data in official_splits(make, root):
+                labels = labels_of(data)
+                names = getattr(data, "classes", None) or getattr(data, "categories", None)
+                names = [str(name) for name in names or range(max(labels) + 1)]
+                classes += [name for name in names if name not in classes]
+                items += [
+                    Item(f"{split or 'all'}/{number}", image, names[label], split)
+                    for number, (image, label) in enumerate(
+                        zip(images_of(data), labels, strict=True)
+                    )
+                ]
+        except (RuntimeError, OSError, TypeError, ValueError, AttributeError) as error:
+            raise BadInput(f"{root}: {self.dataset} cannot be read: {one_line(error)}") from error
+        return Content("labels", classes, items)
 
 
 def _refuse_twice(path: Path, names: Sequence[str]) -> None:
@@ -426,7 +369,9 @@ def _voc_target(root: Path, file: Path) -> tuple[Path, Boxes]:
 
 def _mask_names(path: Path) -> tuple[dict[int, str], frozenset[int]]:
     """Give the class of each number, and the numbers of void."""
-    content, void = _json(path), None
+    if not path.is_file():
+        raise BadInput(f"{path}: no such list of classes; set data.source.classes_file")
+    content, void = read_json(path), None
     if isinstance(content, dict):
         void = content.get("void", content.get("ignore_index"))
         content = content.get("classes", {k: v for k, v in content.items() if isinstance(v, int)})

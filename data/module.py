@@ -1,23 +1,22 @@
 """The data of a run: snapshots of a source, in batches of uint8 images."""
 
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from rich.console import Console
-from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from regrow.data.errors import BadInput
+from regrow.data.examples import Examples, Pixels, collate, keep
 from regrow.data.formats import Source
 from regrow.data.progress import progress
-from regrow.data.sampling import EpochSampler, Key, ResumableLoader, counter_seed
+from regrow.data.sampling import EpochSampler, ResumableLoader
 from regrow.data.snapshot import (
     VOID,
     Boxes,
@@ -26,23 +25,19 @@ from regrow.data.snapshot import (
     Manifest,
     Mask,
     Snapshot,
-    Target,
     check_items,
     digest_rows,
     label_digest,
     pixels_hash,
     renamed,
+    shown_classes,
 )
 from regrow.data.transforms import (
     CorruptImage,
-    augmented,
     decode,
     decode_mask,
-    resize,
-    resize_mask,
 )
 
-Example = tuple[Tensor, Any]
 SPLIT_WAY_OUT = {
     "train": "lower data.val_share and data.test_share, or add some",
     "val": "raise data.val_share, or add some",
@@ -121,12 +116,11 @@ class GrowingData(LightningDataModule):
         """Read, decode and hash everything once; keep what fits."""
         content = self.source.read(self.root)
         classes = content.classes if self._asked is None else self._asked
-        where = type(self.source).__name__ if self._asked is None else "data.classes"
-        check_items(classes, content.items, where)
+        check_items(classes, content.items, self._name if self._asked is None else "data.classes")
         self.skipped = []
         items: list[Item] = []
         kept: list[Pixels] = []
-        hashes, digests, room = [], [], self.cache_bytes
+        hashes, digests, shown, room = [], [], [], self.cache_bytes
         for item in progress(content.items, "reading images"):
             try:
                 image = decode(item.image)
@@ -140,7 +134,8 @@ class GrowingData(LightningDataModule):
             items.append(item)
             hashes.append(pixels_hash(image))
             digests.append(label_digest(item.target, mask))
-            kept.append(_kept(item, image, mask, self.size if room > 0 else None))
+            shown.append(shown_classes(item.target, mask))
+            kept.append(keep(item, image, mask, self.size if room > 0 else None))
             room -= kept[-1].num_bytes
         if self.skipped:
             line = f"skipped {len(self.skipped)} corrupt images: {self.skipped[:5]}"
@@ -150,7 +145,21 @@ class GrowingData(LightningDataModule):
         for split in ("train", "val"):
             if not snapshot.indices(split):
                 raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
+        self._check_shown(snapshot, set().union(*(shown[i] for i in snapshot.indices("train"))))
         return snapshot, kept
+
+    def _check_shown(self, snapshot: Snapshot, shown: set[str | int]) -> None:
+        """Refuse training images that show nothing, and name the classes that none shows."""
+        missing = ", ".join(name for name in snapshot.classes if name not in shown)
+        if not shown & set(snapshot.classes):
+            raise BadInput(f"{self._name}: no training image shows any of {missing}; add labels")
+        if missing and VOID in shown:
+            raise BadInput(
+                f"{self._name}: masks have the number {VOID}, and no training image shows "
+                f"{missing}; in the file of classes, give the class that number, or list it as void"
+            )
+        if missing:
+            print(f"{self._name}: no training image shows {missing}", file=sys.stderr)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -247,6 +256,11 @@ class GrowingData(LightningDataModule):
             raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
         is_training = split == "train"
         trainer = self.trainer
+        if trainer is not None and trainer.world_size > len(examples):
+            raise BadInput(
+                f"{self._name}: {len(examples)} {split} images for {trainer.world_size} processes; "
+                "lower fit.devices"
+            )
         sampler = EpochSampler(
             len(examples),
             self.seed,
@@ -265,105 +279,6 @@ class GrowingData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Pixels:
-    """What is remembered of the files of an item.
-
-    Args:
-        size: Height and width of the image in its file, in pixels.
-        image: The resized image, uint8 (3, h, w), where it is kept.
-        mask: The resized mask, numbers as the file has them, (h, w), where it is kept.
-    """
-
-    size: tuple[int, int]
-    image: np.ndarray | None = None
-    mask: np.ndarray | None = None
-
-    @property
-    def num_bytes(self) -> int:
-        """Count the bytes."""
-        return sum(part.nbytes for part in (self.image, self.mask) if part is not None)
-
-
-class Examples(Dataset[Example]):
-    """The images of one split, resized, with targets in row numbers."""
-
-    def __init__(
-        self,
-        items: Sequence[Item],
-        kept: Sequence[Pixels],
-        rows: Mapping[str, int],
-        size: tuple[int, int],
-        augment: Sequence[v2.Transform],
-        seed: int,
-    ) -> None:
-        self.items, self.kept, self.rows = items, kept, rows
-        self.labels = {name: torch.tensor(row) for name, row in rows.items()}
-        self.size, self.augment, self.seed = size, augment, seed
-
-    def __len__(self) -> int:
-        """Count the images."""
-        return len(self.items)
-
-    def __getitem__(self, key: Key) -> Example:
-        """Give the image and target of an epoch and index."""
-        epoch, index = key
-        item, kept = self.items[index], self.kept[index]
-        if kept.image is not None:
-            image = torch.from_numpy(kept.image)
-        else:
-            image = _small(decode(item.image), self.size)
-        target = self._target(item.target, kept)
-        if self.augment:
-            seed = counter_seed(self.seed, epoch, index)
-            image, target = augmented(image, target, self.augment, seed)
-        return image, target
-
-    def _target(self, target: Target, kept: Pixels) -> Any:
-        if isinstance(target, str):
-            return self.labels[target]
-        if isinstance(target, Boxes):
-            labels = torch.tensor([self.rows[name] for name in target.classes], dtype=torch.long)
-            down, across = (new / old for new, old in zip(self.size, kept.size, strict=True))
-            scale = torch.tensor([across, down, across, down])
-            return {"boxes": torch.from_numpy(target.xyxy) * scale, "labels": labels}
-        numbers = kept.mask
-        if numbers is None:
-            numbers = _small_mask(decode_mask(target.pixels), self.size)
-        table = np.full(max(VOID, *target.names, *target.void) + 1, VOID, dtype=np.uint8)
-        for number, name in target.names.items():
-            table[number] = self.rows[name]
-        return torch.from_numpy(table[numbers])
-
-
-def collate(examples: Sequence[Example]) -> tuple[Tensor, Any]:
-    """Make a batch."""
-    images = torch.stack([image for image, _ in examples])
-    targets = [target for _, target in examples]
-    return images, targets if isinstance(targets[0], dict) else torch.stack(targets)
-
-
-def _kept(
-    item: Item, image: np.ndarray, mask: np.ndarray | None, size: tuple[int, int] | None
-) -> Pixels:
-    """Keep what must not be read again, resized; only its size where there is no room for more."""
-    small = small_mask = None
-    if size is not None:
-        small = _small(image, size).contiguous().numpy()
-    if size is not None and mask is not None:
-        small_mask = _small_mask(mask, size)
-    return Pixels((image.shape[0], image.shape[1]), small, small_mask)
-
-
-def _small(image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    return resize(torch.from_numpy(np.array(image)).permute(2, 0, 1), size)
-
-
-def _small_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    numbers = mask.astype(np.uint8 if mask.dtype == np.uint8 else np.int32)
-    return resize_mask(torch.from_numpy(numbers), size).numpy()
 
 
 def _check_target(item: Item, pixels: np.ndarray, mask: np.ndarray | None) -> None:

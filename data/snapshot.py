@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -58,14 +58,14 @@ class Item:
 
     Args:
         name: What a person would call it; it differs from all others.
-        image: The file, or its pixels, uint8 (h, w, 3).
+        image: The file, or its pixels, uint8 (h, w, 3), or what reads them.
         target: A class name, boxes, or a mask.
         split: Its official split, if it has one.
         group: What must stay on one side of a split together, such as the video it comes from.
     """
 
     name: str
-    image: Path | np.ndarray
+    image: Path | np.ndarray | Callable[[], np.ndarray]
     target: Target
     split: str | None = None
     group: str | None = None
@@ -104,6 +104,22 @@ def label_digest(target: Target, mask: np.ndarray | None = None) -> bytes:
             digest.update(name.encode() + b"\0")
             digest.update(np.packbits(by_name[name]).data)
     return digest.digest()
+
+
+def shown_classes(target: Target, mask: np.ndarray | None = None) -> set[str | int]:
+    """Give the names of the classes that a label shows; and 255 where a mask has it as void.
+
+    Args:
+        target: The label.
+        mask: The numbers of a mask's file, (h, w).
+    """
+    if isinstance(target, str):
+        return {target}
+    if isinstance(target, Boxes):
+        return set(target.classes)
+    numbers = set(np.unique(mask).tolist()) if mask is not None else set()
+    shown: set[str | int] = {name for number, name in target.names.items() if number in numbers}
+    return shown | ((numbers & {VOID}) - target.names.keys() - target.void)
 
 
 def renamed(target: Target, called: Mapping[str, str]) -> Target:
@@ -299,8 +315,8 @@ def check_items(classes: Sequence[str], items: Sequence[Item], where: str) -> No
         where: What the classes and items come from.
 
     Raises:
-        BadInput: If classes or names of items repeat, a label is none of the classes, or there is
-            nothing.
+        BadInput: If classes or names of items repeat, a class name cannot be printed, a label is
+            none of the classes, or there is nothing.
     """
     twice = sorted(name for name, count in Counter(classes).items() if count > 1)
     if twice:
@@ -308,6 +324,9 @@ def check_items(classes: Sequence[str], items: Sequence[Item], where: str) -> No
     if not items or not classes:
         what = "images" if not items else "classes"
         raise BadInput(f"{where}: no {what} found; check the folder and its layout")
+    for name in classes:
+        if not name.isprintable():
+            raise BadInput(f"{where}: the class name {name!r} is not printable; write it anew")
     known, seen = set(classes), set()
     for item in items:
         if item.name in seen:

@@ -1,6 +1,6 @@
 """Decoding, resizing, and augmentation whose randomness is a function of counters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ class CorruptImage(BadInput):
     """A file that is there and is no image, or only part of one."""
 
 
-def decode(image: Path | np.ndarray) -> np.ndarray:
+def decode(image: Path | np.ndarray | Callable[[], np.ndarray]) -> np.ndarray:
     """Give the pixels of an image, uint8 RGB (h, w, 3), the way up that its EXIF data says.
 
     Args:
-        image: The file, or pixels, which are given back.
+        image: The file, or pixels, which are given back, or what reads them.
 
     Raises:
         BadInput: If the file is missing, or holds numbers that are no colours.
@@ -37,6 +37,8 @@ def decode(image: Path | np.ndarray) -> np.ndarray:
     """
     if isinstance(image, np.ndarray):
         return image
+    if not isinstance(image, Path):
+        return image()
     opened = _opened(image)
     # Neither PNG nor PGM has more than 16 bits, whatever Pillow calls them.
     if opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM")):

@@ -30,6 +30,7 @@ from regrow.models.small import SmallClassifier, SmallSegmenter
 from regrow.models.weights import load_weights_, with_trunk_of
 
 TORCHVISION, TIMM = "torchvision/", "timm/"
+OTHER_TASKS = ("raft", "maskrcnn", "keypointrcnn")  # of torchvision: flow, instances, keypoints
 INCEPTIONS = ("googlenet", "inception_v3")
 # What would make a library fetch or read a file.
 REFUSED_ARGS = {
@@ -76,7 +77,7 @@ def list_nets(kind: Kind) -> list[str]:
         module = torchvision.models
         names += [TIMM + name for name in timm.list_models()]
     found = torchvision.models.list_models(module=module)
-    return names + [TORCHVISION + name for name in found if not name.startswith("raft")]
+    return names + [TORCHVISION + name for name in found if not name.startswith(OTHER_TASKS)]
 
 
 def check_name(kind: Kind, name: Any, args: Mapping[str, Any], allow: Sequence[str] = ()) -> None:

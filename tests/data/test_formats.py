@@ -1,6 +1,7 @@
 import csv
 import gzip
 import json
+import pickle
 import shutil
 import struct
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from regrow.data.formats import (
     Voc,
     locate,
 )
+from regrow.data.transforms import decode
 
 
 def picture(path: Path, size: tuple[int, int] = (8, 8)) -> Path:
@@ -99,6 +101,25 @@ def test_folders_of_splits(tmp_path: Path) -> None:
     ]
 
 
+def test_folders_of_splits_by_any_of_their_names(tmp_path: Path) -> None:
+    for name in ("Train/ant", "VALIDATION/ant", "Test/ant"):
+        picture(tmp_path / name / "a.png")
+    assert rows(ImageFolder().read(tmp_path)) == [
+        ("Test/ant/a.png", "ant", "test"),
+        ("Train/ant/a.png", "ant", "train"),
+        ("VALIDATION/ant/a.png", "ant", "val"),
+    ]
+
+
+def test_folders_of_splits_and_classes_side_by_side_are_refused(tmp_path: Path) -> None:
+    for name in ("train/ant", "bee"):
+        picture(tmp_path / name / "a.png")
+    with pytest.raises(BadInput, match=r"holds splits \(train\) beside other folders .*\(bee\)"):
+        ImageFolder().read(tmp_path)
+    (tmp_path / "bee" / "a.png").rename(tmp_path / "bee" / "notes.txt")
+    assert rows(ImageFolder().read(tmp_path)) == [("train/ant/a.png", "ant", "train")]
+
+
 def test_folders_ignore_what_is_no_image(tmp_path: Path) -> None:
     picture(tmp_path / "dog" / "1.png")
     for name in ("notes.txt", "Thumbs.db", "._1.png", ".ipynb_checkpoints/1.png"):
@@ -167,6 +188,27 @@ def test_a_sagemaker_augmented_manifest(tmp_path: Path) -> None:
     assert content.items[0].image == tmp_path / "photos" / "a.png"
 
 
+def test_a_group_may_be_number_zero(tmp_path: Path) -> None:
+    lines = [{"image": picture(tmp_path / "a.png").name, "label": 0, "group": 0}]
+    write(tmp_path / "list.jsonl", "\n".join(map(json.dumps, lines)))
+    (item,) = ManifestFile().read(tmp_path).items
+    assert (item.target, item.group) == ("0", "0")
+
+
+def test_a_list_may_name_links_but_nothing_outside(tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere" / "a.png")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    write(root / "list.csv", "image,label\na.png,ant\n")
+    assert rows(ManifestFile().read(root)) == [("a.png", "ant", None)]
+    picture(tmp_path / "elsewhere" / "b.png")
+    for name in ("../elsewhere/b.png", "x" * 5000):
+        write(root / "list.csv", f"image,label\n{name},ant\n")
+        with pytest.raises(BadInput, match=r"list\.csv line 2: no image"):
+            ManifestFile().read(root)
+
+
 def test_another_label_attribute(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     line = {"source-ref": "a.png", "kind-metadata": {"class-name": "dog"}, "class": "no"}
@@ -180,6 +222,9 @@ def test_another_label_attribute(tmp_path: Path) -> None:
         ("l.csv", "image,label\na.png,x\n,x\n", "l.csv line 3: needs an image and a label"),
         ("l.csv", "file,label\na.png,x\n", "l.csv line 2: needs an image and a label"),
         ("l.csv", "image,label\na.png,\n", "l.csv line 2: needs an image and a label"),
+        ("l.csv", "image,label\n", "l.csv: lists no images"),
+        ("l.csv", "", "l.csv: lists no images"),
+        ("l.jsonl", '{"image": "a.png", "label": ["x", "y"]}', "label .* is not one class name"),
         ("l.csv", "image,label\nb.png,x\n", "l.csv line 2: no image b.png below"),
         ("l.csv", "image,label\n../out.png,x\n", "l.csv line 2: no image ../out.png below"),
         ("l.csv", "image,label,split\na.png,x,fold1\n", "line 2: the split 'fold1' is not train"),
@@ -227,6 +272,18 @@ def coco(boxes: Sequence[Sequence[float]] = ((1, 2, 3, 4),)) -> dict[str, Any]:
             for number, box in enumerate(boxes)
         ],
     }
+
+
+def test_coco_with_splits_by_another_name(tmp_path: Path) -> None:
+    write(tmp_path / "valid" / "boxes.json", coco())
+    item, _ = Coco("{split}", "{split}/boxes.json").read(tmp_path).items
+    assert (item.name, item.split) == ("valid/a.png", "val")
+
+
+def test_coco_may_lie_beside_its_root(tmp_path: Path) -> None:
+    write(tmp_path / "lists" / "train.json", coco())
+    item, _ = Coco("../images", "{split}.json").read(tmp_path / "lists").items
+    assert item.name == "../images/a.png"
 
 
 def test_coco_gives_corners_and_names(tmp_path: Path) -> None:
@@ -284,6 +341,7 @@ def setting(part: str, key: str, value: Any) -> Callable[[dict[str, Any]], None]
         (setting("annotations", "bbox", "1 2 3 4"), "not COCO's layout"),
         (lambda content: content.update(annotations=["box"]), "not COCO's layout"),
         (setting("annotations", "category_id", 8), "annotation 0 has the category 8, which is not"),
+        (setting("annotations", "image_id", 5), "annotations are of the image 5, which is not"),
         (setting("categories", "name", "rbc"), "rbc is named twice"),
     ],
 )
@@ -340,8 +398,25 @@ def test_voc_has_official_splits(tmp_path: Path) -> None:
         write(tmp_path / "Annotations" / f"{name}.xml", "<annotation></annotation>")
     write(tmp_path / "ImageSets" / "Main" / "train.txt", "a  1\n\n \n")
     write(tmp_path / "ImageSets" / "Main" / "test.txt", "b\n")
-    splits = [item.split for item in Voc().read(tmp_path).items]
-    assert splits == ["train", "test", None]
+    # What no list names is not part of the set.
+    assert [(i.image.stem, i.split) for i in Voc().read(tmp_path).items] == [
+        ("a", "train"),
+        ("b", "test"),
+    ]
+
+
+def test_voc_trains_on_a_list_of_both_where_it_lists_neither(tmp_path: Path) -> None:
+    for name in "abc":
+        write(tmp_path / "Annotations" / f"{name}.xml", "<annotation></annotation>")
+    lists = tmp_path / "ImageSets" / "Main"
+    write(lists / "trainval.txt", "a\nb\n")
+    assert [item.split for item in Voc().read(tmp_path).items] == ["train", "train"]
+    write(lists / "val.txt", "b\n")
+    assert [item.split for item in Voc().read(tmp_path).items] == ["train", "val"]
+    write(lists / "trainval.txt", "z\n")
+    write(lists / "val.txt", "\n")
+    with pytest.raises(BadInput, match="lists none of the images"):
+        Voc().read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -444,7 +519,9 @@ def test_masks_without_images_or_classes(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no images at images/{split}"):
         Masks().read(tmp_path)
     (tmp_path / "classes.json").unlink()
-    with pytest.raises(BadInput, match=r"classes\.json: cannot be read"):
+    with pytest.raises(
+        BadInput, match=r"classes\.json: no such list of classes; set data\.source\.classes_file"
+    ):
         Masks().read(tmp_path)
 
 
@@ -483,6 +560,36 @@ def test_torchvision_reads_fashion_mnist(tmp_path: Path) -> None:
         assert (item.image == expected[..., None]).all()
 
 
+def test_torchvision_reads_a_set_without_splits(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    for number, name in enumerate(("Forest", "River", "River")):
+        folder = tmp_path / "eurosat" / "2750" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels + np.uint8(number)).save(folder / f"{number}.png")
+    found = Torchvision("torchvision.datasets.EuroSAT").read(tmp_path)
+    assert found.classes == ["Forest", "River"]
+    assert rows(found) == [
+        ("all/0", "Forest", None),
+        ("all/1", "River", None),
+        ("all/2", "River", None),
+    ]
+    for number, item in enumerate(found.items):
+        assert np.array_equal(decode(item.image), pixels + np.uint8(number))
+        assert np.array_equal(decode(pickle.loads(pickle.dumps(item)).image), decode(item.image))
+
+
+def test_torchvision_reads_splits_by_their_names(tmp_path: Path) -> None:
+    for name in ("train/AD", "train/AE", "valid/AD", "test/AE"):
+        picture(tmp_path / "country211" / name / "a.png")
+    found = Torchvision("torchvision.datasets.Country211").read(tmp_path)
+    assert sorted(rows(found)) == [
+        ("test/0", "AE", "test"),
+        ("train/0", "AD", "train"),
+        ("train/1", "AE", "train"),
+        ("val/0", "AD", "val"),
+    ]
+
+
 @pytest.mark.slow
 def test_torchvision_reads_cifar10(cifar10_root: Path) -> None:
     content = Torchvision("torchvision.datasets.CIFAR10").read(cifar10_root)
@@ -502,8 +609,8 @@ def test_torchvision_reads_cifar10(cifar10_root: Path) -> None:
         ("FashionMNIST", "torchvision.datasets has no 'FashionMNIST'"),
         ("torchvision.datasets.FashionMNIST", "FashionMNIST cannot be read: Dataset not found"),
         ("torchvision.datasets.CIFAR10", "CIFAR10 cannot be read: Dataset not found"),
-        ("torchvision.datasets.FakeData", "FakeData cannot be read: .*'train'"),
-        ("torchvision.datasets.utils", "utils cannot be read: .*not callable"),
+        ("torchvision.datasets.FakeData", "FakeData cannot be read: it reads no folder"),
+        ("torchvision.datasets.utils", "utils cannot be read: .*is not a callable"),
     ],
 )
 def test_torchvision_names_what_cannot_be_read(tmp_path: Path, name: str, message: str) -> None:

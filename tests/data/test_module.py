@@ -217,11 +217,10 @@ def test_corrupt_images_are_skipped_and_counted(tmp_path: Path, capsys) -> None:
 
 
 def masked(root: Path, number: int = 1, size: tuple[int, int] = (4, 6)) -> Path:
+    numbers = np.full(size, number, np.uint8)
+    numbers[0, :2] = 0, 1
     for split in ("train", "val", "test"):
-        for part, pixels in (
-            ("images", picture(0)),
-            ("masks", np.full(size, number, np.uint8)),
-        ):
+        for part, pixels in (("images", picture(0)), ("masks", numbers)):
             (root / part / split).mkdir(parents=True)
             for name in ("a", "b"):
                 Image.fromarray(pixels).save(root / part / split / f"{name}.png")
@@ -253,7 +252,7 @@ def test_skip_corrupt_skips_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [0, 1, 11, 255])
 def test_pixels_of_a_class_or_void_are_allowed(tmp_path: Path, number: int) -> None:
     ((_, masks),) = batches(data(Masks(), root=masked(tmp_path, number)).val_dataloader())
-    assert set(masks.flatten().tolist()) == {number if number < 2 else VOID}
+    assert set(masks.flatten().tolist()) == {0, 1, number if number < 2 else VOID}
 
 
 def test_a_pixel_that_is_neither_a_class_nor_void_is_refused(tmp_path: Path) -> None:
@@ -263,6 +262,42 @@ def test_a_pixel_that_is_neither_a_class_nor_void_is_refused(tmp_path: Path) -> 
         _ = data(Masks(), root=masked(tmp_path, 7)).snapshot
     with pytest.raises(BadInput, match=r"^train\.png: the mask has the number 2, which is"):
         _ = data(thrice(Mask(np.full((4, 6), 2), {0: "a"}))).snapshot
+
+
+def test_training_images_that_show_nothing_are_refused() -> None:
+    void = Mask(np.full((4, 6), VOID, np.uint8), {0: "road", 1: "sky"})
+    none = Boxes(np.zeros((0, 4), np.float32), ())
+    for target in (void, none):
+        with pytest.raises(BadInput, match="no training image shows any of"):
+            _ = data(Given(thrice(target), ["road", "sky"])).snapshot
+
+
+def test_a_class_with_the_number_of_void_is_not_taken_for_void() -> None:
+    numbers = np.array([[0, 255]], np.uint8).repeat(4, 0).repeat(3, 1)
+    names = {0: "ground", 1: "thing"}
+    with pytest.raises(BadInput, match="have the number 255, and no training image shows thing"):
+        _ = data(Given(thrice(Mask(numbers, names)), ["ground", "thing"])).snapshot
+    _ = data(Given(thrice(Mask(numbers, names, frozenset({255}))), ["ground", "thing"])).snapshot
+    loader = data(
+        Given(thrice(Mask(numbers, {0: "ground", 255: "thing"})), ["ground", "thing"])
+    ).val_dataloader()
+    ((_, masks),) = batches(loader)
+    assert masks[0].tolist() == [[0, 0, 0, 1, 1, 1]] * 4
+
+
+def test_a_class_that_no_training_image_shows_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    box = Boxes(np.array([[0, 0, 2, 2]], np.float32), ("ant",))
+    _ = data(Given(thrice(box), ["ant", "bee"])).snapshot
+    assert "Given: no training image shows bee" in capsys.readouterr().err
+
+
+def test_fewer_images_than_processes_are_refused() -> None:
+    module = data(thrice("a"))
+    module.trainer = SimpleNamespace(world_size=2, global_rank=0)
+    with pytest.raises(BadInput, match="1 val images for 2 processes; lower fit.devices"):
+        module.val_dataloader()
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:

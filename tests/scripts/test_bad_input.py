@@ -102,7 +102,7 @@ def test_a_pixel_of_no_class(refused: Refused, tmp_path: Path) -> None:
 def coco(
     root: Path,
     box: tuple[int, int, int, int] = (4, 4, 8, 8),
-    category: int = 1,
+    numbers: tuple[int, ...] = (1,),
     names: tuple[str, ...] = ("cell",),
 ) -> list[str]:
     (root / "annotations").mkdir(parents=True)
@@ -112,7 +112,10 @@ def coco(
         Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(root / "images" / split / "a.png")
         content = {
             "images": [{"id": 1, "file_name": "a.png", "width": 32, "height": 32}],
-            "annotations": [{"id": 5, "image_id": 1, "category_id": category, "bbox": list(box)}],
+            "annotations": [
+                {"id": 5, "image_id": 1, "category_id": number, "bbox": list(box)}
+                for number in numbers
+            ],
             "categories": categories,
         }
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
@@ -126,7 +129,7 @@ def test_a_box_outside_of_its_image(refused: Refused, tmp_path: Path) -> None:
 
 
 def test_a_label_that_is_no_class(refused: Refused, tmp_path: Path) -> None:
-    said = refused(coco(tmp_path / "data", category=9))
+    said = refused(coco(tmp_path / "data", numbers=(9,)))
     assert "instances_train.json: annotation 5 has the category 9" in said
 
 
@@ -191,7 +194,7 @@ def test_networks_and_weights_that_do_not_exist(
 
 
 def test_data_of_another_task(words: Words, refused: Refused, tmp_path: Path) -> None:
-    boxes = coco(tmp_path / "data", names=("cell", "core"))
+    boxes = coco(tmp_path / "data", names=("cell", "core"), numbers=(1, 2))
     swapped = [word.replace("detection", "segmentation") for word in boxes]
     assert "Segmentation needs masks, the data has boxes" in refused(swapped)
 

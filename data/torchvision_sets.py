@@ -1,0 +1,67 @@
+"""What a data set of torchvision with one label an image holds, whatever its constructor takes."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regrow.data.files import SPLIT_NAMES
+
+
+def official_splits(make: Callable[..., Any], root: Path) -> Iterator[tuple[str | None, Any]]:
+    """Give each split of a data set of torchvision, by whichever argument it has for them.
+
+    Args:
+        make: The class.
+        root: The folder that it reads.
+
+    Returns:
+        The split, None where the set has none of its own, and the set of it.
+    """
+    options = signature(make).parameters
+    if "root" not in options:
+        raise TypeError("it reads no folder")
+    make = partial(make, str(root))
+    if "train" in options:
+        yield "train", make(train=True)
+        yield "test", make(train=False)
+    elif "split" in options:
+        found = set()
+        for name, split in (*SPLIT_NAMES.items(), ("trainval", "train")):
+            try:
+                data = make(split=name) if split not in found else None
+            except ValueError:  # it has no split of this name
+                continue
+            if data is not None:
+                found.add(split)
+                yield split, data
+    else:
+        yield None, make()
+
+
+def labels_of(data: Any) -> list[int]:
+    """Give the label of each image, without reading the images where the set knows them."""
+    for name in ("targets", "labels", "_labels"):
+        labels = getattr(data, name, None)
+        if labels is not None and len(labels) == len(data):
+            return list(map(int, labels))
+    return [int(data[index][1]) for index in range(len(data))]
+
+
+def images_of(data: Any) -> Iterator[np.ndarray | Callable[[], np.ndarray]]:
+    """Give the images of a data set of torchvision, or what reads them."""
+    held: np.ndarray = np.asarray(data.data) if hasattr(data, "data") else np.empty(0)
+    if held.dtype == np.uint8 and held.ndim == 3:  # MNIST and its like
+        held = np.repeat(held[..., None], 3, axis=3)
+    if held.dtype == np.uint8 and held.ndim == 4 and held.shape[-1] == 3:  # CIFAR and its like
+        yield from held
+    else:
+        for index in range(len(data)):
+            yield partial(_read_image, data, index)
+
+
+def _read_image(data: Any, index: int) -> np.ndarray:
+    return np.asarray(data[index][0].convert("RGB"))
