@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,7 @@ PARSER_NOISE = re.compile(
     r"Type collections\S*?\[.*?\] expects a function or a callable class: "
     r"|Parser key |Got value: Namespace\(.*\)$"
 )
+NUMBER_FOR_TEXT = re.compile(r"Expected a <class 'str'>\. Got value: (-?[\d.]+)")
 GIVEN = {"classes", "size"}  # a task has them from the data
 Choices = Mapping[str, Sequence[type]]
 DATA_CHOICES: Choices = {
@@ -51,6 +52,9 @@ class _Parser(ArgumentParser):
         if not self.exit_on_error:  # a parser within the parser
             super().error(message, ex)
         line = " ".join(PARSER_NOISE.sub("", message).split()).rstrip(".")
+        number = NUMBER_FOR_TEXT.search(line)
+        if number is not None:
+            line += f"; a name that looks like a number needs quotes, '\"{number[1]}\"'"
         raise BadInput(f"{line}; --help explains every option") from ex
 
     def format_help(self) -> str:  # type: ignore[override]
@@ -108,7 +112,9 @@ def parse(
         function, fail_untyped=True, skip={*skip, *positional}, sub_configs=False
     )
     words = sys.argv[1:] if args is None else args
-    words = [_underscored(word) for word in words]
+    # The keys of a mapping, such as names of classes, may have dashes of their own.
+    mappings = {n for n, p in signature(function).parameters.items() if "dict[" in str(p)}
+    words = [_underscored(word, mappings) for word in words]
     for file in _configs(words):
         _check_yaml(file)
     config = parser.parse_args(words)
@@ -163,11 +169,14 @@ def _check_yaml(file: Path) -> None:
         raise BadInput(f"{file}: not YAML ({error})") from error
 
 
-def _underscored(word: str) -> str:
-    if not word.startswith("--"):
-        return word
+def _underscored(word: str, mappings: Collection[str]) -> str:
     name, equals, value = word.partition("=")
-    return "--" + name[2:].replace("-", "_") + equals + value
+    option, dot, key = name.partition(".")
+    if not option.startswith("--"):
+        return word
+    option = option[2:].replace("-", "_")
+    key = key if option in mappings else key.replace("-", "_")
+    return f"--{option}{dot}{key}{equals}{value}"
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -71,8 +71,8 @@ class Fit:
             raise BadInput(f"fit.patience is {self.patience}, it must be at least 1, or null")
         if self.clip is not None and not self.clip > 0:
             raise BadInput(f"fit.clip is {self.clip}, it must be > 0, or null for none")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise BadInput(f"fit.ema is {self.ema}, it must lie in (0, 1), or be null for none")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise BadInput(f"fit.ema is {self.ema}, it must lie in [0, 1), or be null for none")
         if self.images < 0:
             raise BadInput(f"fit.images is {self.images}, it must be 0 or more")
 

@@ -138,7 +138,9 @@ def _begin(
         _refuse_images(task, data)
         return task, None
     task.to(device)
-    grown = warm_start_(task, data, renamed=renamed, removed=tuple(removed or ()))
+    # YAML takes a name such as 1 for a number, which the parser leaves in a mapping's keys.
+    named = {str(old): new for old, new in (renamed or {}).items()}
+    grown = warm_start_(task, data, renamed=named, removed=tuple(removed or ()))
     _refuse_images(task, data)
     print(f"data: {grown.diff or 'the checkpoint does not say what it was trained on'}")
     print(

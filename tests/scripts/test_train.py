@@ -207,6 +207,19 @@ def test_an_unknown_option_ends_a_process_with_2_and_no_traceback(
     assert "no_such_option" in done.stderr
 
 
+def test_names_that_look_like_numbers(
+    folder: Folder, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    young = ["--config=configs/classification.yaml", '--fit.trainer={"limit_train_batches": 1}']
+    young += ["--fit.epochs=1"]
+    train.run([*young, f"--run={tmp_path}/old"])
+    start = f"--warm-start={tmp_path}/old/best.ckpt"
+    assert train.main([*young, start, "--removed=[1]", f"--run={tmp_path}/new"]) == 2
+    assert "a name that looks like a number needs quotes, '\"1\"'" in capsys.readouterr().err
+    assert train.main([*young, start, "--renamed={1: one}", f"--run={tmp_path}/new"]) == 2
+    assert "the data has no class '1' (renamed 'one')" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("script", ["train", "prune", "export", "demo"])
 def test_an_unknown_option_is_named(script: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert import_module(f"regrow.scripts.{script}").main(["--no_such_option=1"]) == 2
@@ -221,10 +234,16 @@ def test_two_processes_train_one_network(
     tmp_path: Path,
 ) -> None:
     root = folder()
-    two = ["--fit.devices=2", "--fit.strategy=ddp", "--fit.accelerator=cpu"]
-    options = ["--data.batch_size=4", "--data.augment=[]"]
-    done = shell("train.py", *words(root, "two", *two, *options))
+    # No batch norm, whose statistics are those of each process; plain SGD, which is continuous.
+    same = ["--data.augment=[]", "--task.net=timm/test_convnext", "--task.optimization.lr=0.05"]
+    same += ["--task.optimization.optimizer=sgd", "--fit.accelerator=cpu", "--fit.precision=32"]
+    two = ["--fit.devices=2", "--fit.strategy=ddp", "--data.batch_size=4"]
+    done = shell("train.py", *words(root, "two", *same, *two))
     assert done.returncode == 0, done.stderr
+    train.run(words(root, "one", *same, "--fit.devices=1", "--data.batch_size=8"))
+    one, both = weights(tmp_path / "one" / "last.ckpt"), weights(tmp_path / "two" / "last.ckpt")
+    for name, value in one.items():
+        torch.testing.assert_close(both[name], value, rtol=1e-3, atol=1e-5)
     run = tmp_path / "two"
     # 24 images, 4 in a batch, 2 processes: 3 steps an epoch.
     assert read(run / "last.ckpt")["global_step"] == 6

@@ -1,0 +1,123 @@
+"""Training is the loop one would write by hand."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from regrow.data.formats import Content, Source
+from regrow.data.module import GrowingData
+from regrow.data.snapshot import Item
+from regrow.models.checkpoint import net_state, read
+from regrow.models.classification import Classification
+from regrow.models.optimization import Optimization
+from regrow.models.task import Penalty, Task
+from regrow.models.training import Fit, fine_tune_, make_trainer, train
+
+EPOCHS = 3
+
+
+class Noise(Source):
+    """Images of noise, whose labels nothing can generalise."""
+
+    def read(self, root: Path | None) -> Content:
+        random = np.random.default_rng(0)
+        items = []
+        for split, count in (("train", 24), ("val", 8), ("test", 8)):
+            for number in range(count):
+                pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                items.append(Item(f"{split}{number}", pixels, "ab"[number % 2], split))
+        return Content("labels", ["a", "b"], items)
+
+
+class HeadSize(Penalty):
+    """The mean square of the head's weights, tenfold."""
+
+    name = "head"
+
+    def forward(self, task: Task, images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
+        return 10 * task.net.head.weight.square().mean()
+
+
+@pytest.fixture
+def data() -> GrowingData:
+    data = GrowingData(Noise(), size=(16, 16), batch_size=8)
+    data.order_classes(data.classes)
+    return data
+
+
+def make_task(**options) -> Classification:
+    torch.manual_seed(0)
+    optimization = Optimization("sgd", lr=0.1, momentum=0.9, weight_decay=0.01, warmup=0.25)
+    return Classification(
+        ["a", "b"], (16, 16), net_args={"width": 4}, optimization=optimization, **options
+    )
+
+
+def by_hand(task: Classification, data: GrowingData) -> dict[str, Tensor]:
+    """Nesterov's SGD with decay of filters alone, linear warm-up and cosine, no framework."""
+    net = task.net.train()
+    velocity = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
+    loader = data.train_dataloader()
+    for epoch in range(EPOCHS):
+        loader.sampler.set_epoch(epoch)
+        for step, (images, labels) in enumerate(loader):
+            done = (epoch + step / 3) / EPOCHS
+            rate = 0.1 * done / 0.25
+            if done >= 0.25:
+                rate = 0.1 * (1 + math.cos(math.pi * (done - 0.25) / 0.75)) / 2
+            loss = F.cross_entropy(net((images / 255 - task.mean) / task.std), labels)
+            loss = loss + 10 * net.head.weight.square().mean()
+            grads = torch.autograd.grad(loss, list(net.parameters()))
+            with torch.no_grad():
+                for (name, parameter), grad in zip(net.named_parameters(), grads, strict=True):
+                    decayed = grad + 0.01 * parameter * (parameter.ndim > 1)
+                    velocity[name] = 0.9 * velocity[name] + decayed
+                    parameter -= rate * (decayed + 0.9 * velocity[name])
+    return net.state_dict()
+
+
+def test_training_is_the_loop_written_by_hand(data: GrowingData, tmp_path: Path) -> None:
+    expected = by_hand(make_task(), data)
+    task = make_task(penalties=[HeadSize()])
+    fit = Fit(epochs=EPOCHS, images=0, accelerator="cpu", devices=1)
+    train(task, data, make_trainer(task, fit, tmp_path), tmp_path)
+    last = net_state(read(tmp_path / "last.ckpt"))
+    for name, value in expected.items():
+        torch.testing.assert_close(last[name], value, rtol=1e-3, atol=1e-5)
+    again = make_task(penalties=[HeadSize()])
+    fine_tune_(again, data, fit, tmp_path)
+    for name, value in expected.items():
+        torch.testing.assert_close(again.net.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_training_ends_with_the_weights_of_the_best_epoch(
+    data: GrowingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task()
+    scores = iter([0.2, 0.9, 0.4])
+
+    def scored(self: Task) -> None:
+        self.log("val/accuracy", next(scores))
+
+    monkeypatch.setattr(Task, "on_validation_epoch_end", scored)
+    fit = Fit(epochs=EPOCHS, images=0, accelerator="cpu", devices=1)
+    train(task, data, make_trainer(task, fit, tmp_path), tmp_path)
+    best, last = read(tmp_path / "best.ckpt"), read(tmp_path / "last.ckpt")
+    assert (best["epoch"], last["epoch"]) == (1, 2)
+    assert best["global_step"] == 6
+    for name, value in task.net.state_dict().items():
+        assert torch.equal(value, net_state(best)[name])
+    assert not torch.equal(task.net.head.weight, net_state(last)["head.weight"])
+    assert task.provenance.scores == {"val/accuracy": pytest.approx(0.9)}
+    assert not task.training
+
+
+def test_a_network_is_where_it_was_trained() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert Fit().device.type == expected
+    assert Fit(accelerator="cpu").device == torch.device("cpu")
