@@ -247,26 +247,36 @@ def log_hparams(
 
     Args:
         logger: The run's logger; nothing happens without one.
-        hparams: Settings, nested as they may be; what is not plain is shown as text.
+        hparams: Settings, nested as they may be; lists and None are shown as text.
         scores: Final scores by name.
     """
     if logger is None:
         return
-    logger.log_hyperparams(_flat(hparams), dict(scores))  # type: ignore[call-arg]
+    values = {
+        name: value if isinstance(value, bool | int | float | str) else str(value)
+        for name, value in flat(hparams).items()
+    }
+    logger.log_hyperparams(values, dict(scores))  # type: ignore[call-arg]
     writer = _writer(logger)
     if writer is not None:
         writer.flush()
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    flat: dict[str, bool | int | float | str] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}/")
-        else:
-            is_simple = isinstance(value, bool | int | float | str)
-            flat[f"{prefix}{name}"] = value if is_simple else str(value)
-    return flat
+def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Give nested settings by dotted name, such as `data.batch_size`.
+
+    Args:
+        settings: Mappings within mappings; the arguments of a class, below `init_args`, count as
+            settings of what the class is given for.
+        prefix: What all names begin with.
+    """
+    if not isinstance(settings, Mapping) or not settings:
+        return {prefix: settings}
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = prefix if name == "init_args" else f"{prefix}.{name}" if prefix else name
+        found |= flat(value, inner)
+    return found
 
 
 def _writer(logger: Logger | None) -> Any:

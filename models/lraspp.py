@@ -7,11 +7,10 @@ takes the finer map at stride 4 or 8 too, and has batch norms after every projec
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regrow.models.backbone import build_backbone
-from regrow.models.small import SmallBackbone, conv
+from regrow.models.small import SmallBackbone, conv, enlarged
 
 
 class Lraspp(nn.Module):
@@ -40,9 +39,9 @@ class Lraspp(nn.Module):
         gate = torch.sigmoid(self.gate(maps[-1].mean((2, 3), keepdim=True)))
         fused = self.lateral[-1](maps[-1]) * gate
         for place in range(len(maps) - 2, -1, -1):
-            fused = _enlarged(fused, maps[place]) + self.lateral[place](maps[place])
+            fused = enlarged(fused, maps[place]) + self.lateral[place](maps[place])
             fused = self.fuse[place](fused)
-        return _enlarged(self.head(fused), images)
+        return enlarged(self.head(fused), images)
 
 
 def build_lraspp(
@@ -70,7 +69,3 @@ def build_lraspp(
         return Lraspp(small, small.channels, num_classes, width)
     maps, channels = build_backbone(backbone, levels, pretrained=pretrained)
     return Lraspp(maps, channels, num_classes, width)
-
-
-def _enlarged(maps: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=False)

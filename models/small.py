@@ -91,10 +91,11 @@ class SmallSegmenter(nn.Module):
         """Give logits (b, c, h, w) for images (b, 3, h, w)."""
         stem = self.stem(images)
         one = self.one(stem)
-        maps = self.up_one(torch.cat([_enlarged(self.two(one), one), one], 1))
-        maps = self.up_stem(torch.cat([_enlarged(maps, stem), stem], 1))
-        return _enlarged(self.head(maps), images)
+        maps = self.up_one(torch.cat([enlarged(self.two(one), one), one], 1))
+        maps = self.up_stem(torch.cat([enlarged(maps, stem), stem], 1))
+        return enlarged(self.head(maps), images)
 
 
-def _enlarged(maps: Tensor, like: Tensor) -> Tensor:
+def enlarged(maps: Tensor, like: Tensor) -> Tensor:
+    """Give maps (b, d, h, w) the height and width of others, by bilinear interpolation."""
     return F.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=False)

@@ -23,7 +23,7 @@ from regrow.incremental.warm_start import WarmStart, warm_start_
 from regrow.models.checkpoint import file_hash, load, write_atomic
 from regrow.models.classification import Classification
 from regrow.models.command import DATA_CHOICES, parse, write_data_file
-from regrow.models.dashboard import log_hparams, save_prediction_picture
+from regrow.models.dashboard import flat, log_hparams, save_prediction_picture
 from regrow.models.detection import Detection
 from regrow.models.evaluation import Evaluation, evaluate
 from regrow.models.nets import TIMM, TORCHVISION
@@ -77,7 +77,7 @@ def run_training(
     if warm_start is not None and resume is not None:
         raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
     seed_everything(seed, verbose=False)
-    values, continued = _flat(settings or {}), None
+    values, continued = flat(settings) if settings else {}, None
     if resume is not None:
         continued = find_stopped(run, resume)
         net = _around(load_stopped(continued, data, packages), task)
@@ -185,16 +185,6 @@ def _around(loaded: Task, make: Callable[..., Task]) -> Task:
     if task.kind == loaded.kind:
         task.net, task.provenance = loaded.net, loaded.provenance
     return task
-
-
-def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(settings, dict) or not settings:
-        return {prefix: settings}
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        inner = prefix if name == "init_args" else f"{prefix}.{name}" if prefix else name
-        flat |= _flat(value, inner)
-    return flat
 
 
 def _remember(run: Path, grown: WarmStart | None) -> None:

@@ -218,8 +218,8 @@ def test_hparams_and_final_scores_are_in_tensorboard(
     assert [event.value for event in events.Scalars("final/x")] == [0.5]
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     values = HParamsPluginData.FromString(content).session_start_info.hparams
-    assert values["fit/epochs"].number_value == 1
-    assert values["fit/clip"].string_value == "None"
+    assert values["fit.epochs"].number_value == 1
+    assert values["fit.clip"].string_value == "None"
     assert values["seed"].number_value == 3
 
 
