@@ -1,7 +1,7 @@
 """The accuracy budget: a promise that is decided by statistics, or left undecided."""
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isnan
 from typing import Literal
 
 from regrow.data.errors import BadInput
@@ -91,10 +91,10 @@ def images_needed(
         num_images: The number of images now.
 
     Returns:
-        The number of images, or None if the difference is the limit.
+        The number of images, or None if the difference is the limit or unknown.
     """
     margin = difference - limit
-    if margin == 0:
+    if margin == 0 or isnan(margin):
         return None
     # The end of the interval that has to pass the limit.
     reach = difference - low if margin > 0 else high - difference

@@ -1,5 +1,6 @@
 """Evidence gives the metric's own score, resampled truly, and intervals that cover."""
 
+import math
 from typing import Any
 
 import pytest
@@ -284,7 +285,7 @@ def _segmentation_pair(num_images: int, seed: int) -> tuple[Evidence, Evidence]:
 
 def test_bootstrap_interval_holds_the_difference_and_narrows_with_images() -> None:
     widths = []
-    for count in (20, 320):
+    for count in (80, 1280):
         before, after = _segmentation_pair(count, 0)
         low, high = paired_interval(before, after)
         assert low < after.score() - before.score() < high < 0
@@ -294,24 +295,32 @@ def test_bootstrap_interval_holds_the_difference_and_narrows_with_images() -> No
 
 
 def test_bootstrap_interval_equals_a_loop_over_the_same_draws() -> None:
-    before, after = _segmentation_pair(12, 1)
-    draws = torch.randint(0, 12, (400, 12), generator=_generator(3))
+    before, after = _segmentation_pair(60, 1)
+    draws = torch.randint(0, 60, (400, 60), generator=_generator(3))
     differences = []
     for row in draws:
-        counts = torch.bincount(row, minlength=12)
+        counts = torch.bincount(row, minlength=60)
         differences.append(after.score(counts) - before.score(counts))
     values = torch.tensor(differences, dtype=torch.float64).sort().values
     # numpy's and torch's default: 0.05 * 399 = 19.95, 0.95 * 399 = 379.05.
+    low = float(values[19] + 0.95 * (values[20] - values[19]))
+    high = float(values[379] + 0.05 * (values[380] - values[379]))
+    # Tables of the 0.95 quantile: t with 59 degrees of freedom 1.671093, normal 1.644854.
+    wider = (60 / 59) ** 0.5 * 1.671093 / 1.644854
+    centre = after.score() - before.score()
+    # Of what was never seen on 60 images, ln(10) / 60 may be left at 90 %.
+    unseen = 2.302585 / 60
     expected = (
-        float(values[19] + 0.95 * (values[20] - values[19])),
-        float(values[379] + 0.05 * (values[380] - values[379])),
+        centre - max(wider * (centre - low), unseen),
+        centre + max(wider * (high - centre), unseen),
     )
+    assert wider * (high - low) / 2 > unseen
     got = paired_interval(before, after, confidence=0.9, num_resamples=400, seed=3)
-    assert got == pytest.approx(expected, abs=1e-9)
+    assert got == pytest.approx(expected, abs=1e-6)
 
 
 def test_bootstrap_interval_is_the_same_for_a_seed_and_moves_with_it() -> None:
-    before, after = _segmentation_pair(12, 1)
+    before, after = _segmentation_pair(60, 1)
     first = paired_interval(before, after, num_resamples=100, seed=1)
     assert paired_interval(before, after, num_resamples=100, seed=1) == first
     assert paired_interval(before, after, num_resamples=100, seed=2) != first
@@ -322,4 +331,57 @@ def test_bootstrap_without_any_spread_falls_back_to_the_rule_of_three() -> None:
     truth[:, 0] = 1
     evidence = ConfusionEvidence(2)
     evidence.update(truth, truth)
-    assert paired_interval(evidence, evidence) == pytest.approx((-3 / 30, 3 / 30))
+    three = -math.log(0.05)
+    assert paired_interval(evidence, evidence) == pytest.approx((-three / 30, three / 30))
+
+
+def test_a_change_in_one_image_narrows_no_interval() -> None:
+    truth = torch.zeros(20, 8, 8, dtype=torch.long)
+    truth[:, 0] = 1
+    before, after = ConfusionEvidence(2), ConfusionEvidence(2)
+    before.update(truth, truth)
+    changed = truth.clone()
+    changed[0, 0, 0] = 0
+    after.update(changed, truth)
+    for pair in ((before, after), (after, before)):
+        low, high = paired_interval(*pair)
+        assert low < -0.1
+        assert high > 0.1
+
+
+def test_images_that_are_void_all_over_decide_nothing() -> None:
+    void = torch.full((3, 2, 2), 255)
+    seen = void.clone()
+    seen[0] = torch.tensor([[0, 1], [1, 0]])
+    for truth in (void, seen):
+        evidence = ConfusionEvidence(2)
+        evidence.update(torch.zeros_like(truth), truth)
+        low, high = paired_interval(evidence, evidence)
+        assert low < -0.5
+        assert high > 0.5
+
+
+def test_bootstrap_interval_covers_a_rare_loss() -> None:
+    # Pixels of ground and thing, right and wrong; on 5 % of the images the thing is lost.
+    good, lost = torch.tensor([900.0, 50, 50, 100]), torch.tensor([900.0, 50, 150, 0])
+    generator, covered, num_runs = _generator(5), {10: 0, 40: 0}, 200
+
+    def evidence(images: Tensor) -> ConfusionEvidence:
+        made = ConfusionEvidence(2)
+        made._images = list(images.double())
+        return made
+
+    def miou(matrix: Tensor) -> float:
+        ground, thing = matrix[0] / matrix[:3].sum(), matrix[3] / matrix[1:].sum()
+        return float(ground + thing) / 2
+
+    true = miou(0.95 * good + 0.05 * lost) - miou(good)
+    for count in covered:
+        for _ in range(num_runs):
+            is_lost = torch.rand(count, generator=generator) < 0.05
+            before = good.expand(count, 4)
+            after = torch.where(is_lost[:, None], lost, before)
+            low, high = paired_interval(evidence(before), evidence(after), num_resamples=200)
+            covered[count] += low <= true <= high
+    # Of 200 runs at 95 %, 181 or more with a probability of 99.7 %.
+    assert all(number >= 181 for number in covered.values()), covered

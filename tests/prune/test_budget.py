@@ -53,6 +53,7 @@ def test_four_times_the_images_halve_the_interval():
 
 def test_a_difference_on_the_limit_is_decided_by_no_number_of_images():
     assert images_needed(-0.03, 0.01, -0.01, -0.01, 100) is None
+    assert images_needed(-1, 1, float("nan"), -0.01, 100) is None
 
 
 def test_more_images_are_needed_than_there_are():
