@@ -88,6 +88,8 @@ class Magnitude(Criterion):
     """
 
     def __init__(self, p: float = 2) -> None:
+        if not p >= 1:
+            raise BadInput(f"criterion.p is {p}, a norm's exponent is 1 or more")
         self.p = p
 
     def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
@@ -109,6 +111,8 @@ class Taylor(Criterion):
     """
 
     def __init__(self, num_batches: int = 8) -> None:
+        if num_batches < 1:
+            raise BadInput(f"criterion.num_batches is {num_batches}, it must be at least 1")
         self.num_batches = num_batches
 
     def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:

@@ -162,19 +162,14 @@ def prune(
         The pruned network with its steps, costs, evaluations and verdict.
 
     Raises:
-        BadInput: If the target cannot be reached, the network cannot be traced, or all of it is
-            frozen.
+        BadInput: As `prepare`, or if a score is not finite.
     """
-    if not any(parameter.requires_grad for parameter in task.net.parameters()):
-        raise BadInput("all parameters are frozen, so nothing could recover; unfreeze some")
     work = copy.deepcopy(task)
-    found = groups if groups is not None else find_groups(work)
-    found = Groups(list(found.groups), dict(found.left_whole))
-    state = _State(work, found, {group.layer: group.width for group in found.groups})
+    found = prepare(work, target, selection, groups)
+    state = _State(work, found, _dense_widths(found))
     criterion = criterion or Magnitude()
     shares = target.shares()
     dense = costs_of(work)
-    _refuse_unreachable(state, {name: dense[name] * shares[name] for name in shares}, selection)
     baseline = evaluate(task, val_loader).value
     curves = {name: kept_shares(share, num_steps, curve) for name, share in shares.items()}
     good = clone(work)
@@ -205,18 +200,47 @@ def prune(
     return _result(task, state, stopped, baseline, test_loader, budget, evaluate)
 
 
-def _refuse_unreachable(state: _State, ceilings: dict[str, float], selection: Selection) -> None:
-    scores = score_groups(state.task, state.groups.groups, Magnitude())
-    chooser = Chooser(state.task, state.groups.groups, scores, state.dense, selection)
+def prepare(
+    task: Task,
+    target: Target,
+    selection: Selection = Selection(),  # noqa: B008 - frozen
+    groups: Groups | None = None,
+) -> Groups:
+    """Find what can be pruned, and refuse a target that it cannot reach.
+
+    Args:
+        task: The trained network, which stays as it is.
+        target: What the network may cost in the end.
+        selection: Which units may go.
+        groups: The groups to prune, if not all that can be found.
+
+    Returns:
+        The groups, a copy of those given.
+
+    Raises:
+        BadInput: If the target cannot be reached, the network cannot be traced, or all of it is
+            frozen.
+    """
+    if not any(parameter.requires_grad for parameter in task.net.parameters()):
+        raise BadInput("all parameters are frozen, so nothing could recover; unfreeze some")
+    found = groups if groups is not None else find_groups(task)
+    found = Groups(list(found.groups), dict(found.left_whole))
+    scores = score_groups(task, found.groups, Magnitude())
+    chooser = Chooser(task, found.groups, scores, _dense_widths(found), selection)
     least, dense = chooser.least(), chooser.model.dense
-    for name, ceiling in ceilings.items():
-        if least[name] > ceiling:
+    for name, share in target.shares().items():
+        if least[name] > dense[name] * share:
             raise BadInput(
-                f"target.{name} {ceiling / dense[name]:.3g} is out of reach: with at most "
+                f"target.{name} {share:.3g} is out of reach: with at most "
                 f"{selection.max_share:g} of each layer removed and "
-                f"{len(state.groups.left_whole)} layers left whole, "
+                f"{len(found.left_whole)} layers left whole, "
                 f"{least[name] / dense[name]:.3g} stays; raise the target or selection.max_share"
             )
+    return found
+
+
+def _dense_widths(groups: Groups) -> dict[str, int]:
+    return {group.layer: group.width for group in groups.groups}
 
 
 def _cut_step_(

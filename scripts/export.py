@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from regrow.data.errors import CheckFailed
+from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
 from regrow.deploy.exporting import export_verified
 from regrow.models.checkpoint import file_hash, load
@@ -49,14 +49,22 @@ def run_export(
     """
     started = time.monotonic()
     refuse_run(run, checkpoint)
+    if max_images is not None and max_images < 1:
+        raise BadInput(f"max_images is {max_images}, it must be at least 1, or null for all")
+    for name, value in (("tolerance", tolerance), ("max_score_change", max_score_change)):
+        if not 0 <= value <= 1:
+            raise BadInput(f"{name} is {value}, it must lie in [0, 1]")
     data = data or data_beside(checkpoint)
     task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind)
     data.order_classes(task.classes)
+    if task.size != data.size:
+        raise BadInput(f"{checkpoint} is for images of {task.size}; set data.size to it")
+    loader = data.test_dataloader()
     run = open_run(run, command_line)
     parity = export_verified(
         task,
         run,
-        data.test_dataloader(),
+        loader,
         tolerance=tolerance,
         max_score_change=max_score_change,
         max_images=max_images,

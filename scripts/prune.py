@@ -26,9 +26,9 @@ from regrow.models.optimization import Optimization
 from regrow.models.report import Report, before_after_table, device_name, side
 from regrow.models.run import command, guard, open_run, refuse_run
 from regrow.models.training import Fit, fine_tune_, make_trainer
-from regrow.prune.budget import Budget
+from regrow.prune.budget import Budget, Verdict
 from regrow.prune.criteria import Criterion, Magnitude, Random, Taylor
-from regrow.prune.engine import Result, Step, Target, prune
+from regrow.prune.engine import Result, Step, Target, prepare, prune
 from regrow.prune.selection import Selection
 
 
@@ -77,21 +77,26 @@ def run_pruning(
     """
     started = time.monotonic()
     refuse_run(run, checkpoint)
+    if num_steps < 1:
+        raise BadInput(f"num_steps is {num_steps}, it must be at least 1")
     data = data or data_beside(checkpoint)
     task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind).to(recovery.device)
     data.order_classes(task.classes)
     if task.size != data.size:
         raise BadInput(f"{checkpoint} is for images of {task.size}; set data.size to it")
-    make_trainer(task, recovery, run, logs="none")  # says at once what Lightning refuses
-    run = open_run(run, command_line)
     task.optimization = optimization
+    make_trainer(task, recovery, run, logs="none")  # says at once what Lightning refuses
+    groups = prepare(task, target, selection)
+    loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+    run = open_run(run, command_line)
     console = Console()
     with SummaryWriter(str(run / "tensorboard")) as writer:
         result = prune(
             task,
-            train_loader=data.train_dataloader(),
-            val_loader=data.val_dataloader(),
-            test_loader=data.test_dataloader(),
+            train_loader=loaders[0],
+            val_loader=loaders[1],
+            test_loader=loaders[2],
+            groups=groups,
             criterion=criterion,
             target=target,
             num_steps=num_steps,
@@ -118,7 +123,7 @@ def run_pruning(
     _keep(result, run / "pruned.ckpt", checkpoint, data, command_line)
     if settings and settings.get("data"):
         write_data_file(run, settings)
-    else:
+    elif (checkpoint.parent / DATA_FILE).is_file():
         shutil.copyfile(checkpoint.parent / DATA_FILE, run / DATA_FILE)
     report = _report(result, data, budget, run, checkpoint, command_line, times)
     report.set(
@@ -187,7 +192,7 @@ def _report(
     report.set(
         parent=file_hash(checkpoint),
         data={"hash": data.snapshot.hash, "diff": None},
-        budget={"max_drop": budget.max_drop, **asdict(verdict)},
+        budget={**asdict(budget), **asdict(verdict)},
         stopped=result.stopped,
         steps=[asdict(step) for step in result.steps],
         left_whole=result.left_whole,
@@ -196,7 +201,7 @@ def _report(
     report.say(
         f"The network keeps {100 * share:.1f} % of its MACs. On {verdict.num_images} test images, "
         f"which nothing was chosen on, {after.name} went from {before.value:.4f} to "
-        f"{after.value:.4f}; the 95 % interval of the change is "
+        f"{after.value:.4f}; the {100 * budget.confidence:g} % interval of the change is "
         f"[{verdict.interval[0]:+.4f}, {verdict.interval[1]:+.4f}]. {_verdict_in_words(result)}"
     )
     costs = zip((result.cost_before, result.cost_after), times, strict=True)
@@ -214,7 +219,24 @@ def _report(
 
 
 def _verdict_in_words(result: Result) -> str:
-    verdict = result.verdict
+    """Say how the run ended: whether the target was reached, and the budget kept."""
+    verdict, words = result.verdict, ""
+    if result.stopped == "budget":
+        words = f"The target was not reached: {_rolled_back(result)}. "
+    if result.stopped == "exhausted":
+        words = "The target was not reached: no layer may lose more channels. "
+    return words + _budget_in_words(verdict)
+
+
+def _rolled_back(result: Result) -> str:
+    last, name = result.steps[-1], result.after.name
+    return (
+        f"step {last.index} took {name} from {result.baseline:.4f} to {last.score:.4f} on "
+        f"validation images, more than the budget, and was rolled back"
+    )
+
+
+def _budget_in_words(verdict: Verdict) -> str:
     if verdict.is_met is True:
         return "The budget is met."
     if verdict.is_met is False:

@@ -1,8 +1,10 @@
 from dataclasses import dataclass
 
 import pytest
+import torch
 
 from regrow.data.errors import BadInput
+from regrow.models.evidence import CorrectEvidence
 from regrow.prune import budget as module
 from regrow.prune.budget import Budget, decide, images_needed
 
@@ -57,7 +59,24 @@ def test_a_difference_on_the_limit_is_decided_by_no_number_of_images():
 
 
 def test_more_images_are_needed_than_there_are():
-    assert images_needed(-0.0100001, 0.02, 0.0, -0.01, 100) > 100
+    assert images_needed(-0.0100001, 0.02, 0.0, -0.01, 100) == 101
+    # The high end lies on the limit: one image more at least.
+    assert images_needed(-0.05, -0.01, -0.03, -0.01, 100) == 101
+
+
+def test_the_confidence_is_that_of_the_budget():
+    before, after = torch.ones(200, dtype=torch.bool), torch.ones(200, dtype=torch.bool)
+    after[:4] = False
+    pair = []
+    for flags in (before, after):
+        evidence = CorrectEvidence()
+        evidence.update(torch.eye(2)[1 - flags.long()], torch.zeros(200, dtype=torch.long))
+        pair.append(evidence)
+    # By hand: 5/202 - 1/202 lost, deviation ((6 - 16/202) / 202**2)**0.5 = 0.012045.
+    sure = decide(*pair, Budget(0.04, confidence=0.99))
+    assert sure.interval[0] == pytest.approx(-4 / 202 - 2.575829 * 0.012045, abs=1e-5)
+    assert sure.is_met == "undecided"
+    assert decide(*pair, Budget(0.04, confidence=0.8)).is_met is True
 
 
 def test_undecided_says_how_many_images_would_decide(interval):

@@ -174,6 +174,31 @@ def test_taylor_leaves_the_task_as_it_was_and_sees_frozen_layers(make_task):
         assert torch.equal(value, state[name])
 
 
+def test_taylor_reads_as_many_batches_as_asked_for(make_task):
+    task = make_task("plain")
+    groups = find_groups(task).groups
+
+    def two_then_fail():
+        yield from batches(2)
+        pytest.fail("a third batch was read")
+
+    read = Taylor(2).scores(task, groups, two_then_fail())
+    for one, other in zip(read, Taylor(2).scores(task, groups, batches(5)), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Taylor(0), "criterion.num_batches is 0"),
+        (lambda: Magnitude(0.5), "criterion.p is 0.5"),
+    ],
+)
+def test_criteria_refuse_values_out_of_range(make, said):
+    with pytest.raises(BadInput, match=said):
+        make()
+
+
 def test_taylor_without_images_is_bad_input(make_task):
     task = make_task("plain")
     with pytest.raises(BadInput, match="needs training images"):

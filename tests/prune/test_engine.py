@@ -15,7 +15,7 @@ from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Random, Taylor
 from regrow.prune.engine import Target, prune
 from regrow.prune.groups import find_groups
-from regrow.prune.selection import Selection
+from regrow.prune.selection import Chooser, Selection
 
 
 @dataclass
@@ -139,6 +139,27 @@ def test_a_fully_frozen_net_is_bad_input(make_task):
     task.net.requires_grad_(False)
     with pytest.raises(BadInput, match="all parameters are frozen"):
         Bench(0.9).run(task)
+
+
+def test_the_last_step_alone_gives_back_what_it_can(make_task, monkeypatch):
+    given_back = []
+    choose = Chooser.choose
+
+    def recorded(self, ceilings, *, tightly=False):
+        given_back.append(tightly)
+        return choose(self, ceilings, tightly=tightly)
+
+    monkeypatch.setattr(Chooser, "choose", recorded)
+    Bench(0.9).run(make_task("residual"), num_steps=3)
+    assert given_back == [False, False, True]
+
+
+def test_the_budget_that_decides_is_the_one_given(make_task):
+    for limit, is_met in ((0.2, True), (0.05, False)):
+        result = Bench(0.9, 0.9, 0.9, 0.8).run(
+            make_task("plain"), num_steps=1, budget=Budget(max_drop=limit)
+        )
+        assert result.verdict.is_met is is_met
 
 
 def test_a_step_that_breaks_the_budget_is_rolled_back(make_task):

@@ -48,6 +48,24 @@ def test_a_difference_ends_with_3_and_leaves_no_model(dense: Path, tmp_path: Pat
     assert export.main([str(dense), f"--run={run}", "--tolerance=1e-30"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("max_images=0", "max_images is 0"),
+        ("tolerance=-1", "tolerance is -1"),
+        ("max_score_change=2", "max_score_change is 2"),
+        ("data.size=[48, 48]", "is for images of (32, 32); set data.size to it"),
+    ],
+)
+def test_what_cannot_be_used_ends_with_2(
+    dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, said: str
+) -> None:
+    words = [str(dense), f"--config={dense.parent / 'data.yaml'}", f"--run={tmp_path / 'export'}"]
+    assert export.main([*words, f"--{option}"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "export").exists()
+
+
 def test_a_missing_checkpoint_ends_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

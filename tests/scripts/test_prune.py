@@ -38,6 +38,7 @@ def test_pruning_leaves_a_smaller_network_and_a_report(dense: Path, tmp_path: Pa
     assert figures["after"]["params"] == count_params(small.net)
     assert figures["parent"] == small.provenance.parent == file_hash(dense)
     assert figures["budget"]["max_drop"] == 0.5
+    assert figures["budget"]["confidence"] == 0.95
     assert figures["budget"]["num_images"] == 24
     low, high = figures["budget"]["interval"]
     change = figures["after"]["score"] - figures["before"]["score"]
@@ -91,6 +92,8 @@ def test_a_step_that_loses_everything_is_rolled_back(
     assert [step["is_kept"] for step in figures["steps"]] == [False]
     assert figures["after"]["macs"] == figures["before"]["macs"]
     assert figures["after"]["score"] == figures["before"]["score"]
+    page = (tmp_path / "prune" / "report.md").read_text()
+    assert "The target was not reached: step 1 took accuracy from 1.0000 to 0.5000" in page
     before, after = load(dense), load(tmp_path / "prune" / "pruned.ckpt")
     images = before.example_images(4)
     assert torch.equal(before(images)["logits"], after(images)["logits"])
@@ -120,6 +123,23 @@ def test_what_cannot_be_pruned_is_refused(dense: Path, tmp_path: Path) -> None:
         prune.run([f"--checkpoint={tmp_path / 'no.ckpt'}", f"--run={run}"])
     with pytest.raises(BadInput, match=r"target\.macs 0\.0001 is out of reach"):
         prune.run([f"--checkpoint={dense}", "--target.macs=0.0001", f"--run={run}"])
+    for option, said in (
+        ("num_steps=0", "num_steps is 0"),
+        ("criterion.num_batches=0", "criterion.num_batches is 0"),
+        ("recovery.accelerator=tpu", "fit: Lightning's Trainer cannot be made of it"),
+        ("data.size=[48, 48]", "set data.size"),
+        (f"run={dense.parent}", "part of the run in"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            prune.run(
+                [
+                    f"--config={dense.parent / 'data.yaml'}",
+                    f"--checkpoint={dense}",
+                    f"--run={run}",
+                    f"--{option}",
+                ]
+            )
+    assert not run.exists()
     scenes = ["--data=regrow.data.module.GrowingData", "--data.source=DigitScenes"]
     with pytest.raises(BadInput, match="for labels, the data has masks"):
         prune.run([f"--checkpoint={dense}", *scenes, "--data.source.kind=masks", f"--run={run}"])
