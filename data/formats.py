@@ -25,7 +25,7 @@ from regrow.data.files import (
     read_json,
     read_text,
 )
-from regrow.data.lists import csv_rows, json_rows, only_list
+from regrow.data.lists import csv_rows, find_lists, json_rows
 from regrow.data.snapshot import Boxes, Item, Kind, Mask
 from regrow.data.torchvision_sets import images_of, labels_of, official_splits
 
@@ -116,7 +116,8 @@ class ManifestFile(Source):
     keys, or those of an augmented manifest: `source-ref` and the label attribute.
 
     Args:
-        file: The list, below the root; by default the only .csv, .jsonl or .manifest there.
+        file: The list, below the root; by default the only .csv, .jsonl or .manifest there, or the
+            only one in each folder of a split.
         attribute: The label attribute of an augmented manifest.
     """
 
@@ -124,12 +125,16 @@ class ManifestFile(Source):
         self.file, self.attribute = file, attribute
 
     def read(self, root: Path | None) -> Content:
-        """Read the list."""
+        """Read the list, or those of the splits."""
         root = locate(root)
-        path = root / self.file if self.file else only_list(root)
+        lists = [(root / self.file, None)] if self.file else find_lists(root)
+        items = [item for path, split in lists for item in self._read_list(path, split, root)]
+        return Content("labels", sorted({str(item.target) for item in items}), items)
+
+    def _read_list(self, path: Path, official: str | None, root: Path) -> list[Item]:
         if not path.is_file():
             raise BadInput(f"{path}: no such list of images; set data.source.file")
-        items, classes = [], set()
+        items = []
         rows = csv_rows(path) if path.suffix == ".csv" else json_rows(path, self.attribute)
         for line, row in rows:
             name, label = row.get("image"), row.get("label")
@@ -137,19 +142,19 @@ class ManifestFile(Source):
                 raise BadInput(f"{path} line {line}: needs an image and a label, has {row}")
             if isinstance(label, list | dict):
                 raise BadInput(f"{path} line {line}: the label {label} is not one class name")
-            split = str(row.get("split") or "").lower()
+            split = str(row.get("split") or official or "").lower()
             if split and split not in SPLIT_NAMES:
                 raise BadInput(f"{path} line {line}: the split {split!r} is not train, val or test")
             group = row.get("group")
-            file = find_file(root, str(name))
+            file = find_file(path.parent, str(name)) or find_file(root, str(name))
             if file is None:
                 raise BadInput(f"{path} line {line}: no image {name} below {root}")
-            classes.add(str(label))
             group = None if group in (None, "") else str(group)
-            items.append(Item(str(name), file, str(label), SPLIT_NAMES.get(split), group))
+            called = str(name) if official is None else name_below(root, file)
+            items.append(Item(called, file, str(label), SPLIT_NAMES.get(split), group))
         if not items:
             raise BadInput(f"{path}: lists no images")
-        return Content("labels", sorted(classes), items)
+        return items
 
 
 class Coco(Source):

@@ -8,15 +8,40 @@ from pathlib import Path
 from typing import Any
 
 from regrow.data.errors import BadInput
-from regrow.data.files import read_text
+from regrow.data.files import SPLIT_NAMES, list_folders, read_text
 
 
-def only_list(root: Path) -> Path:
-    """Find the one list of images in a folder."""
-    found = sorted(f for f in root.iterdir() if f.suffix in (".csv", ".jsonl", ".manifest"))
-    if len(found) != 1:
-        raise BadInput(f"{root}: {len(found)} lists of images in it; name one, data.source.file")
-    return found[0]
+def find_lists(root: Path) -> list[tuple[Path, str | None]]:
+    """Find the one list of images in a folder, or the one in each folder of a split.
+
+    Returns:
+        Each list, with the split of its folder.
+
+    Raises:
+        BadInput: If there is none, or several in one folder.
+    """
+    found = _lists_in(root)
+    if found:
+        return [(_only(found, root), None)]
+    splits = [f for f in list_folders(root) if f.name.lower() in SPLIT_NAMES]
+    below = {folder: _lists_in(folder) for folder in splits}
+    if not any(below.values()):
+        raise BadInput(f"{root}: no list of images in it; name one, data.source.file")
+    return [
+        (_only(lists, folder), SPLIT_NAMES[folder.name.lower()])
+        for folder, lists in below.items()
+        if lists
+    ]
+
+
+def _lists_in(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix in (".csv", ".jsonl", ".manifest"))
+
+
+def _only(lists: list[Path], folder: Path) -> Path:
+    if len(lists) > 1:
+        raise BadInput(f"{folder}: {len(lists)} lists of images in it; name one, data.source.file")
+    return lists[0]
 
 
 def csv_rows(path: Path) -> list[tuple[int, Mapping[str, Any]]]:

@@ -40,7 +40,7 @@ def run_pruning(
     budget: Budget = Budget(),  # noqa: B008 - frozen
     selection: Selection = Selection(),  # noqa: B008 - frozen
     num_steps: int = 5,
-    recovery: Fit = Fit(epochs=2),  # noqa: B008 - frozen
+    recovery: Fit = Fit(epochs=2, devices=1),  # noqa: B008 - frozen
     optimization: Optimization = Optimization(),  # noqa: B008 - frozen
     run: Path = Path("runs/prune"),
     allow: list[str] | None = None,
@@ -85,7 +85,9 @@ def run_pruning(
     if task.size != data.size:
         raise BadInput(f"{checkpoint} is for images of {task.size}; set data.size to it")
     task.optimization = optimization
-    make_trainer(task, recovery, run, logs="none")  # says at once what Lightning refuses
+    # Lightning says at once what it refuses.
+    if make_trainer(task, recovery, run, logs="none").world_size > 1:
+        raise BadInput("recovery.devices: pruning runs in one process; set it to 1")
     groups = prepare(task, target, selection)
     loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
     run = open_run(run, command_line)

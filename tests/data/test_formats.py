@@ -188,6 +188,20 @@ def test_a_sagemaker_augmented_manifest(tmp_path: Path) -> None:
     assert content.items[0].image == tmp_path / "photos" / "a.png"
 
 
+def test_a_list_in_each_folder_of_a_split(tmp_path: Path) -> None:
+    for folder, label in (("train", "ant"), ("validation", "bee")):
+        picture(tmp_path / folder / "a.png")
+        write(tmp_path / folder / "list.csv", f"image,label\na.png,{label}\n")
+    (tmp_path / "test").mkdir()
+    assert rows(ManifestFile().read(tmp_path)) == [
+        ("train/a.png", "ant", "train"),
+        ("validation/a.png", "bee", "val"),
+    ]
+    write(tmp_path / "train" / "more.csv", "image,label\n")
+    with pytest.raises(BadInput, match="train: 2 lists of images in it"):
+        ManifestFile().read(tmp_path)
+
+
 def test_a_group_may_be_number_zero(tmp_path: Path) -> None:
     lines = [{"image": picture(tmp_path / "a.png").name, "label": 0, "group": 0}]
     write(tmp_path / "list.jsonl", "\n".join(map(json.dumps, lines)))

@@ -170,6 +170,7 @@ def test_a_config_without_a_source_gets_one(job: Job, tmp_path: Path, text: str)
         ("labels.csv", "ManifestFile"),
         ("labels.jsonl", "ManifestFile"),
         ("output.manifest", "ManifestFile"),
+        ("train/labels.csv", "ManifestFile"),
         ("annotations/instances.json", "Coco"),
         ("Annotations/1.xml", "Voc"),
         ("classes.json", "Masks"),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from regrow.data.errors import BadInput
-from regrow.prune.cost_model import costs_of
+from regrow.prune.cost_model import CostModel, costs_of
 from regrow.prune.groups import find_groups
 from regrow.prune.selection import Chooser, Selection
 from regrow.prune.surgery import clone, cut_
@@ -67,6 +67,27 @@ def test_the_lowest_scores_go_first(make_task):
     ((group, units),) = plan
     assert group.layer == "body.0.0"
     assert units == [14, 15]
+
+
+def test_the_most_valuable_come_back_first(make_task):
+    task = make_task("plain")
+    made = chooser(task, [torch.ones(16), torch.full((12,), 2.0)], round_to=1)
+    # With 12 and 8 channels gone there is room for either layer's, but not for both.
+    ceiling = costs_after(task, made._plan([4, 8]))["macs"]
+    back = made._give_back([12, 8], {"macs": ceiling})
+    assert 8 - back[1] >= 1
+    # Whatever else comes back, no more of the second layer could have.
+    fewer = made._plan([12, back[1] - 1]) if back[1] else None
+    assert fewer is None or costs_after(task, fewer)["macs"] > ceiling
+
+
+def test_a_prediction_that_is_wrong_is_measured_instead(make_task, monkeypatch):
+    task = make_task("plain")
+    # As if every cut saved all: one channel would be enough.
+    monkeypatch.setattr(CostModel, "predict", lambda self, plan: {"macs": 0, "params": 0})
+    ceiling = 0.5 * costs_of(task)["macs"]
+    plan = chooser(task, round_to=1).choose({"macs": ceiling})
+    assert costs_after(task, plan)["macs"] <= ceiling
 
 
 def test_widths_are_aligned_and_shares_are_limited(make_task):

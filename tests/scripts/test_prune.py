@@ -127,6 +127,7 @@ def test_what_cannot_be_pruned_is_refused(dense: Path, tmp_path: Path) -> None:
         ("num_steps=0", "num_steps is 0"),
         ("criterion.num_batches=0", "criterion.num_batches is 0"),
         ("recovery.accelerator=tpu", "fit: Lightning's Trainer cannot be made of it"),
+        ("recovery.devices=2", "pruning runs in one process"),
         ("data.size=[48, 48]", "set data.size"),
         (f"run={dense.parent}", "part of the run in"),
     ):
