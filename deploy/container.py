@@ -205,7 +205,7 @@ def run_container(
         container = Container.from_environment(configs)
         words = container.arguments()
         print(f"train {shlex.join(words)}", flush=True)
-        with _help_is_refused():
+        with _help_is_refused(), _named_if_resumed(words):
             train(words)
         if is_first:
             container.deliver()
@@ -342,4 +342,18 @@ def _help_is_refused() -> Iterator[None]:
             raise
         raise BadInput(
             "hyperparameters: one of them shows help instead of training; leave it out"
+        ) from error
+
+
+@contextlib.contextmanager
+def _named_if_resumed(words: Sequence[str]) -> Iterator[None]:
+    """Say that it is the folder of checkpoints which makes a job go on with an earlier one."""
+    try:
+        yield
+    except BadInput as error:
+        if not any(word.startswith("--resume=") for word in words):
+            raise
+        raise BadInput(
+            f"the checkpoints of an earlier job are continued, and {error}; for a new run, give "
+            "the job another S3 location for checkpoints"
         ) from error

@@ -109,7 +109,7 @@ def run_pruning(
         )
         hparams = {
             "criterion": type(criterion).__name__,
-            "target_macs": target.macs or 1.0,
+            **{f"target_{name}": share for name, share in target.shares().items()},
             "num_steps": num_steps,
             "epochs": recovery.epochs,
             "seed": seed,
@@ -227,6 +227,8 @@ def _verdict_in_words(result: Result) -> str:
         words = f"The target was not reached: {_rolled_back(result)}. "
     if result.stopped == "exhausted":
         words = "The target was not reached: no layer may lose more channels. "
+    if not any(step.is_kept for step in result.steps):
+        return f"{words}Nothing was removed."
     return words + _budget_in_words(verdict)
 
 

@@ -197,6 +197,20 @@ def test_the_model_channel_is_the_warm_start(job: Job, base: Path) -> None:
     assert "--warm_start=other.ckpt" in words
 
 
+def test_a_job_that_cannot_go_on_is_told_of_its_checkpoints(
+    job: Job, base: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checkpoint(base / "checkpoints" / "run" / "last.ckpt", 9)
+    configs = job({"config": "sample"}).configs
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(base))
+
+    def refuse(words: list[str]) -> None:
+        raise BadInput("--resume cannot change fit.epochs from 3 to 4")
+
+    with pytest.raises(BadInput, match="fit.epochs from 3 to 4; .* another S3 location"):
+        run_container(refuse, refuse, configs)
+
+
 def test_an_interrupted_run_goes_on_and_begins_no_second_time(job: Job, base: Path) -> None:
     run = base / "checkpoints" / "run"
     checkpoint(run / "best.ckpt", 5)

@@ -268,6 +268,53 @@ def test_a_detector_is_compared_by_what_it_serves(tmp_path: Path) -> None:
         check_parity(stricter, path, [(images, targets)])
 
 
+@pytest.mark.parametrize(
+    ("side", "thresholds"),
+    [
+        (32, {"score_threshold": 0.02, "iou_threshold": 0.1, "max_detections": 4}),
+        # Scores lie between 0.06 and 0.09.
+        (96, {"score_threshold": 0.075, "iou_threshold": 1.0, "max_detections": 1000}),
+        # 1,152 scores, of which the 1,000 best are looked at.
+        (192, {"score_threshold": 0.0, "iou_threshold": 1.0, "max_detections": 1400}),
+    ],
+)
+def test_a_graph_suppresses_by_the_thresholds_of_its_task(
+    tmp_path: Path, side: int, thresholds: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    task = Detection(["a", "b"], (side, side), **thresholds).eval()
+    for rows in task.class_rows():
+        torch.nn.init.normal_(task.net.get_submodule(rows.layer).weight)
+    model = OnnxModel(export_graph(task, tmp_path / "model.onnx"))
+    images = task.example_images(2)
+    with torch.no_grad():
+        expected = task.predict(task(images))
+    found = predictions(task, model(images), max_detections=thresholds["max_detections"])
+    for ours, theirs in zip(expected, found, strict=True):
+        assert len(ours["boxes"]) == len(theirs["boxes"]) > 0
+        torch.testing.assert_close(theirs["scores"].float(), ours["scores"], atol=1e-4, rtol=0)
+
+
+def test_a_file_holds_no_path_of_the_machine_that_wrote_it(path: Path) -> None:
+    content = path.read_bytes()
+    assert b".py" not in content
+    assert str(Path.cwd()).encode() not in content
+
+
+def test_small_outputs_are_compared_as_they_are(tmp_path: Path, break_: Break) -> None:
+    torch.manual_seed(0)
+    task = Segmentation(["a", "b"], (32, 32), net_args={"width": 4}).eval()
+    torch.nn.init.normal_(task.net.head.weight, std=1e-5)
+    torch.nn.init.constant_(task.net.head.bias, 1e-6)
+    path = export_graph(task, tmp_path / "model.onnx")
+    break_(path, "head.bias", lambda bias: bias + 5e-5)
+    images = task.example_images(2)
+    # The difference is large beside these logits, and nothing beside 1.
+    parity = check_parity(task, path, [(images, torch.zeros(2, 32, 32, dtype=torch.uint8))])
+    assert parity.max_abs_diff == pytest.approx(5e-5, rel=0.1)
+    assert parity.is_equal
+
+
 def test_masks_are_compared_by_their_logits(tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = Segmentation(["a", "b"], (32, 32), net_args={"width": 4}).eval()

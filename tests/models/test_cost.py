@@ -59,6 +59,26 @@ def test_multiply_accumulates_see_attention() -> None:
     assert torch.backends.mha.get_fastpath_enabled() == fast
 
 
+class Encoder(nn.Module):
+    """torchvision's and timm's kind of block: PyTorch's own, of which it has a fast path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 8, 1)
+        self.block = nn.TransformerEncoderLayer(8, 1, 16, batch_first=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.block(self.embed(images).flatten(2).transpose(1, 2)).mean(1)
+
+
+def test_multiply_accumulates_see_an_encoder_of_pytorch() -> None:
+    tokens, width, hidden = 96, 8, 16
+    attention = 4 * tokens * width**2 + 2 * tokens**2 * width
+    expected = tokens * 3 * width + attention + 2 * tokens * width * hidden
+    task = _task(Encoder())
+    assert count_macs(task.eval()) == expected
+
+
 def test_counting_changes_no_mode_and_no_statistics() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten()).train()
     net[1].eval()

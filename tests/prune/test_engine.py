@@ -12,7 +12,7 @@ from regrow.prune import engine
 from regrow.prune.budget import Budget
 from regrow.prune.channels import Group, Groups, Member, widths
 from regrow.prune.cost_model import costs_of
-from regrow.prune.criteria import Random, Taylor
+from regrow.prune.criteria import Criterion, Random, Taylor
 from regrow.prune.engine import Target, prune
 from regrow.prune.groups import find_groups
 from regrow.prune.selection import Chooser, Selection
@@ -139,6 +139,19 @@ def test_a_fully_frozen_net_is_bad_input(make_task):
     task.net.requires_grad_(False)
     with pytest.raises(BadInput, match="all parameters are frozen"):
         Bench(0.9).run(task)
+
+
+def test_the_criterion_given_ranks_the_channels(make_task):
+    task = make_task("plain")
+
+    class First(Criterion):
+        def scores(self, task, groups, batches):
+            return [torch.arange(group.num_units).float() for group in groups]
+
+    result = Bench(0.9).run(task, num_steps=1, criterion=First())
+    for channels in result.steps[0].removed.values():
+        assert channels == list(range(len(channels)))
+    assert result.steps[0].removed
 
 
 def test_the_last_step_alone_gives_back_what_it_can(make_task, monkeypatch):

@@ -94,6 +94,7 @@ def test_a_step_that_loses_everything_is_rolled_back(
     assert figures["after"]["score"] == figures["before"]["score"]
     page = (tmp_path / "prune" / "report.md").read_text()
     assert "The target was not reached: step 1 took accuracy from 1.0000 to 0.5000" in page
+    assert "Nothing was removed." in page
     before, after = load(dense), load(tmp_path / "prune" / "pruned.ckpt")
     images = before.example_images(4)
     assert torch.equal(before(images)["logits"], after(images)["logits"])
