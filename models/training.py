@@ -36,7 +36,7 @@ class Fit:
     """How long and on what a network is trained.
 
     Args:
-        epochs: Passes over the training images.
+        epochs: Passes over the training images; 0 leaves a network as it is, to be pruned only.
         patience: Stop after so many epochs without a better validation score; null never.
         clip: Largest norm of the gradient; null does not clip.
         ema: Decay of an exponential moving average of the weights, which is then what is
@@ -65,16 +65,14 @@ class Fit:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if self.epochs < 1:
-            raise BadInput(f"fit.epochs is {self.epochs}, it must be at least 1")
+        if self.epochs < 0 or self.images < 0:
+            raise BadInput(f"epochs is {self.epochs} and images {self.images}; neither may be < 0")
         if self.patience is not None and self.patience < 1:
-            raise BadInput(f"fit.patience is {self.patience}, it must be at least 1, or null")
+            raise BadInput(f"patience is {self.patience}, it must be at least 1, or null")
         if self.clip is not None and not self.clip > 0:
-            raise BadInput(f"fit.clip is {self.clip}, it must be > 0, or null for none")
+            raise BadInput(f"clip is {self.clip}, it must be > 0, or null for none")
         if self.ema is not None and not 0 <= self.ema < 1:
-            raise BadInput(f"fit.ema is {self.ema}, it must lie in [0, 1), or be null for none")
-        if self.images < 0:
-            raise BadInput(f"fit.images is {self.images}, it must be 0 or more")
+            raise BadInput(f"ema is {self.ema}, it must lie in [0, 1), or be null for none")
 
     @property
     def device(self) -> torch.device:
@@ -129,6 +127,8 @@ def make_trainer(
         BadInput: If Lightning refuses what `fit` asks for.
     """
     _hush()
+    if logs == "full" and fit.epochs < 1:
+        raise BadInput(f"fit.epochs is {fit.epochs}, it must be at least 1")
     is_logged, is_on_cuda = logs == "full", fit.device.type == "cuda"
     callbacks: list[Callback] = [RunProgress(says_epochs=is_logged)]
     if is_logged:
@@ -210,6 +210,8 @@ def train(
 def fine_tune_(task: Task, data: GrowingData, fit: Fit, run: Path, *, seed: int = 0) -> None:
     """Train the network in place for a while, without logs or checkpoints of its own."""
     device = task.mean.device
+    if not fit.epochs:
+        return
     seed_everything(seed, verbose=False)
     task.seed = seed
     trainer = make_trainer(task, fit, run, logs="none")

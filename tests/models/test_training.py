@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from regrow.data.errors import BadInput
 from regrow.data.formats import Content, Source
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Item
@@ -93,6 +94,15 @@ def test_training_is_the_loop_written_by_hand(data: GrowingData, tmp_path: Path)
     fine_tune_(again, data, fit, tmp_path)
     for name, value in expected.items():
         torch.testing.assert_close(again.net.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_no_epochs_leave_the_network_as_it_is(data: GrowingData, tmp_path: Path) -> None:
+    task, same = make_task().eval(), make_task().eval()
+    fine_tune_(task, data, Fit(epochs=0), tmp_path)
+    for name, value in same.net.state_dict().items():
+        assert torch.equal(task.net.state_dict()[name], value)
+    with pytest.raises(BadInput, match="fit.epochs is 0"):
+        make_trainer(task, Fit(epochs=0), tmp_path)
 
 
 def test_training_ends_with_the_weights_of_the_best_epoch(
