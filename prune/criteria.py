@@ -1,19 +1,19 @@
 """How much each channel matters: pure functions of weights and gradients, and what calls them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.data.errors import BadInput
-from regrow.models.modes import evaluating, thawed
 from regrow.models.task import Task
-from regrow.prune.channels import Group, Member, channel_tensors, named_tensor, rows
-
-Batches = Iterable[tuple[Tensor, Any]]
+from regrow.prune.channels import NORM_TYPES, Group
+from regrow.prune.gates import Batches, averaged, gradients, some
+from regrow.prune.gathering import combine
 
 
 def magnitude(weight: Tensor, p: float = 2) -> Tensor:
@@ -31,16 +31,16 @@ def magnitude(weight: Tensor, p: float = 2) -> Tensor:
     return torch.linalg.vector_norm(weight.flatten(1), ord=p, dim=1)
 
 
-def taylor(weight: Tensor, grad: Tensor) -> Tensor:
-    """Score each channel by how much the loss would change without it, to first order.
+def fisher(weight: Tensor, squares: Tensor) -> Tensor:
+    """Score each channel by the loss it would cost to remove it, to second order.
 
-    Source: Molchanov et al., Importance Estimation for Neural Network Pruning, 2019, arXiv
-    1906.10771, equation 8; there squared, here the absolute value, which adds up over the layers
-    of a group and over batches in units of the loss.
+    Source: LeCun et al., Optimal Brain Damage, 1990, equation 5, with the empirical Fisher
+    information for the second derivatives (Theis et al. 2018, arXiv 1801.05787).
 
     Args:
         weight: The weights, (channels, ...).
-        grad: The gradient of the loss of one batch by the weights, same shape.
+        squares: The squared gradient of the loss of one image by the weights, averaged over
+            images, same shape.
 
     Returns:
         One score a channel, (channels,), >= 0, in units of the loss.
@@ -48,9 +48,29 @@ def taylor(weight: Tensor, grad: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes differ.
     """
-    if weight.shape != grad.shape:
-        raise ValueError(f"grad has shape {tuple(grad.shape)}, the weights {tuple(weight.shape)}")
-    return (weight * grad).flatten(1).sum(1).abs()
+    if weight.shape != squares.shape:
+        raise ValueError(
+            f"squares has shape {tuple(squares.shape)}, the weights {tuple(weight.shape)}"
+        )
+    return 0.5 * (weight.square() * squares).flatten(1).sum(1)
+
+
+def lamp(norms: Tensor) -> Tensor:
+    """Score each unit by its share in the squared weights of all units that are not smaller.
+
+    Source: Lee et al. 2021, arXiv 2010.07611, equation 1.
+
+    Args:
+        norms: The L2 norms of the units of one group, (units,), >= 0.
+
+    Returns:
+        One score a unit, (units,), in [0, 1]; the largest has 1, unless all are 0.
+    """
+    squares, order = norms.double().square().sort(stable=True)
+    not_smaller = squares.flip(0).cumsum(0).flip(0)
+    scores = torch.zeros_like(squares)
+    scores[order] = squares / not_smaller.clamp_min(1e-300)
+    return scores.to(norms.dtype)
 
 
 def normalised(scores: Tensor) -> Tensor:
@@ -64,7 +84,14 @@ def normalised(scores: Tensor) -> Tensor:
 
 
 class Criterion(ABC):
-    """A way to score units: the lower, the sooner they are removed."""
+    """A way to score units: the lower, the sooner they are removed.
+
+    Attributes:
+        is_normalised: Whether scores compare between groups as they are; others are divided by
+            their group's mean.
+    """
+
+    is_normalised: bool = False
 
     @abstractmethod
     def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
@@ -95,8 +122,7 @@ class Magnitude(Criterion):
     def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
         """Score by the weights alone."""
         return [
-            _combine(group, task.net, lambda name, rows: self._score(name, rows))
-            for group in groups
+            combine(group, task.net, lambda name, rows: self._score(name, rows)) for group in groups
         ]
 
     def _score(self, name: str, weight: Tensor) -> Tensor | None:
@@ -104,37 +130,142 @@ class Magnitude(Criterion):
 
 
 class Taylor(Criterion):
-    """The loss that a unit is worth to first order, by gradients on training images.
+    """The loss that each image owes to a unit, to first order: its size, averaged over images.
+
+    Signs are dropped for each image by itself: a unit that helps some images and harms others as
+    much is worth something, where the sum over a batch would call it worth nothing.
+
+    Source: Molchanov et al. 2017, arXiv 1611.06440 (sizes), and 2019, arXiv 1906.10771 (squares).
+
+    Args:
+        num_batches: Number of batches that are averaged.
+        power: 1 averages sizes, 2 their squares, which is twice the Fisher information of a factor
+            on the unit (Liu et al., Group Fisher Pruning, 2021, arXiv 2108.00708).
+    """
+
+    def __init__(self, num_batches: int = 8, power: Literal[1, 2] = 1) -> None:
+        _refuse_few(num_batches)
+        self.num_batches, self.power = num_batches, power
+
+    def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
+        """Score by gates before the layers that read a unit, in evaluation mode.
+
+        Raises:
+            BadInput: If there are no batches.
+        """
+        return averaged(task, groups, batches, self.num_batches, self._of_batch)
+
+    def _of_batch(self, rows: Tensor) -> Tensor:
+        return rows.abs().pow(self.power).mean(0)
+
+
+class ActivationGradient(Criterion):
+    """Activation times gradient as AWS's Debugger example computes it: signs cancel.
+
+    Source: Pruning machine learning models with Amazon SageMaker Debugger and Amazon SageMaker
+    Experiments, AWS Machine Learning Blog, 2020. There at the outputs of activations; here where
+    they are read, so that all layers that share a unit count.
 
     Args:
         num_batches: Number of batches that are averaged.
     """
 
+    is_normalised = True
+
     def __init__(self, num_batches: int = 8) -> None:
-        if num_batches < 1:
-            raise BadInput(f"criterion.num_batches is {num_batches}, it must be at least 1")
+        _refuse_few(num_batches)
         self.num_batches = num_batches
 
     def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
-        """Score by weight times gradient, one batch after the other, in evaluation mode.
+        """Score by the mean over images, its size taken last and divided by the layer's norm.
 
         Raises:
-            BadInput: If there are no batches, or the gradients are not finite.
+            BadInput: If there are no batches.
         """
-        if batches is None:
-            raise BadInput("the Taylor criterion needs training images")
-        totals = [torch.zeros(group.num_units) for group in groups]
+        signed = averaged(task, groups, batches, self.num_batches, lambda rows: rows.mean(0))
+        return [values.abs() / values.norm().clamp_min(1e-30) for values in signed]
+
+
+class Fisher(Criterion):
+    """The loss that removing a unit's weights costs to second order, without cross terms.
+
+    Half the square of each weight times the curvature, which the squared gradients of single images
+    stand for (the empirical Fisher information).
+
+    Source: LeCun et al., Optimal Brain Damage, 1990; Theis et al., Faster gaze prediction with
+    dense networks and Fisher pruning, 2018, arXiv 1801.05787.
+
+    Args:
+        num_images: Number of images, each of which is a backward pass.
+    """
+
+    def __init__(self, num_images: int = 64) -> None:
+        if num_images < 1:
+            raise BadInput(f"criterion.num_images is {num_images}, it must be at least 1")
+        self.num_images = num_images
+
+    def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
+        """Score by the weights and their squared gradients, image by image, in evaluation mode.
+
+        Raises:
+            BadInput: If there are no images.
+        """
+        squares: dict[str, Tensor] = {}
         count = 0
-        # Norms keep their statistics, dropout is off; frozen layers are ranked too.
-        with evaluating(task.net), thawed(task.net):
-            for images, targets in islice(batches, self.num_batches):
-                grads = _gradients(task, images, targets)
-                for total, group in zip(totals, groups, strict=True):
-                    total += _combine(group, task.net, _taylor_of, grads)
+        for images, targets in some(batches, self.num_images):
+            if count == self.num_images:
+                break
+            for index in range(min(len(images), self.num_images - count)):
+                one = slice(index, index + 1)
+                for name, grad in gradients(task, images[one], targets[one]).items():
+                    squares[name] = squares.get(name, torch.zeros_like(grad)) + grad.square()
                 count += 1
-        if not count:
-            raise BadInput("the Taylor criterion got no training images")
-        return [total / count for total in totals]
+        means = {name: square / count for name, square in squares.items()}
+        return [combine(group, task.net, lambda _, w, h: fisher(w, h), means) for group in groups]
+
+
+class NormScale(Criterion):
+    """The size of the scale that batch norms give a unit.
+
+    Source: Liu et al., Learning Efficient Convolutional Networks through Network Slimming, 2017,
+    arXiv 1708.06519.
+    """
+
+    def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
+        """Score by the norms alone.
+
+        Raises:
+            BadInput: If a group has no norm with a scale.
+        """
+        return [combine(self._norms(task, group), task.net, self._score) for group in groups]
+
+    def _norms(self, task: Task, group: Group) -> Group:
+        norms = [m for m in group.members if m.dim is None and _has_scale(task.net, m.layer)]
+        if not norms:
+            raise BadInput(
+                f"{group.layer}: no batch norm scales its channels; rank by another criterion"
+            )
+        return replace(group, members=tuple(norms))
+
+    def _score(self, name: str, weight: Tensor) -> Tensor | None:
+        return weight.abs().sum(1) if name.endswith("weight") else None
+
+
+class Lamp(Criterion):
+    """The share of a unit's squared weights in those of all units that are not smaller.
+
+    The largest unit of every layer scores 1, so that none is emptied, and layers compare as they
+    are.
+
+    Source: Lee et al., Layer-adaptive Sparsity for the Magnitude-based Pruning, 2021, arXiv
+    2010.07611; there for single weights.
+    """
+
+    is_normalised = True
+
+    def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
+        """Score by the weights alone."""
+        return [lamp(scores) for scores in Magnitude(2).scores(task, groups, batches)]
 
 
 class Random(Criterion):
@@ -177,80 +308,14 @@ def score_groups(
                 f"{group.layer}: its channels score NaN or infinity by "
                 f"{type(criterion).__name__}; its weights or gradients are not finite"
             )
-    return [normalised(values) for values in scores]
+    return scores if criterion.is_normalised else [normalised(values) for values in scores]
 
 
-def _combine(
-    group: Group,
-    net: nn.Module,
-    score: Callable[..., Tensor | None],
-    others: dict[str, Tensor] | None = None,
-) -> Tensor:
-    """Average over the layers that see a unit what each of them contributes."""
-    total, seen = torch.zeros(group.num_units), torch.zeros(group.num_units)
-    for member in group.members:
-        present = [unit for unit, channels in enumerate(member.units) if channels]
-        contribution: Tensor | None = None
-        for name, tensor, dim in _parameters(net, member):
-            gathered = [_gather(tensor, net, member, present, dim)]
-            if others is not None:
-                if name not in others:
-                    continue
-                gathered.append(_gather(others[name], net, member, present, dim))
-            value = score(name, *gathered)
-            if value is not None:
-                contribution = value if contribution is None else contribution + value
-        if contribution is not None:
-            total[present] += contribution.detach().float().cpu()
-            seen[present] += 1
-    return total / seen.clamp_min(1)
+def _refuse_few(num_batches: int) -> None:
+    if num_batches < 1:
+        raise BadInput(f"criterion.num_batches is {num_batches}, it must be at least 1")
 
 
-def _parameters(net: nn.Module, member: Member) -> list[tuple[str, Tensor, int]]:
-    if member.dim is not None:
-        owner, attribute = named_tensor(net, member.layer)
-        return [(member.layer, getattr(owner, attribute), member.dim)]
-    module = net.get_submodule(member.layer)
-    named = [(name, dim) for name, dim in channel_tensors(module, member.side)]
-    return [
-        (f"{member.layer}.{name}", getattr(module, name), dim)
-        for name, dim in named
-        if isinstance(getattr(module, name), nn.Parameter)
-    ]
-
-
-def _gather(tensor: Tensor, net: nn.Module, member: Member, present: list[int], dim: int) -> Tensor:
-    """Give the entries of each unit, (units, entries)."""
-    places: list[list[int]] = []
-    for unit in present:
-        channels = list(member.units[unit])
-        module = net.get_submodule(member.layer) if member.dim is None else None
-        places.append(channels if module is None else rows(module, member.side, dim, channels))
-    index = torch.tensor(places, device=tensor.device)
-    picked = tensor.detach().movedim(dim, 0)[index.flatten()]
-    return picked.reshape(len(present), -1)
-
-
-def _taylor_of(name: str, weight: Tensor, grad: Tensor) -> Tensor:
-    return taylor(weight, grad)
-
-
-def _gradients(task: Task, images: Tensor, targets: Any) -> dict[str, Tensor]:
-    named = {n: p for n, p in task.net.named_parameters() if p.requires_grad}
-    device = next(iter(named.values())).device
-    with torch.inference_mode(False), torch.enable_grad():
-        images, targets = _moved(images, device), _moved(targets, device)
-        loss = torch.stack(list(task.losses(task(images), targets).values())).sum()
-        # Not `backward`: the gradients that a training run holds are none of ours.
-        grads = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-    return {name: grad for name, grad in zip(named, grads, strict=True) if grad is not None}
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _moved(entry, device) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_moved(entry, device) for entry in value)
-    return value
+def _has_scale(net: nn.Module, name: str) -> bool:
+    module = net.get_submodule(name)
+    return isinstance(module, (*NORM_TYPES, FrozenBatchNorm2d)) and module.weight is not None

@@ -27,9 +27,20 @@ from regrow.models.report import Report, before_after_table, device_name, side
 from regrow.models.run import command, guard, open_run, refuse_run
 from regrow.models.training import Fit, fine_tune_, make_trainer
 from regrow.prune.budget import Budget, Verdict
-from regrow.prune.criteria import Criterion, Magnitude, Random, Taylor
+from regrow.prune.criteria import (
+    ActivationGradient,
+    Criterion,
+    Fisher,
+    Lamp,
+    Magnitude,
+    NormScale,
+    Random,
+    Taylor,
+)
 from regrow.prune.engine import Result, Step, Target, prepare, prune
 from regrow.prune.selection import Selection
+
+CRITERIA = [Taylor, Magnitude, Fisher, NormScale, Lamp, ActivationGradient, Random]
 
 
 def run_pruning(
@@ -256,7 +267,7 @@ def run(args: Sequence[str] | None = None) -> Report:
         args,
         description=__doc__ or "",
         skip=["settings", "command_line"],
-        choices={"criterion": [Taylor, Magnitude, Random], **DATA_CHOICES},
+        choices={"criterion": CRITERIA, **DATA_CHOICES},
     )
     return run_pruning(**values, settings=settings, command_line=command(Path(__file__), args))
 

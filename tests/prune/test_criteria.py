@@ -7,13 +7,18 @@ from torch import Tensor, nn
 from regrow.data.errors import BadInput
 from regrow.prune.channels import Group, Member
 from regrow.prune.criteria import (
+    ActivationGradient,
+    Fisher,
+    Lamp,
     Magnitude,
+    NormScale,
     Random,
     Taylor,
+    fisher,
+    lamp,
     magnitude,
     normalised,
     score_groups,
-    taylor,
 )
 from regrow.prune.groups import find_groups
 
@@ -24,32 +29,30 @@ def test_magnitude_by_hand():
     assert magnitude(weight, 1).tolist() == [7, 0, 2]
 
 
-def test_taylor_by_hand():
+def test_fisher_by_hand():
     weight = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
-    grad = torch.tensor([[0.5, -1.0], [2.0, 1.0]])
-    # 0.5 - 2 = -1.5, and 6 - 1 = 5
-    assert taylor(weight, grad).tolist() == [1.5, 5]
+    squares = torch.tensor([[0.5, 1.0], [2.0, 4.0]])
+    # (1 * 0.5 + 4 * 1) / 2, and (9 * 2 + 1 * 4) / 2
+    assert fisher(weight, squares).tolist() == [2.25, 11]
+    with pytest.raises(ValueError, match=r"squares has shape \(3,\), the weights \(2,\)"):
+        fisher(torch.zeros(2), torch.zeros(3))
 
 
-def test_taylor_refuses_another_shape():
-    with pytest.raises(ValueError, match=r"grad has shape \(3,\), the weights \(2,\)"):
-        taylor(torch.zeros(2), torch.zeros(3))
-
-
-def test_taylor_is_the_loss_of_removing_a_linear_channel():
-    # The loss is linear in the weights, so first order is exact.
-    weight = torch.tensor([[2.0, 1.0], [-1.0, 3.0]], requires_grad=True)
-    inputs = torch.tensor([0.5, -2.0])
-
-    def loss(values: Tensor) -> Tensor:
-        return (values @ inputs).sum()
-
-    loss(weight).backward()
+def test_fisher_is_the_loss_of_removing_a_channel_from_a_parabola():
+    # The loss is 3/2 |w - 1|^2 at its minimum: no slope, and a curvature of 3.
+    weight = torch.ones(2, 4)
     for channel in range(2):
-        without = weight.detach().clone()
+        without = weight.clone()
         without[channel] = 0
-        change = abs((loss(without) - loss(weight)).item())
-        assert taylor(weight.detach(), weight.grad)[channel] == pytest.approx(change)
+        cost = 1.5 * (without - 1).square().sum()
+        assert fisher(weight, torch.full((2, 4), 3.0))[channel] == pytest.approx(float(cost))
+
+
+def test_lamp_by_hand():
+    # Squares 9, 1, 4: 9 / 9, 1 / 14, 4 / 13.
+    assert lamp(torch.tensor([3.0, 1.0, 2.0])).tolist() == pytest.approx([1, 1 / 14, 4 / 13])
+    assert lamp(torch.tensor([2.0, 2.0])).tolist() == pytest.approx([0.5, 1])
+    assert lamp(torch.zeros(2)).tolist() == [0, 0]
 
 
 def test_scores_are_normalised_to_mean_one_and_zeros_stay():
@@ -112,33 +115,126 @@ def batches(count: int = 3, size: int = 4) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def test_taylor_takes_the_absolute_value_before_it_averages_batches(make_task):
+def per_image(task, group, data) -> Tensor:
+    """What each image's loss owes to each unit: weights times gradients of what reads it."""
+    rows = []
+    for images, targets in data:
+        for image, target in zip(images, targets, strict=True):
+            task.net.eval()
+            task.net.zero_grad()
+            nn.functional.cross_entropy(task(image[None])["logits"], target[None]).backward()
+            row = torch.zeros(group.num_units)
+            for member in group.members:
+                if member.side == "in":
+                    layer = task.net.get_submodule(member.layer)
+                    product = (layer.weight * layer.weight.grad).transpose(0, 1).flatten(1).sum(1)
+                    for unit, channels in enumerate(member.units):
+                        row[unit] += product[list(channels)].sum().detach()
+            rows.append(row)
+    task.net.zero_grad()
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("name", ["plain", "residual", "concat", "depthwise", "squeeze", "flat"])
+def test_gradient_criteria_by_brute_force_image_by_image(make_task, name):
+    task, data = make_task(name), batches(2)
+    groups = find_groups(task).groups
+    sizes = Taylor(2).scores(task, groups, data)
+    squares = Taylor(2, power=2).scores(task, groups, data)
+    signed = ActivationGradient(2).scores(task, groups, data)
+    for index, group in enumerate(groups):
+        rows = per_image(task, group, data)
+        assert rows.abs().max() > 0
+        torch.testing.assert_close(sizes[index], rows.abs().mean(0), rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(squares[index], rows.square().mean(0), rtol=1e-3, atol=1e-8)
+        mean = rows.mean(0).abs()
+        torch.testing.assert_close(signed[index], mean / mean.norm(), rtol=1e-3, atol=1e-5)
+
+
+def test_what_images_disagree_about_is_worth_something_to_taylor_alone(make_task):
+    # The unit is the input; one image gains by it what the other loses.
+    net = nn.Sequential(nn.Flatten(), nn.Linear(768, 2, bias=False), nn.Linear(2, 3, bias=False))
+    task = make_task(net)
+    with torch.no_grad():
+        net[1].weight.zero_()
+        net[1].weight[:, 0] = 1
+        net[2].weight.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]))
+    images = torch.full((2, 3, 16, 16), 255, dtype=torch.uint8)
+    units = ((0,), (1,))
+    group = Group("1", (Member("1", "out", units), Member("2", "in", units)))
+    # Classes 0 and 1 get p and q: the derivatives are 0.5 (p - 1 - q) and 0.5 (p - q + 1).
+    p, q, r = torch.tensor([0.5, -0.5, 0.0]).softmax(0).tolist()
+    one, other = 0.5 * (p - 1 - q), 0.5 * (p - q + 1)
+    assert r > 0
+    (sizes,) = Taylor(1).scores(task, [group], [(images, torch.tensor([0, 1]))])
+    assert sizes.tolist() == pytest.approx([(abs(one) + abs(other)) / 2, 0], abs=1e-6)
+    (signed,) = ActivationGradient(1).scores(task, [group], [(images, torch.tensor([0, 1]))])
+    assert signed.tolist() == pytest.approx([1, 0])
+
+
+def test_units_that_are_read_without_a_call_are_scored_by_their_weights(make_task):
+    class Uncalled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+
+        def forward(self, x):
+            x = nn.functional.conv2d(self.first(x).relu(), self.second.weight, self.second.bias)
+            return x.mean((2, 3))
+
+    task = make_task(Uncalled())
+    units = tuple((channel,) for channel in range(4))
+    group = Group("first", (Member("first", "out", units), Member("second", "in", units)))
+    (data,) = batches(1)
+    (scores,) = Taylor(1).scores(task, [group], [data])
+    task.net.eval()
+    nn.functional.cross_entropy(task(data[0])["logits"], data[1]).backward()
+    first, second = task.net.first, task.net.second
+    made = (first.weight * first.weight.grad).flatten(1).sum(1) + first.bias * first.bias.grad
+    read = (second.weight * second.weight.grad).transpose(0, 1).flatten(1).sum(1)
+    torch.testing.assert_close(scores, ((made + read) / 2).abs().detach(), rtol=1e-4, atol=1e-7)
+
+
+def test_fisher_by_brute_force_image_by_image(make_task):
+    task, data = make_task("plain"), batches(2)
+    group = find_groups(task).groups[0]
+    (scores,) = Fisher(num_images=6).scores(task, [group], data)
+    made, norm, reads = task.net.body[0][0], task.net.body[0][1], task.net.body[1][0]
+    weights = [made.weight, norm.weight, norm.bias, reads.weight]
+    squares = [torch.zeros_like(weight) for weight in weights]
+    images, targets = (torch.cat(parts)[:6] for parts in zip(*data, strict=True))
+    task.net.eval()
+    for image, target in zip(images, targets, strict=True):
+        loss = nn.functional.cross_entropy(task(image[None])["logits"], target[None])
+        for square, grad in zip(squares, torch.autograd.grad(loss, weights), strict=True):
+            square += grad.square() / 6
+    costs = [0.5 * w.detach().square() * s for w, s in zip(weights, squares, strict=True)]
+    expected = costs[0].flatten(1).sum(1) + costs[1] + costs[2]
+    expected = expected + costs[3].transpose(0, 1).flatten(1).sum(1)
+    torch.testing.assert_close(scores, expected / 3, rtol=1e-3, atol=1e-9)
+
+
+def test_norm_scale_is_the_size_of_the_scale(make_task):
     task = make_task("plain")
     groups = find_groups(task).groups
-    data = batches(2)
-    both = Taylor(2).scores(task, groups, data)
-    single = [Taylor(1).scores(task, groups, [batch]) for batch in data]
-    for index, scores in enumerate(both):
-        mean = (single[0][index] + single[1][index]) / 2
-        assert torch.allclose(scores, mean, rtol=1e-5)
+    with torch.no_grad():
+        task.net.body[0][1].weight.copy_(torch.linspace(-1, 0.5, 16))
+        task.net.body[0][1].bias.fill_(9)
+    scores = NormScale().scores(task, groups, None)[0]
+    torch.testing.assert_close(scores, torch.linspace(-1, 0.5, 16).abs())
+    net, group = two_layers()
+    with pytest.raises(BadInput, match="0: no batch norm scales its channels"):
+        NormScale().scores(make_task(net), [group], None)
 
 
-def test_taylor_by_brute_force_gradients(make_task):
+def test_lamp_compares_between_layers_as_it_is(make_task):
     task = make_task("plain")
-    group = find_groups(task).groups[0]
-    images, targets = batches(1)[0]
-    scores = Taylor(1).scores(task, [group], [(images, targets)])[0]
-    task.net.eval()
-    loss = nn.functional.cross_entropy(task(images)["logits"], targets)
-    loss.backward()
-    made, norm, reads = task.net.body[0][0], task.net.body[0][1], task.net.body[1][0]
-    expected = (made.weight * made.weight.grad).flatten(1).sum(1).abs()
-    # A norm's scale and shift each count, and so do the columns that read the channel.
-    expected = (
-        expected + (norm.weight * norm.weight.grad).abs() + (norm.bias * norm.bias.grad).abs()
-    )
-    expected = expected + (reads.weight * reads.weight.grad).transpose(0, 1).flatten(1).sum(1).abs()
-    assert torch.allclose(scores, expected.detach() / 3, rtol=1e-4)
+    groups = find_groups(task).groups
+    for given, norms in zip(
+        score_groups(task, groups, Lamp()), Magnitude().scores(task, groups, None), strict=True
+    ):
+        assert given.max() == 1
+        assert torch.equal(given, lamp(norms))
 
 
 def test_taylor_finds_the_dead_channel(make_task):
@@ -191,6 +287,8 @@ def test_taylor_reads_as_many_batches_as_asked_for(make_task):
     ("make", "said"),
     [
         (lambda: Taylor(0), "criterion.num_batches is 0"),
+        (lambda: ActivationGradient(0), "criterion.num_batches is 0"),
+        (lambda: Fisher(0), "criterion.num_images is 0"),
         (lambda: Magnitude(0.5), "criterion.p is 0.5"),
     ],
 )

@@ -48,6 +48,14 @@ def test_pruning_leaves_a_smaller_network_and_a_report(dense: Path, tmp_path: Pa
     assert not small.training
 
 
+@pytest.mark.parametrize("criterion", prune.CRITERIA, ids=lambda criterion: criterion.__name__)
+def test_every_criterion_ranks(criterion: type, dense: Path, tmp_path: Path) -> None:
+    name = f"--criterion={criterion.__module__}.{criterion.__name__}"
+    options = ["--num_steps=1", "--recovery.epochs=0", "--budget.max_drop=1"]
+    report = prune.run([f"--checkpoint={dense}", name, *options, f"--run={tmp_path / 'prune'}"])
+    assert report.figures["after"]["macs"] <= 0.5 * report.figures["before"]["macs"]
+
+
 def test_tensorboard_shows_score_against_cost(dense: Path, tmp_path: Path) -> None:
     run = tmp_path / "prune"
     report = prune.run([f"--checkpoint={dense}", *SHORT, f"--run={run}"])
