@@ -1,7 +1,8 @@
 """The data of a run: snapshots of a source, in batches of uint8 images."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from regrow.data.errors import BadInput
 from regrow.data.examples import Examples, Pixels, collate, keep
 from regrow.data.formats import Source
 from regrow.data.progress import progress
-from regrow.data.sampling import EpochSampler, ResumableLoader
+from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.data.snapshot import (
     VOID,
     Boxes,
@@ -237,6 +238,16 @@ class GrowingData(LightningDataModule):
             self.augment if split == "train" else [],
             self.seed,
         )
+
+    @contextmanager
+    def another_order(self, round_: int) -> Iterator[None]:
+        """Let order and augmentation be those of another round of training; 0 leaves them."""
+        seed = self.seed
+        self.seed = counter_seed(seed, round_) if round_ else seed
+        try:
+            yield
+        finally:
+            self.seed = seed
 
     def train_dataloader(self) -> ResumableLoader:
         """Give the training images, shuffled and augmented anew every epoch."""

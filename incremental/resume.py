@@ -24,8 +24,8 @@ FREE = {
     "fit.trainer.log_every_n_steps",
     "fit.trainer.enable_progress_bar",
 }
-# What a run began with lies behind it.
-BEGINNING = {"warm_start", "renamed", "removed"}
+# What a run began with lies behind it; pruning compares the files' hashes instead.
+BEGINNING = {"warm_start", "renamed", "removed", "checkpoint", "reference"}
 
 
 def find_stopped(run: Path, resume: str) -> Path:
@@ -84,21 +84,20 @@ def load_stopped(path: Path, data: GrowingData, allow: tuple[str, ...] = ()) -> 
     return task
 
 
-def refuse_changes(task: Task, settings: Mapping[str, Any]) -> None:
+def refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Refuse to go on with other settings than those the run began with.
 
     Args:
-        task: The network of the stopped run, with its provenance.
-        settings: The settings of the run that goes on, by dotted name.
+        old: The settings of the stopped run, by dotted name.
+        new: The settings of the run that goes on.
 
     Raises:
         BadInput: Naming the setting that would change the weights.
     """
-    old = task.provenance.settings
-    for name in sorted(old.keys() | settings.keys()):
+    for name in sorted(old.keys() | new.keys()):
         is_free = name in FREE or name.split(".")[0] in BEGINNING
-        if not is_free and old.get(name) != settings.get(name):
+        if not is_free and old.get(name) != new.get(name):
             raise BadInput(
-                f"--resume cannot change {name} from {old.get(name)} to {settings.get(name)}; "
-                "keep it, or begin a new run with --warm-start"
+                f"--resume cannot change {name} from {old.get(name)} to {new.get(name)}; "
+                "keep it, or begin a new run without --resume"
             )

@@ -82,14 +82,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read(Path(path))
 
 
-def save(path: Path, task: Task) -> None:
+def save(path: Path, task: Task, state: Mapping[str, Any] | None = None) -> None:
     """Write a network outside of training.
 
     Args:
         path: The file; it is replaced atomically.
         task: The network with its classes and provenance.
+        state: Plain data and tensors of another run than training, to stand beside it by name.
     """
-    payload = {"state_dict": task.state_dict(), "regrow": task.record()}
+    payload = {**(state or {}), "state_dict": task.state_dict(), "regrow": task.record()}
     write_atomic(path, lambda file: torch.save(payload, file))
 
 

@@ -1,8 +1,9 @@
 """The optimizer and its learning rate, as a function of progress."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -82,3 +83,32 @@ class Optimization:
             return self.lr
         after = (progress - self.warmup) / max(1 - self.warmup, 1e-9)
         return self.lr * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
+
+
+def state_by_name(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str, dict[str, Any]]:
+    """Give what an optimizer remembers of each weight, by the weight's name in the net."""
+    return {
+        name: dict(optimizer.state[p]) for name, p in net.named_parameters() if p in optimizer.state
+    }
+
+
+def load_state_by_name_(
+    optimizer: torch.optim.Optimizer, net: nn.Module, state: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Let an optimizer go on with what another one remembered of each weight.
+
+    Args:
+        optimizer: The optimizer of the net's parameters, new.
+        net: The net.
+        state: What `state_by_name` gave for an optimizer of the same kind; weights that it does
+            not name, or that are trained no more, begin anew.
+    """
+    named = dict(net.named_parameters())
+    trained = {p for group in optimizer.param_groups for p in group["params"]}
+    for name, values in state.items():
+        parameter = named.get(name)
+        if parameter is not None and parameter in trained:
+            optimizer.state[parameter] = {
+                key: value.clone() if isinstance(value, torch.Tensor) else value
+                for key, value in values.items()
+            }

@@ -19,7 +19,7 @@ from regrow.models import structure
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows
 from regrow.models.nets import build_net
-from regrow.models.optimization import Optimization
+from regrow.models.optimization import Optimization, load_state_by_name_
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -124,6 +124,8 @@ class Task(LightningModule, ABC):
         self.penalties = nn.ModuleList(penalties or [])
         self.provenance = Provenance()
         self.seed = 0
+        # What an earlier optimizer remembered of each weight, for the next one to go on with.
+        self.momenta: dict[str, dict[str, Any]] = {}
         self.net = self.fresh_net(weights)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -246,7 +248,9 @@ class Task(LightningModule, ABC):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Give the optimizer; its rate is set before each step."""
-        return self.optimization.build(self.net)
+        optimizer = self.optimization.build(self.net)
+        load_state_by_name_(optimizer, self.net, self.momenta)
+        return optimizer
 
     def on_fit_start(self) -> None:
         """Lay the weights out as asked, and compile."""

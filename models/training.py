@@ -15,8 +15,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
+from regrow.data.sampling import counter_seed
 from regrow.models.checkpoint import AtomicCheckpointIO, net_state, read
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
+from regrow.models.optimization import state_by_name
 from regrow.models.task import Task
 
 CUDA = ("auto", "gpu", "cuda")
@@ -167,6 +169,8 @@ def make_trainer(
         "enable_checkpointing": is_logged,
         "log_every_n_steps": 10,
     }
+    if not is_logged and fit.patience is None:
+        options["limit_val_batches"] = 0  # nobody would look
     decided = sorted(fit.trainer.keys() & ((options.keys() - FREE_ARGUMENTS) | {"max_steps"}))
     if decided:
         raise BadInput(f"fit.trainer.{decided[0]}: regrow decides it, by the options of fit")
@@ -207,16 +211,32 @@ def train(
     task.eval().to(trainer.strategy.root_device)
 
 
-def fine_tune_(task: Task, data: GrowingData, fit: Fit, run: Path, *, seed: int = 0) -> None:
-    """Train the network in place for a while, without logs or checkpoints of its own."""
+def fine_tune_(
+    task: Task, data: GrowingData, fit: Fit, run: Path, *, seed: int = 0, round_: int = 0
+) -> None:
+    """Train the network in place for a while, without logs or checkpoints of its own.
+
+    The optimizer goes on with the momenta of the task, and leaves its own there.
+
+    Args:
+        task: The network; it ends in evaluation mode, on the device where it was.
+        data: The data, its labels in the order of the task's classes.
+        fit: How long and on what.
+        run: A folder for what Lightning may write.
+        seed: What dropout and the like are functions of.
+        round_: Which round of training it is: each has an order and augmentation of its own.
+    """
     device = task.mean.device
     if not fit.epochs:
         return
+    seed = counter_seed(seed, round_) % 2**32
     seed_everything(seed, verbose=False)
     task.seed = seed
     trainer = make_trainer(task, fit, run, logs="none")
     task.train()
-    trainer.fit(task, datamodule=data)
+    with data.another_order(round_):
+        trainer.fit(task, datamodule=data)
+    task.momenta = state_by_name(trainer.optimizers[0], task.net)
     task.eval().to(device)  # Lightning leaves it on the CPU
 
 

@@ -1,7 +1,7 @@
 """The accuracy budget: a promise that is decided by statistics, or left undecided."""
 
 from dataclasses import dataclass
-from math import ceil, isnan
+from math import ceil, inf, isnan
 from typing import Literal
 
 from regrow.data.errors import BadInput
@@ -26,6 +26,20 @@ class Budget:
             raise BadInput(f"budget.max_drop is {self.max_drop}, it must lie in [0, 1]")
         if not 0 < self.confidence < 1:
             raise BadInput(f"budget.confidence is {self.confidence}, it must lie in (0, 1)")
+
+    def used(self, drop: float) -> float:
+        """Give the share of the budget that a drop of the score uses up.
+
+        Returns:
+            At most 1 inside the budget, also at its very edge; infinite for a drop that is no
+            number.
+        """
+        if drop <= 0:
+            return 0.0
+        # Less the rounding of the subtraction that made the drop.
+        if drop <= self.max_drop + 1e-9:
+            return min(drop / max(self.max_drop, 1e-9), 1.0)
+        return inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,13 +175,13 @@ def some(batches: Batches | None, count: int) -> Iterator[tuple[Tensor, Any]]:
         BadInput: If there are none.
     """
     if batches is None:
-        raise BadInput("the criterion needs training images")
+        raise BadInput("ranking needs training images")
     found = 0
     for batch in islice(batches, count):
         found += 1
         yield batch
     if not found:
-        raise BadInput("the criterion got no training images")
+        raise BadInput("there are no training images to rank channels by")
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What a cut network gets before it is scored: new norm statistics, and training."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
@@ -12,16 +11,8 @@ from regrow.data.errors import BadInput
 from regrow.models.modes import evaluating
 from regrow.models.task import Task
 
-# Anything that trains a task in place: a `Recovery`, or a function that a script makes.
-Recover = Callable[[Task], None]
-
-
-class Recovery(ABC):
-    """A way to make up for removed channels, which a config can name."""
-
-    @abstractmethod
-    def __call__(self, task: Task) -> None:
-        """Train the network in place; its shapes stay."""
+# Trains a task in place, given the number of the step, of which all that is random is a function.
+Recover = Callable[[Task, int], None]
 
 
 @torch.no_grad()

@@ -1,33 +1,80 @@
 """How much goes at each step, and which numbers of channels are legal: pure functions."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Curve = Literal["linear", "geometric"]
+# Sizes of steps, over that of the first.
+SMALLEST_STEP, LARGEST_STEP = 0.25, 2.0
 
 
-def kept_shares(keep: float, num_steps: int, curve: Curve = "linear") -> list[float]:
-    """Give the share of the cost that is left after each step.
+def kept_share(keep: float, done: float) -> float:
+    """Give the share of a cost that is left after a part of the way, which removes evenly.
 
     Args:
         keep: The share left at the end, in (0, 1].
-        num_steps: Number of steps, >= 1.
-        curve: `linear` removes the same cost in each step, `geometric` the same share of the rest.
-
-    Returns:
-        The shares, descending, the last of them `keep`.
-
-    Raises:
-        ValueError: If `keep` or `num_steps` is out of range.
+        done: The part of the way that is done, in [0, 1].
     """
-    if not 0 < keep <= 1:
-        raise ValueError(f"keep is {keep}, it must lie in (0, 1]")
-    if num_steps < 1:
-        raise ValueError(f"num_steps is {num_steps}, it must be at least 1")
-    done = [step / num_steps for step in range(1, num_steps + 1)]
-    if curve == "geometric":
-        return [keep**share for share in done]
-    return [1 - share * (1 - keep) for share in done]
+    return 1 - done * (1 - keep)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far a run has come, and how large its next step is, both as parts of the way.
+
+    Args:
+        first: The size of the first step, in (0, 1].
+        done: What lies behind, in [0, 1].
+        size: The next step.
+    """
+
+    first: float
+    done: float
+    size: float
+
+    @classmethod
+    def begin(cls, num_steps: int) -> "Pace":
+        """Plan equal steps.
+
+        Raises:
+            ValueError: If there is not even one.
+        """
+        if num_steps < 1:
+            raise ValueError(f"num_steps is {num_steps}, it must be at least 1")
+        return cls(1 / num_steps, 0.0, 1 / num_steps)
+
+    @property
+    def next(self) -> float:
+        """Give where the next step ends."""
+        after = self.done + self.size
+        # A rest that is smaller than any step, or than rounding, goes with the last one.
+        return 1.0 if after > 1 - self.first * SMALLEST_STEP + 1e-9 else after
+
+    def after(self, used: float, *, adapts: bool = True) -> "Pace | None":
+        """Give the pace after a step by the part of the budget that is used up.
+
+        A third of the budget or less makes the next step half as large again, up to twice the
+        first; more than two thirds make it half as large. Beyond the budget, the step is undone
+        and one of half its size is tried, down to a quarter of the first.
+
+        Args:
+            used: The drop of the score over the largest accepted drop.
+            adapts: Whether the size follows the score; if not, the first step that breaks the
+                budget is the last.
+
+        Returns:
+            The pace; None if there is no smaller step to try.
+        """
+        if not used <= 1:  # neither is a score that is no number
+            smaller = (self.next - self.done) / 2
+            is_over = not adapts or smaller < self.first * SMALLEST_STEP - 1e-9
+            return None if is_over else replace(self, size=smaller)
+        size = self.size
+        if adapts and used <= 1 / 3:
+            size = min(1.5 * size, LARGEST_STEP * self.first)
+        elif adapts and used > 2 / 3:
+            size = max(size / 2, SMALLEST_STEP * self.first)
+        return replace(self, done=self.next, size=size)
 
 
 def alignment(width: int, round_to: int) -> int:

@@ -11,6 +11,7 @@ from regrow.data.errors import BadInput
 from regrow.models.task import Task
 from regrow.prune.channels import Group, Plan
 from regrow.prune.cost_model import CostModel, Costs, costs_of
+from regrow.prune.layer_times import time_left
 from regrow.prune.schedule import alignment, counts_of, first_length, legal_count, removal_order
 from regrow.prune.surgery import clone, cut_
 
@@ -22,12 +23,15 @@ class Selection:
     Args:
         scope: `global` removes the lowest scores of the whole network, `local` the same share of
             every layer.
+        per: What a score is divided by before units compare, besides nothing (`unit`): what
+            removing the unit saves of the `macs`, or of the measured `latency`.
         round_to: Widths stay multiples of this, of less in layers that are narrower than four
             times this; 1 does not align. Rounding never removes more than asked for.
         max_share: The largest share of a layer's channels that may go, in (0, 1).
     """
 
     scope: Literal["global", "local"] = "global"
+    per: Literal["unit", "macs", "latency"] = "unit"
     round_to: int = 8
     max_share: float = 0.8
 
@@ -51,6 +55,8 @@ class Chooser:
         scores: For each group one score a unit, (units,).
         dense: The width of each group before any pruning, by the group's layer.
         selection: Which units may go.
+        times: Each layer's share of the time, where latency is a target or ranks.
+        now: The share of the unpruned network's latency that this one takes.
     """
 
     def __init__(
@@ -60,16 +66,20 @@ class Chooser:
         scores: Sequence[Tensor],
         dense: Mapping[str, int],
         selection: Selection,
+        times: Mapping[str, float] | None = None,
+        now: float = 1.0,
     ) -> None:
         self.task = task
         self.groups = list(groups)
         self.dense = dense
         self.selection = selection
+        self.times, self.now = times, now
+        self.model = CostModel(task)
+        scores = [values / gain for values, gain in zip(scores, self._gains(), strict=True)]
         self.ranked = [values.argsort(stable=True).tolist() for values in scores]
         self.scores = [values.sort(stable=True).values.tolist() for values in scores]
         self.order = removal_order(self.scores, selection.scope)
-        self.model = CostModel(task)
-        self.known: dict[tuple[int, ...], dict[str, int]] = {}
+        self.known: dict[tuple[int, ...], dict[str, float]] = {}
         self.costs: Callable[[Plan], dict[str, int]] = self.model.predict
 
     def choose(self, ceilings: Costs, *, tightly: bool = False) -> Plan | None:
@@ -100,9 +110,24 @@ class Chooser:
         counts = self._counts(length)
         return self._give_back(counts, ceilings) if tightly else counts
 
-    def least(self) -> dict[str, int]:
-        """Give the costs that are left when all units that may go are gone."""
-        return self._costs(self._counts(len(self.order)))
+    def least(self) -> Plan:
+        """Give the plan that takes all units that may go."""
+        return self._plan(self._counts(len(self.order)))
+
+    def _gains(self) -> list[float]:
+        """Say what one unit of each group saves of the cost that scores are divided by."""
+        if self.selection.per == "unit":
+            return [1.0] * len(self.groups)
+        per = self.selection.per
+        before = self._with_latency({**self.model.dense}, [])[per]
+        after = [self._with_latency(self.model.predict(p), p)[per] for p in self._single()]
+        saved = [before - cost for cost in after]
+        mean = sum(saved) / max(len(saved), 1)
+        # A unit that saves next to nothing stays to the last.
+        return [max(gain / mean, 1e-3) if mean > 0 else 1.0 for gain in saved]
+
+    def _single(self) -> list[Plan]:
+        return [[(group, [0])] for group in self.groups]
 
     def _counts(self, length: int) -> list[int]:
         asked = counts_of(self.order, length, len(self.groups))
@@ -137,11 +162,17 @@ class Chooser:
         costs = self._costs(counts)
         return all(costs[name] <= ceiling for name, ceiling in ceilings.items())
 
-    def _costs(self, counts: Sequence[int]) -> dict[str, int]:
+    def _costs(self, counts: Sequence[int]) -> dict[str, float]:
         key = tuple(counts)
         if key not in self.known:
-            self.known[key] = self.costs(self._plan(counts))
+            plan = self._plan(counts)
+            self.known[key] = self._with_latency(self.costs(plan), plan)
         return self.known[key]
+
+    def _with_latency(self, costs: Mapping[str, float], plan: Plan) -> dict[str, float]:
+        if self.times is None:
+            return dict(costs)
+        return {**costs, "latency": self.now * time_left(self.task.net, self.times, plan)}
 
     def _measure(self, plan: Plan) -> dict[str, int]:
         trial = clone(self.task)

@@ -20,6 +20,7 @@ from regrow.prune.channels import (
     rows,
     width,
 )
+from regrow.prune.following import follow_, lost_places, sliced_state, without
 
 # Two float64 networks that do the same differ by rounding alone.
 TOLERANCE = 1e-9
@@ -35,7 +36,7 @@ class FrozenBatchNormPruner(function.BasePruningFunc):
     ) -> FrozenBatchNorm2d:
         """Drop entries of all four buffers."""
         for name in ("weight", "bias", "running_mean", "running_var"):
-            setattr(layer, name, _without(getattr(layer, name), 0, idxs))
+            setattr(layer, name, without(getattr(layer, name), 0, list(idxs)))
         return layer
 
     # One function for both sides tells torch-pruning that the layer keeps the width.
@@ -54,7 +55,10 @@ FROZEN_BATCH_NORM = FrozenBatchNormPruner()
 
 
 def clone(task: Task) -> Task:
-    """Copy a task so that its network can be cut: a network of its own, all else shared."""
+    """Copy a task so that its network can be cut: a network of its own, all else shared.
+
+    Momenta are shared too: a cut gives a task new ones, and changes none.
+    """
     twin = copy.copy(task)
     # A shallow copy shares the dicts in which a module keeps its children and buffers.
     twin.__dict__["_modules"] = dict(task._modules)
@@ -98,15 +102,18 @@ def mask_(task: Task, plan: Plan) -> Removed:
 
 
 @torch.no_grad()
-def cut_(task: Task, plan: Plan) -> Removed:
+def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None) -> Removed:
     """Remove chosen channels from every layer that makes or reads them, through torch-pruning.
 
     The modules stay the same objects, in their mode and with their hooks; parameters are new
-    ones, which require a gradient if the old ones did.
+    ones, which require a gradient if the old ones did. The task's momenta are cut with them. A
+    moving average of the weights is cut by the same plan, in a call of its own.
 
     Args:
         task: The task whose network is cut in place.
         plan: Groups of this very network with the units to remove.
+        optimizer: An optimizer of these parameters, which goes on with the new ones: its state is
+            sliced as they are.
 
     Returns:
         The removed channels of each side of each layer, in the old numbering.
@@ -114,11 +121,13 @@ def cut_(task: Task, plan: Plan) -> Removed:
     Raises:
         ValueError: If a layer would be left without channels.
     """
-    requires_grad = {name: p.requires_grad for name, p in task.net.named_parameters()}
+    before = dict(task.net.named_parameters())
+    places = lost_places(task.net, plan)
     for member, channels in _by_member(plan):
         if member.dim is not None:
             owner, attribute = named_tensor(task.net, member.layer)
-            setattr(owner, attribute, _without(getattr(owner, attribute), member.dim, channels))
+            rest = without(getattr(owner, attribute), member.dim, channels)
+            setattr(owner, attribute, nn.Parameter(rest))
             continue
         module = task.net.get_submodule(member.layer)
         if len(channels) >= (width(module, member.side) or 0):
@@ -127,7 +136,13 @@ def cut_(task: Task, plan: Plan) -> Removed:
         prune = pruner.prune_out_channels if member.side == "out" else pruner.prune_in_channels
         prune(module, channels)
     for name, parameter in task.net.named_parameters():
-        parameter.requires_grad_(requires_grad[name])
+        parameter.requires_grad_(before[name].requires_grad)
+    task.momenta = {
+        name: sliced_state(state, before[name].shape, places.get(name, {}))
+        for name, state in task.momenta.items()
+    }
+    if optimizer is not None:
+        follow_(optimizer, before, task.net, places)
     return removal(plan)
 
 
@@ -224,10 +239,3 @@ def _disagreement(masked: Task, cut: Task) -> float:
 
 def _fill(tensor: Tensor, dim: int, places: Sequence[int]) -> None:
     tensor.index_fill_(dim, torch.tensor(list(places), device=tensor.device), 0)
-
-
-def _without(tensor: Tensor, dim: int, places: Sequence[int]) -> Tensor:
-    gone = set(places)
-    kept = [place for place in range(tensor.shape[dim]) if place not in gone]
-    rest = tensor.index_select(dim, torch.tensor(kept, device=tensor.device))
-    return nn.Parameter(rest) if isinstance(tensor, nn.Parameter) else rest

@@ -11,20 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
 from regrow.data.transforms import decode
+from regrow.incremental.resume import refuse_changes
 from regrow.models.checkpoint import file_hash, load, save
-from regrow.models.command import DATA_CHOICES, DATA_FILE, data_beside, parse, write_data_file
-from regrow.models.cost import latency_ms
-from regrow.models.dashboard import save_prediction_picture
+from regrow.models.command import (
+    DATA_CHOICES,
+    DATA_FILE,
+    data_beside,
+    parse,
+    write_data_file,
+)
+from regrow.models.dashboard import flat, save_prediction_picture
+from regrow.models.latency import Clock, Latency
 from regrow.models.optimization import Optimization
 from regrow.models.report import Report, before_after_table, device_name, side
 from regrow.models.run import command, guard, open_run, refuse_run
+from regrow.models.task import Task
 from regrow.models.training import Fit, fine_tune_, make_trainer
 from regrow.prune.budget import Budget, Verdict
 from regrow.prune.criteria import (
@@ -37,9 +44,14 @@ from regrow.prune.criteria import (
     Random,
     Taylor,
 )
-from regrow.prune.engine import Result, Step, Target, prepare, prune
+from regrow.prune.engine import Result, prune
+from regrow.prune.progress import Progress, Step, load_progress, save_progress
+from regrow.prune.recovery import Recover
+from regrow.prune.removal import Channels
 from regrow.prune.selection import Selection
+from regrow.prune.target import Target
 
+PROGRESS = "progress.ckpt"
 CRITERIA = [Taylor, Magnitude, Fisher, NormScale, Lamp, ActivationGradient, Random]
 
 
@@ -51,8 +63,13 @@ def run_pruning(
     budget: Budget = Budget(),  # noqa: B008 - frozen
     selection: Selection = Selection(),  # noqa: B008 - frozen
     num_steps: int = 5,
+    adapts: bool = True,
     recovery: Fit = Fit(epochs=2, devices=1),  # noqa: B008 - frozen
+    final_epochs: int = 0,
     optimization: Optimization = Optimization(),  # noqa: B008 - frozen
+    clock: Clock = Clock(),  # noqa: B008 - frozen
+    reference: Path | None = None,
+    resume: bool = False,
     run: Path = Path("runs/prune"),
     allow: list[str] | None = None,
     seed: int = 0,
@@ -70,13 +87,20 @@ def run_pruning(
         target: The cost to come down to.
         budget: The score that may be lost.
         selection: Which channels may go, and in what order.
-        num_steps: In how many steps the target is approached.
+        num_steps: In how many steps the target is approached, if they are of equal size.
+        adapts: Whether steps grow while the score holds, and shrink near the budget; one that
+            breaks it is then tried again at half its size.
         recovery: The fine-tuning after each step.
-        optimization: The optimizer of the fine-tuning.
+        final_epochs: Passes over the training images after the last step.
+        optimization: The optimizer of the fine-tuning; its momentum lives on from step to step.
+        clock: How latency is measured.
+        reference: A checkpoint that budget and target compare with, by default the one that is
+            pruned; say, the network that it was itself pruned from.
+        resume: Go on with the run in the run's folder, which was stopped.
         run: The run's folder; one that exists is moved aside.
         allow: Other people's packages that the checkpoint's network may come from.
         seed: What order, augmentation and dropout are functions of.
-        settings: The settings of the run as plain data.
+        settings: The settings of the run as plain data; a resumed run must repeat them.
         command_line: The command, for the report.
 
     Returns:
@@ -86,23 +110,39 @@ def run_pruning(
         BadInput: If anything given cannot be used.
         CheckFailed: If the budget is broken; checkpoint and report are written all the same.
     """
-    started = time.monotonic()
-    refuse_run(run, checkpoint)
-    if num_steps < 1:
-        raise BadInput(f"num_steps is {num_steps}, it must be at least 1")
+    started, packages = time.monotonic(), tuple(allow or ())
+    if num_steps < 1 or final_epochs < 0:
+        raise BadInput(
+            f"num_steps is {num_steps}, it must be at least 1, and final_epochs {final_epochs}, "
+            "it must be 0 or more"
+        )
+    if not resume:
+        refuse_run(run, checkpoint, reference)
     data = data or data_beside(checkpoint)
-    task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind).to(recovery.device)
-    data.order_classes(task.classes)
-    if task.size != data.size:
-        raise BadInput(f"{checkpoint} is for images of {task.size}; set data.size to it")
-    task.optimization = optimization
+    task = _loaded(checkpoint, data, recovery, packages)
+    dense = _loaded(reference, data, recovery, packages) if reference is not None else task
     # Lightning says at once what it refuses.
     if make_trainer(task, recovery, run, logs="none").world_size > 1:
         raise BadInput("recovery.devices: pruning runs in one process; set it to 1")
-    groups = prepare(task, target, selection)
+    began = flat(settings or {}) | {"parents": [file_hash(p) for p in (checkpoint, reference) if p]}
+    begun = _begun(run, began, task, packages) if resume else None
+    latency = clock.beside(dense)
+    # Refuses what it can before an earlier run is moved.
+    groups = Channels(task, target, selection, criterion, None, dense, latency).groups
+    if not resume:
+        run = open_run(run, command_line)
     loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
-    run = open_run(run, command_line)
     console = Console()
+
+    def trained(epochs: int) -> Recover:
+        fit = replace(recovery, epochs=epochs)
+
+        def train(work: Task, index: int) -> None:
+            work.optimization = optimization
+            fine_tune_(work, data, fit, run, seed=seed, round_=index)
+
+        return train
+
     with SummaryWriter(str(run / "tensorboard")) as writer:
         result = prune(
             task,
@@ -113,10 +153,17 @@ def run_pruning(
             criterion=criterion,
             target=target,
             num_steps=num_steps,
+            adapts=adapts,
             selection=selection,
             budget=budget,
-            recover=lambda work: fine_tune_(work, data, recovery, run, seed=seed),
+            reference=dense,
+            latency=latency,
+            recover=trained(recovery.epochs) if recovery.epochs else None,
+            finish=trained(final_epochs) if final_epochs else None,
+            seed=seed,
+            begun=begun,
             on_step=partial(_show, writer, console),
+            save=lambda progress: save_progress(run / PROGRESS, progress, began),
         )
         hparams = {
             "criterion": type(criterion).__name__,
@@ -130,15 +177,13 @@ def run_pruning(
         save_prediction_picture(result.task, data, run / "predictions.png")
         pixels = decode(run / "predictions.png")
         writer.add_image("val/predictions", pixels, dataformats="HWC")
-    images = task.example_images(1)
-    with torch.inference_mode():
-        times = latency_ms(lambda: task(images), lambda: result.task(images))
     _keep(result, run / "pruned.ckpt", checkpoint, data, command_line)
+    (run / PROGRESS).unlink(missing_ok=True)
     if settings and settings.get("data"):
         write_data_file(run, settings)
     elif (checkpoint.parent / DATA_FILE).is_file():
         shutil.copyfile(checkpoint.parent / DATA_FILE, run / DATA_FILE)
-    report = _report(result, data, budget, run, checkpoint, command_line, times)
+    report = _report(result, data, budget, run, checkpoint, command_line, latency)
     report.set(
         seconds=round(time.monotonic() - started, 1),
         seeds=[seed],
@@ -157,14 +202,38 @@ def run_pruning(
     return report
 
 
+def _loaded(path: Path, data: GrowingData, recovery: Fit, packages: tuple[str, ...]) -> Task:
+    task = load(path, allow=packages, kind=data.kind).to(recovery.device)
+    data.order_classes(task.classes)
+    if task.size != data.size:
+        raise BadInput(f"{path} is for images of {task.size}; set data.size to it")
+    return task
+
+
+def _begun(run: Path, settings: dict[str, Any], task: Task, packages: tuple[str, ...]) -> Progress:
+    """Read where the run stopped, and refuse to go on with other settings."""
+    if not (run / PROGRESS).is_file():
+        raise BadInput(f"{run} has no pruning run that was stopped; start it without --resume")
+    progress, began = load_progress(run / PROGRESS, packages)
+    refuse_changes(began, settings)
+    progress.task.to(task.mean.device)
+    return progress
+
+
 def _show(writer: SummaryWriter, console: Console, step: Step) -> None:
     name = f"step {step.index}" if step.index else "as given"
     fate = "" if step.is_kept else ", rolled back"
     costs = f"{step.macs:,} MACs, {step.params:,} parameters"
+    if step.latency is not None:
+        costs += f", {100 * step.latency:.0f} % of the time"
     console.print(f"{name}: {costs}, validation score {step.score:.4f}{fate}")
-    # The horizontal axis of these two is the cost, in thousands.
+    # The horizontal axis of these is the cost, in thousands or thousandths.
     writer.add_scalar("prune/score_against_kmacs", step.score, step.macs // 1000)
     writer.add_scalar("prune/score_against_kparams", step.score, step.params // 1000)
+    if step.latency is not None:
+        per_mille = round(1000 * step.latency)
+        writer.add_scalar("prune/score_against_latency_per_mille", step.score, per_mille)
+        writer.add_scalar("prune/latency", step.latency, step.index)
     for figure in ("score", "macs", "params", "error"):
         writer.add_scalar(f"prune/{figure}", getattr(step, figure), step.index)
 
@@ -190,7 +259,7 @@ def _report(
     run: Path,
     checkpoint: Path,
     command_line: str,
-    times: list[float],
+    latency: Latency,
 ) -> Report:
     verdict, task = result.verdict, result.task
     report = Report(
@@ -217,15 +286,33 @@ def _report(
         f"{after.value:.4f}; the {100 * budget.confidence:g} % interval of the change is "
         f"[{verdict.interval[0]:+.4f}, {verdict.interval[1]:+.4f}]. {_verdict_in_words(result)}"
     )
-    costs = zip((result.cost_before, result.cost_after), times, strict=True)
+    costs = zip((result.cost_before, result.cost_after), latency(task), strict=True)
     old, new = (replace(cost, latency_ms=spent) for cost, spent in costs)
+    report.set(runtime=latency.runtime)
     report.add_before_after(side(before.value, old), side(after.value, new), after.name)
     report.add_per_class(before.per_class, after.per_class, after.name)
-    columns = ["step", "MACs", "parameters", f"validation {after.name}", "kept", "cut - masked"]
-    rows = [[s.index, s.macs, s.params, s.score, s.is_kept, s.error] for s in result.steps]
-    report.add_table("Steps", columns, rows, f"Before pruning: {result.baseline:.4f}.")
-    layers = [[name, *widths] for name, widths in result.widths.items()]
-    report.add_table("Widths", ["layer", "before", "after"], layers)
+    columns = ["step", "MACs", "parameters", "time", f"validation {after.name}", "kept", "error"]
+    rows = [
+        [s.index, s.macs, s.params, s.latency, s.score, s.is_kept, s.error] for s in result.steps
+    ]
+    report.add_table(
+        "Steps",
+        columns,
+        rows,
+        f"Before pruning: {result.baseline:.4f}. The time is the share of the unpruned network's, "
+        f"in {latency.runtime}; the error is that of the cut against the masked network.",
+    )
+    layers = [
+        [name, layer.before, layer.after, layer.importance, layer.sensitivity]
+        for name, layer in result.layers.items()
+    ]
+    report.add_table(
+        "Layers",
+        ["layer", "before", "after", "importance kept", "sensitivity"],
+        layers,
+        "Channels; the share of its group's scores that is left; what the loss gained at the start "
+        "when a quarter of its group was removed.",
+    )
     whole = [[name, reason] for name, reason in result.left_whole.items()]
     report.add_table("Left whole", ["layer", "because"], whole)
     return report

@@ -82,7 +82,7 @@ def run_training(
         continued = find_stopped(run, resume)
         net = _around(load_stopped(continued, data, packages), task)
         trainer = make_trainer(net, fit, run)
-        refuse_changes(net, values | {"processes": trainer.world_size})
+        refuse_changes(net.provenance.settings, values | {"processes": trainer.world_size})
     else:
         refuse_run(run, warm_start)
         parent = load(warm_start, allow=packages, kind=data.kind) if warm_start else None

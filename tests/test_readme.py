@@ -19,8 +19,8 @@ from regrow.models.segmentation import Segmentation
 from regrow.models.training import Fit
 from regrow.prune.budget import Budget
 from regrow.prune.criteria import Magnitude, Taylor
-from regrow.prune.engine import Target
 from regrow.prune.selection import Selection
+from regrow.prune.target import Target
 from regrow.scripts import demo, export, prune, train
 
 ROOT = Path(__file__).parents[1]

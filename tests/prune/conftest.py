@@ -20,6 +20,7 @@ class AnyTask(nn.Module):
         self.size = (size, size)
         self.fixed = list(output_layers)
         self.classes = ["a", "b", "c"]
+        self.momenta: dict = {}
         self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5), persistent=False)
 
     def prepare(self, images: Tensor) -> Tensor:

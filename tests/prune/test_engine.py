@@ -1,3 +1,4 @@
+import copy
 import math
 from dataclasses import dataclass
 
@@ -8,14 +9,15 @@ from torch.nn import functional
 from regrow.data.errors import BadInput
 from regrow.models.evaluation import Evaluation
 from regrow.prune import budget as budget_module
-from regrow.prune import engine
+from regrow.prune import removal
 from regrow.prune.budget import Budget
 from regrow.prune.channels import Group, Groups, Member, widths
 from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion, Random, Taylor
-from regrow.prune.engine import Target, prune
+from regrow.prune.engine import prune
 from regrow.prune.groups import find_groups
 from regrow.prune.selection import Chooser, Selection
+from regrow.prune.target import Target
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Bench:
         value = self.scores.pop(0) if len(self.scores) > 1 else self.scores[0]
         return Evaluation("accuracy", value, {}, {}, Scored(value), 10)
 
-    def recover(self, task) -> None:
+    def recover(self, task, index) -> None:
         self.log.append("recover")
         self.recovered.append(widths(task.net))
         with torch.no_grad():
@@ -63,7 +65,8 @@ class Bench:
                 parameter += 0.01
 
     def run(self, task, **options):
-        options = {"selection": Selection(round_to=2), "recover": self.recover} | options
+        defaults = {"selection": Selection(round_to=2), "adapts": False, "recover": self.recover}
+        options = defaults | options
         return prune(
             task,
             train_loader=Counted(self.log, "train"),
@@ -131,7 +134,7 @@ def test_frozen_parameters_stay_frozen_and_trained_ones_trained(make_task):
     result = Bench(0.9).run(task, num_steps=2)
     pruned = {name: p.requires_grad for name, p in result.task.net.named_parameters()}
     assert pruned == flags
-    assert result.widths["body.stem.0"][1] < result.widths["body.stem.0"][0]
+    assert result.layers["body.stem.0"].after < result.layers["body.stem.0"].before
 
 
 def test_a_fully_frozen_net_is_bad_input(make_task):
@@ -230,11 +233,12 @@ def test_test_images_are_read_only_at_the_end(make_task):
 def test_norms_are_measured_anew_before_recovery(make_task):
     bench = Bench(0.9)
     bench.run(make_task("plain"), num_steps=1)
-    assert bench.log == ["val", "train", "recover", "val", "test", "test"]
+    # Training images are first read for the sensitivity of layers.
+    assert bench.log == ["val", "train", "train", "recover", "val", "test", "test"]
 
 
 def test_recovery_may_train_the_smaller_net(make_task):
-    def train(task) -> None:
+    def train(task, index) -> None:
         task.net.train()
         optimizer = torch.optim.SGD(task.net.parameters(), lr=0.1)
         images, targets = next(iter(Counted([], "train")))
@@ -253,7 +257,8 @@ def test_removed_channels_and_widths_are_told_by_layer(make_task):
         for layer in width:
             width[layer] -= len(step.removed.get(layer, []))
         assert width == step.widths
-    assert {name: after for name, (_, after) in result.widths.items()} == width
+    assert {name: layer.after for name, layer in result.layers.items()} == width
+    assert {name: layer.before for name, layer in result.layers.items()} == widths(task.net)
 
 
 def test_local_scope_takes_from_every_layer(make_task):
@@ -263,8 +268,7 @@ def test_local_scope_takes_from_every_layer(make_task):
         selection=Selection(scope="local", round_to=1),
     )
     for layer in ("body.stem.0", "body.a.0", "body.b.0"):
-        before, after = result.widths[layer]
-        assert after < before
+        assert result.layers[layer].after < result.layers[layer].before
 
 
 def test_params_may_be_the_target(make_task):
@@ -286,9 +290,9 @@ def test_a_group_that_fails_the_proof_is_left_whole_by_name(make_task):
     )
     groups = Groups([stem, *find_groups(task).groups])
     result = Bench(0.9).run(task, groups=groups, target=Target(macs=0.8), num_steps=1)
-    assert result.widths["body.stem.0"] == (16, 16)
+    assert result.layers["body.stem.0"].after == 16
     assert "not exact" in result.left_whole["body.stem.0"]
-    assert result.widths["body.last.0"][1] < 8
+    assert result.layers["body.last.0"].after < 8
 
 
 def test_layers_found_out_on_the_way_may_exhaust_the_target(make_task):
@@ -303,7 +307,7 @@ def test_layers_found_out_on_the_way_may_exhaust_the_target(make_task):
 
 def test_a_cut_that_is_not_exact_is_undone(make_task, monkeypatch):
     task = make_task("plain")
-    monkeypatch.setattr(engine, "check_exact", lambda *_: 1e-3)
+    monkeypatch.setattr(removal, "check_exact", lambda *_: 1e-3)
     result = Bench(0.9).run(task, num_steps=1)
     assert result.stopped == "exhausted"
     assert widths(result.task.net) == widths(task.net)
@@ -320,3 +324,213 @@ def test_no_target_and_shares_out_of_range_are_bad_input():
         Target(macs=None)
     with pytest.raises(BadInput, match=r"target\.params is 1\.5"):
         Target(params=1.5)
+
+
+def test_steps_shrink_when_the_budget_breaks_and_go_on_when_they_hold(make_task):
+    task = make_task("residual")
+    dense = costs_of(task)["macs"]
+    # The first step of a half breaks the budget, and quarters hold.
+    bench = Bench(0.9, 0.5, 0.895)
+    result = bench.run(
+        task, num_steps=2, adapts=True, budget=Budget(0.01), selection=Selection(round_to=1)
+    )
+    assert [step.is_kept for step in result.steps] == [False, True, True, True, True]
+    ceilings = [0.75, 0.875, 0.75, 0.625, 0.5]
+    shares = [step.macs / dense for step in result.steps]
+    # A channel of the stem has 27 + 108 + 108 of the 3,888 weights that are used at every place.
+    assert shares == pytest.approx(ceilings, abs=243 / 3888)
+    assert all(share <= ceiling for share, ceiling in zip(shares, ceilings, strict=True))
+    assert result.stopped == "target"
+
+
+def test_it_gives_up_when_even_a_quarter_of_a_step_breaks_the_budget(make_task):
+    result = Bench(0.9, 0.5).run(make_task("residual"), num_steps=1, adapts=True)
+    assert result.stopped == "budget"
+    assert [step.is_kept for step in result.steps] == [False, False, False]
+
+
+def test_the_optimizers_memory_is_cut_and_undone_with_the_net(make_task):
+    task = make_task("residual")
+    bench = Bench(0.9, 0.9, 0.1, 0.9)
+    shapes = []
+
+    def remember(work, index) -> None:
+        shapes.append({name: state["exp_avg"].shape for name, state in work.momenta.items()})
+        named = dict(work.net.named_parameters())
+        work.momenta = {name: {"exp_avg": p.detach().clone() * index} for name, p in named.items()}
+
+    result = bench.run(task, num_steps=2, recover=remember)
+    assert [step.is_kept for step in result.steps] == [True, False]
+    assert shapes[0] == {}
+    # In the second step they were those of the first, cut.
+    for name, shape in shapes[1].items():
+        assert shape == (
+            result.steps[1].widths.get(name.removesuffix(".weight"), shape[0]),
+            *shape[1:],
+        )
+    # The network that stays has those of the first step.
+    for name, parameter in result.task.net.named_parameters():
+        assert torch.equal(result.task.momenta[name]["exp_avg"], parameter)
+
+
+def test_training_after_the_last_step_is_kept_unless_it_scores_worse(make_task):
+    for score, is_kept in ((0.91, True), (0.89, False)):
+        bench = Bench(0.9, 0.9, score, 0.9)
+        trained = []
+
+        def finish(work, index, trained=trained) -> None:
+            trained.append((index, widths(work.net)))
+            with torch.no_grad():
+                work.net.fc.bias += 100
+
+        result = bench.run(make_task("residual"), num_steps=1, finish=finish)
+        assert trained == [(2, result.steps[0].widths)]
+        assert [step.is_kept for step in result.steps] == [True, is_kept]
+        assert bool((result.task.net.fc.bias > 50).all()) is is_kept
+        assert result.steps[1].removed == {}
+
+
+def test_the_reference_is_what_budget_and_target_compare_with(make_task):
+    whole = make_task("residual")
+    small = Bench(0.9).run(whole, num_steps=1, target=Target(macs=0.8)).task
+    # On validation images: the reference, the given network, one step; then both on test images.
+    bench = Bench(0.9, 0.895, 0.89, 0.9, 0.88)
+    result = bench.run(small, num_steps=1, reference=whole, target=Target(macs=0.6))
+    assert result.baseline == 0.9
+    assert (result.before.value, result.after.value) == (0.9, 0.88)
+    dense = costs_of(whole)["macs"]
+    assert result.cost_before.macs == dense
+    assert 0.4 * dense < result.cost_after.macs <= 0.6 * dense
+
+
+def test_a_budget_that_is_broken_already_is_bad_input(make_task):
+    task, other = make_task("residual"), make_task("residual")
+    with pytest.raises(BadInput, match=r"broken before .* scores 0\.8500 .* reference 0\.9000"):
+        Bench(0.9, 0.85).run(task, reference=other, budget=Budget(0.01))
+    with pytest.raises(BadInput, match=r"broken before .* nan"):
+        Bench(math.nan).run(task)
+
+
+def test_a_budget_that_allows_everything_is_bad_input(make_task):
+    with pytest.raises(BadInput, match=r"0\.1 allows the loss of the whole score, .* 0\.0800"):
+        Bench(0.08).run(make_task("plain"), budget=Budget(0.1))
+    assert Bench(0.08).run(make_task("plain"), budget=Budget(1.0)).stopped == "target"
+
+
+def test_an_empty_set_of_training_images_is_bad_input(make_task):
+    with pytest.raises(BadInput, match="no training images"):
+        prune(
+            make_task("plain"),
+            train_loader=[],
+            val_loader=[],
+            test_loader=[],
+            evaluate=lambda *_: Evaluation("accuracy", 0.9, {}, {}, Scored(0.9), 10),
+        )
+
+
+def test_importance_kept_is_the_share_of_the_first_scores(make_task):
+    task = make_task("plain")
+
+    class Fixed(Criterion):
+        is_normalised = True
+
+        def scores(self, task, groups, batches):
+            return [torch.arange(1.0, group.num_units + 1) for group in groups]
+
+    result = Bench(0.9).run(
+        task, num_steps=2, criterion=Fixed(), selection=Selection(scope="local", round_to=1)
+    )
+    # Scores count from 1 upwards and the lowest go, in the second step too.
+    for name, before in (("body.0.0", 16), ("body.1.0", 12)):
+        layer = result.layers[name]
+        total = before * (before + 1) / 2
+        # The criterion scores what is left from 1 again, so the lowest indices go first.
+        gone = before - layer.after
+        assert layer.importance == pytest.approx(1 - gone * (gone + 1) / 2 / total)
+        assert layer.sensitivity is not None
+    assert result.layers["fc"].importance is None
+
+
+class Slow:
+    """A clock on which a layer takes as long as it has channels."""
+
+    def __init__(self, task) -> None:
+        self.dense = sum(widths(task.net).values())
+        self.calls = 0
+
+    def share(self, task) -> float:
+        self.calls += 1
+        return sum(widths(task.net).values()) / self.dense
+
+
+def test_measured_latency_is_met_and_not_overshot_by_a_tenth(make_task):
+    task = make_task("residual")
+    clock = Slow(task)
+    result = Bench(0.9).run(
+        task,
+        num_steps=2,
+        target=Target(macs=None, latency=0.6),
+        latency=clock,
+        selection=Selection(round_to=1),
+    )
+    assert result.stopped == "target"
+    assert 0.9 * 0.6 <= clock.share(result.task) <= 0.6
+    assert result.steps[-1].latency == clock.share(result.task)
+
+
+def test_several_targets_are_all_met(make_task):
+    task = make_task("residual")
+    clock = Slow(task)
+    target = Target(macs=0.7, params=0.5, latency=0.9)
+    result = Bench(0.9).run(task, num_steps=1, target=target, latency=clock)
+    assert result.cost_after.macs <= 0.7 * result.cost_before.macs
+    assert result.cost_after.params <= 0.5 * result.cost_before.params
+    assert clock.share(result.task) <= 0.9
+
+
+def test_latency_without_a_clock_or_out_of_reach_is_bad_input(make_task):
+    task = make_task("residual")
+    target = Target(macs=None, latency=0.1)
+    with pytest.raises(BadInput, match=r"target\.latency needs a clock"):
+        Bench(0.9).run(task, target=target)
+    with pytest.raises(BadInput, match=r"target\.latency 0\.1 is out of reach"):
+        Bench(0.9).run(task, target=target, latency=Slow(task))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_run_killed_after_any_step_goes_on_to_the_same_end(make_task, at):
+    def run(task, scores, **options):
+        # Taylor reads training images, whose order a step decides.
+        return Bench(*scores).run(
+            task, num_steps=3, adapts=True, criterion=Taylor(1), selection=Selection(round_to=1),
+            **options,
+        )  # fmt: skip
+
+    # The baseline, three steps of which the second breaks the budget, and the training at the end.
+    scores = [0.9, 0.9, 0.5, 0.9, 0.9, 0.9]
+    whole = run(make_task("concat"), scores)
+    assert [step.is_kept for step in whole.steps] == [True, False, True, True]
+    kept = []
+
+    def save(state) -> None:
+        kept.append(copy.deepcopy(state))
+        if len(kept) == at + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(make_task("concat"), scores, save=save)
+    begun = kept[-1]
+    rest = scores[1 + len(begun.steps) :]
+    again = run(make_task("concat"), rest, begun=begun)
+    assert [(s.removed, s.score, s.macs) for s in again.steps] == [
+        (s.removed, s.score, s.macs) for s in whole.steps
+    ]
+    assert again.layers == whole.layers
+    for one, other in zip(
+        again.task.net.state_dict().values(), whole.task.net.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other)

@@ -1,34 +1,74 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.prune.schedule import (
+    Pace,
     alignment,
     counts_of,
     first_length,
-    kept_shares,
+    kept_share,
     legal_count,
     removal_order,
 )
 
 
-def test_linear_steps_remove_the_same_cost_each():
-    assert kept_shares(0.5, 5) == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5])
+def test_the_way_removes_evenly():
+    assert [kept_share(0.5, done) for done in (0, 0.2, 0.6, 1)] == pytest.approx([1, 0.9, 0.7, 0.5])
 
 
-def test_geometric_steps_remove_the_same_share_of_the_rest():
-    assert kept_shares(0.25, 2, "geometric") == pytest.approx([0.5, 0.25])
+def walk(used: list[float], num_steps: int, **options: bool) -> tuple[list[float], bool]:
+    """Give where each step ends, and whether the pace gave up."""
+    pace, ends = Pace.begin(num_steps), []
+    for share in used:
+        ends.append(pace.next)
+        after = pace.after(share, **options)
+        if after is None:
+            return ends, True
+        pace = after
+        if pace.done == 1:
+            break
+    return ends, False
 
 
-@pytest.mark.parametrize(("keep", "steps", "match"), [(0, 1, "keep is 0"), (1.5, 1, "keep is 1.5")])
-def test_shares_out_of_range_are_refused(keep, steps, match):
-    with pytest.raises(ValueError, match=match):
-        kept_shares(keep, steps)
+def test_steps_of_equal_size_end_exactly_at_the_target():
+    ends, _ = walk([0.0] * 9, 3, adapts=False)
+    assert ends == pytest.approx([1 / 3, 2 / 3, 1])
+    assert ends[-1] == 1
+
+
+def test_steps_grow_to_twice_their_size_while_the_score_holds():
+    # Sizes 0.1, 0.15, 0.2, 0.2 and 0.2; the rest is less than the next one.
+    ends, _ = walk([0.0] * 9, 10)
+    assert ends == pytest.approx([0.1, 0.25, 0.45, 0.65, 0.85, 1])
+
+
+def test_steps_stay_in_the_middle_of_the_budget_and_shrink_near_its_end():
+    ends, _ = walk([0.5, 0.7, 0.8, 0.9, 0.9, 0.9], 5)
+    # 0.2, 0.2, then halves: 0.1, 0.05, and no less than a quarter of the first.
+    assert ends == pytest.approx([0.2, 0.4, 0.5, 0.55, 0.6, 0.65])
+
+
+def test_a_step_beyond_the_budget_is_tried_at_half_its_size_until_that_is_too_small():
+    ends, gave_up = walk([0.5, 2.0, math.inf, math.nan], 5)
+    assert ends == pytest.approx([0.2, 0.4, 0.3, 0.25])
+    assert gave_up
+    # After a smaller step that holds, it goes on from there.
+    ends, gave_up = walk([2.0, 0.5, 2.0, 2.0, 2.0], 5)
+    assert ends == pytest.approx([0.2, 0.1, 0.2, 0.15])
+    assert gave_up
+
+
+def test_without_adapting_the_first_broken_step_is_the_last():
+    assert walk([0.5, 1.01], 5, adapts=False) == (pytest.approx([0.2, 0.4]), True)
+    assert walk([1.0, 1.0], 2, adapts=False) == ([0.5, 1.0], False)
 
 
 def test_no_steps_are_refused():
     with pytest.raises(ValueError, match="num_steps is 0"):
-        kept_shares(0.5, 0)
+        Pace.begin(0)
 
 
 @pytest.mark.parametrize(

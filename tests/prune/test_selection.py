@@ -103,7 +103,7 @@ def test_a_ceiling_out_of_reach_gives_no_plan(make_task):
     task = make_task("plain")
     made = chooser(task)
     assert made.choose({"macs": 1}) is None
-    assert made.least()["macs"] > 1
+    assert made.costs(made.least())["macs"] > 1
 
 
 def test_a_ceiling_that_is_kept_already_removes_nothing(make_task):
@@ -118,3 +118,28 @@ def test_a_ceiling_that_is_kept_already_removes_nothing(make_task):
 def test_values_out_of_range_are_bad_input(options, match):
     with pytest.raises(BadInput, match=match):
         Selection(**options)
+
+
+def test_scores_may_be_divided_by_what_a_unit_saves_of_the_macs(make_task):
+    task = make_task("plain")
+    # A channel of the first layer costs 27 weights there and 108 after, one of the second 144, and
+    # 3 in the classifier at one place; all others at 256 places.
+    saved = torch.tensor([256.0 * (27 + 9 * 12), 256.0 * 144 + 3])
+    by_unit = chooser(task).scores
+    by_macs = chooser(task, per="macs").scores
+    gains = (saved / saved.mean()).tolist()
+    for plain, divided, gain in zip(by_unit, by_macs, gains, strict=True):
+        assert divided == pytest.approx([score / gain for score in plain], rel=1e-5)
+
+
+def test_latency_counts_both_sides_of_a_layer_and_scales_with_the_present(make_task):
+    task = make_task("plain")
+    groups = find_groups(task).groups
+    times = {"body.0.0": 0.25, "body.0.1": 0.125, "body.1.0": 0.5}
+    scores = [torch.arange(float(group.num_units)) for group in groups]
+    dense = {group.layer: group.width for group in groups}
+    made = Chooser(task, groups, scores, dense, Selection(), times, now=0.5)
+    plan = [(groups[0], [0, 1, 2, 3]), (groups[1], [0, 1, 2])]
+    # Three quarters are left of both, so 9 / 16 of the layer between them.
+    left = 1 - 0.25 * 0.25 - 0.125 * 0.25 - 0.5 * 7 / 16
+    assert made._with_latency({}, plan) == {"latency": pytest.approx(0.5 * left)}

@@ -14,9 +14,10 @@ from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 from regrow.prune.budget import Budget
 from regrow.prune.criteria import Taylor
-from regrow.prune.engine import Target, prune
+from regrow.prune.engine import prune
 from regrow.prune.groups import find_groups
 from regrow.prune.surgery import check_exact, clone, cut_, mask_
+from regrow.prune.target import Target
 
 CLASSES = ["a", "b", "c"]
 TASKS = [

@@ -1,0 +1,87 @@
+"""What follows a network through a cut: the state of its optimizer, and anything else by weight."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regrow.prune.channels import Plan, channel_tensors, removal, rows
+
+# The places that each tensor of a network loses, by its name and dimension.
+Places = dict[str, dict[int, list[int]]]
+
+
+def lost_places(net: nn.Module, plan: Plan) -> Places:
+    """Give the places that a plan takes from every parameter and buffer.
+
+    Args:
+        net: The network before the cut.
+        plan: Groups of this very network with the units to remove.
+    """
+    dims = {(m.layer, m.side): m.dim for group, _ in plan for m in group.members}
+    places: Places = {}
+    for (layer, side), channels in removal(plan).items():
+        dim = dims[layer, side]
+        if dim is not None:
+            places.setdefault(layer, {})[dim] = channels
+            continue
+        module = net.get_submodule(layer)
+        for name, along in channel_tensors(module, side):
+            found = rows(module, side, along, channels)
+            places.setdefault(f"{layer}.{name}", {})[along] = found
+    return places
+
+
+def without(tensor: Tensor, dim: int, places: list[int]) -> Tensor:
+    """Give a tensor without some places of one dimension."""
+    gone = set(places)
+    kept = [place for place in range(tensor.shape[dim]) if place not in gone]
+    return tensor.index_select(dim, torch.tensor(kept, device=tensor.device))
+
+
+def sliced(tensor: Tensor, places: Mapping[int, list[int]]) -> Tensor:
+    """Give a tensor without some places of several dimensions."""
+    for dim, gone in places.items():
+        tensor = without(tensor, dim, gone)
+    return tensor
+
+
+def sliced_state(
+    state: Mapping[str, Any], shape: torch.Size, places: Mapping[int, list[int]]
+) -> dict[str, Any]:
+    """Give the state that an optimizer keeps for one weight, as large as the cut weight.
+
+    Args:
+        state: Momentum and the like by name; what has not the weight's shape is kept as it is.
+        shape: The shape of the weight before the cut.
+        places: The places that the weight loses by dimension.
+    """
+    return {
+        name: sliced(value, places) if getattr(value, "shape", None) == shape else value
+        for name, value in state.items()
+    }
+
+
+def follow_(
+    optimizer: torch.optim.Optimizer,
+    before: Mapping[str, nn.Parameter],
+    net: nn.Module,
+    places: Places,
+) -> None:
+    """Let an optimizer go on with the weights of the cut network, and its state with them.
+
+    Args:
+        optimizer: The optimizer; its groups keep their options.
+        before: The weights before the cut, by name.
+        net: The network after it.
+        places: What the cut took, as `lost_places` gave it.
+    """
+    after = dict(net.named_parameters())
+    names = {parameter: name for name, parameter in before.items()}
+    for group in optimizer.param_groups:
+        group["params"] = [after.get(names.get(p, ""), p) for p in group["params"]]
+    for old, name in names.items():
+        if old in optimizer.state and after[name] is not old:
+            state = optimizer.state.pop(old)
+            optimizer.state[after[name]] = sliced_state(state, old.shape, places.get(name, {}))

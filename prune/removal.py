@@ -1,0 +1,194 @@
+"""Removing channels for one step: score, choose, cut, prove."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from regrow.data.errors import BadInput
+from regrow.models.latency import Latency
+from regrow.models.task import Task
+from regrow.prune.channels import Groups, Plan, Removed
+from regrow.prune.cost_model import costs_of
+from regrow.prune.criteria import Criterion, Magnitude, score_groups
+from regrow.prune.gates import Batches
+from regrow.prune.groups import find_groups, without_layers
+from regrow.prune.layer_times import layer_times
+from regrow.prune.selection import Chooser, Selection
+from regrow.prune.surgery import TOLERANCE, check_exact, clone, cut_, mask_, sift
+from regrow.prune.target import Target
+
+# Latency is met when it lies between this share of its target and the target.
+LEAST_LATENCY = 0.9
+MAX_MEASUREMENTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What one step removed, in the numbering before it.
+
+    Args:
+        removed: The channels that left each side of each layer.
+        units: The units that left each group, by the group's layer.
+        error: Largest difference of the cut from the masked network, over the largest output.
+    """
+
+    removed: Removed
+    units: dict[str, list[int]]
+    error: float
+
+
+class Channels:
+    """The channels of a network that may go, and how they go.
+
+    Args:
+        task: The network before any pruning; it stays as it is.
+        target: What it may cost in the end.
+        selection: Which units may go, and in what order.
+        criterion: The way to score channels.
+        groups: The groups to prune, if not all that can be found.
+        reference: The network whose costs the target's shares are of, by default this one.
+        latency: Times networks beside the reference; needed where latency is a target.
+
+    Raises:
+        BadInput: If the target cannot be reached, the network cannot be traced, or all of it is
+            frozen.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        target: Target,
+        selection: Selection = Selection(),  # noqa: B008 - frozen
+        criterion: Criterion | None = None,
+        groups: Groups | None = None,
+        reference: Task | None = None,
+        latency: Latency | None = None,
+    ) -> None:
+        if not any(parameter.requires_grad for parameter in task.net.parameters()):
+            raise BadInput("all parameters are frozen, so nothing could recover; unfreeze some")
+        if target.latency is not None and latency is None:
+            raise BadInput("target.latency needs a clock to measure it; give clock")
+        found = groups if groups is not None else find_groups(task)
+        self.groups = Groups(list(found.groups), dict(found.left_whole))
+        self.refused: dict[str, str] = {}
+        self.selection, self.latency = selection, latency
+        self.criterion = criterion or Magnitude()
+        self.dense = {group.layer: group.width for group in found.groups}
+        self.full: dict[str, float] = {**costs_of(reference or task), "latency": 1.0}
+        self.shares = target.shares()
+        self.needs_times = target.latency is not None or selection.per == "latency"
+        self.now = 1.0
+        self._refuse_unreachable(task)
+
+    def cut_(
+        self, task: Task, batches: Batches, kept: Mapping[str, float], *, tightly: bool
+    ) -> Cut | None:
+        """Cut the network in place until its costs are under their ceilings.
+
+        Args:
+            task: The network as it is, after the cuts that were followed.
+            batches: Training images and targets, for scores.
+            kept: The share of each cost that may stay.
+            tightly: Also give back what can be kept without exceeding a ceiling.
+
+        Returns:
+            What went, perhaps nothing; None if the ceilings are out of reach.
+        """
+        ceilings = {name: self.full[name] * share for name, share in kept.items()}
+        while True:
+            plan = self._choose(task, self._chooser(task, batches), ceilings, tightly)
+            if plan is None:
+                return None
+            if not plan:
+                return Cut({}, {}, 0.0)
+            removed, error, refused = _cut_exactly_(task, plan)
+            if not refused:
+                return Cut(removed, {group.layer: list(units) for group, units in plan}, error)
+            self.refuse(refused)
+
+    def follow(self, cut: Cut) -> None:
+        """Go on from the network after a cut."""
+        self.groups.groups = [
+            group.after(cut.removed, cut.units.get(group.layer, ())) for group in self.groups.groups
+        ]
+
+    def refuse(self, layers: Mapping[str, str]) -> None:
+        """Leave layers whole from now on.
+
+        Args:
+            layers: The reason for each, by name.
+        """
+        self.refused |= layers
+        self.groups = without_layers(self.groups, dict(layers))
+
+    def _chooser(self, task: Task, batches: Batches | None) -> Chooser:
+        criterion = self.criterion if batches is not None else Magnitude()
+        scores = score_groups(task, self.groups.groups, criterion, batches)
+        times = layer_times(task) if self.needs_times else None
+        return Chooser(
+            task, self.groups.groups, scores, self.dense, self.selection, times, self.now
+        )
+
+    def _choose(
+        self, task: Task, chooser: Chooser, ceilings: dict[str, float], tightly: bool
+    ) -> Plan | None:
+        """Choose by what is predicted; where time is a target, until what is measured is right."""
+        limit = ceilings.get("latency")
+        if limit is None or self.latency is None:
+            return chooser.choose(ceilings, tightly=tightly)
+        best, asked = None, limit
+        for _ in range(MAX_MEASUREMENTS):
+            plan = chooser.choose({**ceilings, "latency": asked}, tightly=tightly)
+            if plan is None:
+                break
+            got = _measured(self.latency, task, plan)
+            if got <= limit and (best is None or got > best[0]):
+                best = (got, plan)
+            if got <= limit and (not tightly or got >= LEAST_LATENCY * limit or not plan):
+                break
+            # A little below, or the measurement's noise would take as many tries again.
+            asked *= 0.98 * limit / got
+        if best is None:
+            return None
+        self.now = best[0]
+        return best[1]
+
+    def _refuse_unreachable(self, task: Task) -> None:
+        chooser = self._chooser(task, None)
+        plan = chooser.least()
+        least: dict[str, float] = {**chooser.costs(plan)}
+        if "latency" in self.shares and self.latency is not None:
+            least["latency"] = _measured(self.latency, task, plan)
+        for name, share in self.shares.items():
+            if least[name] > self.full[name] * share:
+                raise BadInput(
+                    f"target.{name} {share:.3g} is out of reach: with at most "
+                    f"{self.selection.max_share:g} of each layer removed and "
+                    f"{len(self.groups.left_whole)} layers left whole, "
+                    f"{least[name] / self.full[name]:.3g} stays; raise the target or "
+                    "selection.max_share"
+                )
+
+
+def _measured(latency: Latency, task: Task, plan: Plan) -> float:
+    trial = clone(task)
+    cut_(trial, plan)
+    return latency.share(trial)
+
+
+def _cut_exactly_(task: Task, plan: Plan) -> tuple[Removed, float, dict[str, str]]:
+    """Cut, and undo it unless the result is that of masking; then say which layers are at fault."""
+    masked, whole, momenta = clone(task), copy.deepcopy(task.net), task.momenta
+    mask_(masked, plan)
+    try:
+        removed = cut_(task, plan)
+        error = check_exact(masked, task)
+    # Whatever a network raises when it is cut, it cannot be cut there.
+    except Exception:
+        removed, error = {}, float("inf")
+    if error <= TOLERANCE:
+        return removed, error, {}
+    task.net, task.momenta = whole, momenta
+    _, refused = sift(task, plan)
+    reason = f"cutting it with others is not exact: the output moves by {error:.1e}"
+    return {}, error, refused or {group.layer: reason for group, _ in plan}

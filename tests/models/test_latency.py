@@ -1,0 +1,119 @@
+"""Clocks, held to calls of a known length and to networks of a known order."""
+
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from regrow.data.errors import BadInput
+from regrow.models.classification import Classification
+from regrow.models.latency import Clock, Timed, times_of
+
+
+def test_a_call_is_timed_by_its_clock() -> None:
+    ticks = iter([1.0, 1.25])
+    assert Timed(lambda: None, lambda: next(ticks)).milliseconds() == 250
+
+
+def test_two_calls_take_turns_and_the_median_of_each_counts() -> None:
+    log: list[str] = []
+    now = 0.0
+
+    def call(name: str, lengths: list[float]) -> Timed:
+        def run() -> None:
+            nonlocal now
+            log.append(name)
+            now += lengths.pop(0)
+
+        return Timed(run, lambda: now)
+
+    one = call("a", [9, 9, 9, 0.001, 0.005, 0.002])
+    other = call("b", [9, 9, 9, 0.004, 0.03, 0.004])
+    assert times_of(one, other, rounds=3) == pytest.approx((2, 4))
+    assert "".join(log) == "abbaabbaabba"
+
+
+def make(net: str = "small", **options: object) -> Classification:
+    torch.manual_seed(0)
+    return Classification(["a", "b"], (32, 32), net=net, **options)  # type: ignore[arg-type]
+
+
+class Wide(nn.Module):
+    """Sixteen times the work of itself at a quarter of the width."""
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, width, 1), nn.Conv2d(width, width, 3)
+        self.fc = nn.Linear(width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(self.stem(x)).mean((2, 3)))
+
+
+class Unexportable(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A length that data decides.
+        chosen = x.mean((2, 3))[x.mean((1, 2, 3)) > -9]
+        return self.fc(chosen) if float(chosen.sum()) < 1e9 else self.fc(chosen) + 1
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_a_network_of_a_sixteenth_of_the_work_takes_less_time(runtime: str) -> None:
+    large, small = (make(f"{__name__}.Wide", net_args={"width": width}) for width in (128, 32))
+    large.train()
+    latency = Clock(runtime=runtime, rounds=5).beside(large)  # type: ignore[arg-type]
+    assert latency.share(small) < 0.5
+    assert latency(large)[0] > 0
+    assert large.training
+
+
+def test_a_network_is_timed_as_it_was_at_the_start() -> None:
+    task = make(f"{__name__}.Wide", net_args={"width": 128})
+    latency = Clock(runtime="torch", rounds=5).beside(task)
+    task.net = Wide(2, 8)
+    assert latency.share(task) < 0.5
+
+
+def test_what_cannot_be_exported_is_timed_in_torch_unless_asked_otherwise() -> None:
+    task = make(f"{__name__}.Unexportable")
+    assert Clock().beside(task).runtime == "PyTorch"
+    with pytest.raises(BadInput, match="cannot be exported"):
+        Clock(runtime="onnxruntime").beside(task)
+    assert Clock().beside(make()).runtime == "ONNX Runtime"
+
+
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        Clock(runtime="torch", rounds=1).beside(make())(make())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_values_out_of_range_are_bad_input() -> None:
+    with pytest.raises(BadInput, match=r"clock\.batch is 0 and clock\.rounds 15"):
+        Clock(batch=0)
+    with pytest.raises(BadInput, match=r"clock\.rounds 0"):
+        Clock(rounds=0)
+
+
+@pytest.mark.gpu
+def test_a_network_on_cuda_is_timed_there() -> None:
+    task = make(f"{__name__}.Wide", net_args={"width": 512}).cuda()
+    small = make(f"{__name__}.Wide", net_args={"width": 32}).cuda()
+    latency = Clock(batch=64).beside(task)
+    assert latency.runtime == "PyTorch"
+    assert latency.share(small) < 1
+
+
+def test_time_counts_this_thread_alone() -> None:
+    """What waits takes no time; the clocks of the CPU must not count other programs."""
+    timed = Timed(lambda: time.sleep(0.05), time.thread_time)
+    assert timed.milliseconds() < 40
