@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from regrow.models.classification import Classification
 from regrow.models.cost import (
+    _allocated_peak,
     count_macs,
     count_params,
     file_size,
@@ -185,6 +186,50 @@ def test_peak_memory_counts_weights_and_buffers_once_and_views_not_at_all() -> N
     prepared = 3 * (3 * 96 * 4)
     assert peak_memory(task, task.example_images(1)) == 2000 * 4 + 50 * 4 + prepared
     assert task.training
+
+
+def test_events_of_the_device_are_the_clock_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            said.append("record")
+
+        def synchronize(self) -> None:
+            said.append("wait")
+
+        def elapsed_time(self, end: "Event") -> float:
+            return 7.0 if self is not end else 0.0
+
+    monkeypatch.setattr("torch.cuda.Event", Event)
+    device = torch.device("cuda")
+    assert latency_ms(lambda: said.append("call"), repeats=2, warm_up=0, device=device) == [7.0]
+    assert said == ["record", "call", "record", "wait"] * 2
+
+
+def test_memory_of_the_allocator_is_that_above_what_was_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The first call also takes a workspace that stays.
+    now, peak, calls = [1000], [9999], iter([(64, 300), (0, 300)])
+
+    def call() -> None:
+        stays, needed = next(calls)
+        now[0] += stays
+        peak[0] = max(peak[0], now[0] + needed)
+
+    fakes = {
+        "synchronize": lambda device: None,
+        "reset_peak_memory_stats": lambda device: peak.__setitem__(0, now[0]),
+        "memory_allocated": lambda device: now[0],
+        "max_memory_allocated": lambda device: peak[0],
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(f"torch.cuda.{name}", fake)
+    assert _allocated_peak(call, torch.device("cuda")) == 300
 
 
 @pytest.mark.gpu
