@@ -161,7 +161,8 @@ class DropBlock(_MapDropout):
     def drop(self, maps: Tensor) -> Tensor:
         """Drop blocks."""
         side = min(self.block_size, *maps.shape[-2:])
-        return drop_block2d(maps, self.rate, side - (side + 1) % 2)
+        # In bfloat16 the count of places that stay, which maps are scaled by, would be rounded.
+        return drop_block2d(maps.float(), self.rate, side - (side + 1) % 2).to(maps.dtype)
 
 
 class TargetedDropout(Dropout):

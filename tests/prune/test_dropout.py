@@ -152,6 +152,15 @@ def test_blocks_fit_into_small_maps(size: int, block: int, expected: int) -> Non
     assert torch.equal(dropped, drop_block2d(maps, 0.3, expected))
 
 
+def test_blocks_keep_the_mean_in_bfloat16_too() -> None:
+    maps = torch.ones(8, 64, 32, 32)
+    torch.manual_seed(0)
+    dropped = DropBlock(0.3).drop(maps.bfloat16())
+    torch.manual_seed(0)
+    assert dropped.dtype == torch.bfloat16
+    assert torch.equal(dropped, drop_block2d(maps, 0.3, 3).bfloat16())
+
+
 @pytest.mark.parametrize(("depth", "count"), [(1.0, 9), (0.5, 4), (0.01, 1)])
 def test_depth_is_the_share_of_the_last_norms(depth: float, count: int) -> None:
     task = Classification(["a", "b", "c"], (32, 32))
