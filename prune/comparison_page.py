@@ -160,7 +160,8 @@ def _add_compute(report: Report, standings: Sequence[Standing]) -> None:
         "time, of the first seed; the last column is the mean of all seeds. The budget is that of "
         f"the dense network, of which one epoch is {epoch:.1f} %. Images that are read to score "
         "channels or to measure norms count too. Each contestant trains for the whole number of "
-        "epochs that comes nearest to its rest of the budget."
+        "epochs that comes nearest to its rest of the budget. Recovery has the learning rate's "
+        "schedule from its beginning (Renda et al. 2020, arXiv 2003.02389)."
     )
     report.add_table("Compute", ["contestant", "phases", "images x MACs", "of budget"], rows, note)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.errors import BadInput
@@ -147,7 +146,7 @@ def run_comparison(
     report.add_picture(run / "score_against_latency.png", caption)
     _log(run, standings, picture)
     report.write()
-    Console().print(f"report: {run / 'report.md'}", soft_wrap=True)
+    print(f"report: {run / 'report.md'}")
     return report
 
 
@@ -172,12 +171,12 @@ def _begin(run: Path, resume: bool, values: Mapping[str, Any], command_line: str
 
 def _train_all(recipe: Recipe, contestants: Sequence[Contestant], seeds: Sequence[int]) -> None:
     jobs = [(contestant, seed) for seed in seeds for contestant in contestants]
-    console, started = Console(), time.monotonic()
+    started = time.monotonic()
     for number, (contestant, seed) in enumerate(progress(jobs, "contestants"), 1):
         result = compete(recipe, contestant, seed)
         spent = (time.monotonic() - started) / number
         left = timedelta(seconds=round(spent * (len(jobs) - number)))
-        console.print(f"{number}/{len(jobs)}  {_in_short(result)}  {left} left", soft_wrap=True)
+        print(f"{number}/{len(jobs)}  {_in_short(result)}  {left} left", flush=True)
 
 
 def _in_short(result: Result) -> str:

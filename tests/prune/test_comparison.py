@@ -263,6 +263,16 @@ def test_what_is_done_is_not_done_again(make, monkeypatch: pytest.MonkeyPatch) -
         compete(recipe, TAYLOR, 0)
 
 
+def test_no_test_image_is_looked_at(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make()
+
+    def fail() -> None:
+        raise RuntimeError("looked at test images")
+
+    monkeypatch.setattr(recipe.data, "test_dataloader", fail)
+    assert compete(recipe, MAGNITUDE, 0).cuts
+
+
 def test_training_images_are_scored_as_they_are(make) -> None:
     recipe = make(images=41)
     examples = recipe.data.examples("train")
