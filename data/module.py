@@ -63,6 +63,8 @@ class GrowingData(LightningDataModule):
         num_workers: Processes that decode and augment; 0 does it in the training process.
         seed: What order and augmentation are functions of.
         skip_corrupt: Skip images that cannot be decoded, and count them, instead of ending.
+        max_images: Take so many images of each split of the source at most, drawn at random, the
+            same ones every time; null takes all.
         cache_bytes: Resized images and masks are kept in memory up to so many bytes.
         classes: Class names in the order that labels count in, where not that of the data; a label
             that is none of them is refused.
@@ -83,6 +85,7 @@ class GrowingData(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         skip_corrupt: bool = False,
+        max_images: int | None = None,
         cache_bytes: int = 2**31,
         classes: list[str] | None = None,
     ) -> None:
@@ -101,12 +104,15 @@ class GrowingData(LightningDataModule):
                 f"data.num_workers is {num_workers} and data.cache_bytes {cache_bytes}; both must "
                 "be 0 or more"
             )
+        if max_images is not None and max_images < 1:
+            raise BadInput(f"data.max_images is {max_images}, it must be at least 1, or null")
         self.source, self.root = source, root
         self.size = (int(size[0]), int(size[1]))
         self.batch_size, self.augment = batch_size, list(augment or [])
         self.val_share, self.test_share = val_share, test_share
         self.num_workers, self.seed = num_workers, seed
         self.skip_corrupt, self.cache_bytes = skip_corrupt, cache_bytes
+        self.max_images = max_images
         self.skipped: list[str] = []
         self._asked = classes
         self._order: list[str] | None = None
@@ -122,7 +128,7 @@ class GrowingData(LightningDataModule):
         items: list[Item] = []
         kept: list[Pixels] = []
         hashes, digests, shown, room = [], [], [], self.cache_bytes
-        for item in progress(content.items, "reading images"):
+        for item in progress(_some(content.items, self.max_images), "reading images"):
             try:
                 image = decode(item.image)
                 mask = decode_mask(item.target.pixels) if isinstance(item.target, Mask) else None
@@ -290,6 +296,18 @@ class GrowingData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
         )
+
+
+def _some(items: Sequence[Item], count: int | None) -> Sequence[Item]:
+    """Draw so many items of each split at most; they stay in order."""
+    if count is None:
+        return items
+    splits: dict[str | None, list[int]] = {}
+    for place, item in enumerate(items):
+        splits.setdefault(item.split, []).append(place)
+    random = np.random.default_rng(0)
+    drawn = [random.permutation(places)[:count] for places in splits.values()]
+    return [items[place] for place in np.sort(np.concatenate(drawn))]
 
 
 def _check_target(item: Item, pixels: np.ndarray, mask: np.ndarray | None) -> None:

@@ -1,16 +1,25 @@
 """The progress bar of everything but training, which has its own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
 Each = TypeVar("Each")
+_drawing: ContextVar[bool] = ContextVar("drawing", default=False)
+
+
+def is_drawing() -> bool:
+    """Say whether a bar is being drawn, which no other may draw over."""
+    return _drawing.get()
 
 
 def progress(items: Iterable[Each], description: str, total: int | None = None) -> Iterable[Each]:
-    """Give the items, with a bar and the time left on stderr; silent where there is no terminal.
+    """Give the items, with a bar and the time left on stderr.
+
+    It is silent where there is no terminal, and within another bar.
 
     Args:
         items: What is worked on.
@@ -18,7 +27,16 @@ def progress(items: Iterable[Each], description: str, total: int | None = None) 
         total: The number of items, where they do not know it.
     """
     console = Console(stderr=True)
-    is_silent = not console.is_terminal
-    return track(
-        items, description, total=total, console=console, transient=True, disable=is_silent
+    if is_drawing() or not console.is_terminal:
+        return items
+    return _marked(
+        track(items, description, total=total, console=console, transient=True),
     )
+
+
+def _marked(items: Iterable[Each]) -> Iterator[Each]:
+    _drawing.set(True)
+    try:
+        yield from items
+    finally:
+        _drawing.set(False)

@@ -1,16 +1,20 @@
-"""What a network costs: parameters, multiply-accumulates, latency, bytes."""
+"""What a network costs: parameters, multiply-accumulates, latency, memory, bytes."""
 
 import io
+import random
 import statistics
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from regrow.models.modes import evaluating
@@ -65,35 +69,119 @@ def count_macs(task: Task) -> int:
 
 
 def latency_ms(
-    *calls: Callable[[], Any], repeats: int = 30, warm_up: int = 5, threads: int | None = None
+    *calls: Callable[[], Any],
+    repeats: int = 30,
+    warm_up: int = 5,
+    threads: int | None = None,
+    device: torch.device | None = None,
 ) -> list[float]:
     """Time calls side by side: one round after the other, the median of each.
+
+    Every round has an order of its own, so that none always runs after the same one.
 
     Args:
         calls: What is timed.
         repeats: Number of rounds.
         warm_up: Rounds before, that do not count.
         threads: Threads of PyTorch during the timing; None keeps them.
+        device: What all calls compute on; if it is CUDA, its own events are the clock.
 
     Returns:
         The median of each call, in milliseconds.
     """
-    before = torch.get_num_threads()
+    clock = _event_clock if device is not None and device.type == "cuda" else _wall_clock
+    before, order = torch.get_num_threads(), random.Random(0)
     if threads is not None:
         torch.set_num_threads(threads)
     times: list[list[float]] = [[] for _ in calls]
     try:
         for round_ in range(warm_up + repeats):
-            for call, spent in zip(calls, times, strict=True):
-                start = time.perf_counter()
-                call()
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
+            for place in order.sample(range(len(calls)), len(calls)):
+                elapsed = clock(calls[place])
                 if round_ >= warm_up:
-                    spent.append(1000 * (time.perf_counter() - start))
+                    times[place].append(elapsed)
     finally:
         torch.set_num_threads(before)
     return [statistics.median(spent) for spent in times]
+
+
+def _wall_clock(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _event_clock(call: Callable[[], Any]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end)
+
+
+def peak_memory(task: Task, images: Tensor) -> int:
+    """Give the most memory that an inference needs at once, in bytes.
+
+    That is parameters and buffers, and on top of them, on CUDA, the most that PyTorch's allocator
+    gave out during the inference; on the CPU, the most that tensors made during it hold at once,
+    without what a kernel needs for itself. The images are not counted.
+
+    Args:
+        task: The network.
+        images: uint8 images, (b, 3, h, w), on its device.
+    """
+    tensors = [*task.net.parameters(), *task.net.buffers()]
+    weights = sum(tensor.nbytes for tensor in tensors)
+    with evaluating(task), torch.no_grad():
+        if images.device.type == "cuda":
+            return weights + _allocated_peak(lambda: task(images), images.device)
+        with _LiveBytes() as live:
+            task(images)
+        return weights + live.peak
+
+
+def _allocated_peak(call: Callable[[], Any], device: torch.device) -> int:
+    call()  # libraries take their workspaces at the first call
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    call()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make, as long as something holds them.
+
+    Attributes:
+        peak: The most at any time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        # A view of what was there before is nothing new.
+        given = {storage._cdata for storage in _storages((args, kwargs))} - self._sizes.keys()
+        made = func(*args, **(kwargs or {}))
+        for storage in _storages(made):
+            key = storage._cdata
+            if key not in given and key not in self._sizes:
+                self._sizes[key] = storage.nbytes()
+                weakref.finalize(storage, self._sizes.pop, key)
+        self.peak = max(self.peak, sum(self._sizes.values()))
+        return made
+
+
+def _storages(values: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def measure(task: Task) -> Cost:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from regrow.data.module import GrowingData
+from regrow.data.progress import is_drawing
 from regrow.models.modes import evaluating
 from regrow.models.pictures import draw, picture, save_picture
 from regrow.models.task import Task
@@ -123,6 +124,8 @@ class Throughput(Callback):
 class RunProgress(ProgressBar):
     """One bar for a whole run, with the time left; without a terminal, a line an epoch.
 
+    Within the bar of something larger it draws nothing.
+
     Args:
         console: Where it is drawn; None is the process's stderr.
         says_epochs: Print those lines; else it is silent where there is no terminal.
@@ -147,7 +150,7 @@ class RunProgress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar, at the batch where a resumed run goes on."""
         self._started, self._num_batches = time.monotonic(), 0
-        if not (self._is_enabled and self.console.is_terminal):
+        if not (self._is_enabled and self.console.is_terminal) or is_drawing():
             return
         self._progress = Progress(
             TextColumn("{task.description}"),

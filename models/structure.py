@@ -1,5 +1,7 @@
 """The record from which a pruned network is rebuilt, without the code that pruned it."""
 
+import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,6 +75,37 @@ def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> None:
         if name not in parameters or not isinstance(flag, bool):
             raise BadInput(f"its structure names the parameter {name!r}, which the network lacks")
         parameters[name].requires_grad_(flag)
+
+
+@torch.no_grad()
+def fresh_twin(net: nn.Module, dense: nn.Module) -> nn.Module:
+    """Build a network of a pruned one's architecture with fresh weights.
+
+    They are a part of the fresh dense network's own draws, whatever its initialisation: entries of
+    a weight are drawn alike, so some of them are draws too. Their scale grows as the sums that they
+    enter become shorter.
+
+    Source: He et al. 2015, arXiv 1502.01852, equation 10, for the scale: a variance of one over the
+    number of inputs.
+
+    Args:
+        net: The pruned network.
+        dense: A fresh network of the same name and arguments, which stays as it is.
+
+    Returns:
+        The twin, on the device of the dense network and in its mode.
+    """
+    twin = copy.deepcopy(dense)
+    rebuild_(twin, {**record(net, dense), "trainable": {}})
+    source, drawn = dense.state_dict(), {}
+    for name, tensor in twin.state_dict().items():
+        part = source[name][tuple(slice(length) for length in tensor.shape)]
+        longer, shorter = source[name].shape[1:], tensor.shape[1:]
+        if longer != shorter:
+            part = part * math.sqrt(math.prod(longer) / math.prod(shorter))
+        drawn[name] = part
+    twin.load_state_dict(drawn)
+    return twin
 
 
 def _sizes(module: nn.Module) -> dict[str, int | tuple[int, ...]]:

@@ -23,7 +23,12 @@ from regrow.models.task import Task
 
 CUDA = ("auto", "gpu", "cuda")
 # Arguments of Lightning's Trainer that a user may give besides those that regrow leaves alone.
-FREE_ARGUMENTS = {"log_every_n_steps", "num_sanity_val_steps", "enable_model_summary"}
+FREE_ARGUMENTS = {
+    "log_every_n_steps",
+    "num_sanity_val_steps",
+    "enable_model_summary",
+    "limit_val_batches",
+}
 # What the libraries say at every start, and nobody can act on.
 NOISE = (
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",

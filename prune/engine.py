@@ -18,7 +18,7 @@ from regrow.models.task import Task
 from regrow.prune.budget import Budget, Verdict, decide
 from regrow.prune.channels import Groups, widths
 from regrow.prune.cost_model import costs_of
-from regrow.prune.criteria import Criterion, score_groups
+from regrow.prune.criteria import Criterion
 from regrow.prune.gates import some
 from regrow.prune.progress import Progress, Step, Stop
 from regrow.prune.recovery import Recover, reestimate_batchnorm_
@@ -194,16 +194,7 @@ class _Run:
         is_same = reference is task
         score = baseline if is_same else self.evaluate(work, self.val_loader).value
         self._refuse_broken(baseline, score)
-        groups = self.channels.groups.groups
-        scores = score_groups(work, groups, self.channels.criterion, self.train_loader)
-        batch = next(some(self.train_loader, 1))
-        state = Progress(
-            work,
-            baseline,
-            Pace.begin(num_steps),
-            importance={g.layer: v.tolist() for g, v in zip(groups, scores, strict=True)},
-            sensitivity=sensitivities(work, groups, scores, batch),
-        )
+        state = Progress(work, baseline, Pace.begin(num_steps))
         if self.on_step is not None:
             self.on_step(self._step(0, work, NOTHING, score, is_kept=True))
         self._keep(state)
@@ -230,6 +221,8 @@ class _Run:
         if cut is None:
             state.stopped = "exhausted"
             return self._keep(state)
+        if not state.importance:
+            self._measure_layers(state)
         used = 0.0
         if cut.removed:
             reestimate_batchnorm_(work, self.train_loader)
@@ -263,6 +256,13 @@ class _Run:
         self._record(state, work, step)
         state.is_finished = True
         self._keep(state)
+
+    def _measure_layers(self, state: Progress) -> None:
+        """Keep what the report will need of the network as it was given."""
+        groups, scores = self.channels.groups.groups, self.channels.scores
+        batch = next(some(self.train_loader, 1))
+        state.importance = {g.layer: v.tolist() for g, v in zip(groups, scores, strict=True)}
+        state.sensitivity = sensitivities(state.task, groups, scores, batch)
 
     def _refuse_broken(self, baseline: float, score: float) -> None:
         if baseline <= self.budget.max_drop < 1:

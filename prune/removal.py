@@ -4,6 +4,8 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from regrow.data.errors import BadInput
 from regrow.models.latency import Latency
 from regrow.models.task import Task
@@ -49,6 +51,10 @@ class Channels:
         reference: The network whose costs the target's shares are of, by default this one.
         latency: Times networks beside the reference; needed where latency is a target.
 
+    Attributes:
+        groups: What may go now, and what is left whole.
+        scores: For each group one score a unit, as they were scored last.
+
     Raises:
         BadInput: If the target cannot be reached, the network cannot be traced, or all of it is
             frozen.
@@ -78,6 +84,7 @@ class Channels:
         self.shares = target.shares()
         self.needs_times = target.latency is not None or selection.per == "latency"
         self.now = 1.0
+        self.scores: list[Tensor] = []
         self._refuse_unreachable(task)
 
     def cut_(
@@ -123,11 +130,10 @@ class Channels:
 
     def _chooser(self, task: Task, batches: Batches | None) -> Chooser:
         criterion = self.criterion if batches is not None else Magnitude()
-        scores = score_groups(task, self.groups.groups, criterion, batches)
+        groups = self.groups.groups
+        self.scores = score_groups(task, groups, criterion, batches)
         times = layer_times(task) if self.needs_times else None
-        return Chooser(
-            task, self.groups.groups, scores, self.dense, self.selection, times, self.now
-        )
+        return Chooser(task, groups, self.scores, self.dense, self.selection, times, self.now)
 
     def _choose(
         self, task: Task, chooser: Chooser, ceilings: dict[str, float], tightly: bool

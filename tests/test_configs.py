@@ -10,11 +10,12 @@ import regrow.configs
 from regrow.data.errors import BadInput
 from regrow.data.formats import locate
 from regrow.models.checkpoint import load
-from regrow.scripts import prune, train
+from regrow.scripts import compare, prune, train
 
 CONFIGS = sorted(Path(regrow.configs.__file__).parent.rglob("*.yaml"))
 CONTENTS: dict[Path, Any] = {path: yaml.safe_load(path.read_text()) for path in CONFIGS}
-TRAINING = [path for path in CONFIGS if "task" in CONTENTS[path]]
+COMPARING = [path for path in CONFIGS if "dropouts" in CONTENTS[path]]
+TRAINING = [path for path in CONFIGS if "task" in CONTENTS[path] and path not in COMPARING]
 PRUNING = [path for path in CONFIGS if "criterion" in CONTENTS[path]]
 # What is laid over another config: its data alone.
 YOUNG = [path for path in CONFIGS if list(CONTENTS[path]) == ["data"]]
@@ -41,7 +42,8 @@ def short_training(path: Path, request: pytest.FixtureRequest) -> list[str]:
 def test_every_config_is_run_here() -> None:
     assert len(TRAINING) >= 7
     assert len(PRUNING) == len(YOUNG) == 3
-    assert set(CONFIGS) == {*TRAINING, *PRUNING, *YOUNG}
+    assert len(COMPARING) == 1
+    assert set(CONFIGS) == {*TRAINING, *PRUNING, *YOUNG, *COMPARING}
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
@@ -72,3 +74,14 @@ def test_config_prunes_what_its_young_config_trained(
     share = report.figures["after"]["macs"] / report.figures["before"]["macs"]
     assert 0.4 < share <= CONTENTS[path]["target"]["macs"]
     assert len(report.figures["classes"]) in (8, 9)
+
+
+@pytest.mark.parametrize("path", COMPARING, ids=lambda path: path.stem)
+def test_config_compares(path: Path, tmp_path: Path, cifar10_root: Path) -> None:
+    short = ["--data.max_images=16", "--data.batch_size=8", "--data.val_share=0.4"]
+    short += [f"--data.root={cifar10_root}", "--fit.epochs=2", "--num_steps=1", "--num_seeds=1"]
+    report = compare.run([f"--config={path}", *short, f"--run={tmp_path / 'run'}"])
+    names = list(report.figures["contestants"])
+    assert len(names) == len(CONTENTS[path]["dropouts"]) + len(CONTENTS[path]["criteria"]) + 4
+    dense, small = (report.figures["contestants"][name]["cost"] for name in (names[0], "scratch"))
+    assert small["macs"] <= CONTENTS[path]["target"]["macs"] * dense["macs"]

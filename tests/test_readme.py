@@ -19,9 +19,10 @@ from regrow.models.segmentation import Segmentation
 from regrow.models.training import Fit
 from regrow.prune.budget import Budget
 from regrow.prune.criteria import Magnitude, Taylor
+from regrow.prune.dropout import DropBlock, HeadDropout, SpatialDropout
 from regrow.prune.selection import Selection
 from regrow.prune.target import Target
-from regrow.scripts import demo, export, prune, train
+from regrow.scripts import compare, demo, export, prune, train
 
 ROOT = Path(__file__).parents[1]
 LINES = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
@@ -63,6 +64,16 @@ def test_the_lines_of_use_work_one_after_the_other(
             "--budget.max_drop=1",
         ],
         "export": ["--max_images=8", "--max_score_change=1"],
+        "compare": [
+            "--data.source=regrow.data.sample.Digits",
+            "--data.augment=[]",
+            "--data.max_images=16",
+            "--data.batch_size=8",
+            "--task.net=small",
+            "--fit.epochs=2",
+            "--num_steps=1",
+            "--num_seeds=1",
+        ],
     }
     for line in PYTHON:
         _, script, *words = shlex.split(line)
@@ -74,6 +85,10 @@ KNOBS = {
     "train": (train.run_training, [Classification, Detection, Segmentation, Fit, Optimization]),
     "prune": (prune.run_pruning, [Taylor, Magnitude, Target, Budget, Selection, Fit]),
     "export": (export.run_export, [GrowingData]),
+    "compare": (
+        compare.run_comparison,
+        [Classification, Fit, Target, Selection, HeadDropout, SpatialDropout, DropBlock],
+    ),
     "demo": (demo.run_demo, []),
 }
 FROM_DATA = {"classes", "size", "settings", "command_line", "kwargs", "self"}

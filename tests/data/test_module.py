@@ -505,3 +505,21 @@ def test_the_sample_loads_in_both_stages() -> None:
     images, labels = next(iter(grown.train_dataloader()))
     assert images.shape == (64, 3, 32, 32)
     assert set(labels.tolist()) <= set(range(10))
+
+
+def test_some_images_of_each_split_are_drawn_the_same_ones_every_time() -> None:
+    def names(count: int | None) -> list[str]:
+        data = GrowingData(Digits(), max_images=count, val_share=0.0, test_share=0.0)
+        return [item.name for item in data.snapshot.items]
+
+    few, all_ = names(10), names(None)
+    assert few == names(10)
+    assert set(few) < set(all_)
+    assert few == sorted(few, key=all_.index), "in the order of the source"
+    for split in ("train", "val", "test"):
+        drawn = [name for name in few if f"/{split}/" in name]
+        assert len(drawn) == 10
+        assert drawn != [name for name in all_ if f"/{split}/" in name][:10]
+    assert names(10_000) == all_
+    with pytest.raises(BadInput, match="max_images is 0"):
+        names(0)

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from regrow.models.classification import Classification
-from regrow.models.cost import count_macs, count_params, file_size, latency_ms, measure
+from regrow.models.cost import (
+    _allocated_peak,
+    count_macs,
+    count_params,
+    file_size,
+    latency_ms,
+    measure,
+    peak_memory,
+)
 from regrow.models.segmentation import Segmentation
 
 
@@ -121,7 +129,9 @@ def test_latency_times_calls_side_by_side_with_the_threads_asked_for() -> None:
     times = latency_ms(call("a"), call("b"), repeats=3, warm_up=2, threads=1)
     assert len(times) == 2
     assert all(time > 0 for time in times)
-    assert seen == [("a", 1), ("b", 1)] * 5
+    rounds = [seen[start : start + 2] for start in range(0, 10, 2)]
+    assert all(sorted(round_) == [("a", 1), ("b", 1)] for round_ in rounds)
+    assert len({tuple(round_) for round_ in rounds}) == 2, "either goes first at times"
     assert torch.get_num_threads() == before
 
 
@@ -142,6 +152,99 @@ def test_latency_is_the_median_after_the_warm_up(monkeypatch: pytest.MonkeyPatch
         now[0] += next(spent)
 
     assert latency_ms(call, repeats=3, warm_up=1) == [2000]
+
+
+def test_peak_memory_worked_by_hand() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 1, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(8, 2, 1, bias=False),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    task = _task(net)
+    for count in (1, 2):
+        # Two images of 8x12 places in float32: what the ReLU reads and what it makes are there at
+        # once, 8 channels each, and the prepared images, held by the caller.
+        maps, prepared = 8 * 96 * 4 * count, 3 * 96 * 4 * count
+        expected = (3 * 8 + 8 * 2) * 4 + 2 * maps + prepared
+        assert peak_memory(task, task.example_images(count)) == expected
+
+
+def test_peak_memory_counts_weights_and_buffers_once_and_views_not_at_all() -> None:
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1000, 2))
+            self.register_buffer("table", torch.zeros(50))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.weight.t()[:1, :2] + self.table[0]
+
+    task = _task(Views())
+    # Most is there when images are prepared: as floats, less the mean, over the deviation.
+    prepared = 3 * (3 * 96 * 4)
+    assert peak_memory(task, task.example_images(1)) == 2000 * 4 + 50 * 4 + prepared
+    assert task.training
+
+
+def test_events_of_the_device_are_the_clock_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            said.append("record")
+
+        def synchronize(self) -> None:
+            said.append("wait")
+
+        def elapsed_time(self, end: "Event") -> float:
+            return 7.0 if self is not end else 0.0
+
+    monkeypatch.setattr("torch.cuda.Event", Event)
+    device = torch.device("cuda")
+    assert latency_ms(lambda: said.append("call"), repeats=2, warm_up=0, device=device) == [7.0]
+    assert said == ["record", "call", "record", "wait"] * 2
+
+
+def test_memory_of_the_allocator_is_that_above_what_was_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The first call also takes a workspace that stays.
+    now, peak, calls = [1000], [9999], iter([(64, 300), (0, 300)])
+
+    def call() -> None:
+        stays, needed = next(calls)
+        now[0] += stays
+        peak[0] = max(peak[0], now[0] + needed)
+
+    fakes = {
+        "synchronize": lambda device: None,
+        "reset_peak_memory_stats": lambda device: peak.__setitem__(0, now[0]),
+        "memory_allocated": lambda device: now[0],
+        "max_memory_allocated": lambda device: peak[0],
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(f"torch.cuda.{name}", fake)
+    assert _allocated_peak(call, torch.device("cuda")) == 300
+
+
+@pytest.mark.gpu
+def test_memory_and_time_on_cuda() -> None:
+    task = _task(nn.Conv2d(3, 64, 1, bias=False), (128, 128)).cuda()
+    images = task.example_images(16)
+    made = 16 * 64 * 128 * 128 * 4
+    weights = 3 * 64 * 4
+    assert weights + made <= peak_memory(task, images) < weights + 3 * made
+    large = torch.rand(8192, 8192, device="cuda")
+    calls = (lambda: large @ large, lambda: large @ large[:, :8])
+    by_events = latency_ms(*calls, repeats=5, device=torch.device("cuda"))
+    by_wall = latency_ms(*calls, repeats=5)
+    # Events do not count the call itself, which a large product hides.
+    assert 0 < by_events[1] < by_events[0] <= 1.5 * by_wall[0]
 
 
 @pytest.mark.slow

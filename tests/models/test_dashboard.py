@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanMetric, Metric
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from regrow.data.progress import progress
 from regrow.models.dashboard import (
     PredictionImages,
     RunProgress,
@@ -252,6 +254,20 @@ def test_recovery_is_silent_without_a_terminal(fit: Callable[..., Trainer]) -> N
     out = StringIO()
     fit(RunProgress(Console(file=out), says_epochs=False))
     assert out.getvalue() == ""
+
+
+def test_training_is_silent_within_another_bar(
+    fit: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, outer = StringIO(), StringIO()
+    terminal = partial(Console, file=outer, force_terminal=True, width=120)
+    monkeypatch.setattr("regrow.data.progress.Console", lambda **_: terminal())
+    for _ in progress([1], "contestants"):
+        fit(RunProgress(Console(file=out, force_terminal=True, width=120)))
+    assert out.getvalue() == ""
+    assert "contestants" in outer.getvalue()
+    fit(RunProgress(Console(file=out, force_terminal=True, width=120)))
+    assert "batches" in out.getvalue()
 
 
 def test_progress_gives_the_terminal_back_after_an_error(fit: Callable[..., Trainer]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
-from regrow.models.structure import rebuild_, record
+from regrow.models.structure import fresh_twin, rebuild_, record
 
 EMPTY: dict[str, Any] = {"attributes": {}, "shapes": {}, "trainable": {}}
 
@@ -205,3 +205,23 @@ def test_hostile_flags_are_refused(trainable: Any, message: str) -> None:
 def test_what_is_no_record_is_refused(made: Any) -> None:
     with pytest.raises(BadInput, match="its structure is not a record"):
         rebuild_(Net(), made)
+
+
+def test_a_fresh_twin_has_the_structure_and_draws_of_its_own() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.Conv2d(64, 32, 3))
+    dense = copy.deepcopy(net)
+    small = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 32, 3))
+    small[0].weight.requires_grad_(False)
+    twin = fresh_twin(small, dense)
+    assert [tuple(p.shape) for p in twin.parameters()] == [
+        tuple(p.shape) for p in small.parameters()
+    ]
+    assert twin[2].in_channels == 16
+    assert all(parameter.requires_grad for parameter in twin.parameters())
+    assert twin.eval()(torch.zeros(1, 3, 8, 8)).shape == (1, 32, 4, 4)
+    # Fewer filters are drawn from the same distribution, shorter ones from one twice as wide.
+    assert torch.equal(twin[0].weight, dense[0].weight[:16])
+    assert torch.equal(twin[2].weight, 2 * dense[2].weight[:, :16])
+    assert torch.equal(twin[1].running_var, torch.ones(16))
+    assert all(map(torch.equal, net.state_dict().values(), dense.state_dict().values()))

@@ -233,7 +233,7 @@ def test_test_images_are_read_only_at_the_end(make_task):
 def test_norms_are_measured_anew_before_recovery(make_task):
     bench = Bench(0.9)
     bench.run(make_task("plain"), num_steps=1)
-    # Training images are first read for the sensitivity of layers.
+    # Training images are read for the sensitivity of layers, and then for the norms.
     assert bench.log == ["val", "train", "train", "recover", "val", "test", "test"]
 
 

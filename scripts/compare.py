@@ -1,0 +1,258 @@
+"""Compare dropout with pruning on equal compute.
+
+python scripts/compare.py --config configs/compare.yaml
+python scripts/compare.py --config configs/compare.yaml --resume true
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from regrow.data.errors import BadInput
+from regrow.data.module import GrowingData
+from regrow.data.progress import progress
+from regrow.models.charts import scatter
+from regrow.models.checkpoint import write_atomic
+from regrow.models.classification import Classification
+from regrow.models.command import DATA_CHOICES, parse, write_data_file
+from regrow.models.cost import latency_ms, measure, peak_memory
+from regrow.models.dashboard import flat
+from regrow.models.detection import Detection
+from regrow.models.evaluation import evaluate
+from regrow.models.pictures import save_picture
+from regrow.models.report import Report, device_name
+from regrow.models.run import MARK, command, guard, open_run, refuse_run
+from regrow.models.segmentation import Segmentation
+from regrow.models.task import Task
+from regrow.models.training import Fit, make_trainer
+from regrow.prune.comparison import compete, trained
+from regrow.prune.comparison_page import fill, points
+from regrow.prune.contestants import DENSE, Contestant, Recipe, Result, enter
+from regrow.prune.criteria import Criterion
+from regrow.prune.dropout import DropBlock, Dropout, HeadDropout, SpatialDropout, TargetedDropout
+from regrow.prune.removal import Channels
+from regrow.prune.selection import Selection
+from regrow.prune.standings import Standing
+from regrow.prune.target import Target
+
+SETTINGS = "settings.json"
+# What a resumed run may change: nothing that affects the results that are there.
+FREE = {"run", "resume", "num_seeds", "data.root", "data.num_workers", "data.cache_bytes"}
+
+
+def run_comparison(
+    task: Callable[[list[str], tuple[int, int]], Task],
+    data: GrowingData,
+    dropouts: list[Dropout],
+    criteria: list[Criterion],
+    targeted: TargetedDropout = TargetedDropout(),  # noqa: B008 - it keeps no state
+    fit: Fit = Fit(devices=1),  # noqa: B008 - frozen
+    target: Target = Target(),  # noqa: B008 - frozen
+    selection: Selection = Selection(),  # noqa: B008 - frozen
+    num_steps: int = 3,
+    dense_share: float = 0.5,
+    num_seeds: int = 3,
+    run: Path = Path("runs/compare"),
+    resume: bool = False,
+    settings: dict[str, Any] | None = None,
+    command_line: str = "",
+) -> Report:
+    """Train all contestants at all seeds, and leave networks, a picture and a report.
+
+    Args:
+        task: The task and its network.
+        data: The images. Validation images choose among rates; test images are looked at once.
+        dropouts: The kinds of dropout to compare, each with its rate.
+        criteria: The ways to rank channels; the network pruned by the first one is also trained
+            from scratch, and pruned after targeted dropout. Pruning at random is added.
+        targeted: The targeted dropout.
+        fit: How long the dense network trains, and on what; the others have as much compute.
+        target: The cost that pruned networks come down to.
+        selection: Which channels may go, and in what order.
+        num_steps: In how many steps they go, with an epoch after each but the last.
+        dense_share: Share of the epochs before pruning, in (0, 1); the rest of the compute goes
+            into recovery.
+        num_seeds: Number of seeds; they count from 0.
+        run: The run's folder; one that exists is moved aside, unless it is resumed.
+        resume: Go on with the run in that folder; what is done there is not done again.
+        settings: The settings of the run as plain data.
+        command_line: The command, for the report.
+
+    Returns:
+        The report, written.
+
+    Raises:
+        BadInput: If anything given cannot be used.
+    """
+    started = time.monotonic()
+    if num_seeds < 1:
+        raise BadInput(f"num_seeds is {num_seeds}, it must be at least 1")
+    contestants = enter(dropouts, targeted, criteria)
+    if not resume:
+        refuse_run(run)
+    first = task(data.classes, data.size)
+    if first.kind != data.kind:
+        raise BadInput(f"{type(first).__name__} needs {first.kind}, the data has {data.kind}")
+    data.order_classes(first.classes)
+    if make_trainer(first, fit, run, logs="none").world_size > 1:
+        raise BadInput("fit.devices: a comparison runs in one process; set it to 1")
+    recipe = Recipe(
+        make=lambda: task(data.classes, data.size),
+        data=data,
+        fit=fit,
+        target=target,
+        selection=selection,
+        num_steps=num_steps,
+        dense_share=dense_share,
+        run=run,
+        allow=(first.net_name.split(".")[0],),  # the user has named it
+        command=command_line,
+    )
+    Channels(first, target, selection)  # says at once what it cannot reach
+    data.test_dataloader()  # says at once that there are no test images
+    values = (flat(settings) if settings else {}) | {"images": data.snapshot.hash}
+    _begin(run, resume, values, command_line)
+    if settings:
+        # Beside the checkpoints, so that they can be pruned on and exported.
+        write_data_file(run / "results", settings)
+    seeds = list(range(num_seeds))
+    _train_all(recipe, contestants, seeds)
+    device = fit.device
+    standings = _standings(recipe, contestants, seeds)
+    report = Report(
+        run,
+        title="Dropout against pruning",
+        command=command_line,
+        task=type(first).__name__.lower(),
+        classes=first.classes,
+    )
+    report.set(
+        data={"hash": data.snapshot.hash, "diff": None},
+        seconds=round(time.monotonic() - started, 1),
+        seeds=seeds,
+        device=device_name(device),
+    )
+    fill(report, standings, data.batch_size)
+    picture = scatter(points(standings), f"batch of {data.batch_size}, ms", "test score")
+    save_picture(run / "score_against_latency.png", picture)
+    caption = "Mean test score against the time of a batch; lines span the seeds"
+    report.add_picture(run / "score_against_latency.png", caption)
+    _log(run, standings, picture)
+    report.write()
+    print(f"report: {run / 'report.md'}")
+    return report
+
+
+def _begin(run: Path, resume: bool, values: Mapping[str, Any], command_line: str) -> None:
+    """Open the run's folder, a new one or one to go on with."""
+    file = run / SETTINGS
+    if resume and not file.is_file():
+        raise BadInput(f"{run} has no comparison to resume; start it without --resume")
+    if resume:
+        old = json.loads(file.read_text())
+        for name in sorted(old.keys() | values.keys()):
+            if name not in FREE and old.get(name) != values.get(name):
+                raise BadInput(
+                    f"--resume cannot change {name} from {old.get(name)} to {values.get(name)}; "
+                    "keep it, or begin a new run"
+                )
+        (run / MARK).write_text(f"{command_line}\n")
+        return
+    open_run(run, command_line)
+    write_atomic(file, lambda out: out.write(json.dumps(values).encode()))
+
+
+def _train_all(recipe: Recipe, contestants: Sequence[Contestant], seeds: Sequence[int]) -> None:
+    jobs = [(contestant, seed) for seed in seeds for contestant in contestants]
+    started = time.monotonic()
+    for number, (contestant, seed) in enumerate(progress(jobs, "contestants"), 1):
+        result = compete(recipe, contestant, seed)
+        spent = (time.monotonic() - started) / number
+        left = timedelta(seconds=round(spent * (len(jobs) - number)))
+        print(f"{number}/{len(jobs)}  {_in_short(result)}  {left} left", flush=True)
+
+
+def _in_short(result: Result) -> str:
+    return (
+        f"{result.contestant}, seed {result.seed}: training {result.train:.4f}, validation "
+        f"{result.val:.4f}, {100 * result.compute / result.budget:.1f} % of the compute"
+    )
+
+
+def _standings(
+    recipe: Recipe, contestants: Sequence[Contestant], seeds: Sequence[int]
+) -> list[Standing]:
+    """Score all networks on test images, and measure those of the first seed side by side."""
+    tests = {}
+    jobs = [(contestant.name, seed) for contestant in contestants for seed in seeds]
+    for name, seed in progress(jobs, "test images"):
+        loader = recipe.data.test_dataloader()
+        tests[name, seed] = evaluate(trained(recipe, name, seed), loader)
+    tasks = {c.name: trained(recipe, c.name, seeds[0]) for c in contestants}
+    images = tasks[DENSE].example_images(recipe.data.batch_size)
+    singles, batches = _times(tasks, images[:1]), _times(tasks, images)
+    return [
+        Standing(
+            contestant,
+            tuple(compete(recipe, contestant, seed) for seed in seeds),
+            tuple(tests[contestant.name, seed] for seed in seeds),
+            replace(measure(tasks[contestant.name]), latency_ms=singles[contestant.name]),
+            batches[contestant.name],
+            peak_memory(tasks[contestant.name], images),
+        )
+        for contestant in contestants
+    ]
+
+
+def _times(tasks: Mapping[str, Task], images: torch.Tensor) -> dict[str, float]:
+    """Time each architecture once, in milliseconds, for all networks that have it."""
+    shapes = {
+        name: tuple((key, tensor.shape) for key, tensor in task.net.state_dict().items())
+        for name, task in tasks.items()
+    }
+    distinct = {shape: tasks[name] for name, shape in shapes.items()}
+    with torch.inference_mode():
+        calls = [partial(task, images) for task in distinct.values()]
+        times = latency_ms(*calls, device=images.device)
+    found = dict(zip(distinct, times, strict=True))
+    return {name: found[shape] for name, shape in shapes.items()}
+
+
+def _log(run: Path, standings: Sequence[Standing], picture: torch.Tensor) -> None:
+    with SummaryWriter(str(run / "tensorboard")) as writer:
+        for standing in standings:
+            for result, test in zip(standing.results, standing.tests, strict=True):
+                scores = {"train": result.train, "val": result.val, "test": test.value}
+                for name, score in scores.items():
+                    writer.add_scalar(f"compare_{name}/{standing.name}", score, result.seed)
+        writer.add_image("compare/score_against_latency", picture)
+
+
+def run(args: Sequence[str] | None = None) -> Report:
+    """Read the command line and compare."""
+    values, settings = parse(
+        run_comparison,
+        args,
+        description=__doc__ or "",
+        skip=["settings", "command_line"],
+        choices={
+            "task": [Classification, Detection, Segmentation],
+            "dropouts": [HeadDropout, SpatialDropout, DropBlock],
+            **DATA_CHOICES,
+        },
+    )
+    return run_comparison(**values, settings=settings, command_line=command(Path(__file__), args))
+
+
+main = guard(run)
+
+if __name__ == "__main__":
+    raise SystemExit(main())
