@@ -8,6 +8,10 @@ from regrow.data.errors import BadInput
 from regrow.models.semi_structured import is_compressible, semi_structured
 
 
+class Kind(nn.Linear):
+    """A kind of linear layer, which something may read without calling it."""
+
+
 def two_of_four(rows: int, columns: int) -> torch.Tensor:
     """Give weights of which in each block of four the first and the last are zero."""
     weight = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
@@ -54,16 +58,18 @@ def test_compressed_layers_give_what_the_dense_ones_give(dtype: torch.dtype) -> 
     if torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("the GPU has no 2:4 kernels")
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 64), nn.Linear(64, 10))
+    net = nn.Sequential(nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 64), Kind(64, 32))
+    net.append(nn.Linear(32, 10))
     with torch.no_grad():
         net[0].weight.copy_(two_of_four(256, 128))
         net[2].weight.copy_(two_of_four(64, 256))
+        net[3].weight.copy_(two_of_four(32, 64))
     net = net.to("cuda", dtype)
     images = torch.randn(2, 5, 128, device="cuda", dtype=dtype)
     twin, names = semi_structured(net)
     assert names == ["0", "2"]
     assert type(net[0].weight.data) is torch.Tensor
-    assert type(twin[3].weight.data) is torch.Tensor
+    assert type(twin[3].weight.data) is type(twin[4].weight.data) is torch.Tensor
     with torch.no_grad():
         expected, got = net(images), twin(images)
     # The order of the sums differs, in 16 bits.
