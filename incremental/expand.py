@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from regrow.incremental.label_map import LabelMap
 from regrow.models.head import ClassRows
+from regrow.models.masks import carried
 from regrow.models.task import Task
 
 ClassLayer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -23,9 +24,10 @@ def expand_(
 ) -> LabelMap:
     """Give the layers of a task that carry rows a class the rows of other classes, in place.
 
-    Rows of kept classes and of the background stay bit for bit, wherever they move to. The
-    weights of a new class are drawn as PyTorch draws those of a new layer; its biases are the
-    mean of the old classes' biases, so that a detector's prior for "nothing here" stays.
+    Rows of kept classes and of the background stay bit for bit, with the masks of their weights,
+    wherever they move to. The weights of a new class are drawn as PyTorch draws those of a new
+    layer, and none is masked; its biases are the mean of the old classes' biases, so that a
+    detector's prior for "nothing here" stays.
 
     Args:
         task: The task; its net, classes, hyperparameters and metric change.
@@ -46,8 +48,9 @@ def expand_(
     layers = [_class_layer(task.net, rows, old_count) for rows in specs]
     if label_map.rows != list(range(old_count)):
         generator = torch.Generator().manual_seed(seed)
-        for layer, rows in zip(layers, specs, strict=True):
-            _regrow_(layer, rows, label_map, generator)
+        with carried(task.net):
+            for layer, rows in zip(layers, specs, strict=True):
+                _regrow_(layer, rows, label_map, generator)
         _recount_(task.net, specs, old_count, len(classes))
     task.classes = list(classes)
     task.hparams["classes"] = list(classes)

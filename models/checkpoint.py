@@ -1,7 +1,7 @@
 """The checkpoint: one file that says what it is and loads without running any of its code.
 
 Besides Lightning's own state it holds one record, `regrow`: the task and its arguments, the
-structure of a pruned network, and where the network comes from. What a file names is a stranger's
+structure and masks of a pruned network, and where it comes from. What a file names is a stranger's
 word, so a record may name regrow's own tasks and networks that regrow, torchvision or timm list.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from regrow.data.errors import BadInput
 from regrow.data.snapshot import Manifest
-from regrow.models import structure
+from regrow.models import masks, structure
 from regrow.models.nets import check_name
 from regrow.models.optimization import Optimization
 from regrow.models.task import RECORD_VERSION, Provenance, Task
@@ -178,6 +178,7 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
         task = _build(record, allow)
         structure.rebuild_(task.net, record["structure"])
         task.net.load_state_dict(net_state(payload))
+        masks.rebuild_(task.net, record.get("masks", {}))
         task.provenance = _provenance(record["provenance"])
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error

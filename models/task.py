@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from regrow.data.errors import BadInput
 from regrow.data.sampling import counter_seed
 from regrow.data.snapshot import Kind
-from regrow.models import structure
+from regrow.models import masks, structure
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows
 from regrow.models.nets import build_net
@@ -126,6 +126,7 @@ class Task(LightningModule, ABC):
         self.seed = 0
         # What an earlier optimizer remembered of each weight, for the next one to go on with.
         self.momenta: dict[str, dict[str, Any]] = {}
+        self._hold: masks.Hold | None = None
         self.net = self.fresh_net(weights)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -194,6 +195,7 @@ class Task(LightningModule, ABC):
             "task": f"{type(self).__module__}.{type(self).__qualname__}",
             "args": self.arguments(),
             "structure": structure.record(self.net, dense),
+            "masks": masks.record(self.net),
             "provenance": asdict(self.provenance),
         }
 
@@ -247,10 +249,16 @@ class Task(LightningModule, ABC):
         self.metric.reset()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Give the optimizer; its rate is set before each step."""
+        """Give the optimizer, which keeps masked weights zero; its rate is set before each step."""
         optimizer = self.optimization.build(self.net)
         load_state_by_name_(optimizer, self.net, self.momenta)
+        self._hold = masks.Hold(self.net, optimizer)
         return optimizer
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clear the gradients of masked weights, before they are clipped."""
+        if self._hold is not None:
+            self._hold.clear_gradients()
 
     def on_fit_start(self) -> None:
         """Lay the weights out as asked, and compile."""
@@ -262,6 +270,7 @@ class Task(LightningModule, ABC):
     def on_fit_end(self) -> None:
         """Leave a plain network behind."""
         self.net._compiled_call_impl = None
+        self._hold = None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the rate and the seed of this step, both functions of counters alone."""

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from regrow.data.errors import BadInput
 from regrow.models.task import Task
 from regrow.prune.channels import NORM_TYPES, Group
-from regrow.prune.gates import Batches, averaged, gradients, some
+from regrow.prune.gates import Batches, averaged, mean_gradients, one_by_one, some
 from regrow.prune.gathering import combine
 
 
@@ -210,17 +211,8 @@ class Fisher(Criterion):
         Raises:
             BadInput: If there are no images.
         """
-        squares: dict[str, Tensor] = {}
-        count = 0
-        for images, targets in some(batches, self.num_images):
-            if count == self.num_images:
-                break
-            for index in range(min(len(images), self.num_images - count)):
-                one = slice(index, index + 1)
-                for name, grad in gradients(task, images[one], targets[one]).items():
-                    squares[name] = squares.get(name, torch.zeros_like(grad)) + grad.square()
-                count += 1
-        means = {name: square / count for name, square in squares.items()}
+        images = islice(one_by_one(some(batches, self.num_images)), self.num_images)
+        means = mean_gradients(task, images, torch.square)
         return [combine(group, task.net, lambda _, w, h: fisher(w, h), means) for group in groups]
 
 

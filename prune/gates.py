@@ -168,6 +168,35 @@ def gradients(task: Task, images: Tensor, targets: Any) -> dict[str, Tensor]:
     return {name: grad for name, grad in zip(named, grads, strict=True) if grad is not None}
 
 
+def mean_gradients(
+    task: Task, images: Iterable[tuple[Tensor, Any]], of_image: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """Average over single images what is made of the gradients of each one's loss.
+
+    Args:
+        task: The task; it is run in evaluation mode, and no gradients of it change.
+        images: Single images and their targets, as `one_by_one` gives them.
+        of_image: Gives what is averaged for a gradient, such as its size or its square.
+
+    Returns:
+        The averages by the name of the parameter; those that take no part in any loss are missing.
+    """
+    totals: dict[str, Tensor] = {}
+    count = 0
+    for image, target in images:
+        for name, grad in gradients(task, image, target).items():
+            totals[name] = totals.get(name, torch.zeros_like(grad)) + of_image(grad)
+        count += 1
+    return {name: total / count for name, total in totals.items()}
+
+
+def one_by_one(batches: Iterable[tuple[Tensor, Any]]) -> Iterator[tuple[Tensor, Any]]:
+    """Give the images of batches as batches of one."""
+    for images, targets in batches:
+        for index in range(len(images)):
+            yield images[index : index + 1], targets[index : index + 1]
+
+
 def some(batches: Batches | None, count: int) -> Iterator[tuple[Tensor, Any]]:
     """Give the first batches.
 

@@ -9,6 +9,7 @@ from torch_pruning import ops
 from torch_pruning.pruner import function
 from torchvision.ops import FrozenBatchNorm2d
 
+from regrow.models.masks import carried
 from regrow.models.task import Task
 from regrow.prune.channels import (
     Member,
@@ -106,8 +107,9 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
     """Remove chosen channels from every layer that makes or reads them, through torch-pruning.
 
     The modules stay the same objects, in their mode and with their hooks; parameters are new
-    ones, which require a gradient if the old ones did. The task's momenta are cut with them. A
-    moving average of the weights is cut by the same plan, in a call of its own.
+    ones, which require a gradient if the old ones did, and single weights keep their masks. The
+    task's momenta are cut with them. A moving average of the weights is cut by the same plan, in a
+    call of its own.
 
     Args:
         task: The task whose network is cut in place.
@@ -123,18 +125,9 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
     """
     before = dict(task.net.named_parameters())
     places = lost_places(task.net, plan)
-    for member, channels in _by_member(plan):
-        if member.dim is not None:
-            owner, attribute = named_tensor(task.net, member.layer)
-            rest = without(getattr(owner, attribute), member.dim, channels)
-            setattr(owner, attribute, nn.Parameter(rest))
-            continue
-        module = task.net.get_submodule(member.layer)
-        if len(channels) >= (width(module, member.side) or 0):
-            raise ValueError(f"{member.layer} would be left without channels")
-        pruner = pruner_of(module)
-        prune = pruner.prune_out_channels if member.side == "out" else pruner.prune_in_channels
-        prune(module, channels)
+    with carried(task.net):
+        for member, channels in _by_member(plan):
+            _cut_member_(task.net, member, channels)
     for name, parameter in task.net.named_parameters():
         parameter.requires_grad_(before[name].requires_grad)
     task.momenta = {
@@ -217,6 +210,20 @@ def sift(task: Task, plan: Plan, sound: Plan = ()) -> tuple[list, dict[str, str]
 def _by_member(plan: Plan) -> list[tuple[Member, list[int]]]:
     members = {(m.layer, m.side): m for group, _ in plan for m in group.members}
     return [(members[key], channels) for key, channels in removal(plan).items()]
+
+
+def _cut_member_(net: nn.Module, member: Member, channels: list[int]) -> None:
+    if member.dim is not None:
+        owner, attribute = named_tensor(net, member.layer)
+        rest = without(getattr(owner, attribute), member.dim, channels)
+        setattr(owner, attribute, nn.Parameter(rest))
+        return
+    module = net.get_submodule(member.layer)
+    if len(channels) >= (width(module, member.side) or 0):
+        raise ValueError(f"{member.layer} would be left without channels")
+    pruner = pruner_of(module)
+    prune = pruner.prune_out_channels if member.side == "out" else pruner.prune_in_channels
+    prune(module, channels)
 
 
 def _disagreement(masked: Task, cut: Task) -> float:

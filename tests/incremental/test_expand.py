@@ -14,6 +14,7 @@ from torchvision.models.detection.ssd import SSDHead
 from regrow.data.errors import BadInput
 from regrow.incremental.expand import expand_
 from regrow.models.head import ClassRows
+from regrow.models.masks import mask_weights_, masks_of
 from regrow.models.task import Task
 
 MakeTask = Callable[[nn.Module, list[ClassRows], list[str]], Task]
@@ -323,3 +324,19 @@ def test_gradients_reach_new_and_old_rows(make_task: MakeTask) -> None:
     scores: Tensor = net(torch.randn(4, 3, 8, 8, dtype=torch.float64))
     scores.square().sum().backward()
     assert (net[4].weight.grad.abs().sum(1) > 0).all()
+
+
+def test_kept_rows_keep_their_masks_and_new_rows_have_none(make_task) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
+    task = make_task(net, [ClassRows("2")], ["a", "b", "c"])
+    masks = {name: torch.rand(p.shape) < 0.5 for name, p in net.named_parameters() if p.ndim > 1}
+    mask_weights_(net, masks)
+    old, bias = net[2].weight.detach().clone(), net[2].bias.detach().clone()
+    expand_(task, ["new", "c", "a"], removed=["b"])
+    found = masks_of(net)
+    assert torch.equal(found["0.weight"], masks["0.weight"])
+    assert found["2.weight"][0].all()
+    assert torch.equal(found["2.weight"][1:], masks["2.weight"][[2, 0]])
+    assert torch.equal(net[2].weight[1:], old[[2, 0]])
+    assert net[2].weight[0].count_nonzero() == old.shape[1]
+    torch.testing.assert_close(net[2].bias, torch.stack([bias.mean(), bias[2], bias[0]]))
