@@ -18,6 +18,7 @@ from regrow.data.snapshot import Kind
 from regrow.models import structure
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows
+from regrow.models.imitation import Shared
 from regrow.models.nets import build_net
 from regrow.models.optimization import Optimization, load_state_by_name_
 
@@ -171,6 +172,26 @@ class Task(LightningModule, ABC):
     @abstractmethod
     def output_layers(self) -> list[str]:
         """Give the names of the net's layers whose output width must stay."""
+
+    def imitation(
+        self,
+        outputs: dict[str, Tensor],
+        wanted: dict[str, Tensor],
+        shared: Shared,
+        temperature: float,
+    ) -> Tensor:
+        """Give how far raw outputs are from those of a teacher, a scalar, 0 where both agree.
+
+        Args:
+            outputs: The raw outputs of this task.
+            wanted: Those of another task of this kind on the same images.
+            shared: The classes in common.
+            temperature: What the logits of classes that compete are divided by.
+
+        Raises:
+            BadInput: If the task does not say how, or the outputs do not compare.
+        """
+        raise BadInput(f"distillation: {type(self).__name__} has no method `imitation`; write one")
 
     # ---- what all tasks share
 
