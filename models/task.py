@@ -3,9 +3,10 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -35,6 +36,10 @@ class Penalty(nn.Module):
     def forward(self, task: "Task", images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
         """Give the term, a scalar, from the raw outputs of the task on the images."""
         raise NotImplementedError
+
+    def watching(self, task: "Task") -> AbstractContextManager[None]:
+        """Give what surrounds a step of the task, where a penalty can see inside its network."""
+        return nullcontext()
 
 
 @dataclass(slots=True)
@@ -241,10 +246,14 @@ class Task(LightningModule, ABC):
     def training_step(self, batch: tuple[Tensor, Any], batch_idx: int) -> Tensor:
         """Give the loss of one batch."""
         images, targets = batch
-        outputs = self(images)
-        losses = self.losses(outputs, targets)
-        for penalty in self.penalties:
-            losses[str(penalty.name)] = penalty(self, images, outputs)
+        penalties = [cast(Penalty, penalty) for penalty in self.penalties]
+        with ExitStack() as watches:
+            for penalty in penalties:
+                watches.enter_context(penalty.watching(self))
+            outputs = self(images)
+            losses = self.losses(outputs, targets)
+            for penalty in penalties:
+                losses[penalty.name] = penalty(self, images, outputs)
         total = torch.stack(list(losses.values())).sum()
         if self._is_logging():
             terms = {f"train/{name}": value.detach() for name, value in losses.items()}

@@ -40,8 +40,12 @@ class HeadSize(Penalty):
 
     name = "head"
 
+    def __init__(self, layer: str = "head") -> None:
+        super().__init__()
+        self.layer = layer
+
     def forward(self, task: Task, images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
-        return 10 * task.net.head.weight.square().mean()
+        return 10 * getattr(task.net, self.layer).weight.square().mean()
 
 
 @pytest.fixture
@@ -94,6 +98,20 @@ def test_training_is_the_loop_written_by_hand(data: GrowingData, tmp_path: Path)
     fine_tune_(again, data, fit, tmp_path)
     for name, value in expected.items():
         torch.testing.assert_close(again.net.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_penalties_of_one_fit_end_with_it(data: GrowingData, tmp_path: Path) -> None:
+    fit = Fit(epochs=1, images=0, accelerator="cpu", devices=1)
+    expected, task, plain = make_task(penalties=[HeadSize()]), make_task(), make_task()
+    fine_tune_(expected, data, fit, tmp_path)
+    fine_tune_(plain, data, fit, tmp_path)
+    fine_tune_(task, data, fit, tmp_path, penalties=[HeadSize()])
+    assert torch.equal(task.net.head.weight, expected.net.head.weight)
+    assert not torch.equal(task.net.head.weight, plain.net.head.weight)
+    assert (len(task.penalties), len(expected.penalties)) == (0, 1)
+    with pytest.raises(AttributeError, match="no_head"):
+        fine_tune_(expected, data, fit, tmp_path, penalties=[HeadSize("no_head")])
+    assert len(expected.penalties) == 1
 
 
 def test_no_epochs_leave_the_network_as_it_is(data: GrowingData, tmp_path: Path) -> None:
