@@ -20,8 +20,9 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou, clip_boxes_to_image
 
 from regrow.data.errors import BadInput
-from regrow.models.detector import Detections, Detector, Targets, feature_shapes
+from regrow.models.detector import Detections, Detector, Targets, feature_shapes, imitate_heads
 from regrow.models.head import ClassRows
+from regrow.models.imitation import Shared, focused_divergence, one_against_rest
 
 # Arguments of torchvision's resizing, and of its suppression, which the task has knobs for.
 UNUSED = (
@@ -68,6 +69,12 @@ class DenseDetector(Detector):
         scores = self._scores({key: value.float() for key, value in raw.items()})
         return {"boxes": clip_boxes_to_image(boxes, self.size), "scores": scores.transpose(1, 2)}
 
+    def imitation(
+        self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
+    ) -> Tensor:
+        """Give how far the raw outputs are from a teacher's."""
+        return imitate_heads(self._with_sigmoids(raw), self._with_sigmoids(wanted), shared)
+
     def class_rows(self) -> list[ClassRows]:
         """Give the classification layer."""
         (num_anchors,) = set(self.detector.anchor_generator.num_anchors_per_location())
@@ -79,6 +86,9 @@ class DenseDetector(Detector):
 
     def _scores(self, raw: dict[str, Tensor]) -> Tensor:
         return raw["cls_logits"].sigmoid()
+
+    def _with_sigmoids(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
+        return raw
 
     def _anchors_of(self, raw: dict[str, Tensor]) -> list[Tensor]:
         return [self.anchors] * len(raw["cls_logits"])
@@ -160,6 +170,9 @@ class Ssd(DenseDetector):
     def _scores(self, raw: dict[str, Tensor]) -> Tensor:
         return raw["cls_logits"].softmax(-1)[..., 1:]
 
+    def _with_sigmoids(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**raw, "cls_logits": one_against_rest(raw["cls_logits"])[..., 1:]}
+
     def _last_convs(self, branch: str) -> list[str]:
         blocks = getattr(self.detector.head, branch).module_list
         names = []
@@ -208,14 +221,7 @@ class FasterRcnn(Detector):
         raw = {f"features.{name}": value for name, value in maps.items()}
         raw["objectness"] = objectness.reshape(len(images), -1)
         raw["rpn_deltas"] = deltas.reshape(len(images), -1, 4)
-        with torch.no_grad():
-            best = raw["objectness"].topk(self.num_proposals).indices
-            proposals = clip_boxes_to_image(self._proposals(raw), self.size)
-            proposals = proposals.gather(1, best[..., None].expand(-1, -1, 4))
-        logits, boxes = self._second_stage(maps, list(proposals))
-        raw["cls_logits"] = logits.reshape(len(images), self.num_proposals, -1)
-        raw["bbox_regression"] = boxes.reshape(len(images), self.num_proposals, -1)
-        return raw
+        return {**raw, **self._on_proposals_of(raw, maps)}
 
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Give the losses of both stages."""
@@ -239,6 +245,20 @@ class FasterRcnn(Detector):
             "loss_objectness": objectness,
             "loss_rpn_box_reg": rpn_box,
         }
+
+    def imitation(
+        self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
+    ) -> Tensor:
+        """Give how far both stages are from a teacher's, the second on the teacher's proposals."""
+        first = focused_divergence(
+            raw["objectness"][..., None],
+            raw["rpn_deltas"],
+            wanted["objectness"][..., None],
+            wanted["rpn_deltas"],
+        )
+        same = self._on_proposals_of(wanted, _feature_maps(raw))
+        second = focused_divergence(*_by_class(same, shared.own), *_by_class(wanted, shared.theirs))
+        return first + second
 
     def predict(
         self,
@@ -284,6 +304,18 @@ class FasterRcnn(Detector):
         """Give the last layers of both stages."""
         rpn = [f"detector.rpn.head.{name}" for name in ("cls_logits", "bbox_pred")]
         return rpn + [rows.layer for rows in self.class_rows()]
+
+    def _on_proposals_of(
+        self, raw: dict[str, Tensor], maps: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Run the second stage on the best proposals of a first one, maybe another network's."""
+        with torch.no_grad():
+            best = raw["objectness"].topk(self.num_proposals).indices
+            proposals = clip_boxes_to_image(self._proposals(raw), self.size)
+            proposals = proposals.gather(1, best[..., None].expand(-1, -1, 4))
+        logits, boxes = self._second_stage(maps, list(proposals))
+        shape = (len(best), self.num_proposals, -1)
+        return {"cls_logits": logits.reshape(shape), "bbox_regression": boxes.reshape(shape)}
 
     def _second_stage(
         self, maps: dict[str, Tensor], proposals: list[Tensor]
@@ -403,3 +435,10 @@ def _behind_background(targets: Targets) -> Targets:
 def _feature_maps(raw: dict[str, Tensor]) -> dict[str, Tensor]:
     prefix = "features."
     return {k.removeprefix(prefix): v for k, v in raw.items() if k.startswith(prefix)}
+
+
+def _by_class(second: dict[str, Tensor], classes: list[int] | slice) -> tuple[Tensor, Tensor]:
+    """Give logits (b, p * c, 1) and boxes (b, p * c, 4), a place for each class of a proposal."""
+    logits = one_against_rest(second["cls_logits"])[..., 1:][..., classes]
+    boxes = second["bbox_regression"].unflatten(-1, (-1, 4))[:, :, 1:][:, :, classes]
+    return logits.flatten(1)[..., None], boxes.flatten(1, 2)

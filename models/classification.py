@@ -10,6 +10,7 @@ from regrow.data.errors import BadInput
 from regrow.data.snapshot import Kind
 from regrow.models.evidence import CorrectEvidence, Evidence
 from regrow.models.head import ClassRows
+from regrow.models.imitation import Shared, soft_divergence
 from regrow.models.metrics import Accuracy
 from regrow.models.nets import find_class_rows
 from regrow.models.task import Task
@@ -61,6 +62,16 @@ class Classification(Task):
     def from_decoded(self, decoded: dict[str, Tensor]) -> Tensor:
         """Give the probabilities."""
         return decoded["probabilities"]
+
+    def imitation(
+        self,
+        outputs: dict[str, Tensor],
+        wanted: dict[str, Tensor],
+        shared: Shared,
+        temperature: float,
+    ) -> Tensor:
+        """Give the divergence of a teacher's softened probabilities."""
+        return soft_divergence(outputs["logits"], wanted["logits"], shared, temperature)
 
     def make_metric(self) -> Metric:
         """Give accuracy."""

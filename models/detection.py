@@ -10,6 +10,7 @@ from regrow.data.snapshot import Kind
 from regrow.models.detector import Detections, Detector, Targets, suppress
 from regrow.models.evidence import BoxEvidence, Evidence
 from regrow.models.head import ClassRows
+from regrow.models.imitation import Shared
 from regrow.models.metrics import MeanAP
 from regrow.models.task import Task
 
@@ -91,6 +92,20 @@ class Detection(Task):
     def from_decoded(self, decoded: dict[str, Tensor]) -> Detections:
         """Give detections from dense boxes and scores."""
         return suppress(decoded["boxes"], decoded["scores"], **self.suppression)
+
+    def imitation(
+        self,
+        outputs: dict[str, Tensor],
+        wanted: dict[str, Tensor],
+        shared: Shared,
+        temperature: float,
+    ) -> Tensor:
+        """Give how far the raw outputs are from a teacher's, with the eye on what it has found.
+
+        The temperature has no part in it: every score stands alone, and softening would lift those
+        of the background, which are many.
+        """
+        return self.net.imitation(outputs, wanted, shared)
 
     def make_metric(self) -> Metric:
         """Give COCO's average precision."""

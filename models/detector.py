@@ -9,6 +9,7 @@ from torchvision.ops import batched_nms
 
 from regrow.data.errors import BadInput
 from regrow.models.head import ClassRows
+from regrow.models.imitation import Shared, focused_divergence
 
 Targets = list[dict[str, Tensor]]
 Detections = list[dict[str, Tensor]]
@@ -39,6 +40,32 @@ class Detector(nn.Module, ABC):
     def output_layers(self) -> list[str]:
         """Give the names of the layers whose output width must stay."""
 
+    def imitation(
+        self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
+    ) -> Tensor:
+        """Give how far raw outputs are from those of a teacher, a scalar, 0 where both agree.
+
+        Here by what `decode` makes of them, which suits every network that has no better way: sides
+        of boxes in those of the teacher's box. A score that ends at 0 or 1 has no gradient.
+
+        Args:
+            raw: Raw outputs.
+            wanted: Raw outputs of another network of this kind on the same images.
+            shared: The classes in common.
+
+        Raises:
+            BadInput: If the outputs do not compare.
+        """
+        own, theirs = self.decode(raw), self.decode(wanted)
+        corners = theirs["boxes"]
+        sides = (corners[..., 2:] - corners[..., :2]).clamp(min=1).repeat(1, 1, 2)
+        return focused_divergence(
+            own["scores"][:, shared.own].transpose(1, 2).logit(1e-6),
+            own["boxes"] / sides,
+            theirs["scores"][:, shared.theirs].transpose(1, 2).logit(1e-6),
+            corners / sides,
+        )
+
     def predict(
         self,
         raw: dict[str, Tensor],
@@ -56,6 +83,27 @@ class Detector(nn.Module, ABC):
             iou_threshold=iou_threshold,
             max_detections=max_detections,
         )
+
+
+def imitate_heads(raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared) -> Tensor:
+    """Give how far the raw outputs of FCOS, RetinaNet and the like are from a teacher's.
+
+    Args:
+        raw: `cls_logits` (b, k, c) without background; `bbox_regression` (b, k, 4) in any code;
+            `bbox_ctrness` (b, k, 1), a logit, if there is one.
+        wanted: The same of the teacher.
+        shared: The classes in common.
+    """
+    codes, wanted_codes = (
+        torch.cat([v for k, v in outputs.items() if k != "cls_logits"], -1)
+        for outputs in (raw, wanted)
+    )
+    return focused_divergence(
+        raw["cls_logits"][..., shared.own],
+        codes,
+        wanted["cls_logits"][..., shared.theirs],
+        wanted_codes,
+    )
 
 
 def suppress(

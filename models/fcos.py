@@ -16,8 +16,9 @@ from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss, sigmo
 
 from regrow.data.errors import BadInput
 from regrow.models.backbone import build_backbone
-from regrow.models.detector import Detector, Targets, feature_shapes
+from regrow.models.detector import Detector, Targets, feature_shapes, imitate_heads
 from regrow.models.head import ClassRows
+from regrow.models.imitation import Shared
 from regrow.models.small import SmallBackbone
 
 RADIUS = 1.5
@@ -157,6 +158,12 @@ class Fcos(Detector):
         scores = raw["cls_logits"].float().sigmoid() * raw["bbox_ctrness"].float().sigmoid()
         boxes = clip_boxes_to_image(self._boxes(raw), self.size)
         return {"boxes": boxes, "scores": scores.sqrt().transpose(1, 2)}
+
+    def imitation(
+        self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
+    ) -> Tensor:
+        """Give how far the raw outputs are from a teacher's."""
+        return imitate_heads(raw, wanted, shared)
 
     def class_rows(self) -> list[ClassRows]:
         """Give the classification layer."""

@@ -13,6 +13,7 @@ from regrow.data.errors import BadInput
 from regrow.data.snapshot import VOID, Kind
 from regrow.models.evidence import ConfusionEvidence, Evidence
 from regrow.models.head import ClassRows
+from regrow.models.imitation import Shared, soft_divergence
 from regrow.models.metrics import MeanIoU
 from regrow.models.nets import find_class_rows
 from regrow.models.task import Task
@@ -65,6 +66,21 @@ class Segmentation(Task):
     def from_decoded(self, decoded: dict[str, Tensor]) -> Tensor:
         """Give the mask."""
         return decoded["mask"]
+
+    def imitation(
+        self,
+        outputs: dict[str, Tensor],
+        wanted: dict[str, Tensor],
+        shared: Shared,
+        temperature: float,
+    ) -> Tensor:
+        """Give the divergence of a teacher's softened probabilities, a pixel on average.
+
+        Channel-wise distillation (Shu et al. 2021, arXiv 2011.13256) compares where each class is
+        rather than which class each pixel has: its loss stays the same when a class gains on the
+        others everywhere, though the masks change.
+        """
+        return soft_divergence(outputs["logits"], wanted["logits"], shared, temperature)
 
     def make_metric(self) -> Metric:
         """Give the mean intersection over union."""

@@ -3,9 +3,10 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -18,6 +19,7 @@ from regrow.data.snapshot import Kind
 from regrow.models import masks, structure
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows
+from regrow.models.imitation import Shared
 from regrow.models.nets import build_net
 from regrow.models.optimization import Optimization, load_state_by_name_
 
@@ -34,6 +36,10 @@ class Penalty(nn.Module):
     def forward(self, task: "Task", images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
         """Give the term, a scalar, from the raw outputs of the task on the images."""
         raise NotImplementedError
+
+    def watching(self, task: "Task") -> AbstractContextManager[None]:
+        """Give what surrounds a step of the task, where a penalty can see inside its network."""
+        return nullcontext()
 
 
 @dataclass(slots=True)
@@ -173,6 +179,26 @@ class Task(LightningModule, ABC):
     def output_layers(self) -> list[str]:
         """Give the names of the net's layers whose output width must stay."""
 
+    def imitation(
+        self,
+        outputs: dict[str, Tensor],
+        wanted: dict[str, Tensor],
+        shared: Shared,
+        temperature: float,
+    ) -> Tensor:
+        """Give how far raw outputs are from those of a teacher, a scalar, 0 where both agree.
+
+        Args:
+            outputs: The raw outputs of this task.
+            wanted: Those of another task of this kind on the same images.
+            shared: The classes in common.
+            temperature: What the logits of classes that compete are divided by.
+
+        Raises:
+            BadInput: If the task does not say how, or the outputs do not compare.
+        """
+        raise BadInput(f"distillation: {type(self).__name__} has no method `imitation`; write one")
+
     # ---- what all tasks share
 
     def fresh_net(self, weights: str | None = None) -> nn.Module:
@@ -222,10 +248,14 @@ class Task(LightningModule, ABC):
     def training_step(self, batch: tuple[Tensor, Any], batch_idx: int) -> Tensor:
         """Give the loss of one batch."""
         images, targets = batch
-        outputs = self(images)
-        losses = self.losses(outputs, targets)
-        for penalty in self.penalties:
-            losses[str(penalty.name)] = penalty(self, images, outputs)
+        penalties = [cast(Penalty, penalty) for penalty in self.penalties]
+        with ExitStack() as watches:
+            for penalty in penalties:
+                watches.enter_context(penalty.watching(self))
+            outputs = self(images)
+            losses = self.losses(outputs, targets)
+            for penalty in penalties:
+                losses[penalty.name] = penalty(self, images, outputs)
         total = torch.stack(list(losses.values())).sum()
         if self._is_logging():
             terms = {f"train/{name}": value.detach() for name, value in losses.items()}

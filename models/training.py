@@ -3,6 +3,8 @@
 import logging
 import os
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +14,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer, seed_everythin
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from torch import nn
 
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
@@ -19,7 +22,7 @@ from regrow.data.sampling import counter_seed
 from regrow.models.checkpoint import AtomicCheckpointIO, net_state, read
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.optimization import state_by_name
-from regrow.models.task import Task
+from regrow.models.task import Penalty, Task
 
 CUDA = ("auto", "gpu", "cuda")
 # Arguments of Lightning's Trainer that a user may give besides those that regrow leaves alone.
@@ -217,7 +220,14 @@ def train(
 
 
 def fine_tune_(
-    task: Task, data: GrowingData, fit: Fit, run: Path, *, seed: int = 0, round_: int = 0
+    task: Task,
+    data: GrowingData,
+    fit: Fit,
+    run: Path,
+    *,
+    seed: int = 0,
+    round_: int = 0,
+    penalties: Sequence[Penalty] = (),
 ) -> None:
     """Train the network in place for a while, without logs or checkpoints of its own.
 
@@ -230,6 +240,7 @@ def fine_tune_(
         run: A folder for what Lightning may write.
         seed: What dropout and the like are functions of.
         round_: Which round of training it is: each has an order and augmentation of its own.
+        penalties: Further terms of the loss, beside those of the task, for this time alone.
     """
     device = task.mean.device
     if not fit.epochs:
@@ -239,10 +250,20 @@ def fine_tune_(
     task.seed = seed
     trainer = make_trainer(task, fit, run, logs="none")
     task.train()
-    with data.another_order(round_):
+    with data.another_order(round_), _joined(task, penalties):
         trainer.fit(task, datamodule=data)
     task.momenta = state_by_name(trainer.optimizers[0], task.net)
     task.eval().to(device)  # Lightning leaves it on the CPU
+
+
+@contextmanager
+def _joined(task: Task, penalties: Sequence[Penalty]) -> Iterator[None]:
+    own = task.penalties
+    task.penalties = nn.ModuleList([*own, *penalties])
+    try:
+        yield
+    finally:
+        task.penalties = own
 
 
 def load_weights_(task: Task, path: Path) -> None:

@@ -17,6 +17,7 @@ from regrow.data.errors import BadInput
 from regrow.models import boxes
 from regrow.models.boxes import build_detector
 from regrow.models.detector import Detector, suppress
+from regrow.models.imitation import Shared
 
 SIZE = (96, 96)
 NUM_CLASSES = 3
@@ -203,6 +204,65 @@ def test_rows_of_a_class_move_that_class_alone(net, images) -> None:
     if isinstance(net, boxes.FasterRcnn):  # a box a class
         expected.unflatten(-1, (1 + NUM_CLASSES, 4))[..., 2, :] += 1
     torch.testing.assert_close(after["bbox_regression"], expected)
+
+
+def teacher_of(net: Detector) -> Detector:
+    """Give a network that finds something else, and as much."""
+    teacher = copy.deepcopy(net)
+    with torch.no_grad():
+        for name in net.output_layers():
+            bias = teacher.get_submodule(name).bias
+            bias += 0.5 * torch.randn(bias.shape, generator=torch.Generator().manual_seed(2))
+    return teacher
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_nothing_draws_a_network_away_from_its_equal(net, images, precision) -> None:
+    net.eval()
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        with torch.no_grad():
+            wanted = net(images)
+        raw = net(images)
+        distance = net.imitation(raw, wanted, Shared())
+    grads = torch.autograd.grad(distance, list(net.parameters()), allow_unused=True)
+    assert distance.item() == pytest.approx(0, abs=1e-9)
+    assert max(float(grad.abs().max()) for grad in grads if grad is not None) < 1e-5
+
+
+def test_imitation_of_a_batch_is_the_mean_of_its_images(net, images) -> None:
+    teacher = teacher_of(net).eval()
+    net.eval()
+    with torch.no_grad():
+        together = net.imitation(net(images), teacher(images), Shared())
+        alone = [net.imitation(net(i[None]), teacher(i[None]), Shared()) for i in images]
+    assert together > 0
+    torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=1e-3, atol=1e-6)
+
+
+def test_every_output_layer_is_drawn_to_the_teacher(net, images) -> None:
+    teacher = teacher_of(net).eval()
+    net.eval()
+    with torch.no_grad():
+        wanted = teacher(images)
+    net.imitation(net(images), wanted, Shared()).backward()
+    for name in net.output_layers():
+        assert net.get_submodule(name).weight.grad.abs().max() > 0, name
+
+
+def test_imitation_finds_classes_in_another_order(net, images) -> None:
+    other, order = copy.deepcopy(net).eval(), [2, 0, 1]
+    with torch.no_grad():
+        for rows in net.class_rows():
+            source, target = net.get_submodule(rows.layer), other.get_submodule(rows.layer)
+            for place, old in enumerate(order):
+                new = rows.indices(place, NUM_CLASSES)
+                target.weight[new] = source.weight[rows.indices(old, NUM_CLASSES)]
+                target.bias[new] = source.bias[rows.indices(old, NUM_CLASSES)]
+        net.eval()
+        raw, wanted = net(images), other(images)
+        assert net.imitation(raw, wanted, Shared()) > 1e-4
+        matched = net.imitation(raw, wanted, Shared(own=order, theirs=[0, 1, 2]))
+        assert matched == pytest.approx(0, abs=1e-7)
 
 
 def test_output_layers_are_the_last_ones(net) -> None:

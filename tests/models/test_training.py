@@ -13,8 +13,9 @@ from regrow.data.errors import BadInput
 from regrow.data.formats import Content, Source
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Item
-from regrow.models.checkpoint import net_state, read
+from regrow.models.checkpoint import load, net_state, read
 from regrow.models.classification import Classification
+from regrow.models.distillation import Distillation, Imitation
 from regrow.models.optimization import Optimization
 from regrow.models.task import Penalty, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer, train
@@ -40,8 +41,12 @@ class HeadSize(Penalty):
 
     name = "head"
 
+    def __init__(self, layer: str = "head") -> None:
+        super().__init__()
+        self.layer = layer
+
     def forward(self, task: Task, images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
-        return 10 * task.net.head.weight.square().mean()
+        return 10 * getattr(task.net, self.layer).weight.square().mean()
 
 
 @pytest.fixture
@@ -94,6 +99,52 @@ def test_training_is_the_loop_written_by_hand(data: GrowingData, tmp_path: Path)
     fine_tune_(again, data, fit, tmp_path)
     for name, value in expected.items():
         torch.testing.assert_close(again.net.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_penalties_of_one_fit_end_with_it(data: GrowingData, tmp_path: Path) -> None:
+    fit = Fit(epochs=1, images=0, accelerator="cpu", devices=1)
+    expected, task, plain = make_task(penalties=[HeadSize()]), make_task(), make_task()
+    fine_tune_(expected, data, fit, tmp_path)
+    fine_tune_(plain, data, fit, tmp_path)
+    fine_tune_(task, data, fit, tmp_path, penalties=[HeadSize()])
+    assert torch.equal(task.net.head.weight, expected.net.head.weight)
+    assert not torch.equal(task.net.head.weight, plain.net.head.weight)
+    assert (len(task.penalties), len(expected.penalties)) == (0, 1)
+    with pytest.raises(AttributeError, match="no_head"):
+        fine_tune_(expected, data, fit, tmp_path, penalties=[HeadSize("no_head")])
+    assert len(expected.penalties) == 1
+
+
+def test_a_teacher_without_weight_changes_no_bit(data: GrowingData, tmp_path: Path) -> None:
+    fit, states = Fit(epochs=2, images=0, accelerator="cpu", devices=1), []
+    teacher = with_dropout(make_task()).train()
+    for penalties in ([], [Distillation(teacher, Imitation(weight=0.0))]):
+        task = with_dropout(make_task())
+        fine_tune_(task, data, fit, tmp_path, penalties=penalties)
+        states.append(task.net.state_dict())
+    assert all(torch.equal(states[0][name], value) for name, value in states[1].items())
+
+
+def with_dropout(task: Classification) -> Classification:
+    task.net.one = torch.nn.Sequential(task.net.one, torch.nn.Dropout(0.5))
+    return task
+
+
+def test_a_checkpoint_knows_nothing_of_the_teacher(data: GrowingData, tmp_path: Path) -> None:
+    fit, files = Fit(epochs=1, images=0, accelerator="cpu", devices=1), []
+    for run, penalties in (
+        ("plain", []),
+        ("taught", [Distillation(make_task(), Imitation(features=1.0))]),
+    ):
+        task = make_task(penalties=penalties)
+        train(task, data, make_trainer(task, fit, tmp_path / run), tmp_path / run)
+        files.append(read(tmp_path / run / "last.ckpt"))
+    plain, taught = files
+    assert taught["state_dict"].keys() == plain["state_dict"].keys()
+    assert taught["regrow"]["args"] == plain["regrow"]["args"]
+    assert torch.equal(
+        load(tmp_path / "taught" / "last.ckpt").net.head.weight, task.net.head.weight
+    )
 
 
 def test_no_epochs_leave_the_network_as_it_is(data: GrowingData, tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""How raw outputs of one network are drawn towards those of another, and feature maps likewise."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from regrow.data.errors import BadInput
+
+
+class Shared(NamedTuple):
+    """The classes that a student has in common with its teacher, in the student's order.
+
+    Args:
+        own: Their places among the student's classes, an index along the axis of classes.
+        theirs: Their places among the teacher's.
+    """
+
+    own: list[int] | slice = slice(None)
+    theirs: list[int] | slice = slice(None)
+
+
+def shared_classes(own: Sequence[str], theirs: Sequence[str]) -> Shared:
+    """Find the classes that both lists name; the places of others are left out."""
+    if list(own) == list(theirs):
+        return Shared()  # a slice copies nothing
+    places = {name: place for place, name in enumerate(theirs)}
+    both = [(place, places[name]) for place, name in enumerate(own) if name in places]
+    return Shared([place for place, _ in both], [place for _, place in both])
+
+
+def soft_divergence(
+    logits: Tensor, wanted: Tensor, shared: Shared, temperature: float = 1.0
+) -> Tensor:
+    """Give the divergence of a teacher's softened probabilities from a student's.
+
+    It is taken among shared classes alone: what a teacher says of a class that it does not know
+    is nothing. The square of the temperature keeps the size of the gradient.
+
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, arXiv 1503.02531,
+    there the cross-entropy, which has the same gradient; among old classes alone, Li and Hoiem,
+    Learning without Forgetting, 2016, arXiv 1606.09282.
+
+    Args:
+        logits: The student's, (b, c, ...).
+        wanted: The teacher's, with its own classes.
+        shared: The classes in common.
+        temperature: What logits are divided by.
+
+    Returns:
+        The mean over the batch, and over places if there are any; a scalar, 0 where both agree.
+
+    Raises:
+        BadInput: If the shapes differ in more than the classes.
+    """
+    logits, wanted = _alike(logits[:, shared.own], wanted[:, shared.theirs])
+    student, teacher = ((z / temperature).log_softmax(1) for z in (logits, wanted))
+    divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
+    return temperature**2 * divergence.mean()
+
+
+def focused_divergence(
+    logits: Tensor, codes: Tensor, wanted_logits: Tensor, wanted_codes: Tensor
+) -> Tensor:
+    """Give how far dense detections are from a teacher's, with the eye on what it has found.
+
+    Nearly all anchors see background, and would drown the rest by their number. So differences in
+    the scores count by their own square, which is tiny where both networks see nothing, but not
+    where only one does; and the boxes count by the square of the teacher's best score. Both are
+    divided by the sum of these weights, as other losses are by the number of objects.
+
+    Source: the scores' term is the quality focal loss of Li et al., Generalized Focal Loss, 2020,
+    arXiv 2006.04388, with the teacher's score for the quality, as in Wang et al., CrossKD, 2024,
+    arXiv 2306.11369; boxes by the teacher's confidence as there, ours squared as in the focal loss.
+
+    Args:
+        logits: The student's logits, one sigmoid a class and no background, (b, k, c).
+        codes: What the student says of its boxes, in any code, (b, k, d).
+        wanted_logits: The teacher's logits.
+        wanted_codes: The teacher's codes.
+
+    Returns:
+        The mean over images, a scalar, 0 where both agree.
+
+    Raises:
+        BadInput: If the shapes differ.
+    """
+    logits, wanted_logits = _alike(logits, wanted_logits)
+    codes, wanted_codes = _alike(codes, wanted_codes)
+    wanted = wanted_logits.sigmoid()
+    focus = (logits.sigmoid() - wanted).square()
+    scores = focus * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    weight = wanted.amax(-1).square()
+    boxes = weight * F.smooth_l1_loss(codes, wanted_codes, reduction="none").mean(-1)
+    num_found = weight.sum(1).clamp(min=1)
+    return ((scores.sum((1, 2)) + boxes.sum(1)) / num_found).mean()
+
+
+def one_against_rest(logits: Tensor) -> Tensor:
+    """Give the logits of sigmoids that have the probabilities of a softmax over the last axis.
+
+    So classes can be compared one by one, whatever the others are. They end at about 14, where
+    single precision ends.
+    """
+    log_p = logits.float().log_softmax(-1).clamp(max=-1e-6)
+    return log_p - torch.log(-torch.expm1(log_p))
+
+
+def attention_distance(maps: Tensor, wanted: Tensor) -> Tensor:
+    """Give how far the places that a layer attends to are from those of a teacher's layer.
+
+    The attention to a place is the sum of squares over channels, and all places of an image have
+    one unit of length together, so that layers of any width can be compared.
+
+    Source: Zagoruyko and Komodakis, Paying More Attention to Attention, 2017, arXiv 1612.03928,
+    activation-based; ours squares the distance, whose gradient is 0 where both agree.
+
+    Args:
+        maps: The student's feature maps, (b, d, h, w).
+        wanted: The teacher's, of any width.
+
+    Returns:
+        The mean squared distance over images, in [0, 2].
+    """
+    own, theirs = (F.normalize(m.float().square().sum(1).flatten(1), dim=1) for m in (maps, wanted))
+    return (own - theirs).square().sum(1).mean()
+
+
+def _alike(own: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    if own.shape != theirs.shape:
+        raise BadInput(
+            f"distillation: the network gives {tuple(own.shape)}, its teacher "
+            f"{tuple(theirs.shape)}; a teacher must be the same network, pruned or not"
+        )
+    return own.float(), theirs.float()
