@@ -25,7 +25,7 @@ FREE = {
     "fit.trainer.enable_progress_bar",
 }
 # What a run began with lies behind it; pruning compares the files' hashes instead.
-BEGINNING = {"warm_start", "renamed", "removed", "checkpoint", "reference"}
+BEGINNING = {"warm_start", "renamed", "removed", "regrow", "checkpoint", "reference"}
 
 
 def find_stopped(run: Path, resume: str) -> Path:

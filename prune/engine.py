@@ -14,6 +14,7 @@ from regrow.models.cost import Cost, measure
 from regrow.models.evaluation import Evaluation
 from regrow.models.evaluation import evaluate as evaluate_task
 from regrow.models.latency import Latency
+from regrow.models.masks import sparsity, zero_masked_
 from regrow.models.task import Task
 from regrow.prune.budget import Budget, Verdict, decide
 from regrow.prune.channels import Groups, widths
@@ -22,15 +23,15 @@ from regrow.prune.criteria import Criterion
 from regrow.prune.gates import some
 from regrow.prune.progress import Progress, Step, Stop
 from regrow.prune.recovery import Recover, reestimate_batchnorm_
-from regrow.prune.removal import Channels, Cut
+from regrow.prune.removal import NOTHING, Channels, Cut, Removal
 from regrow.prune.schedule import Pace, kept_share
 from regrow.prune.selection import Selection
 from regrow.prune.sensitivity import sensitivities
+from regrow.prune.sparsity import SingleWeights, Weights
 from regrow.prune.surgery import clone
 from regrow.prune.target import Target
 
 Loader = Iterable[tuple[Tensor, Any]]
-NOTHING = Cut({}, {}, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ def prune(
     selection: Selection = Selection(),  # noqa: B008 - frozen
     budget: Budget = Budget(),  # noqa: B008 - frozen
     groups: Groups | None = None,
+    weights: Weights | None = None,
     reference: Task | None = None,
     latency: Latency | None = None,
     recover: Recover | None = None,
@@ -126,6 +128,8 @@ def prune(
         selection: Which units may go, and in what order.
         budget: How much worse the network may be.
         groups: The groups to prune, if not all that can be found.
+        weights: Mask single weights instead of removing channels; `target`, `selection` and
+            `groups` have no say then.
         reference: The network that budget and target compare with, by default the given one.
         latency: Times networks beside the reference; needed where latency is a target.
         recover: Trains a cut network in place, given the number of the step.
@@ -144,9 +148,13 @@ def prune(
             frozen, the budget is broken before anything is removed, or a score is not finite.
     """
     reference = reference or task
-    channels = Channels(task, target, selection, criterion, groups, reference, latency)
+    removal: Removal
+    if weights is not None:
+        removal = SingleWeights(task, weights, criterion)
+    else:
+        removal = Channels(task, target, selection, criterion, groups, reference, latency)
     run = _Run(
-        channels, train_loader, val_loader, budget, recover, latency, seed, adapts, on_step, save,
+        removal, train_loader, val_loader, budget, recover, latency, seed, adapts, on_step, save,
         evaluate,
     )  # fmt: skip
     state = run.resumed(begun) if begun is not None else run.begun(task, reference, num_steps)
@@ -165,7 +173,7 @@ def prune(
         cost_before=measure(reference),
         cost_after=measure(state.task),
         verdict=decide(before.evidence, after.evidence, budget),
-        left_whole=channels.groups.left_whole,
+        left_whole=removal.left_whole,
         layers=_layers(task, state),
     )
 
@@ -174,7 +182,7 @@ def prune(
 class _Run:
     """What stays the same from step to step."""
 
-    channels: Channels
+    removal: Removal
     train_loader: Loader
     val_loader: Loader
     budget: Budget
@@ -202,11 +210,11 @@ class _Run:
 
     def resumed(self, state: Progress) -> Progress:
         """Go over what an earlier run did, so that this one stands where that stopped."""
-        self.channels.refuse(state.refused)
+        self.removal.refuse(state.refused)
         for cut in state.cuts:
-            self.channels.follow(cut)
+            self.removal.follow(cut)
         kept = [step.latency for step in state.steps if step.is_kept]
-        self.channels.now = kept[-1] if kept and kept[-1] is not None else 1.0
+        self.removal.now = kept[-1] if kept and kept[-1] is not None else 1.0
         return state
 
     def step_(self, state: Progress) -> None:
@@ -214,28 +222,29 @@ class _Run:
         index = len(state.steps) + 1
         self._seed(index)
         work, end = clone(state.task), state.pace.next
-        kept = {name: kept_share(share, end) for name, share in self.channels.shares.items()}
-        now = self.channels.now
-        cut = self.channels.cut_(work, self.train_loader, kept, tightly=end == 1)
-        state.refused = dict(self.channels.refused)
+        kept = {name: kept_share(share, end) for name, share in self.removal.shares.items()}
+        now = self.removal.now
+        cut = self.removal.cut_(work, self.train_loader, kept, tightly=end == 1)
+        state.refused = dict(self.removal.refused)
         if cut is None:
             state.stopped = "exhausted"
             return self._keep(state)
-        if not state.importance:
-            self._measure_layers(state)
+        if not state.importance and isinstance(self.removal, Channels):
+            self._measure_layers(state, self.removal)
         used = 0.0
-        if cut.removed:
+        if not cut.is_nothing:
             reestimate_batchnorm_(work, self.train_loader)
             if self.recover is not None:
                 self.recover(work, index)
+                zero_masked_(work.net)  # whatever optimizer it trained with
             score = self.evaluate(work, self.val_loader).value
             used = self.budget.used(state.baseline - score)
             self._record(state, work, self._step(index, work, cut, score, is_kept=used <= 1))
             if used <= 1:
                 state.cuts.append(cut)
-                self.channels.follow(cut)
+                self.removal.follow(cut)
             else:
-                self.channels.now = now
+                self.removal.now = now
         pace = state.pace.after(used, adapts=self.adapts)
         if pace is None:
             state.stopped = "budget"
@@ -250,6 +259,7 @@ class _Run:
         self._seed(index)
         work = clone(state.task)
         finish(work, index)
+        zero_masked_(work.net)
         before = [step.score for step in state.steps if step.is_kept][-1]
         score = self.evaluate(work, self.val_loader).value
         step = self._step(index, work, NOTHING, score, is_kept=score >= before)
@@ -257,9 +267,9 @@ class _Run:
         state.is_finished = True
         self._keep(state)
 
-    def _measure_layers(self, state: Progress) -> None:
+    def _measure_layers(self, state: Progress, channels: Channels) -> None:
         """Keep what the report will need of the network as it was given."""
-        groups, scores = self.channels.groups.groups, self.channels.scores
+        groups, scores = channels.groups.groups, channels.scores
         batch = next(some(self.train_loader, 1))
         state.importance = {g.layer: v.tolist() for g, v in zip(groups, scores, strict=True)}
         state.sensitivity = sensitivities(state.task, groups, scores, batch)
@@ -283,6 +293,7 @@ class _Run:
             index=index,
             macs=costs["macs"],
             params=costs["params"],
+            masked=sparsity(work.net).overall,
             latency=self.latency.share(work) if self.latency is not None else None,
             score=score,
             is_kept=is_kept,

@@ -23,6 +23,7 @@ class Step:
         index: The number of the step, from 1; 0 is the network as given.
         macs: Multiply-accumulates of one image after it.
         params: Parameters after it.
+        masked: The share of these that is masked.
         latency: The share of the unpruned network's time that is left, if it was measured.
         score: The score on validation images after recovery.
         is_kept: Whether the step stayed inside the budget on validation images.
@@ -34,6 +35,7 @@ class Step:
     index: int
     macs: int
     params: int
+    masked: float
     latency: float | None
     score: float
     is_kept: bool
@@ -146,9 +148,14 @@ def load_progress(path: Path, allow: tuple[str, ...] = ()) -> tuple[Progress, di
 
 def _cut_to_plain(cut: Cut) -> dict[str, Any]:
     removed = [[layer, side, channels] for (layer, side), channels in cut.removed.items()]
-    return {"removed": removed, "units": cut.units, "error": cut.error}
+    return {
+        "removed": removed,
+        "units": cut.units,
+        "error": cut.error,
+        "num_masked": cut.num_masked,
+    }
 
 
 def _cut_from_plain(plain: Mapping[str, Any]) -> Cut:
     removed = {(layer, side): channels for layer, side, channels in plain["removed"]}
-    return Cut(removed, plain["units"], plain["error"])
+    return Cut(removed, plain["units"], plain["error"], plain["num_masked"])

@@ -1,6 +1,7 @@
 """Removing channels for one step: score, choose, cut, prove."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,14 +33,71 @@ class Cut:
         removed: The channels that left each side of each layer.
         units: The units that left each group, by the group's layer.
         error: Largest difference of the cut from the masked network, over the largest output.
+        num_masked: How many single weights were masked.
     """
 
     removed: Removed
     units: dict[str, list[int]]
     error: float
+    num_masked: int = 0
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the network is as it was."""
+        return not self.removed and not self.num_masked
 
 
-class Channels:
+NOTHING = Cut({}, {}, 0.0)
+
+
+class Removal(ABC):
+    """What may be removed from a network, and how it goes.
+
+    Attributes:
+        shares: What is kept in the end of each cost, in (0, 1].
+        refused: Layers that turned out on the way to be left whole, with the reason.
+        now: The share of the unpruned network's latency that is left, as it was measured last.
+    """
+
+    shares: dict[str, float]
+    refused: dict[str, str]
+    now: float = 1.0
+
+    @property
+    @abstractmethod
+    def left_whole(self) -> dict[str, str]:
+        """Give the reason for every layer that is left whole."""
+
+    @abstractmethod
+    def cut_(
+        self, task: Task, batches: Batches, kept: Mapping[str, float], *, tightly: bool
+    ) -> Cut | None:
+        """Take from the network in place until its costs are under their ceilings.
+
+        Args:
+            task: The network as it is, after the cuts that were followed.
+            batches: Training images and targets, for scores.
+            kept: The share of each cost that may stay.
+            tightly: Whether this is the last step, which leaves no more than it must.
+
+        Returns:
+            What went, perhaps nothing; None if the ceilings are out of reach.
+        """
+
+    @abstractmethod
+    def follow(self, cut: Cut) -> None:
+        """Go on from the network after a cut."""
+
+    @abstractmethod
+    def refuse(self, layers: Mapping[str, str]) -> None:
+        """Leave layers whole from now on.
+
+        Args:
+            layers: The reason for each, by name.
+        """
+
+
+class Channels(Removal):
     """The channels of a network that may go, and how they go.
 
     Args:
@@ -83,31 +141,25 @@ class Channels:
         self.full: dict[str, float] = {**costs_of(reference or task), "latency": 1.0}
         self.shares = target.shares()
         self.needs_times = target.latency is not None or selection.per == "latency"
-        self.now = 1.0
         self.scores: list[Tensor] = []
         self._refuse_unreachable(task)
+
+    @property
+    def left_whole(self) -> dict[str, str]:
+        """Give the reason for every layer whose outputs are never pruned."""
+        return self.groups.left_whole
 
     def cut_(
         self, task: Task, batches: Batches, kept: Mapping[str, float], *, tightly: bool
     ) -> Cut | None:
-        """Cut the network in place until its costs are under their ceilings.
-
-        Args:
-            task: The network as it is, after the cuts that were followed.
-            batches: Training images and targets, for scores.
-            kept: The share of each cost that may stay.
-            tightly: Also give back what can be kept without exceeding a ceiling.
-
-        Returns:
-            What went, perhaps nothing; None if the ceilings are out of reach.
-        """
+        """Cut channels; the last step gives back what can be kept under the ceilings."""
         ceilings = {name: self.full[name] * share for name, share in kept.items()}
         while True:
             plan = self._choose(task, self._chooser(task, batches), ceilings, tightly)
             if plan is None:
                 return None
             if not plan:
-                return Cut({}, {}, 0.0)
+                return NOTHING
             removed, error, refused = _cut_exactly_(task, plan)
             if not refused:
                 return Cut(removed, {group.layer: list(units) for group, units in plan}, error)
@@ -120,11 +172,7 @@ class Channels:
         ]
 
     def refuse(self, layers: Mapping[str, str]) -> None:
-        """Leave layers whole from now on.
-
-        Args:
-            layers: The reason for each, by name.
-        """
+        """Leave layers whole from now on."""
         self.refused |= layers
         self.groups = without_layers(self.groups, dict(layers))
 

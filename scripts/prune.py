@@ -27,7 +27,9 @@ from regrow.models.command import (
     write_data_file,
 )
 from regrow.models.dashboard import flat, save_prediction_picture
+from regrow.models.distillation import Distillation, Imitation
 from regrow.models.latency import Clock, Latency
+from regrow.models.masks import sparsity
 from regrow.models.optimization import Optimization
 from regrow.models.report import Report, before_after_table, device_name, side
 from regrow.models.run import command, guard, open_run, refuse_run
@@ -49,6 +51,7 @@ from regrow.prune.progress import Progress, Step, load_progress, save_progress
 from regrow.prune.recovery import Recover
 from regrow.prune.removal import Channels
 from regrow.prune.selection import Selection
+from regrow.prune.sparsity import Weights
 from regrow.prune.target import Target
 
 PROGRESS = "progress.ckpt"
@@ -67,6 +70,8 @@ def run_pruning(
     recovery: Fit = Fit(epochs=2, devices=1),  # noqa: B008 - frozen
     final_epochs: int = 0,
     optimization: Optimization = Optimization(),  # noqa: B008 - frozen
+    distillation: Imitation | None = None,
+    weights: Weights | None = None,
     clock: Clock = Clock(),  # noqa: B008 - frozen
     reference: Path | None = None,
     resume: bool = False,
@@ -93,6 +98,8 @@ def run_pruning(
         recovery: The fine-tuning after each step.
         final_epochs: Passes over the training images after the last step.
         optimization: The optimizer of the fine-tuning; its momentum lives on from step to step.
+        distillation: What the network takes from the unpruned one in fine-tuning; null nothing.
+        weights: Mask single weights instead of removing channels; null removes channels.
         clock: How latency is measured.
         reference: A checkpoint that budget and target compare with, by default the one that is
             pruned; say, the network that it was itself pruned from.
@@ -128,7 +135,10 @@ def run_pruning(
     begun = _begun(run, began, task, packages) if resume else None
     latency = clock.beside(dense)
     # Refuses what it can before an earlier run is moved.
-    groups = Channels(task, target, selection, criterion, None, dense, latency).groups
+    groups = None
+    if weights is None:
+        groups = Channels(task, target, selection, criterion, None, dense, latency).groups
+    penalties = [Distillation(dense, distillation)] if distillation is not None else []
     if not resume:
         run = open_run(run, command_line)
     loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
@@ -139,7 +149,7 @@ def run_pruning(
 
         def train(work: Task, index: int) -> None:
             work.optimization = optimization
-            fine_tune_(work, data, fit, run, seed=seed, round_=index)
+            fine_tune_(work, data, fit, run, seed=seed, round_=index, penalties=penalties)
 
         return train
 
@@ -150,6 +160,7 @@ def run_pruning(
             val_loader=loaders[1],
             test_loader=loaders[2],
             groups=groups,
+            weights=weights,
             criterion=criterion,
             target=target,
             num_steps=num_steps,
@@ -224,6 +235,8 @@ def _show(writer: SummaryWriter, console: Console, step: Step) -> None:
     name = f"step {step.index}" if step.index else "as given"
     fate = "" if step.is_kept else ", rolled back"
     costs = f"{step.macs:,} MACs, {step.params:,} parameters"
+    if step.masked:
+        costs += f", {100 * step.masked:.1f} % of them masked"
     if step.latency is not None:
         costs += f", {100 * step.latency:.0f} % of the time"
     console.print(f"{name}: {costs}, validation score {step.score:.4f}{fate}")
@@ -234,7 +247,7 @@ def _show(writer: SummaryWriter, console: Console, step: Step) -> None:
         per_mille = round(1000 * step.latency)
         writer.add_scalar("prune/score_against_latency_per_mille", step.score, per_mille)
         writer.add_scalar("prune/latency", step.latency, step.index)
-    for figure in ("score", "macs", "params", "error"):
+    for figure in ("score", "macs", "params", "masked", "error"):
         writer.add_scalar(f"prune/{figure}", getattr(step, figure), step.index)
 
 
@@ -291,9 +304,11 @@ def _report(
     report.set(runtime=latency.runtime)
     report.add_before_after(side(before.value, old), side(after.value, new), after.name)
     report.add_per_class(before.per_class, after.per_class, after.name)
-    columns = ["step", "MACs", "parameters", "time", f"validation {after.name}", "kept", "error"]
+    columns = ["step", "MACs", "parameters", "masked", "time", f"validation {after.name}"]
+    columns += ["kept", "error"]
     rows = [
-        [s.index, s.macs, s.params, s.latency, s.score, s.is_kept, s.error] for s in result.steps
+        [s.index, s.macs, s.params, s.masked, s.latency, s.score, s.is_kept, s.error]
+        for s in result.steps
     ]
     report.add_table(
         "Steps",
@@ -313,6 +328,16 @@ def _report(
         "Channels; the share of its group's scores that is left; what the loss gained at the start "
         "when a quarter of its group was removed.",
     )
+    masked = sparsity(result.task.net)
+    if masked.by_weight:
+        report.set(masked=asdict(masked))
+        report.add_table(
+            "Masked",
+            ["weight", "masked"],
+            [[name, share] for name, share in masked.by_weight.items()],
+            f"{100 * masked.masked:.1f} % of these weights are zero and stay zero. That saves no "
+            "time, but where the hardware has kernels for the pattern.",
+        )
     whole = [[name, reason] for name, reason in result.left_whole.items()]
     report.add_table("Left whole", ["layer", "because"], whole)
     return report

@@ -26,6 +26,7 @@ from regrow.models.command import DATA_CHOICES, parse, write_data_file
 from regrow.models.dashboard import flat, log_hparams, save_prediction_picture
 from regrow.models.detection import Detection
 from regrow.models.evaluation import Evaluation, evaluate
+from regrow.models.masks import regrow_
 from regrow.models.nets import TIMM, TORCHVISION
 from regrow.models.report import Report, device_name
 from regrow.models.run import command, guard, open_run, refuse_run
@@ -43,6 +44,7 @@ def run_training(
     resume: str | None = None,
     renamed: dict[str, str] | None = None,
     removed: list[str] | None = None,
+    regrow: bool = False,
     allow: list[str] | None = None,
     seed: int = 0,
     settings: dict[str, Any] | None = None,
@@ -59,6 +61,7 @@ def run_training(
         resume: A checkpoint of this run to go on from, or `auto` for its newest.
         renamed: Old class names to new ones, for a warm start.
         removed: Classes of the checkpoint to give up on purpose, for a warm start.
+        regrow: Let the masked weights of the checkpoint grow again, for a warm start.
         allow: Other people's packages that a checkpoint's network may come from.
         seed: What fresh weights and dropout are functions of; order and augmentation are
             functions of data.seed.
@@ -86,6 +89,8 @@ def run_training(
     else:
         refuse_run(run, warm_start)
         parent = load(warm_start, allow=packages, kind=data.kind) if warm_start else None
+        if parent is not None and regrow:
+            regrow_(parent.net)
         net, grown = _begin(task, data, parent, fit.device, renamed, removed)
         trainer = make_trainer(net, fit, run)
         run = open_run(run, command_line)

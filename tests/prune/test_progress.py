@@ -21,7 +21,7 @@ def make() -> Progress:
     group = find_groups(task).groups[1]
     removed = cut_(task, [(group, [1, 3])])
     task.momenta = {"head.weight": {"exp_avg": torch.rand(2, 64), "step": torch.tensor(7.0)}}
-    step = Step(1, 10, 20, None, 0.75, True, {"stem.0": [1]}, {"stem.0": 15}, 1e-16)
+    step = Step(1, 10, 20, 0.5, None, 0.75, True, {"stem.0": [1]}, {"stem.0": 15}, 1e-16)
     return Progress(
         task,
         baseline=0.8,

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.models.checkpoint import file_hash, load
 from regrow.models.cost import count_macs, count_params
+from regrow.models.masks import masks_of
 from regrow.models.task import Task
 from regrow.scripts import export, prune, train
 
@@ -267,3 +268,52 @@ def test_the_report_tells_each_layer_and_step(dense: Path, tmp_path: Path) -> No
     shown = {e.step: e.value for e in events.Scalars("prune/latency")}
     expected = {step["index"]: pytest.approx(step["latency"]) for step in figures["steps"]}
     assert expected.items() <= shown.items()
+
+
+@pytest.mark.parametrize("options", [["--weights.share=0.6"], ["--weights.pattern=2:4"]])
+def test_masked_weights_stay_zero_through_a_warm_start_and_an_export(
+    dense: Path, words: Words, folder: Folder, tmp_path: Path, options: list[str]
+) -> None:
+    report = prune.run([f"--checkpoint={dense}", *SHORT, *options, f"--run={tmp_path / 'prune'}"])
+    pruned = tmp_path / "prune" / "pruned.ckpt"
+    masks = masks_of(load(pruned).net)
+    zeros = {name: value == 0 for name, value in load(pruned).net.named_parameters()}
+    assert all(bool(zeros[name][~mask].all()) for name, mask in masks.items())
+    gone = sum(int((~mask).sum()) for mask in masks.values())
+    size = sum(mask.numel() for mask in masks.values())
+    if "0.6" in options[0]:
+        assert gone == round(0.6 * size)
+    else:
+        blocks = [mask.movedim(1, -1).reshape(-1, 4) for mask in masks.values()]
+        assert all(bool((block.sum(1) == 2).all()) for block in blocks)
+    assert report.figures["masked"]["masked"] == gone / size
+    assert report.figures["after"]["macs"] == report.figures["before"]["macs"]
+    more = folder("more", ("blue", "green", "red"))
+    train.run(words(more, "grown", f"--warm-start={pruned}"))
+    grown = load(tmp_path / "grown" / "best.ckpt")
+    again = dict(grown.net.named_parameters())
+    assert all(bool((again[name][~mask] == 0).all()) for name, mask in masks.items())
+    assert any(not torch.equal(again[n], p) for n, p in load(pruned).net.named_parameters())
+    train.run(words(more, "free", f"--warm-start={pruned}", "--regrow=true"))
+    free = dict(load(tmp_path / "free" / "best.ckpt").net.named_parameters())
+    assert any(bool((free[name][~mask] != 0).any()) for name, mask in masks.items())
+
+
+def test_recovery_may_imitate_the_unpruned_network(
+    dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    original = prune.fine_tune_
+
+    def watched(*args: object, penalties: list, **kwargs: object) -> None:
+        seen.extend(penalties)
+        original(*args, penalties=penalties, **kwargs)
+
+    monkeypatch.setattr(prune, "fine_tune_", watched)
+    options = ["--distillation.weight=2", "--distillation.temperature=4"]
+    prune.run([f"--checkpoint={dense}", *SHORT, *options, f"--run={tmp_path / 'prune'}"])
+    assert {(p.imitation.weight, p.imitation.temperature) for p in seen} == {(2.0, 4.0)}
+    teacher, large = seen[0]._kept.task.net, load(dense).net
+    for one, other in zip(teacher.parameters(), large.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert not load(tmp_path / "prune" / "pruned.ckpt").penalties
