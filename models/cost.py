@@ -44,7 +44,7 @@ def count_params(net: nn.Module) -> int:
 
 
 @contextmanager
-def _counted_attention(task: Task) -> Iterator[None]:
+def counted_attention(task: Task) -> Iterator[None]:
     """Let attention run as the matrix products that a counter can see; in evaluation mode."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -63,7 +63,7 @@ def count_macs(task: Task) -> int:
     """
     counter = FlopCounterMode(display=False)
     images = task.example_images(1)
-    with _counted_attention(task), counter:
+    with counted_attention(task), counter:
         task(images)
     return counter.get_total_flops() // 2
 

@@ -14,6 +14,8 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        # Once more: some of timm's modules keep what they computed, with its graph, until told so.
+        net.eval()
         for module, is_training in modes.items():
             module.training = is_training
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
+from regrow.models.attention import convert_, is_converted, is_convertible
 
 
 def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
@@ -19,11 +20,17 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
         dense: A fresh network of the same name and arguments; its weights do not matter.
 
     Returns:
-        Plain data: `attributes`, whole numbers and tuples of them by module; `shapes` of parameters
-        and buffers by name; `trainable` flags of parameters. Empty for a network left as it was.
+        Plain data: `converted`, names of attention layers that may have lost heads; `attributes`,
+        whole numbers and tuples of them by module; `shapes` of parameters and buffers by name;
+        `trainable` flags of parameters. Empty for a network left as it was.
     """
     attributes: dict[str, dict[str, Any]] = {}
     modules = dict(dense.named_modules())
+    converted = [
+        name
+        for name, module in net.named_modules()
+        if is_converted(module) and name in modules and is_convertible(modules[name])
+    ]
     for name, module in net.named_modules():
         if name not in modules:
             continue
@@ -43,7 +50,12 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
         for name, p in net.named_parameters()
         if name in flags and flags[name] != p.requires_grad
     }
-    return {"attributes": attributes, "shapes": shapes, "trainable": trainable}
+    return {
+        "converted": converted,
+        "attributes": attributes,
+        "shapes": shapes,
+        "trainable": trainable,
+    }
 
 
 def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> None:
@@ -60,6 +72,13 @@ def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> None:
     if not isinstance(record, Mapping):
         raise BadInput("its structure is not a record")
     modules = dict(net.named_modules())
+    names = record.get("converted", [])
+    if not isinstance(names, list):
+        raise BadInput(f"its structure has 'converted' of type {type(names).__name__}")
+    for name in names:
+        if not isinstance(name, str) or name not in modules or not is_convertible(modules[name]):
+            raise BadInput(f"its structure names the attention {name!r}, which the network lacks")
+        convert_(modules[name])
     for name, changed in _mapping(record, "attributes").items():
         if name not in modules or not isinstance(changed, Mapping):
             raise BadInput(f"its structure names the layer {name!r}, which the network lacks")

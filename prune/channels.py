@@ -13,6 +13,7 @@ Removed = dict[tuple[str, Side], list[int]]
 
 CONV_TYPES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED_TYPES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+STATISTICS_TYPES = (nn.LayerNorm, nn.GroupNorm)
 NORM_TYPES = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 WEIGHTED_TYPES = (*CONV_TYPES, *TRANSPOSED_TYPES, nn.Linear)
 
@@ -22,16 +23,18 @@ class Member:
     """One side of one layer that loses channels when its group does.
 
     Args:
-        layer: The layer's name inside `task.net`, or the name of a bare parameter.
+        layer: The layer's name inside `task.net`, or the name of a bare parameter or of a count.
         side: `out` for what it makes (and for layers that keep the width), `in` for what it reads.
         units: The channels of each unit; empty where the layer does not see the unit.
-        dim: The dimension that is cut, for a bare parameter only.
+        dim: The dimension that is cut, for a bare parameter only; the place in a tuple of counts.
+        is_count: Whether it is a whole number that counts channels, such as `attn.num_heads`.
     """
 
     layer: str
     side: Side
     units: tuple[tuple[int, ...], ...]
     dim: int | None = None
+    is_count: bool = False
 
     def channels(self, units: Iterable[int]) -> list[int]:
         """Give the channels of some units, ascending."""
@@ -43,12 +46,20 @@ class Group:
     """Channels of several layers that are coupled, and can only be removed together.
 
     Args:
-        layer: The layer that the group is named by; its first member, side `out`.
+        layer: The layer that the group is named by. Its first member is that layer's side `out`,
+            or for heads of attention what reads them.
         members: All sides of layers that lose channels.
+        is_inexact: Whether norms take statistics over the channels, which move when they go.
     """
 
     layer: str
     members: tuple[Member, ...]
+    is_inexact: bool = False
+
+    @property
+    def is_heads(self) -> bool:
+        """Say whether each unit is a head of attention."""
+        return self.members[0].side == "in"
 
     @property
     def num_units(self) -> int:
@@ -78,7 +89,7 @@ class Group:
             lost = sorted(removed.get((member.layer, member.side), ()))
             kept = [unit for index, unit in enumerate(member.units) if index not in gone]
             members.append(replace(member, units=tuple(_renumber(unit, lost) for unit in kept)))
-        return Group(self.layer, tuple(members))
+        return replace(self, members=tuple(members))
 
 
 # Groups with the units to be removed from each.
@@ -115,6 +126,10 @@ def width(module: nn.Module, side: Side) -> int | None:
         return module.out_features if side == "out" else module.in_features
     if isinstance(module, NORM_TYPES):
         return module.num_features
+    if isinstance(module, nn.GroupNorm):
+        return module.num_channels
+    if isinstance(module, nn.LayerNorm):
+        return module.normalized_shape[0] if len(module.normalized_shape) == 1 else None
     if isinstance(module, FrozenBatchNorm2d):
         return len(module.weight)
     if isinstance(module, nn.PReLU):
@@ -171,7 +186,7 @@ def widths(net: nn.Module) -> dict[str, int]:
 
 
 def named_tensor(net: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """Find the module that owns a parameter, and the parameter's name in it."""
+    """Find the module that owns a parameter or a count, and its name in it."""
     owner, _, attribute = name.rpartition(".")
     return net.get_submodule(owner), attribute
 

@@ -4,15 +4,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from regrow.models.cost import count_macs, count_params
-from regrow.models.modes import evaluating
+from regrow.models.attention import converted
+from regrow.models.cost import count_macs, count_params, counted_attention
 from regrow.models.task import Task
+from regrow.prune.attention import find_heads
 from regrow.prune.channels import (
     TRANSPOSED_TYPES,
     WEIGHTED_TYPES,
+    Member,
     Plan,
     channel_tensors,
     named_tensor,
@@ -34,7 +36,8 @@ class CostModel:
     """Predicts costs after a cut.
 
     A layer multiplies each of its weights once at each place of its map, and cutting channels
-    leaves the places as they are. What is not a layer's own is taken as fixed.
+    leaves the places as they are. Attention besides compares its tokens once a head. What is
+    neither is taken as fixed.
 
     Args:
         task: The network as it is.
@@ -43,15 +46,19 @@ class CostModel:
     def __init__(self, task: Task) -> None:
         self.net = task.net
         self.dense = costs_of(task)
-        self.places = _places(task)
+        self.places, self.products = _measured(task)
 
     def predict(self, plan: Plan) -> dict[str, int]:
         """Give the costs after a plan is carried out."""
         left: dict[str, float] = {}
-        for (layer, side), channels in removal(plan).items():
-            for name, total in self._tensors(layer, side):
-                left[name] = left.get(name, 1.0) * (1 - len(channels) / total)
         macs, params = float(self.dense["macs"]), float(self.dense["params"])
+        members = {(m.layer, m.side): m for group, _ in plan for m in group.members}
+        for (layer, side), channels in removal(plan).items():
+            for name, total in self._tensors(members[layer, side]):
+                left[name] = left.get(name, 1.0) * (1 - len(channels) / total)
+            if side == "in" and layer in self.products:
+                total = width(self.net.get_submodule(layer), side) or 1
+                macs -= self.products[layer] * len(channels) / total
         for name, share in left.items():
             owner, attribute = named_tensor(self.net, name)
             tensor: Tensor = getattr(owner, attribute)
@@ -60,39 +67,63 @@ class CostModel:
             macs -= (1 - share) * tensor.numel() * self.places.get(name, 0)
         return {"macs": round(macs), "params": round(params)}
 
-    def _tensors(self, layer: str, side: Any) -> list[tuple[str, int]]:
+    def _tensors(self, member: Member) -> list[tuple[str, int]]:
         """Name the tensors that one side of a layer cuts, with the channels of that side."""
-        owner, attribute = named_tensor(self.net, layer)
-        if isinstance(getattr(owner, attribute), nn.Parameter):
-            parameter = getattr(owner, attribute)
-            return [(layer, max(parameter.shape))]
-        module = self.net.get_submodule(layer)
-        total = width(module, side) or 0
-        return [(f"{layer}.{name}", total) for name, _ in channel_tensors(module, side)]
+        if member.is_count:
+            return []
+        if member.dim is not None:
+            owner, attribute = named_tensor(self.net, member.layer)
+            return [(member.layer, getattr(owner, attribute).shape[member.dim])]
+        module = self.net.get_submodule(member.layer)
+        total = width(module, member.side) or 0
+        return [
+            (f"{member.layer}.{name}", total) for name, _ in channel_tensors(module, member.side)
+        ]
 
 
-@torch.no_grad()
-def _places(task: Task) -> dict[str, float]:
-    """Count at how many places of one image each layer applies its weights, by their name."""
-    counts: dict[str, float] = defaultdict(float)
+def _measured(task: Task) -> tuple[dict[str, float], dict[str, float]]:
+    """Count for one image at how many places each layer applies its weights, by their name.
 
-    def watch(name: str, module: nn.Module) -> Any:
+    Also what attention multiplies besides its layers, by the layer that reads its heads.
+    """
+    places: dict[str, float] = defaultdict(float)
+    whole: dict[str, float] = defaultdict(float)
+    counter = FlopCounterMode(display=False)
+    heads = find_heads(task.net)
+
+    def place(name: str, module: nn.Module) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             is_transposed = isinstance(module, TRANSPOSED_TYPES)
             maps, channels = (inputs[0], "in") if is_transposed else (output, "out")
-            counts[f"{name}.weight"] += maps.numel() / (width(module, channels) or 1)  # type: ignore[arg-type]
+            places[f"{name}.weight"] += maps.numel() / (width(module, channels) or 1)  # type: ignore[arg-type]
 
         return module.register_forward_hook(hook)
 
-    handles = [
-        watch(name, module)
-        for name, module in task.net.named_modules()
-        if isinstance(module, WEIGHTED_TYPES)
-    ]
+    def multiply(name: str, sign: int) -> Any:
+        def hook(*_: Any) -> None:
+            whole[name] += sign * counter.get_total_flops() / 2
+
+        return hook
+
+    modules = dict(task.net.named_modules())
+    handles = [place(name, m) for name, m in modules.items() if isinstance(m, WEIGHTED_TYPES)]
+    for name in heads:
+        handles.append(modules[name].register_forward_pre_hook(multiply(name, -1)))
+        handles.append(modules[name].register_forward_hook(multiply(name, 1)))
     try:
-        with evaluating(task.net):
+        with converted(task.net), counted_attention(task), counter:
             task(task.example_images(1))
     finally:
         for handle in handles:
             handle.remove()
-    return dict(counts)
+    sizes = {name: parameter.numel() for name, parameter in task.net.named_parameters()}
+    products = {}
+    for name, guesses in heads.items():
+        reader = guesses[0].members[0].layer
+        for projection in (f"{name}.in_proj_weight", f"{name}.qkv.weight"):
+            # What is not called as a layer sees the tokens that the reader sees.
+            if projection in sizes:
+                places.setdefault(projection, places[f"{reader}.weight"])
+        inside = [own for own in sizes if own.startswith(f"{name}.")]
+        products[reader] = whole[name] - sum(places.get(own, 0) * sizes[own] for own in inside)
+    return dict(places), products

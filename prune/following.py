@@ -19,12 +19,14 @@ def lost_places(net: nn.Module, plan: Plan) -> Places:
         net: The network before the cut.
         plan: Groups of this very network with the units to remove.
     """
-    dims = {(m.layer, m.side): m.dim for group, _ in plan for m in group.members}
+    members = {(m.layer, m.side): m for group, _ in plan for m in group.members}
     places: Places = {}
     for (layer, side), channels in removal(plan).items():
-        dim = dims[layer, side]
-        if dim is not None:
-            places.setdefault(layer, {})[dim] = channels
+        member = members[layer, side]
+        if member.is_count:
+            continue
+        if member.dim is not None:
+            places.setdefault(layer, {})[member.dim] = channels
             continue
         module = net.get_submodule(layer)
         for name, along in channel_tensors(module, side):

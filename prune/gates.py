@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
+from regrow.models.attention import converted
 from regrow.models.modes import evaluating, thawed
 from regrow.models.task import Task
 from regrow.prune.channels import WEIGHTED_TYPES, Group, Member
@@ -79,7 +80,8 @@ def contributions(
         None where a layer reads the units without being called, as attention does with its last.
     """
     readers = {m.layer for group in groups for m in group.members if _is_reader(task.net, m)}
-    with _gated(task.net, readers) as gates, _differentiable(task):
+    # Converted attention calls what reads its heads, which PyTorch's own does not.
+    with converted(task.net), _gated(task.net, readers) as gates, _differentiable(task):
         loss = _loss(task, images, targets)
         flat = [gate for called in gates.values() for gate in called]
         grads = iter(torch.autograd.grad(loss, flat, allow_unused=True) if flat else ())
@@ -91,7 +93,7 @@ def contributions(
 
 
 def _is_reader(net: nn.Module, member: Member) -> bool:
-    if member.dim is not None or member.side != "in":
+    if member.dim is not None or member.is_count or member.side != "in":
         return False
     return isinstance(net.get_submodule(member.layer), WEIGHTED_TYPES)
 
@@ -133,7 +135,7 @@ def _of_group(
 ) -> Tensor | None:
     total: Tensor | None = None
     for member in group.members:
-        if member.side != "in" and member.dim is None:
+        if member.side != "in" or member.is_count:
             continue
         if member.layer not in found:
             return None
@@ -142,6 +144,9 @@ def _of_group(
             chosen[list(channels), unit] = 1
         for gradients in found[member.layer]:
             rows = gradients @ chosen
+            if group.is_heads and len(rows) % num_images == 0:
+                # The windows that attention runs in lie one image after another.
+                rows = rows.unflatten(0, (num_images, -1)).sum(1)
             if len(rows) != num_images:
                 rows = rows.sum(0, keepdim=True)
             if total is not None and len(total) != len(rows):

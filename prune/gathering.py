@@ -35,6 +35,8 @@ def combine(
 
 
 def _parameters(net: nn.Module, member: Member) -> list[tuple[str, Tensor, int]]:
+    if member.is_count:
+        return []
     if member.dim is not None:
         owner, attribute = named_tensor(net, member.layer)
         return [(member.layer, getattr(owner, attribute), member.dim)]

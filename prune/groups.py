@@ -1,24 +1,23 @@
 """Finding the channels that must be removed together, on torch-pruning's dependency graph."""
 
 import random
-import warnings
 from collections import defaultdict
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
-import torch_pruning
+from timm.models.metaformer import Scale
 from torch import Tensor, nn
-from torch_pruning.ops import OPTYPE
+from torch_pruning.dependency import Node
+from torchvision.models import VisionTransformer
 from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.data.errors import BadInput
-from regrow.models.modes import evaluating, thawed
 from regrow.models.task import Task
 from regrow.prune import surgery
+from regrow.prune.attention import find_heads, reading
 from regrow.prune.channels import (
     NORM_TYPES,
+    STATISTICS_TYPES,
     TRANSPOSED_TYPES,
     WEIGHTED_TYPES,
     Group,
@@ -29,222 +28,204 @@ from regrow.prune.channels import (
     num_blocks,
     width,
 )
+from regrow.prune.tracing import Clock, LeftWhole, OutOfTime, Pairs, closure, is_output, trace_
 
-# More pairs of coupled channels than any network needs whose channels can be told apart.
-MAX_PAIRS = 1_000_000
 # Share of every group that is removed to prove that it can be.
 PROBED_SHARE = 0.25
 CUTTABLE_TYPES = (*WEIGHTED_TYPES, *NORM_TYPES, nn.PReLU, FrozenBatchNorm2d)
-STATISTICS_TYPES = (nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
+# Counts that networks keep besides the layers or parameters whose channels they count; of a tuple
+# the place.
+MIRRORS: dict[tuple[type[nn.Module], str], tuple[str, int | None]] = {
+    (VisionTransformer, "conv_proj"): ("hidden_dim", None),
+    (Scale, "scale"): ("shape", 0),
+}
 
 
-class _Channel(NamedTuple):
-    """A channel of some layer, and the channel of the root that it goes with.
-
-    The names are those that torch-pruning's index mappings read.
-    """
-
-    idx: int
-    root_idx: int
-
-
-class _LeftWhole(Exception):
-    """Why a layer's outputs cannot be pruned."""
-
-
-def find_groups(task: Task) -> Groups:
+def find_groups(task: Task, *, inexact: bool = False, time_limit: float = 120.0) -> Groups:
     """Find the coupled groups of channels that can be removed without changing anything else.
+
+    Heads of attention are groups too, each head a unit.
 
     Each group is proved: a quarter of its units is set to zero in one float64 copy of the network
     and cut out of another, both with disturbed weights, and both must give the same outputs.
 
     Args:
         task: The task; its network keeps its weights, mode and `requires_grad` flags.
+        inexact: Whether to give the groups too that layer norms and group norms take statistics
+            over. Without some of their channels these norms give something else, so that the
+            proof is against norms that leave out the channels set to zero.
+        time_limit: Seconds that it may take.
 
     Returns:
         The groups, and the reason for every layer that is left whole.
 
     Raises:
-        BadInput: If the network cannot be traced.
+        BadInput: If the network cannot be traced, or it takes too long.
     """
-    net = task.net
-    graph = _trace(task)
+    try:
+        return _find(task, inexact, Clock(time_limit))
+    except OutOfTime:
+        raise BadInput(
+            f"{type(task.net).__name__}: its channels are so coupled that finding what can be "
+            f"pruned takes more than {time_limit:g} s; raise `time_limit`, or give the task a "
+            "smaller size"
+        ) from None
+
+
+def _find(task: Task, inexact: bool, clock: Clock) -> Groups:
+    twin = surgery.clone(task)
+    clock.watch_(twin.net)
+    graph = trace_(twin)
+    net = twin.net
     names: dict[object, str] = {module: name for name, module in net.named_modules()}
     names |= {parameter: name for name, parameter in net.named_parameters()}
+    heads = find_heads(task.net)
+    makers = {f"{name}.in_proj": name for name in heads}
+    for name, guesses in heads.items():
+        makers |= {m.layer: name for guess in guesses for m in guess.members if m.side == "out"}
     protected = {*task.output_layers(), *(entry.layer for entry in task.class_rows())}
-    check = partial(_refuse_operation, names=names, protected=protected, tied=_tied(net))
+    check = partial(
+        _refuse_operation, names=names, protected=protected, tied=_tied(task.net), inexact=inexact
+    )
     found = Groups([])
-    seen: set[str] = set()
+    seen: set[str] = set(makers)
     for name, module in net.named_modules():
         is_traced = module in graph.module2node
         if name in seen or not is_traced or not isinstance(module, WEIGHTED_TYPES):
             continue
         try:
-            pairs = _closure(graph, module, check)
+            pairs = closure(graph, module, check, clock)
             seen |= {names[n.module] for n, side in pairs if side == "out" and n.module in names}
-            found.groups.append(_group(name, pairs, names))
-        except _LeftWhole as refusal:
+            found.groups.append(_group(name, pairs, names, net))
+        except LeftWhole as refusal:
             found.left_whole[name] = str(refusal)
-    _prove(task, found)
+    _prove(task, found, heads, clock)
+    traced = {name for name, layer in net.named_modules() if layer in graph.module2node}
+    _explain_(found, task.net, makers, traced)
+    return found
+
+
+def _explain_(found: Groups, net: nn.Module, makers: dict[str, str], traced: set[str]) -> None:
+    """Give a reason for every layer that no group has."""
     covered = {member.layer for group in found.groups for member in group.members}
     for name, layer in net.named_modules():
         if isinstance(layer, WEIGHTED_TYPES) and name not in covered:
             reason = "its outputs go with those of a layer that is left whole"
-            unseen = "its weights are used outside of it, or not at all"
-            found.left_whole.setdefault(name, reason if layer in graph.module2node else unseen)
-    return found
-
-
-def _trace(task: Task) -> torch_pruning.DependencyGraph:
-    """Build torch-pruning's graph, and leave the network as it was."""
-    graph = torch_pruning.DependencyGraph()
-
-    def raw_outputs(_: nn.Module, images: Tensor) -> list[Tensor]:
-        return [out for out in task.outputs(images).values() if out.grad_fn is not None]
-
-    # Everything is traced, frozen parts too.
-    with (
-        evaluating(task.net),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        thawed(task.net),
-        warnings.catch_warnings(),
-    ):
-        # Its guesses of shapes warn by the thousand; wrong ones are found out by the proof.
-        warnings.simplefilter("ignore")
-        images = task.prepare(task.example_images(1)).detach()
-        try:
-            return graph.build_dependency(
-                task.net,
-                images,
-                forward_fn=raw_outputs,
-                customized_pruners={FrozenBatchNorm2d: surgery.FROZEN_BATCH_NORM},
-                verbose=False,
-            )
-        # The network is anyone's, and torch-pruning raises what Python raises.
-        except Exception as error:
-            raise BadInput(
-                f"{type(task.net).__name__}: cannot be traced for pruning ({error}); "
-                "it must run on `task.example_images()` and be made of tensor operations"
-            ) from error
-
-
-# Each layer or operation that sees a root's channels, by side, with the channels it sees.
-_Pairs = dict[tuple[torch_pruning.dependency.Node, Side], set[_Channel]]
-
-
-def _closure(
-    graph: torch_pruning.DependencyGraph,
-    root: nn.Module,
-    check: Callable[[torch_pruning.dependency.Node, Side], None],
-) -> _Pairs:
-    """Follow all output channels of a layer through the graph until nothing is added.
-
-    torch-pruning's own search compares whole lists of channels, and does not end on some nets.
-    """
-    pruner = graph.get_pruner_of_module(root)
-    start = [_Channel(i, i) for i in range(pruner.get_out_channels(root))]
-    pairs: _Pairs = defaultdict(set)
-    stack = [(graph.module2node[root], pruner.prune_out_channels, start)]
-    count = 0
-    while stack:
-        node, prune, channels = stack.pop()
-        # Layers that keep the width have one function for both sides.
-        side: Side = "out" if graph.is_out_channel_pruning_fn(prune) else "in"
-        if (node, side) not in pairs:
-            check(node, side)
-        known = pairs[node, side]
-        new = [channel for channel in channels if channel not in known]
-        known.update(new)
-        count += len(new)
-        if count > MAX_PAIRS:
-            raise _LeftWhole("its channels are coupled with too many others")
-        for dependency in node.dependencies if new else ():
-            if dependency.is_triggered_by(prune):
-                mapped = new
-                for mapping in dependency.index_mapping:
-                    mapped = mapped if mapping is None else mapping(mapped)
-                if mapped:
-                    stack.append((dependency.target, dependency.handler, mapped))
-    return pairs
+            if name in makers:
+                reason = f"it makes the heads of {makers[name]}, which is left whole"
+            elif name not in traced:
+                reason = "its weights are used outside of it, or not at all"
+            found.left_whole.setdefault(name, reason)
 
 
 def _refuse_operation(
-    node: torch_pruning.dependency.Node,
+    node: Node,
     side: Side,
     *,
     names: dict[object, str],
     protected: set[str],
     tied: set[str],
+    inexact: bool,
 ) -> None:
     """Raise for what must not lose channels, or is not understood."""
     module, name = node.module, names.get(node.module)
-    is_last = node.type == OPTYPE.OUTPUT or (side == "out" and not node.outputs)
-    if is_last or (side == "out" and name in protected):
-        raise _LeftWhole(f"its channels are outputs of {name or 'the network'} and must stay")
+    if is_output(node, side) or (side == "out" and name in protected):
+        raise LeftWhole(f"its channels are outputs of {name or 'the network'} and must stay")
     if name in tied:
-        raise _LeftWhole(f"{name} shares its weights with another layer")
-    if isinstance(module, STATISTICS_TYPES):
-        raise _LeftWhole(f"{name} takes statistics over its channels ({type(module).__name__})")
+        raise LeftWhole(f"{name} shares its weights with another layer")
+    is_cut = inexact and isinstance(module, nn.Module) and width(module, side) is not None
+    if isinstance(module, STATISTICS_TYPES) and not is_cut:
+        raise LeftWhole(f"{name} takes statistics over its channels ({type(module).__name__})")
     if name is None:
-        _refuse_function(node.grad_fn)
+        _refuse_function(node.grad_fn, inexact)
     elif isinstance(module, nn.Parameter):
         return
-    elif not isinstance(module, CUTTABLE_TYPES):
-        raise _LeftWhole(f"{name} is a {type(module).__name__}, which is not cut")
+    elif not isinstance(module, (*CUTTABLE_TYPES, *STATISTICS_TYPES)):
+        raise LeftWhole(f"{name} is a {type(module).__name__}, which is not cut")
     else:
         _refuse_layer(module, name)
 
 
-def _refuse_function(grad_fn: object) -> None:
+def _refuse_function(grad_fn: object, inexact: bool) -> None:
     operation = getattr(grad_fn, "name", str)()
-    # Padding beyond height and width pads the channels.
-    if operation.startswith("ConstantPad") and any(getattr(grad_fn, "_saved_pad", ())[4:]):
-        raise _LeftWhole("its channels are padded with zeros, as in an option A shortcut")
+    # Padding beyond height and width pads the channels, unless these come last, as in Swin.
+    is_padded = any(getattr(grad_fn, "_saved_pad", ())[4:]) and not inexact
+    if operation.startswith("ConstantPad") and is_padded:
+        raise LeftWhole("its channels are padded with zeros, as in an option A shortcut")
     if "Shuffle" in operation:
-        raise _LeftWhole(f"its channels are reordered ({operation.rstrip('0123456789')})")
+        raise LeftWhole(f"its channels are reordered ({operation.rstrip('0123456789')})")
 
 
 def _refuse_layer(module: nn.Module, name: str) -> None:
     if num_blocks(module) > 1 and isinstance(module, TRANSPOSED_TYPES):
-        raise _LeftWhole(f"{name} is a transposed convolution in groups")
+        raise LeftWhole(f"{name} is a transposed convolution in groups")
     is_tracking = getattr(module, "track_running_stats", False)
     if isinstance(module, nn.modules.instancenorm._InstanceNorm) and is_tracking:
-        raise _LeftWhole(f"{name} is an instance norm with running statistics")
+        raise LeftWhole(f"{name} is an instance norm with running statistics")
     # torch-pruning takes a convolution for depthwise by its outputs alone.
     looks_depthwise = getattr(module, "groups", 1) == getattr(module, "out_channels", 0) > 1
     if looks_depthwise and not is_depthwise(module):
-        raise _LeftWhole(f"{name} is a convolution in as many groups as outputs, not inputs")
+        raise LeftWhole(f"{name} is a convolution in as many groups as outputs, not inputs")
 
 
-def _group(root: str, pairs: _Pairs, names: dict[object, str]) -> Group:
+def _group(root: str, pairs: Pairs, names: dict[object, str], net: nn.Module) -> Group:
     """Make the record of a group from the channels that each layer sees."""
     cut = {
         (names[node.module], side): (node, channels)
         for (node, side), channels in pairs.items()
         if node.module in names
-        and isinstance(node.module, (nn.Parameter, *CUTTABLE_TYPES))
+        and isinstance(node.module, (nn.Parameter, *CUTTABLE_TYPES, *STATISTICS_TYPES))
         # Bare parameters and PReLU may have one entry for all channels.
         and _size(node, side) is not None
     }
     units = _units(cut)
     if len(set(units.values())) < 2:
-        raise _LeftWhole("its channels can only be removed all at once")
+        raise LeftWhole("its channels can only be removed all at once")
     numbers = {unit: number for number, unit in enumerate(sorted(set(units.values())))}
-    members = []
+    members: list[Member] = []
     for (name, side), (node, channels) in cut.items():
         by_unit: list[set[int]] = [set() for _ in numbers]
         for channel in channels:
             by_unit[numbers[units[channel.root_idx]]].add(channel.idx)
         _refuse_uneven(name, node, side, by_unit)
-        dim = node.pruning_dim if isinstance(node.module, nn.Parameter) else None
-        sorted_units = tuple(tuple(sorted(unit)) for unit in by_unit)
-        members.append(Member(name, side, sorted_units, dim))
+        members += _members(name, side, node, net, tuple(tuple(sorted(unit)) for unit in by_unit))
     members.sort(key=lambda member: (member.layer, member.side) != (root, "out"))
-    return Group(root, tuple(members))
+    is_inexact = any(
+        isinstance(node.module, nn.LayerNorm) or getattr(node.module, "num_groups", 0) == 1
+        for node, _ in cut.values()
+    )
+    return Group(root, tuple(members), is_inexact)
 
 
-def _size(node: torch_pruning.dependency.Node, side: Side) -> int | None:
+def _members(
+    name: str, side: Side, node: Node, net: nn.Module, units: tuple[tuple[int, ...], ...]
+) -> list[Member]:
+    """Make the records of one side of one layer, and of the counts that follow it."""
+    module = node.module
+    # What is not called may well be a reader, whose inputs nobody sees.
+    members = [Member(name, side, units)]
+    if isinstance(module, nn.Parameter):
+        members = [Member(name, "in", units, node.pruning_dim)]
+    unseen = reading(name, net)
+    if unseen:
+        members = [Member(unseen, "in", units, 1)]
+    if _norm_groups(module) > 1:
+        size = module.num_channels // module.num_groups
+        groups = tuple(tuple(sorted({channel // size for channel in unit})) for unit in units)
+        members.append(Member(f"{name}.num_groups", "out", groups, is_count=True))
+    owner, _, own = name.rpartition(".")
+    attribute, place = MIRRORS.get((type(net.get_submodule(owner)), own), (None, None))
+    if attribute and (side == "out" or isinstance(module, nn.Parameter)):
+        counted = f"{owner}.{attribute}" if owner else attribute
+        members.append(Member(counted, "out", units, place, is_count=True))
+    return members
+
+
+def _norm_groups(module: object) -> int:
+    return module.num_groups if isinstance(module, nn.GroupNorm) else 1
+
+
+def _size(node: Node, side: Side) -> int | None:
     if isinstance(node.module, nn.Parameter):
         return node.module.shape[node.pruning_dim]
     return width(node.module, side)
@@ -263,25 +244,25 @@ def _units(cut: dict) -> dict[int, int]:
         blocks = num_blocks(node.module) if isinstance(node.module, nn.Module) else 1
         # A grouped convolution loses one channel of every block at once.
         size = (_size(node, side) or 0) // blocks
+        # A group norm loses its groups whole, so that the statistics of the others stay.
+        run = size // _norm_groups(node.module) if _norm_groups(node.module) > 1 else 1
         places: dict[int, int] = {}
         for channel in channels:
-            place = channel.idx % size if blocks > 1 else channel.idx
+            place = channel.idx % size if blocks > 1 else channel.idx // run
             one, other = find(channel.root_idx), find(places.setdefault(place, channel.root_idx))
             first[max(one, other)] = min(one, other)
     return {channel: find(channel) for channel in list(first)}
 
 
-def _refuse_uneven(
-    name: str, node: torch_pruning.dependency.Node, side: Side, by_unit: list[set[int]]
-) -> None:
+def _refuse_uneven(name: str, node: Node, side: Side, by_unit: list[set[int]]) -> None:
     size = _size(node, side) or 0
     blocks = num_blocks(node.module) if isinstance(node.module, nn.Module) else 1
     is_even = len({len(unit) for unit in by_unit if unit}) == 1
     if not is_even or max(map(max, filter(None, by_unit))) >= size:
-        raise _LeftWhole(f"{name} reads its channels unevenly, after a reshape or a slice")
+        raise LeftWhole(f"{name} reads its channels unevenly, after a reshape or a slice")
     for unit in by_unit if blocks > 1 else ():
         if len(unit) != len({channel % (size // blocks) for channel in unit}) * blocks:
-            raise _LeftWhole(f"{name} is a grouped convolution that sees part of its channels")
+            raise LeftWhole(f"{name} is a grouped convolution that sees part of its channels")
 
 
 def _tied(net: nn.Module) -> set[str]:
@@ -293,18 +274,40 @@ def _tied(net: nn.Module) -> set[str]:
     return {name for names in owners.values() if len(names) > 2 for name in names}
 
 
-def _prove(task: Task, found: Groups) -> None:
-    """Move the groups that cannot be cut exactly to those that are left whole."""
-    generator = random.Random(0)
-    plan = []
-    for group in found.groups:
-        count = min(max(1, round(PROBED_SHARE * group.num_units)), group.num_units - 1)
-        plan.append((group, sorted(generator.sample(range(group.num_units), count))))
+def _prove(task: Task, found: Groups, heads: dict[str, list[Group]], clock: Clock) -> None:
+    """Keep what can be cut as it should, and say of the rest that it is left whole."""
     disturbed = surgery.clone(task)
     _disturb_(disturbed.net)
-    sound, refused = surgery.sift(disturbed, plan)
-    found.groups = [group for group, _ in sound]
+    clock.watch_(disturbed.net)
+    candidates = [*found.groups, *_likely(disturbed, heads, found.left_whole)]
+    sound, refused = surgery.sift(disturbed, _probing(candidates))
+    order = {name: place for place, (name, _) in enumerate(task.net.named_modules())}
+    found.groups = sorted((group for group, _ in sound), key=lambda group: order[group.layer])
     found.left_whole |= refused
+
+
+def _likely(task: Task, heads: dict[str, list[Group]], left_whole: dict[str, str]) -> list[Group]:
+    """Choose the guess that fits each class of attention, by the first layer of the class."""
+    verdicts: dict[type[nn.Module], list[str | None]] = {}
+    chosen = []
+    for name, guesses in heads.items():
+        kind = type(task.net.get_submodule(name))
+        if kind not in verdicts:
+            verdicts[kind] = [surgery.probe(task, _probing([guess])) for guess in guesses]
+        if None in verdicts[kind]:
+            chosen.append(guesses[min(verdicts[kind].index(None), len(guesses) - 1)])
+        else:
+            left_whole[name] = f"its heads are not told apart: {verdicts[kind][0]}"
+    return chosen
+
+
+def _probing(groups: list[Group]) -> list[tuple[Group, list[int]]]:
+    generator = random.Random(0)
+    plan = []
+    for group in groups:
+        count = min(max(1, round(PROBED_SHARE * group.num_units)), group.num_units - 1)
+        plan.append((group, sorted(generator.sample(range(group.num_units), count))))
+    return plan
 
 
 @torch.no_grad()

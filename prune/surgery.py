@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,11 @@ from torch_pruning import ops
 from torch_pruning.pruner import function
 from torchvision.ops import FrozenBatchNorm2d
 
+from regrow.models.attention import convert_, is_convertible
 from regrow.models.masks import carried
 from regrow.models.task import Task
 from regrow.prune.channels import (
+    STATISTICS_TYPES,
     Member,
     Plan,
     Removed,
@@ -82,6 +85,9 @@ def exact_copy(task: Task) -> Task:
 def mask_(task: Task, plan: Plan) -> Removed:
     """Set chosen channels to zero in every layer that makes or reads them.
 
+    Norms that take statistics over these channels leave them out from now on, as the cut network
+    will: the numbers that it must reproduce are those, not the ones with zeros among them.
+
     Args:
         task: The task whose network is masked in place; its shapes stay.
         plan: Groups with the units to mask.
@@ -90,11 +96,16 @@ def mask_(task: Task, plan: Plan) -> Removed:
         The masked channels of each side of each layer.
     """
     for member, channels in _by_member(plan):
+        if member.is_count:
+            continue
         if member.dim is not None:
             owner, attribute = named_tensor(task.net, member.layer)
             _fill(getattr(owner, attribute), member.dim, channels)
             continue
         module = task.net.get_submodule(member.layer)
+        if isinstance(module, STATISTICS_TYPES):
+            kept = torch.ones(width(module, "out") or 0).index_fill(0, torch.tensor(channels), 0)
+            module.register_forward_pre_hook(partial(_leave_out, kept))
         for name, dim in channel_tensors(module, member.side):
             # A variance of zero would be divided by.
             if name != "running_var":
@@ -107,9 +118,10 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
     """Remove chosen channels from every layer that makes or reads them, through torch-pruning.
 
     The modules stay the same objects, in their mode and with their hooks; parameters are new
-    ones, which require a gradient if the old ones did, and single weights keep their masks. The
-    task's momenta are cut with them. A moving average of the weights is cut by the same plan, in a
-    call of its own.
+    ones, which require a gradient if the old ones did, and single weights keep their masks.
+    Attention that cannot have fewer heads as it is gets the class that can, see
+    `regrow.models.attention`. The task's momenta are cut with the weights. A moving average of the
+    weights is cut by the same plan, in a call of its own.
 
     Args:
         task: The task whose network is cut in place.
@@ -130,6 +142,8 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
             _cut_member_(task.net, member, channels)
     for name, parameter in task.net.named_parameters():
         parameter.requires_grad_(before[name].requires_grad)
+    # Moving nothing anywhere makes modules drop what they keep of their weights, as timm's do.
+    task.net._apply(lambda tensor: tensor)
     task.momenta = {
         name: sliced_state(state, before[name].shape, places.get(name, {}))
         for name, state in task.momenta.items()
@@ -207,23 +221,79 @@ def sift(task: Task, plan: Plan, sound: Plan = ()) -> tuple[list, dict[str, str]
     return [*first, *second], refused | others
 
 
-def _by_member(plan: Plan) -> list[tuple[Member, list[int]]]:
-    members = {(m.layer, m.side): m for group, _ in plan for m in group.members}
-    return [(members[key], channels) for key, channels in removal(plan).items()]
-
-
 def _cut_member_(net: nn.Module, member: Member, channels: list[int]) -> None:
+    owner, attribute = named_tensor(net, member.layer)
+    if is_convertible(owner):
+        convert_(owner)
+    if member.is_count:
+        _count_down_(net, member, len(channels))
+        return
     if member.dim is not None:
-        owner, attribute = named_tensor(net, member.layer)
         rest = without(getattr(owner, attribute), member.dim, channels)
         setattr(owner, attribute, nn.Parameter(rest))
         return
     module = net.get_submodule(member.layer)
     if len(channels) >= (width(module, member.side) or 0):
         raise ValueError(f"{member.layer} would be left without channels")
+    if isinstance(module, STATISTICS_TYPES):
+        _cut_norm_(module, channels)
+        return
     pruner = pruner_of(module)
     prune = pruner.prune_out_channels if member.side == "out" else pruner.prune_in_channels
     prune(module, channels)
+
+
+def _count_down_(net: nn.Module, member: Member, lost: int) -> None:
+    owner, attribute = named_tensor(net, member.layer)
+    counts = getattr(owner, attribute)
+    left = (counts if member.dim is None else counts[member.dim]) - lost
+    if left < 1:
+        raise ValueError(f"{member.layer} would be left without channels")
+    if member.dim is not None:
+        left = (*counts[: member.dim], left, *counts[member.dim + 1 :])
+    setattr(owner, attribute, left)
+
+
+def _cut_norm_(norm: nn.Module, channels: Sequence[int]) -> None:
+    """Cut a norm that takes statistics over channels; torch-pruning may put others in order."""
+    for name, dim in channel_tensors(norm, "out"):
+        rest = without(getattr(norm, name), dim, list(channels))
+        setattr(norm, name, nn.Parameter(rest))
+    left = (width(norm, "out") or 0) - len(channels)
+    if isinstance(norm, nn.LayerNorm):
+        norm.normalized_shape = (left,)
+    else:
+        norm.num_channels = left  # type: ignore[assignment]
+
+
+def _leave_out(kept: Tensor, norm: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    """Make a norm take its statistics over the channels that are kept.
+
+    With the kept channels centred and the others at zero, the norm's mean is zero and its variance
+    too small by the share of the kept; it divides as it should if they are scaled so that its
+    epsilon makes up for that.
+    """
+    x = inputs[0]
+    # Layer norms of maps, as ConvNeXt's, have their channels first.
+    is_square = x.shape[1] == x.shape[-1] and "2d" in type(norm).__name__
+    is_last = isinstance(norm, nn.LayerNorm) and x.shape[-1] == len(kept) and not is_square
+    blocks: int = getattr(norm, "num_groups", 1)
+    x = (x if is_last else x.movedim(1, -1)).unflatten(-1, (blocks, -1))
+    share = kept.to(x).unflatten(0, (blocks, -1))
+    # The statistics of a group norm run over places too.
+    dims = [-1] if isinstance(norm, nn.LayerNorm) else [*range(1, x.ndim - 2), -1]
+    count = share.mean(-1, keepdim=True)
+    x = (x - (x * share).mean(dims, keepdim=True) / count.clamp_min(1e-9)) * share
+    variance = x.square().mean(dims, keepdim=True)
+    eps: float = norm.eps  # type: ignore[assignment]
+    missing = variance / count.clamp_min(1e-9) - variance
+    x = (x * (eps / (eps + missing)).sqrt()).flatten(-2)
+    return x if is_last else x.movedim(-1, 1)
+
+
+def _by_member(plan: Plan) -> list[tuple[Member, list[int]]]:
+    members = {(m.layer, m.side): m for group, _ in plan for m in group.members}
+    return [(members[key], channels) for key, channels in removal(plan).items()]
 
 
 def _disagreement(masked: Task, cut: Task) -> float:

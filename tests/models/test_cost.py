@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from regrow.models.classification import Classification
 from regrow.models.cost import (
@@ -65,6 +66,26 @@ def test_multiply_accumulates_see_attention() -> None:
     task.eval()
     assert count_macs(task) == expected
     assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+class Seen(TorchDispatchMode):
+    """Writes down the operations that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def test_attention_is_counted_as_products_whatever_kernel_would_run() -> None:
+    # Not every version of PyTorch counts every fused kernel.
+    with Seen() as seen:
+        count_macs(_task(Attention()))
+    assert "aten::bmm" in seen.names
+    assert not [name for name in seen.names if "attention" in name]
 
 
 class Encoder(nn.Module):

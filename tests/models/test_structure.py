@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
+from regrow.models.attention import HeadedAttention
 from regrow.models.structure import fresh_twin, rebuild_, record
 
-EMPTY: dict[str, Any] = {"attributes": {}, "shapes": {}, "trainable": {}}
+EMPTY: dict[str, Any] = {"converted": [], "attributes": {}, "shapes": {}, "trainable": {}}
 
 
 class Net(nn.Module):
@@ -73,6 +74,7 @@ def test_record_of_an_untouched_net_is_empty() -> None:
 
 def test_record_of_a_cut_net_worked_by_hand(cut: Net) -> None:
     assert record(cut, Net()) == {
+        "converted": [],
         "attributes": {
             "": {"splits": (3, 2)},
             "conv": {"out_channels": 5},
@@ -199,6 +201,58 @@ def test_hostile_shapes_are_refused(shapes: Any, message: str) -> None:
 def test_hostile_flags_are_refused(trainable: Any, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         rebuild_(Net(), {**EMPTY, "trainable": trainable})
+
+
+def _attending(heads: int) -> nn.Sequential:
+    """Attention over tokens of width 12 with heads of width 4, some of which are gone."""
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(12, 12), nn.MultiheadAttention(12, 3, batch_first=True))
+    if heads < 3:
+        attention = net[1]
+        rows = [row for part in range(3) for row in range(12 * part, 12 * part + 4 * heads)]
+        attention.__class__ = HeadedAttention
+        attention.num_heads = heads
+        attention.in_proj_weight = nn.Parameter(attention.in_proj_weight.detach()[rows])
+        attention.in_proj_bias = nn.Parameter(attention.in_proj_bias.detach()[rows])
+        attention.out_proj.weight = nn.Parameter(attention.out_proj.weight[:, : 4 * heads].detach())
+        attention.out_proj.in_features = 4 * heads
+    return net.eval()
+
+
+def test_attention_that_lost_heads_is_rebuilt_bit_for_bit() -> None:
+    cut, tokens = _attending(2), torch.randn(2, 5, 12)
+    made = json.loads(json.dumps(record(cut, _attending(3))))
+    assert made == {
+        "converted": ["1"],
+        "attributes": {"1": {"num_heads": 2}, "1.out_proj": {"in_features": 8}},
+        "shapes": {
+            "1.in_proj_weight": [24, 12],
+            "1.in_proj_bias": [24],
+            "1.out_proj.weight": [12, 8],
+        },
+        "trainable": {},
+    }
+    net = _attending(3)
+    rebuild_(net, made)
+    net.load_state_dict(cut.state_dict())
+    expected = cut[1](tokens, tokens, tokens, need_weights=False)[0]
+    assert torch.equal(net[1](tokens, tokens, tokens, need_weights=False)[0], expected)
+    assert record(net, _attending(3)) == record(cut, _attending(3))
+
+
+@pytest.mark.parametrize(
+    ("converted", "message"),
+    [
+        (["nothing"], "names the attention 'nothing', which the network lacks"),
+        (["0"], "names the attention '0', which the network lacks"),
+        ([7], "names the attention 7, which the network lacks"),
+        (["1", "1"], "names the attention '1', which the network lacks"),
+        ("1", "has 'converted' of type str"),
+    ],
+)
+def test_hostile_conversions_are_refused(converted: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        rebuild_(_attending(3), {**EMPTY, "converted": converted})
 
 
 @pytest.mark.parametrize("made", [None, [], "record", 7])

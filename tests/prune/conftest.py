@@ -1,11 +1,18 @@
 """Small networks of every shape that pruning must cope with, and a task around them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
+import timm
 import torch
+from timm.layers import RelPosBias
+from timm.models.levit import Attention as LevitAttention
+from timm.models.maxxvit import AttentionCl
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models import SwinTransformer, VisionTransformer
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 
 class AnyTask(nn.Module):
@@ -187,6 +194,60 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+class Tokens(nn.Module):
+    """Patches of images, attention between them, and a residual stream without any norm."""
+
+    def __init__(self, attention: nn.Module, channels: int = 24) -> None:
+        super().__init__()
+        self.stem, self.attn = nn.Conv2d(3, channels, 4, 4), attention
+        self.fc = nn.Linear(channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        return self.fc((x + self.attn(x)).mean(1))
+
+
+def swin(**options: object) -> nn.Module:
+    return SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=3, **options)
+
+
+def vit() -> nn.Module:
+    net = VisionTransformer(16, 4, 2, 4, 16, 24, num_classes=3)
+    # It begins at zero, which would hide all that is before.
+    nn.init.normal_(net.heads.head.weight)
+    return net
+
+
+# Each with the attention layers whose heads can be pruned.
+TRANSFORMERS: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
+    "vit": (vit, {f"encoder.layers.encoder_layer_{i}.self_attention": 4 for i in range(2)}),
+    "swin": (swin, {f"features.{s}.{b}.attn": s + 1 for s in (1, 3) for b in range(2)}),
+    "swin_v2": (
+        lambda: swin(block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2),
+        {f"features.{s}.{b}.attn": s + 1 for s in (1, 3) for b in range(2)},
+    ),
+    "timm_vit": (
+        lambda: timm.create_model(
+            "vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=24, depth=2, num_classes=3
+        ),
+        {"blocks.0.attn": 3, "blocks.1.attn": 3},
+    ),
+    "timm_swin": (
+        lambda: timm.create_model(
+            "swin_tiny_patch4_window7_224", img_size=32, window_size=4, embed_dim=16,
+            depths=(2, 2), num_heads=(2, 4), num_classes=3,
+        ),
+        {f"layers.{s}.blocks.{b}.attn": 2 * s + 2 for s in range(2) for b in range(2)},
+    ),
+    # Heads one after another, each with its query, key and value, and norms behind the layers.
+    "levit": (lambda: Tokens(LevitAttention(24, 4, 3, 2.0, resolution=4)), {"attn": 3}),
+    "coatnet": (
+        lambda: Tokens(AttentionCl(24, dim_head=8, rel_pos_cls=partial(RelPosBias, (4, 4)))),
+        {"attn": 3},
+    ),
+}  # fmt: skip
+
+
 def settle_(net: nn.Module) -> None:
     """Give norms the statistics of a net that was trained."""
     generator = torch.Generator().manual_seed(1)
@@ -201,8 +262,16 @@ def settle_(net: nn.Module) -> None:
 def make_task() -> Callable[..., AnyTask]:
     def make(net: str | nn.Module, size: int = 16, **options: tuple[str, ...]) -> AnyTask:
         torch.manual_seed(0)
-        made = NETS[net]() if isinstance(net, str) else net
-        settle_(made)
-        return AnyTask(made, size, **options)
+        if isinstance(net, str):
+            net = NETS[net]() if net in NETS else TRANSFORMERS[net][0]()
+        settle_(net)
+        return AnyTask(net, size, **options)
 
     return make
+
+
+@pytest.fixture(params=list(TRANSFORMERS))
+def transformer(request, make_task) -> tuple[AnyTask, dict[str, int]]:
+    """A task around each transformer, and the number of heads of its attention layers by name."""
+    name = request.param
+    return make_task(name, 32 if "swin" in name else 16), TRANSFORMERS[name][1]

@@ -1,3 +1,4 @@
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ from torchvision.models import get_model
 from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.data.errors import BadInput
+from regrow.prune import tracing
 from regrow.prune.channels import Group, Member
 from regrow.prune.groups import find_groups, without_layers
 
@@ -81,27 +83,96 @@ def test_what_cannot_be_pruned_is_left_whole_by_name(make_task, net, layer, reas
     assert found.groups
 
 
+class Stream(nn.Module):
+    """A residual stream with a layer norm, as in transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 12, 4, 4), nn.Linear(12, 3)
+        self.norm, self.up, self.down = nn.LayerNorm(12), nn.Linear(12, 32), nn.Linear(32, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        return self.fc((x + self.down(self.up(self.norm(x)).relu())).mean(1))
+
+
 def test_a_norm_over_channels_leaves_its_width_whole(make_task):
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm, self.up, self.down = nn.LayerNorm(12), nn.Linear(12, 32), nn.Linear(32, 12)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = x.flatten(2).transpose(1, 2)
-            return x + self.down(self.up(self.norm(x)).relu())
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem, self.block, self.fc = nn.Conv2d(3, 12, 4, 4), Block(), nn.Linear(12, 3)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(self.block(self.stem(x)).mean(1))
-
-    found = find_groups(make_task(Net()))
-    assert [group.layer for group in found.groups] == ["block.up"]
+    found = find_groups(make_task(Stream()))
+    assert [group.layer for group in found.groups] == ["up"]
     assert "LayerNorm" in found.left_whole["stem"]
+
+
+def test_a_width_that_a_norm_spans_is_given_on_request_and_told_apart(make_task):
+    found = find_groups(make_task(Stream()), inexact=True)
+    assert {group.layer: group.is_inexact for group in found.groups} == {"stem": True, "up": False}
+    assert set(found.left_whole) == {"fc"}
+    stream = found.groups[0]
+    assert {(m.layer, m.side) for m in stream.members} == {
+        ("stem", "out"), ("down", "out"), ("norm", "out"), ("up", "in"), ("fc", "in"),
+    }  # fmt: skip
+    assert stream.after({}, [3]).is_inexact
+
+
+def test_a_group_norm_loses_its_groups_whole(make_task):
+    found = find_groups(make_task("group_norm"), inexact=True)
+    group = found.groups[0]
+    # 16 channels in 4 groups of the norm, whose statistics stay when others go.
+    assert (group.layer, group.num_units, group.is_inexact) == ("body.0", 4, False)
+    units = tuple(tuple(range(4 * unit, 4 * unit + 4)) for unit in range(4))
+    assert {member.layer: member.units for member in group.members if member.is_count} == {
+        "body.1.num_groups": ((0,), (1,), (2,), (3,))
+    }
+    assert {m.units for m in group.members if not m.is_count} == {units}
+
+
+@pytest.mark.parametrize(
+    ("norm", "reason"),
+    [(nn.LayerNorm([16, 14, 14]), "LayerNorm"), (nn.LocalResponseNorm(3), "not exact")],
+)
+def test_other_norms_are_left_whole_on_request_too(make_task, norm, reason):
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), norm, nn.Conv2d(16, 8, 3), nn.Conv2d(8, 3, 3))
+    found = find_groups(make_task(net), inexact=True)
+    assert reason in found.left_whole["0"]
+    assert [group.layer for group in found.groups] == ["2"]
+
+
+def test_an_error_behind_weights_that_begin_at_zero_is_seen(make_task):
+    class Scaled(nn.Module):
+        """A branch that cannot be cut, behind a layer scale that has not been trained."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.fc = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 3)
+            self.branch, self.back = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1)
+            self.scale = nn.Parameter(torch.zeros(8, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.stem(x)
+            y = self.branch(x)
+            return self.fc((x + self.scale * self.back(y - y.mean(1, keepdim=True))).mean((2, 3)))
+
+    found = find_groups(make_task(Scaled()))
+    assert "not exact" in found.left_whole["branch"]
+    assert [group.layer for group in found.groups] == ["stem"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_what_takes_too_long_is_bad_input_that_names_the_net(make_task, seconds):
+    task = make_task("residual")
+    with pytest.raises(BadInput, match=rf"Head: .* more than {seconds} s; raise `time_limit`"):
+        find_groups(task, time_limit=seconds)
+    assert not any(module._forward_pre_hooks for module in task.net.modules())
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_time_runs_out_while_tracing_searching_or_proving(make_task, monkeypatch, share):
+    # A clock that goes on by one whenever it is looked at.
+    clock = count()
+    monkeypatch.setattr(tracing, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    find_groups(make_task("residual"), time_limit=10**6)
+    needed = next(clock)
+    with pytest.raises(BadInput, match="takes more than"):
+        find_groups(make_task("residual"), time_limit=int(share * needed) - 1)
 
 
 def test_tied_weights_are_left_whole(make_task):
@@ -187,7 +258,10 @@ def test_swin_ends_and_keeps_its_stream_whole(make_task):
     net.norm, net.head = nn.LayerNorm(192), nn.Linear(192, 3)
     found = find_groups(make_task(net, 32))
     assert [group.layer for group in found.groups] == [
-        f"features.{stage}.{block}.mlp.0" for stage in (1, 3) for block in (0, 1)
+        f"features.{stage}.{block}.{part}"
+        for stage in (1, 3)
+        for block in (0, 1)
+        for part in ("attn", "mlp.0")
     ]
     assert "LayerNorm" in found.left_whole["features.0.0"]
 

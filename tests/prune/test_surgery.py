@@ -1,14 +1,20 @@
 import copy
 import random
+from collections.abc import Callable
 
 import pytest
 import torch
+from timm.layers import GroupNorm1, LayerNormAct2d
+from timm.models.metaformer import MetaFormer
 from torch import nn
 from torchvision.models import get_model
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt, LayerNorm2d
 from torchvision.ops import FrozenBatchNorm2d
 
+from regrow.models.structure import rebuild_, record
 from regrow.prune.channels import Group, Member, removal
-from regrow.prune.groups import find_groups
+from regrow.prune.cost_model import CostModel, costs_of
+from regrow.prune.groups import _disturb_, find_groups
 from regrow.prune.surgery import check_exact, clone, cut_, exact_copy, mask_, probe, sift
 
 SMALL = [
@@ -182,3 +188,107 @@ def test_the_offender_is_found_among_sound_groups(make_task):
     assert kept == sound
     assert list(refused) == ["body.stem.0"]
     assert "not exact" in refused["body.stem.0"]
+
+
+def test_groups_that_are_exact_alone_but_not_together_are_not_both_kept(make_task):
+    task = make_task("plain")
+    first, second = find_groups(task).groups
+    # Together two halves leave nothing of a layer.
+    low, high = (first, list(range(8))), (first, list(range(8, 16)))
+    other = (second, [0])
+    assert probe(task, [low]) is probe(task, [high]) is None
+    assert sift(task, [low, high]) == ([low], {"body.0.0": "cutting it fails: " + EMPTIED})
+    for plan in ([other, high], [high, other]):
+        kept, refused = sift(task, plan, [low])
+        assert kept == [other]
+        assert list(refused) == ["body.0.0"]
+
+
+EMPTIED = "body.0.0 would be left without channels"
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("kind", ["layer", "map", "timm", "group", "one"])
+def test_a_masked_norm_takes_its_statistics_over_what_is_kept(make_task, kind, affine):
+    norm: nn.Module = {
+        "layer": lambda: nn.LayerNorm(12, eps=0.1, elementwise_affine=affine),
+        "map": lambda: LayerNorm2d(12, eps=1e-6, elementwise_affine=affine),
+        "timm": lambda: LayerNormAct2d(12, eps=1e-5, affine=affine),
+        "group": lambda: nn.GroupNorm(3, 12, affine=affine),
+        "one": lambda: nn.GroupNorm(1, 12, affine=affine),
+    }[kind]()
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.add_(torch.randn(12))
+    units = tuple((unit,) for unit in range(12))
+    gone = [4, 5, 6, 7] if kind == "group" else [0, 5, 11]
+    kept = [channel for channel in range(12) if channel not in gone]
+    task = make_task(nn.Sequential(norm.double()))
+    x = 3 + torch.randn(2, 12, 5, 4, dtype=torch.float64)
+    x[:, gone] = 0
+    dim = 1
+    if kind == "layer":
+        x, dim = x.movedim(1, -1).contiguous(), -1
+    cut = copy.deepcopy(norm)
+    mask_(task, [(Group("0", (Member("0", "out", units),)), gone)])
+    got = norm(x)
+    # By hand: a norm of the kept channels alone.
+    if affine:
+        cut.weight = nn.Parameter(cut.weight.detach()[kept])
+        cut.bias = nn.Parameter(cut.bias.detach()[kept])
+    if isinstance(cut, nn.LayerNorm):
+        cut.normalized_shape = (len(kept),)
+    else:
+        cut.num_channels, cut.num_groups = len(kept), 2 if kind == "group" else 1
+    expected = cut(x.index_select(dim, torch.tensor(kept)))
+    torch.testing.assert_close(got.index_select(dim, torch.tensor(kept)), expected)
+    assert got.index_select(dim, torch.tensor(gone)).abs().max() < 1e-12
+
+
+INEXACT = ["vit", "swin", "swin_v2", "timm_vit", "group_norm", "convnext", "metaformer"]
+
+
+@pytest.mark.parametrize("name", INEXACT)
+def test_widths_that_norms_span_are_cut_as_masks_say(make_task, name):
+    nets: dict[str, Callable[[], nn.Module]] = {
+        "convnext": lambda: ConvNeXt(
+            [CNBlockConfig(8, 12, 1), CNBlockConfig(12, None, 1)], num_classes=3
+        ),
+        "metaformer": lambda: MetaFormer(
+            depths=(1, 1), dims=(8, 12), num_classes=3, downsample_norm=None,
+            norm_layers=GroupNorm1, res_scale_init_values=None, use_mlp_head=False,
+        ),
+    }  # fmt: skip
+    task = make_task(nets[name]() if name in nets else name, 32 if "vit" not in name else 16)
+    dense = copy.deepcopy(task.net)
+    found = find_groups(task, inexact=True)
+    assert set(found.left_whole) == set(last_layers(task))
+    assert any(group.is_inexact for group in found.groups) == (name != "group_norm")
+    _disturb_(task.net)
+    plan = [(group, list(range(group.num_units // 2))) for group in found.groups]
+    plain, masked, cut = clone(task), clone(task), clone(task)
+    mask_(masked, plan)
+    cut_(cut, plan)
+    assert check_exact(masked, cut) <= 1e-9
+    # The norms of a network with zeros see the zeros, unless their groups go whole.
+    mask_(plain, plan)
+    for module in plain.net.modules():
+        module._forward_pre_hooks.clear()
+    error = check_exact(plain, cut)
+    assert error <= 1e-9 if name == "group_norm" else error > 1e-6
+    model = CostModel(task)
+    assert model.predict(plan) == costs_of(cut) != costs_of(task)
+    rebuild_(dense, record(cut.net, dense))
+    dense.load_state_dict(cut.net.state_dict())
+    images = cut.prepare(cut.example_images(2))
+    with torch.no_grad():
+        assert torch.equal(dense.eval()(images), cut.net.eval()(images))
+    cut.net.train()
+    cut.losses(cut(cut.example_images(2)), torch.tensor([0, 2]))["ce"].backward()
+    assert not [name for name, p in cut.net.named_parameters() if p.grad is None]
+
+
+def last_layers(task) -> list[str]:
+    """Name the layer of a classifier that makes the logits."""
+    linear = [name for name, m in task.net.named_modules() if isinstance(m, nn.Linear)]
+    return [name for name in linear if task.net.get_submodule(name).out_features == 3][-1:]
