@@ -229,3 +229,19 @@ def test_a_head_contributes_to_each_image_what_scaling_it_would_change(make_task
 
             slope = (loss(1 + 1e-5) - loss(1 - 1e-5)) / 2e-5
             assert float(found[image, unit]) == pytest.approx(slope, rel=1e-4, abs=1e-8)
+
+
+def test_what_attention_has_computed_from_its_weights_is_forgotten_when_they_are_cut(make_task):
+    task = make_task("levit")
+    task.net.eval()
+    with torch.no_grad():
+        # In evaluation timm's LeViT keeps its biases of all heads.
+        task(task.example_images(1))
+        assert task.net.attn.attention_bias_cache
+        plan = [(heads_of(task)[0], [0])]
+        masked = clone(task)
+        mask_(masked, plan)
+        cut_(task, plan)
+        got = task(task.example_images(1))["logits"]
+    expected = masked(task.example_images(1))["logits"]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
