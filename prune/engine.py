@@ -1,7 +1,7 @@
 """Pruning: score, choose, cut, prove, recover, evaluate; step by step, under a budget."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +44,14 @@ class Layer:
         importance: The share of the scores of its group, at the start, that the units that are left
             had; None where it was left whole, or is scored under another layer's name.
         sensitivity: What the loss gained at the start when a quarter of its group was removed.
+        is_inexact: Whether norms took statistics over the channels that went.
     """
 
     before: int
     after: int
     importance: float | None
     sensitivity: float | None
+    is_inexact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ def prune(
         cost_after=measure(state.task),
         verdict=decide(before.evidence, after.evidence, budget),
         left_whole=removal.left_whole,
-        layers=_layers(task, state),
+        layers=_layers(task, state, removal.inexact),
     )
 
 
@@ -322,13 +324,18 @@ class _Run:
             self.save(state)
 
 
-def _layers(task: Task, state: Progress) -> dict[str, Layer]:
+def _layers(task: Task, state: Progress, inexact: Collection[str]) -> dict[str, Layer]:
     old, new, kept = widths(task.net), widths(state.task.net), state.kept_units()
     shares = {}
     for name, scores in state.importance.items():
         total = sum(scores)
         shares[name] = sum(scores[unit] for unit in kept[name]) / total if total else 1.0
+    # Heads of attention are counted under the name of the attention.
+    old |= {name: len(scores) for name, scores in state.importance.items() if name not in old}
+    new |= {name: len(units) for name, units in kept.items() if name not in new}
     return {
-        name: Layer(old[name], new[name], shares.get(name), state.sensitivity.get(name))
+        name: Layer(
+            old[name], new[name], shares.get(name), state.sensitivity.get(name), name in inexact
+        )
         for name in old
     }

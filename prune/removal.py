@@ -57,11 +57,13 @@ class Removal(ABC):
         shares: What is kept in the end of each cost, in (0, 1].
         refused: Layers that turned out on the way to be left whole, with the reason.
         now: The share of the unpruned network's latency that is left, as it was measured last.
+        inexact: The layers whose groups change what norms give.
     """
 
     shares: dict[str, float]
     refused: dict[str, str]
     now: float = 1.0
+    inexact: frozenset[str] | set[str] = frozenset()
 
     @property
     @abstractmethod
@@ -132,11 +134,12 @@ class Channels(Removal):
             raise BadInput("all parameters are frozen, so nothing could recover; unfreeze some")
         if target.latency is not None and latency is None:
             raise BadInput("target.latency needs a clock to measure it; give clock")
-        found = groups if groups is not None else find_groups(task)
+        found = groups if groups is not None else find_groups(task, inexact=selection.inexact)
         self.groups = Groups(list(found.groups), dict(found.left_whole))
         self.refused: dict[str, str] = {}
         self.selection, self.latency = selection, latency
         self.criterion = criterion or Magnitude()
+        self.inexact = {g.layer for g in found.groups if g.is_inexact}
         self.dense = {group.layer: group.width for group in found.groups}
         self.full: dict[str, float] = {**costs_of(reference or task), "latency": 1.0}
         self.shares = target.shares()

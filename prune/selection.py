@@ -28,12 +28,15 @@ class Selection:
         round_to: Widths stay multiples of this, of less in layers that are narrower than four
             times this; 1 does not align. Rounding never removes more than asked for.
         max_share: The largest share of a layer's channels that may go, in (0, 1).
+        inexact: Also remove channels that layer or group norms take statistics over. Without them
+            the norms give something else, which training has to make up for.
     """
 
     scope: Literal["global", "local"] = "global"
     per: Literal["unit", "macs", "latency"] = "unit"
     round_to: int = 8
     max_share: float = 0.8
+    inexact: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

@@ -318,7 +318,13 @@ def _report(
         f"in {latency.runtime}; the error is that of the cut against the masked network.",
     )
     layers = [
-        [name, layer.before, layer.after, layer.importance, layer.sensitivity]
+        [
+            name + " (inexact)" * layer.is_inexact,
+            layer.before,
+            layer.after,
+            layer.importance,
+            layer.sensitivity,
+        ]
         for name, layer in result.layers.items()
     ]
     report.add_table(
@@ -326,7 +332,8 @@ def _report(
         ["layer", "before", "after", "importance kept", "sensitivity"],
         layers,
         "Channels; the share of its group's scores that is left; what the loss gained at the start "
-        "when a quarter of its group was removed.",
+        "when a quarter of its group was removed. Where a layer is inexact, norms take statistics "
+        "over its channels, and only training makes up for those that went.",
     )
     masked = sparsity(result.task.net)
     if masked.by_weight:
