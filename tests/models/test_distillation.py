@@ -70,11 +70,14 @@ def test_nothing_draws_a_student_away_from_its_equal(kind: type[Task]) -> None:
 @pytest.mark.parametrize("kind", TASKS)
 def test_the_gradient_reaches_the_student_alone(kind: type[Task]) -> None:
     student, teacher = make(kind), make(kind, seed=1)
-    penalty = Distillation(teacher, RAW)
+    penalty, modes = Distillation(teacher, RAW), []
+    kept = penalty._kept.task
+    kept.net.register_forward_hook(lambda *_: modes.append(torch.is_grad_enabled()))
     term(penalty, student.train(), noise(4)).backward()
     assert all(p.grad is not None and p.grad.any() for p in student.net.parameters())
-    for kept in (teacher, penalty._kept.task):
-        assert all(p.grad is None for p in kept.parameters())
+    assert modes == [False]
+    assert not any(p.requires_grad for p in kept.parameters())
+    assert all(p.grad is None for p in teacher.parameters())
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -144,6 +147,9 @@ def test_the_terms_are_weighted() -> None:
     features = term(Distillation(teacher, Imitation(0.0, 3.0, 1.0)), student, noise(4))
     both = term(Distillation(teacher, Imitation(0.5, 3.0, 2.0)), student, noise(4))
     torch.testing.assert_close(both, 0.5 * raw + 2 * features)
+    single = [Imitation(0.0, features=1.0, layers=[layer]) for layer in last_maps(teacher)]
+    each = torch.stack([term(Distillation(teacher, one), student, noise(4)) for one in single])
+    torch.testing.assert_close(features, each.mean())
     logits, wanted = (task(noise(4))["logits"] / 3 for task in (student, teacher))
     oracle = nn.KLDivLoss(reduction="batchmean")(logits.log_softmax(1), wanted.softmax(1))
     torch.testing.assert_close(raw, 9 * oracle)
@@ -249,6 +255,14 @@ def test_features_are_compared_where_each_resolution_ends(
     kind: type[Task], layers: list[str]
 ) -> None:
     assert last_maps(make(kind)) == layers
+
+
+def test_maps_of_regions_are_not_those_of_images() -> None:
+    task = make(Classification)
+    regions = [nn.Flatten(0, 1), nn.Unflatten(0, (-1, 1)), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    task.net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), *regions, nn.Linear(1, 3))
+    task.output_layers = lambda: ["5"]  # type: ignore[method-assign]
+    assert last_maps(task) == ["0"]
 
 
 def test_a_layer_that_runs_for_each_level_counts_once_for_each() -> None:
@@ -408,6 +422,8 @@ def test_any_detector_is_imitated_by_its_boxes_and_scores() -> None:
     own, teacher = OwnDetector(), OwnDetector()
     images = noise(2) / 255
     raw, wanted = own(images), teacher(images)
+    with torch.no_grad():
+        wanted["cells"][0, 3:, 0] = -5  # a box smaller than a pixel
     distance = own.imitation(raw, wanted, Shared())
     decoded, right = own.decode(raw), own.decode(wanted)
     total = torch.zeros(2)
