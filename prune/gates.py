@@ -215,7 +215,7 @@ def some(batches: Batches | None, count: int) -> Iterator[tuple[Tensor, Any]]:
         found += 1
         yield batch
     if not found:
-        raise BadInput("there are no training images to rank channels by")
+        raise BadInput("there are no training images to rank by")
 
 
 @contextmanager

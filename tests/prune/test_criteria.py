@@ -301,7 +301,7 @@ def test_taylor_without_images_is_bad_input(make_task):
     task = make_task("plain")
     with pytest.raises(BadInput, match="needs training images"):
         score_groups(task, [], Taylor())
-    with pytest.raises(BadInput, match="no training images to rank"):
+    with pytest.raises(BadInput, match="no training images to rank by"):
         score_groups(task, [], Taylor(), [])
 
 

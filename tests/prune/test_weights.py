@@ -194,9 +194,9 @@ def test_criteria_for_channels_alone_are_refused(make_task, criterion: Criterion
 
 @pytest.mark.parametrize("criterion", [Taylor(), Fisher()])
 def test_criteria_of_gradients_need_images(make_task, criterion: Criterion) -> None:
-    with pytest.raises(BadInput, match="needs training images"):
+    with pytest.raises(BadInput, match="ranking needs training images"):
         score(make_task("plain"), criterion)
-    with pytest.raises(BadInput, match="got no training images"):
+    with pytest.raises(BadInput, match="no training images to rank by"):
         score(make_task("plain"), criterion, [])
 
 
