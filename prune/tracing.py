@@ -10,10 +10,7 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 from torch_pruning.dependency import Node
-from torch_pruning.dependency.index_mapping import (
-    update_concat_index_mapping,
-    update_reshape_index_mapping,
-)
+from torch_pruning.dependency.index_mapping import update_concat_index_mapping
 from torch_pruning.dependency.shape_infer import infer_out_channels_recursively
 from torch_pruning.ops import OPTYPE
 from torchvision.ops import FrozenBatchNorm2d
@@ -123,10 +120,6 @@ def trace_(task: Task) -> torch_pruning.DependencyGraph:
             # Any parameter of three dimensions before it was taken for a class token.
             node.enable_index_mapping = True
             update_concat_index_mapping(graph, node)
-        elif node.type == OPTYPE.RESHAPE and any(n.type == OPTYPE.CONCAT for n in node.inputs):
-            # When torch-pruning came here, it did not know yet how much is concatenated.
-            _forget_mapping_(node)
-            update_reshape_index_mapping(graph, node)
     return graph
 
 
@@ -138,11 +131,8 @@ def _correct_slice_(graph: torch_pruning.DependencyGraph, node: Node) -> None:
     sizes = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
     dim = getattr(node.grad_fn, "_saved_dim", len(sizes))
     channels = [infer_out_channels_recursively(graph, source, [0]) for source in node.inputs]
-    if dim < len(sizes) and not {None, sizes[dim]}.intersection(channels):
-        _forget_mapping_(node)
-
-
-def _forget_mapping_(node: Node) -> None:
+    if dim >= len(sizes) or {None, sizes[dim]}.intersection(channels):
+        return
     for source in node.inputs:
         for one, other in ((node, source), (source, node)):
             for dependency in one.dependencies:

@@ -256,7 +256,8 @@ def test_widths_that_norms_span_are_cut_as_masks_say(make_task, name):
         ),
         "metaformer": lambda: MetaFormer(
             depths=(1, 1), dims=(8, 12), num_classes=3, downsample_norm=None,
-            norm_layers=GroupNorm1, res_scale_init_values=None, use_mlp_head=False,
+            norm_layers=GroupNorm1, layer_scale_init_values=0.1, res_scale_init_values=None,
+            use_mlp_head=False,
         ),
     }  # fmt: skip
     task = make_task(nets[name]() if name in nets else name, 32 if "vit" not in name else 16)

@@ -20,7 +20,10 @@ from regrow.prune.surgery import check_exact, clone, cut_, mask_
 from regrow.prune.target import Target
 
 CLASSES = ["a", "b", "c"]
+CONVNEXT = {"depths": [1, 1, 1, 1], "dims": [8, 12, 16, 24]}
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2}
 TASKS = [
+    pytest.param(Classification, "timm/vit_tiny_patch16_224", VIT, 32, id="vit"),
     pytest.param(Classification, "small", {}, 32, id="classification"),
     pytest.param(Classification, "cifar_resnet20", {}, 32, id="cifar"),
     pytest.param(Detection, "small", {}, 64, id="detection"),
@@ -75,7 +78,7 @@ def test_cutting_is_the_same_as_masking_and_the_rest_still_trains(task_class, ne
     loss = torch.stack(list(cut.losses(cut(images), targets).values())).sum()
     loss.backward()
     for group in found.groups:
-        owner = cut.net.get_submodule(group.layer)
+        owner = cut.net.get_submodule(group.members[0].layer)
         assert owner.weight.grad is not None
         assert owner.weight.grad.shape == owner.weight.shape
 
@@ -116,3 +119,36 @@ def test_the_engine_prunes_every_task_and_the_file_gives_it_back(
     assert expected.keys() == got.keys()
     for name, value in expected.items():
         assert torch.equal(value, got[name])
+
+
+@pytest.mark.parametrize(
+    ("net", "args", "size"),
+    [
+        ("timm/vit_tiny_patch16_224", VIT, 32),
+        ("timm/convnext_atto", CONVNEXT, 32),
+    ],
+)
+def test_the_engine_takes_widths_that_norms_span_when_they_are_asked_for(net, args, size, tmp_path):
+    task = make(Classification, net, args, size)
+    found = find_groups(task, inexact=True)
+    assert any(group.is_inexact for group in found.groups)
+    loader = [batch(task, size)]
+    result = prune(
+        task,
+        train_loader=loader,
+        val_loader=loader,
+        test_loader=loader,
+        target=Target(macs=0.3),
+        num_steps=2,
+        budget=Budget(max_drop=1.0),
+        groups=found,
+    )
+    assert result.stopped == "target"
+    assert all(step.error <= 1e-9 for step in result.steps)
+    streams = {group.layer for group in found.groups if group.is_inexact}
+    assert any(result.widths[layer][0] > result.widths[layer][1] for layer in streams)
+    save(tmp_path / "pruned.ckpt", result.task)
+    again = load(tmp_path / "pruned.ckpt")
+    images = task.example_images(2)
+    with torch.no_grad():
+        assert torch.equal(result.task.eval()(images)["logits"], again(images)["logits"])
