@@ -28,7 +28,7 @@ from regrow.prune.channels import (
     num_blocks,
     width,
 )
-from regrow.prune.tracing import Clock, LeftWhole, OutOfTime, Pairs, closure, is_output, trace_
+from regrow.prune.tracing import Deadline, LeftWhole, OutOfTime, Pairs, closure, is_output, trace_
 
 # Share of every group that is removed to prove that it can be.
 PROBED_SHARE = 0.25
@@ -63,7 +63,7 @@ def find_groups(task: Task, *, inexact: bool = False, time_limit: float = 120.0)
         BadInput: If the network cannot be traced, or it takes too long.
     """
     try:
-        return _find(task, inexact, Clock(time_limit))
+        return _find(task, inexact, Deadline(time_limit))
     except OutOfTime:
         raise BadInput(
             f"{type(task.net).__name__}: its channels are so coupled that finding what can be "
@@ -72,9 +72,9 @@ def find_groups(task: Task, *, inexact: bool = False, time_limit: float = 120.0)
         ) from None
 
 
-def _find(task: Task, inexact: bool, clock: Clock) -> Groups:
+def _find(task: Task, inexact: bool, deadline: Deadline) -> Groups:
     twin = surgery.clone(task)
-    clock.watch_(twin.net)
+    deadline.watch_(twin.net)
     graph = trace_(twin)
     net = twin.net
     names: dict[object, str] = {module: name for name, module in net.named_modules()}
@@ -94,12 +94,12 @@ def _find(task: Task, inexact: bool, clock: Clock) -> Groups:
         if name in seen or not is_traced or not isinstance(module, WEIGHTED_TYPES):
             continue
         try:
-            pairs = closure(graph, module, check, clock)
+            pairs = closure(graph, module, check, deadline)
             seen |= {names[n.module] for n, side in pairs if side == "out" and n.module in names}
             found.groups.append(_group(name, pairs, names, net))
         except LeftWhole as refusal:
             found.left_whole[name] = str(refusal)
-    _prove(task, found, heads, clock)
+    _prove(task, found, heads, deadline)
     traced = {name for name, layer in net.named_modules() if layer in graph.module2node}
     _explain_(found, task.net, makers, traced)
     return found
@@ -274,11 +274,11 @@ def _tied(net: nn.Module) -> set[str]:
     return {name for names in owners.values() if len(names) > 2 for name in names}
 
 
-def _prove(task: Task, found: Groups, heads: dict[str, list[Group]], clock: Clock) -> None:
+def _prove(task: Task, found: Groups, heads: dict[str, list[Group]], deadline: Deadline) -> None:
     """Keep what can be cut as it should, and say of the rest that it is left whole."""
     disturbed = surgery.clone(task)
     _disturb_(disturbed.net)
-    clock.watch_(disturbed.net)
+    deadline.watch_(disturbed.net)
     candidates = [*found.groups, *_likely(disturbed, heads, found.left_whole)]
     sound, refused = surgery.sift(disturbed, _probing(candidates))
     order = {name: place for place, (name, _) in enumerate(task.net.named_modules())}

@@ -48,7 +48,7 @@ class OutOfTime(BaseException):
     """Not an error of a network, which proofs catch whatever it is."""
 
 
-class Clock:
+class Deadline:
     """Ends what takes too long.
 
     Args:
@@ -144,7 +144,7 @@ def closure(
     graph: torch_pruning.DependencyGraph,
     root: nn.Module,
     check: Callable[[Node, Side], None],
-    clock: Clock,
+    deadline: Deadline,
 ) -> Pairs:
     """Follow all output channels of a layer through the graph until nothing is added.
 
@@ -154,7 +154,7 @@ def closure(
         graph: The graph.
         root: The layer.
         check: Raises for what must not lose channels.
-        clock: Says how long it may take.
+        deadline: Says how long it may take.
 
     Raises:
         LeftWhole: If the channels reach what must not lose them, or too many others.
@@ -165,7 +165,7 @@ def closure(
     stack = [(graph.module2node[root], pruner.prune_out_channels, start)]
     count = 0
     while stack:
-        clock.check()
+        deadline.check()
         node, prune, channels = stack.pop()
         # Layers that keep the width have one function for both sides.
         side: Side = "out" if graph.is_out_channel_pruning_fn(prune) else "in"
