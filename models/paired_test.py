@@ -51,6 +51,32 @@ def score(
     return np.where(has_some, gain, 0) / np.sqrt(np.where(has_some, variance, 1))
 
 
+def rank(lost: float, gained: float, num_images: int, confidence: float) -> float:
+    """Give the largest difference that the score test rejects, by which tables are ranked.
+
+    Where two networks disagree on all images, gained - lost moves in steps of two. Without half a
+    step of correction the test would be at its worst there, and pay for it where anybody uses it.
+
+    Args:
+        lost: Images that only the first network has right.
+        gained: Images that only the second has right.
+        num_images: The number of images.
+        confidence: One minus the level of the score test, in [0.5, 1).
+
+    Returns:
+        A difference, in [-1, 1]: nearly the bound itself, were the test not made exact.
+    """
+    deviate = norm.ppf(confidence)
+    low, high = -1.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _ranking(lost, gained, num_images, middle) >= deviate:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
 def low_end(lost: float, gained: float, num_images: int, confidence: float) -> float:
     """Give the exact lower bound of P(gained) - P(lost), alone at a confidence.
 
@@ -75,15 +101,14 @@ def low_end(lost: float, gained: float, num_images: int, confidence: float) -> f
     Returns:
         The bound, in [-1, 1]. It never rises with a lost image nor falls with a gained one.
     """
-    level = 1 - confidence
-    rank = _rank(lost, gained, num_images, level)
-    most = _most_lost(rank, num_images, level)
+    start = rank(lost, gained, num_images, confidence)
+    most = _most_lost(start, num_images, confidence)
 
     def excess(difference: float) -> float:
-        return _worst_tail(most, num_images, difference) - level
+        return _worst_tail(most, num_images, difference) - (1 - confidence)
 
     step = 0.1 * sqrt(lost + gained + 1) / num_images
-    low = high = rank
+    low = high = start
     while low > -1 and excess(low) > 0:
         low, step = max(low - step, -1.0), 2 * step
     while high < 1 and excess(high) <= 0:
@@ -105,9 +130,8 @@ def is_at_least(
         limit: The difference in question, in [-1, 1].
         confidence: One minus the largest probability of a wrong yes, in [0.5, 1).
     """
-    level = 1 - confidence
-    rank = _rank(lost, gained, num_images, level)
-    return _worst_tail(_most_lost(rank, num_images, level), num_images, limit) <= level
+    most = _most_lost(rank(lost, gained, num_images, confidence), num_images, confidence)
+    return _worst_tail(most, num_images, limit) <= 1 - confidence
 
 
 def images_to_decide(
@@ -150,37 +174,22 @@ def images_to_decide(
 
 
 def _ranking(lost: Any, gained: Any, num_images: int, difference: float) -> Any:
-    # Where two networks disagree on all images, gained - lost moves in steps of two. Without half a
-    # step the test would be at its worst there, and pay for it where anybody uses it.
     return score(lost, gained, num_images, difference, correction=1)
 
 
-def _rank(lost: float, gained: float, num_images: int, level: float) -> float:
-    """Give the largest difference that the score test rejects: the rank of a table."""
-    deviate = norm.isf(level)
-    low, high = -1.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _ranking(lost, gained, num_images, middle) >= deviate:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _most_lost(rank: float, num_images: int, level: float) -> Counts:
-    """Give the most lost images of the tables of a rank or higher, by images gained, (n + 1,).
+def _most_lost(least: float, num_images: int, confidence: float) -> Counts:
+    """Give the most lost images of tables of at least a rank, by images gained, (n + 1,).
 
     Never less for more gained, as the sources have it of the score test; -1 where there is none.
     """
-    deviate = norm.isf(level)
+    deviate = norm.ppf(confidence)
     gained = np.arange(num_images + 1)
-    if rank <= -1 + 1e-9:
+    if least <= -1 + 1e-9:
         return num_images - gained
     low, high = np.full(num_images + 1, -1), num_images - gained + 1
     while (high - low > 1).any():
         middle = (low + high) // 2
-        has_rank = _ranking(np.maximum(middle, 0), gained, num_images, rank) >= deviate
+        has_rank = _ranking(np.maximum(middle, 0), gained, num_images, least) >= deviate
         is_open = high - low > 1
         low = np.where(is_open & has_rank, middle, low)
         high = np.where(is_open & ~has_rank, middle, high)
