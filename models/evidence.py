@@ -258,7 +258,7 @@ def paired_interval(
     centre = after.score() - before.score()
     if not len(difference) or not math.isfinite(centre):
         return -1.0, 1.0
-    below, above = _reaches(difference, count, confidence)
+    below, above = _reaches(difference, centre, count, confidence)
     least = unseen(before, confidence)
     return max(centre - max(below, least), -1.0), min(centre + max(above, least), 1.0)
 
@@ -300,22 +300,29 @@ def _unseen_share(num_images: int, confidence: float) -> float:
     return 1 - (1 - confidence) ** (1 / num_images)
 
 
-def _reaches(difference: Tensor, count: int, confidence: float) -> tuple[float, float]:
+def _reaches(
+    difference: Tensor, centre: float, count: int, confidence: float
+) -> tuple[float, float]:
     """Give how far a difference may lie below and above what was seen, from resamples of it, (r,).
 
     A loss larger than the one seen comes with more variance: of rare events of a size s, each more
-    of them adds s to the loss and s^2 to the variance. The end x solves x^2 = k^2 (variance + s x),
-    k being Student's quantile, as Wilson's interval (1927) does it for one proportion. The size is
-    the third moment of the resamples over their second; where they lean to the other side it is 0.
-    The quantiles of the resamples themselves are too near: they have the variance of what was seen
-    (Hall, The Bootstrap and Edgeworth Expansion, 1992, section 3.3).
+    of them adds s to the loss and s^2 to the variance. The reach x solves (x - s / 2)^2 = k^2
+    (variance + s x), k being Student's quantile, as the interval of Wilson (1927) for one
+    proportion with its correction for continuity (Newcombe, Statistics in Medicine 17, 1998). The
+    size is the third moment of the resamples over their second, and 0 where they lean to the other
+    side. Quantiles of the resamples are too near: they have the variance of what was seen (Hall,
+    The Bootstrap and Edgeworth Expansion, 1992). A bias of the resamples moves the end out.
     """
-    spread = difference - difference.mean()
+    mean = float(difference.mean())
+    spread = difference - mean
     variance, third = float(spread.square().mean()), float(spread.pow(3).mean())
     if variance == 0:
         return 0.0, 0.0
-    k = float(student_t.ppf(confidence, count - 1))
+    square = float(student_t.ppf(confidence, count - 1)) ** 2
     size, variance = third / variance, variance * count / (count - 1)
-    halves = [k * k * max(side * size, 0.0) / 2 for side in (-1, 1)]
-    below, above = (half + math.sqrt(k * k * variance + half * half) for half in halves)
-    return below, above
+    reaches = []
+    for side in (-1, 1):
+        event = max(side * size, 0.0)
+        root = math.sqrt(square * (variance + event**2 * (square + 2) / 4))
+        reaches.append(event * (square + 1) / 2 + root + max(side * (centre - mean), 0.0))
+    return reaches[0], reaches[1]

@@ -309,10 +309,13 @@ def test_bootstrap_interval_solves_its_equation_by_a_loop_over_the_same_draws(se
     student, variance = 1.646765, variance * 800 / 799
     centre = after.score() - before.score()
     low, high = paired_interval(before, after, num_resamples=400, seed=3)
-    for reach, event in ((centre - low, max(-size, 0)), (high - centre, max(size, 0))):
+    for side, end in ((-1, low), (1, high)):
+        event = max(side * size, 0)
+        assert abs(end - centre) > unseen(before, 0.95)
+        reach = abs(end - centre) - max(side * (centre - mean), 0)
         # A loss of so much would come with a variance of its own.
-        assert reach**2 == pytest.approx(student**2 * (variance + event * reach), rel=1e-5)
-        assert reach > unseen(before, 0.95)
+        expected = student**2 * (variance + event * reach)
+        assert (reach - event / 2) ** 2 == pytest.approx(expected, rel=1e-5)
 
 
 def test_bootstrap_interval_is_the_same_for_a_seed_and_moves_with_it() -> None:
