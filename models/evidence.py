@@ -5,13 +5,13 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from scipy.stats import norm
 from scipy.stats import t as student_t
 from torch import Tensor
 from torchvision.ops import box_iou
 
 from regrow.data.snapshot import VOID
 from regrow.models.metrics import RECALLS, mean_iou
+from regrow.models.paired_test import low_end
 
 MAX_DETECTIONS = 100
 
@@ -27,6 +27,11 @@ class Evidence(ABC):
     @abstractmethod
     def num_images(self) -> int:
         """Count the images."""
+
+    @property
+    def images_by_class(self) -> Tensor:
+        """Count the images that show each class, (c,); empty where classes do not count."""
+        return torch.zeros(0)
 
     @abstractmethod
     def scores(self, counts: Tensor) -> Tensor:
@@ -96,6 +101,12 @@ class ConfusionEvidence(Evidence):
         """Count the images."""
         return len(self._images)
 
+    @property
+    def images_by_class(self) -> Tensor:
+        """Count the images with pixels of each class, (c,)."""
+        size = self.num_classes
+        return torch.stack([image.view(size, size).sum(1) > 0 for image in self._images]).sum(0)
+
     def scores(self, counts: Tensor) -> Tensor:
         """Give the mean IoU of resampled sets."""
         total = counts.double() @ torch.stack(self._images)
@@ -134,6 +145,11 @@ class BoxEvidence(Evidence):
     def num_images(self) -> int:
         """Count the images."""
         return len(self._num_objects)
+
+    @property
+    def images_by_class(self) -> Tensor:
+        """Count the images with objects of each class, (c,)."""
+        return (torch.stack(self._num_objects) > 0).sum(0)
 
     def scores(self, counts: Tensor) -> Tensor:
         """Give the mean average precision at an overlap of one half, of resampled sets."""
@@ -202,19 +218,19 @@ def paired_interval(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Give the confidence interval of score(after) - score(before) on the same images.
+    """Give the low and the high end of score(after) - score(before), each alone at a confidence.
 
-    Accuracy: the adjusted Wald interval for paired proportions of Bonett and Price (2012,
-    Journal of Educational and Behavioral Statistics 37), which stays honest for few images.
-    Other scores: the percentile bootstrap over images, both networks on the same draws (Efron and
-    Tibshirani, 1993), whose ends are moved out for few images by sqrt(n / (n - 1)) t / z
-    (Hesterberg 2015, arXiv 1411.5279, who moves the tails by as much). Neither end is nearer than
-    the rule of three allows: what was not seen on n images may still happen on 3 / n of them.
+    Each end is a one-sided bound: the true difference lies below the low end with a probability of
+    at most 1 - confidence, and above the high end likewise. Both together hold at 2 confidence - 1.
+
+    Accuracy: the exact paired test, `regrow.models.paired_test`. Other scores: the bootstrap over
+    images, both networks on the same draws (Efron and Tibshirani, 1993); see `_reaches`. No end is
+    nearer than the rule of three allows; see `unseen`.
 
     Args:
         before: Evidence of the first network.
         after: Evidence of the second, the same images in the same order.
-        confidence: The interval's confidence, in (0, 1).
+        confidence: The confidence of each end, in [0.5, 1).
         num_resamples: Number of draws of the bootstrap.
         seed: What the draws are made from.
 
@@ -230,7 +246,9 @@ def paired_interval(
     if count < 2:
         return -1.0, 1.0
     if isinstance(before, CorrectEvidence) and isinstance(after, CorrectEvidence):
-        return _paired_proportions(before.correct, after.correct, confidence)
+        lost, gained = lost_and_gained(before, after)
+        bounds = [low_end(*pair, count, confidence) for pair in ((lost, gained), (gained, lost))]
+        return bounds[0], -bounds[1]
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(0, count, (num_resamples, count), generator=generator)
     counts = torch.zeros(num_resamples, count, dtype=torch.float64)
@@ -240,20 +258,71 @@ def paired_interval(
     centre = after.score() - before.score()
     if not len(difference) or not math.isfinite(centre):
         return -1.0, 1.0
-    tail = (1 - confidence) / 2
-    low, high = difference.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    wider = (count / (count - 1)) ** 0.5 * student_t.ppf(1 - tail, count - 1) / norm.ppf(1 - tail)
-    unseen = -math.log(1 - confidence) / count
-    low = centre - max(wider * (centre - low), unseen)
-    high = centre + max(wider * (high - centre), unseen)
-    return max(low, -1.0), min(high, 1.0)
+    below, above = _reaches(difference, centre, count, confidence)
+    least = unseen(before, confidence)
+    return max(centre - max(below, least), -1.0), min(centre + max(above, least), 1.0)
 
 
-def _paired_proportions(before: Tensor, after: Tensor, confidence: float) -> tuple[float, float]:
-    count = len(before)
-    lost = (int((before & ~after).sum()) + 1) / (count + 2)
-    gained = (int((~before & after).sum()) + 1) / (count + 2)
-    z = norm.ppf(0.5 + confidence / 2)
-    error = ((gained + lost - (gained - lost) ** 2) / (count + 2)) ** 0.5
-    centre = gained - lost
-    return max(centre - z * error, -1.0), min(centre + z * error, 1.0)
+def lost_and_gained(before: CorrectEvidence, after: CorrectEvidence) -> tuple[int, int]:
+    """Count the images that only the first network has right, and that only the second has."""
+    lost = before.correct & ~after.correct
+    gained = ~before.correct & after.correct
+    return int(lost.sum()), int(gained.sum())
+
+
+def unseen(evidence: Evidence, confidence: float) -> float:
+    """Give the change of mean IoU or mean AP that so many images may not show at all.
+
+    What happens on a share s = 1 - (1 - confidence)^(1 / n) of all images is seen on none of n with
+    a probability of 1 - confidence. If all is mistaken on these, it is missing where it belongs and
+    found where it does not: of an intersection 1 - s and a union 1 + s are left, so 2 s / (1 + s)
+    is lost. In a mean over classes, what is missing on a share of the images that show a class is
+    lost of that class.
+
+    Source: Hanley and Lippman-Hand, If nothing goes wrong, is everything all right?, JAMA 249,
+    1983 (the rule of three: a share of about 3 / n at 95 %).
+
+    Args:
+        evidence: Evidence of some images.
+        confidence: The confidence, in (0, 1).
+
+    Returns:
+        A change of the score, in (0, 1).
+    """
+    share = _unseen_share(evidence.num_images, confidence)
+    classes = evidence.images_by_class
+    classes = classes[classes > 0]
+    of_class = _unseen_share(int(classes.min()), confidence) / len(classes) if len(classes) else 0.0
+    return max(2 * share / (1 + share), of_class)
+
+
+def _unseen_share(num_images: int, confidence: float) -> float:
+    return 1 - (1 - confidence) ** (1 / num_images)
+
+
+def _reaches(
+    difference: Tensor, centre: float, count: int, confidence: float
+) -> tuple[float, float]:
+    """Give how far a difference may lie below and above what was seen, from resamples of it, (r,).
+
+    A loss larger than the one seen comes with more variance: of rare events of a size s, each more
+    of them adds s to the loss and s^2 to the variance. The reach x solves (x - s / 2)^2 = k^2
+    (variance + s x), k being Student's quantile, as the interval of Wilson (1927) for one
+    proportion with its correction for continuity (Newcombe, Statistics in Medicine 17, 1998). The
+    size is the third moment of the resamples over their second, and 0 where they lean to the other
+    side. Quantiles of the resamples are too near: they have the variance of what was seen (Hall,
+    The Bootstrap and Edgeworth Expansion, 1992). A bias of the resamples moves the end out.
+    """
+    mean = float(difference.mean())
+    spread = difference - mean
+    variance, third = float(spread.square().mean()), float(spread.pow(3).mean())
+    if variance == 0:
+        return 0.0, 0.0
+    square = float(student_t.ppf(confidence, count - 1)) ** 2
+    size, variance = third / variance, variance * count / (count - 1)
+    reaches = []
+    for side in (-1, 1):
+        event = max(side * size, 0.0)
+        root = math.sqrt(square * (variance + event**2 * (square + 2) / 4))
+        reaches.append(event * (square + 1) / 2 + root + max(side * (centre - mean), 0.0))
+    return reaches[0], reaches[1]

@@ -5,7 +5,14 @@ from math import ceil, inf, isnan
 from typing import Literal
 
 from regrow.data.errors import BadInput
-from regrow.models.evidence import Evidence, paired_interval
+from regrow.models.evidence import (
+    CorrectEvidence,
+    Evidence,
+    lost_and_gained,
+    paired_interval,
+    unseen,
+)
+from regrow.models.paired_test import images_to_decide
 
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
@@ -14,7 +21,8 @@ class Budget:
 
     Args:
         max_drop: The largest accepted drop of the score, a share in [0, 1].
-        confidence: How sure the decision must be, in (0, 1).
+        confidence: How sure the decision must be, in [0.5, 1): a network that keeps it not is
+            accepted with a probability of at most 1 - confidence.
     """
 
     max_drop: float = 0.01
@@ -24,8 +32,8 @@ class Budget:
         """Refuse values out of range."""
         if not 0 <= self.max_drop <= 1:
             raise BadInput(f"budget.max_drop is {self.max_drop}, it must lie in [0, 1]")
-        if not 0 < self.confidence < 1:
-            raise BadInput(f"budget.confidence is {self.confidence}, it must lie in (0, 1)")
+        if not 0.5 <= self.confidence < 1:
+            raise BadInput(f"budget.confidence is {self.confidence}, it must lie in [0.5, 1)")
 
     def used(self, drop: float) -> float:
         """Give the share of the budget that a drop of the score uses up.
@@ -48,7 +56,8 @@ class Verdict:
 
     Args:
         is_met: True or False at the budget's confidence, or `undecided`.
-        interval: Low and high end of score(after) - score(before).
+        interval: Low and high end of score(after) - score(before). Each end alone holds at the
+            budget's confidence (of 95 %, say), so that both hold together at 90 %.
         num_images: Number of images that both networks were scored on.
         num_needed: Estimate of the images that would decide it; None when decided, or when the
             score is so near the limit that no number of images can be named.
@@ -69,8 +78,8 @@ def decide(before: Evidence, after: Evidence, budget: Budget) -> Verdict:
         budget: The accepted drop and the confidence.
 
     Returns:
-        Met if the whole interval of the difference lies at or above `-max_drop`, broken if it
-        lies below, else undecided.
+        Met if the low end of the interval of the difference lies at or above `-max_drop`, broken if
+        the high end lies below, else undecided.
 
     Raises:
         ValueError: If the two were not scored on the same number of images.
@@ -86,16 +95,29 @@ def decide(before: Evidence, after: Evidence, budget: Budget) -> Verdict:
         return Verdict(True, (low, high), before.num_images)
     if high < limit:
         return Verdict(False, (low, high), before.num_images)
-    needed = images_needed(low, high, after.score() - before.score(), limit, before.num_images)
+    needed = _needed(before, after, budget, (low, high))
     return Verdict("undecided", (low, high), before.num_images, needed)
 
 
+def _needed(
+    before: Evidence, after: Evidence, budget: Budget, interval: tuple[float, float]
+) -> int | None:
+    difference, limit, count = after.score() - before.score(), -budget.max_drop, before.num_images
+    if isnan(difference):
+        return None
+    if isinstance(before, CorrectEvidence) and isinstance(after, CorrectEvidence):
+        changes = lost_and_gained(before, after)
+        return images_to_decide(*changes, count, limit, budget.confidence)
+    return images_needed(*interval, difference, limit, count, unseen(before, budget.confidence))
+
+
 def images_needed(
-    low: float, high: float, difference: float, limit: float, num_images: int
+    low: float, high: float, difference: float, limit: float, num_images: int, unseen: float
 ) -> int | None:
     """Estimate how many images would move the limit out of an interval that holds it.
 
-    The interval narrows with the square root of the number of images, around the same difference.
+    The interval narrows around the same difference with the square root of the number of images.
+    Where it is as narrow as the rule of three lets it be, it does so with the number itself.
 
     Args:
         low: Low end of the interval.
@@ -103,13 +125,16 @@ def images_needed(
         difference: The difference that was measured.
         limit: The value that must lie outside.
         num_images: The number of images now.
+        unseen: The least distance of an end from the difference, by the rule of three.
 
     Returns:
-        The number of images, or None if the difference is the limit or unknown.
+        The number of images, or None if the difference is the limit.
     """
     margin = difference - limit
-    if margin == 0 or isnan(margin):
+    if margin == 0:
         return None
     # The end of the interval that has to pass the limit.
     reach = difference - low if margin > 0 else high - difference
-    return max(ceil(num_images * (reach / margin) ** 2), num_images + 1)
+    times = reach / abs(margin)
+    is_least = reach <= unseen * (1 + 1e-9)
+    return max(ceil(num_images * (times if is_least else times**2)), num_images + 1)

@@ -1,10 +1,11 @@
 """Evidence gives the metric's own score, resampled truly, and intervals that cover."""
 
-import math
+import statistics
 from typing import Any
 
 import pytest
 import torch
+from scipy.stats import binom
 from torch import Tensor
 
 from regrow.models.evidence import (
@@ -12,12 +13,18 @@ from regrow.models.evidence import (
     ConfusionEvidence,
     CorrectEvidence,
     Evidence,
+    lost_and_gained,
     match,
     paired_interval,
+    unseen,
 )
 from regrow.models.metrics import Accuracy, MeanAP, MeanIoU
+from regrow.models.paired_test import low_end
 
 Image = tuple[Any, Any]
+
+# Pixels of two classes, by truth and prediction: all right, all wrong.
+GOOD, LOST = torch.tensor([50.0, 0, 0, 50]), torch.tensor([0.0, 50, 50, 0])
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -218,19 +225,15 @@ def test_match_counts_an_overlap_of_just_the_threshold() -> None:
     assert match(torch.tensor([[0.0, 0, 10, 4.9]]), objects).tolist() == [False]
 
 
-def test_interval_of_accuracies_is_bonett_and_price_worked_by_hand() -> None:
-    # 100 images: 8 lost, 3 gained. p12 = 9/102, p21 = 4/102, difference -5/102;
-    # variance (13/102 - (5/102)^2) / 102; z = 1.959964.
+def test_interval_of_accuracies_is_that_of_the_exact_test() -> None:
+    # 100 images: 8 lost, 3 gained.
     before, after = torch.ones(100, dtype=torch.bool), torch.ones(100, dtype=torch.bool)
     after[:8] = False
     before[8:11] = False
-    low, high = paired_interval(_correct(before), _correct(after))
-    centre, error = -0.0490196, ((0.1274510 - 0.0024029) / 102) ** 0.5
-    assert error == pytest.approx(0.0350137, abs=1e-6)
-    assert low == pytest.approx(centre - 1.959964 * error, abs=1e-6)
-    assert high == pytest.approx(centre + 1.959964 * error, abs=1e-6)
-    narrow = paired_interval(_correct(before), _correct(after), confidence=0.9)
-    assert narrow[1] - narrow[0] == pytest.approx(2 * 1.644854 * error, abs=1e-6)
+    assert lost_and_gained(_correct(before), _correct(after)) == (8, 3)
+    for confidence in (0.95, 0.9):
+        got = paired_interval(_correct(before), _correct(after), confidence)
+        assert got == (low_end(8, 3, 100, confidence), -low_end(3, 8, 100, confidence))
 
 
 def test_interval_turns_round_with_its_networks() -> None:
@@ -259,16 +262,13 @@ def test_different_numbers_of_images_are_refused() -> None:
         paired_interval(_correct(many), _correct(few))
 
 
-def test_interval_of_accuracies_covers_the_true_difference() -> None:
-    generator = _generator(11)
-    # Of all images 6 % are lost and 2 % gained.
-    hits = 0
-    for _ in range(300):
-        draw = torch.rand(200, generator=generator)
-        before, after = draw >= 0.02, (draw < 0.02) | (draw >= 0.08)
-        low, high = paired_interval(_correct(before), _correct(after))
-        hits += low <= -0.04 <= high
-    assert 0.93 <= hits / 300 < 1
+@pytest.mark.parametrize("kind", ["labels", "masks", "boxes"])
+def test_an_end_is_further_at_a_higher_confidence(kind: str) -> None:
+    evidence, drawn = _evidences(kind)
+    other = drawn([1, 1, 2, 3, 4, 5, 6, 7])
+    lows, highs = zip(*(paired_interval(evidence, other, c) for c in (0.5, 0.8, 0.9)), strict=True)
+    assert lows[0] > lows[1] > lows[2]
+    assert highs[0] < highs[1] < highs[2]
 
 
 def _segmentation_pair(num_images: int, seed: int) -> tuple[Evidence, Evidence]:
@@ -285,42 +285,41 @@ def _segmentation_pair(num_images: int, seed: int) -> tuple[Evidence, Evidence]:
 
 def test_bootstrap_interval_holds_the_difference_and_narrows_with_images() -> None:
     widths = []
-    for count in (80, 1280):
+    for count in (500, 2000):
         before, after = _segmentation_pair(count, 0)
         low, high = paired_interval(before, after)
         assert low < after.score() - before.score() < high < 0
         widths.append(high - low)
-    # Sixteen times the images, a quarter of the width.
-    assert widths[1] == pytest.approx(widths[0] / 4, rel=0.35)
+    # Four times the images, half of the width.
+    assert widths[1] == pytest.approx(widths[0] / 2, rel=0.2)
 
 
-def test_bootstrap_interval_equals_a_loop_over_the_same_draws() -> None:
-    before, after = _segmentation_pair(60, 1)
-    draws = torch.randint(0, 60, (400, 60), generator=_generator(3))
+@pytest.mark.parametrize("seed", [1, 5])
+def test_bootstrap_interval_solves_its_equation_by_a_loop_over_the_same_draws(seed: int) -> None:
+    before, after = _segmentation_pair(800, seed)
+    draws = torch.randint(0, 800, (400, 800), generator=_generator(3))
     differences = []
     for row in draws:
-        counts = torch.bincount(row, minlength=60)
+        counts = torch.bincount(row, minlength=800)
         differences.append(after.score(counts) - before.score(counts))
-    values = torch.tensor(differences, dtype=torch.float64).sort().values
-    # numpy's and torch's default: 0.05 * 399 = 19.95, 0.95 * 399 = 379.05.
-    low = float(values[19] + 0.95 * (values[20] - values[19]))
-    high = float(values[379] + 0.05 * (values[380] - values[379]))
-    # Tables of the 0.95 quantile: t with 59 degrees of freedom 1.671093, normal 1.644854.
-    wider = (60 / 59) ** 0.5 * 1.671093 / 1.644854
+    mean = statistics.fmean(differences)
+    variance = statistics.pvariance(differences)
+    size = statistics.fmean((value - mean) ** 3 for value in differences) / variance
+    # The table of t with 799 degrees of freedom; the variance is that of one image less.
+    student, variance = 1.646765, variance * 800 / 799
     centre = after.score() - before.score()
-    # Of what was never seen on 60 images, ln(10) / 60 may be left at 90 %.
-    unseen = 2.302585 / 60
-    expected = (
-        centre - max(wider * (centre - low), unseen),
-        centre + max(wider * (high - centre), unseen),
-    )
-    assert wider * (high - low) / 2 > unseen
-    got = paired_interval(before, after, confidence=0.9, num_resamples=400, seed=3)
-    assert got == pytest.approx(expected, abs=1e-6)
+    low, high = paired_interval(before, after, num_resamples=400, seed=3)
+    for side, end in ((-1, low), (1, high)):
+        event = max(side * size, 0)
+        assert abs(end - centre) > unseen(before, 0.95)
+        reach = abs(end - centre) - max(side * (centre - mean), 0)
+        # A loss of so much would come with a variance of its own.
+        expected = student**2 * (variance + event * reach)
+        assert (reach - event / 2) ** 2 == pytest.approx(expected, rel=1e-5)
 
 
 def test_bootstrap_interval_is_the_same_for_a_seed_and_moves_with_it() -> None:
-    before, after = _segmentation_pair(60, 1)
+    before, after = _segmentation_pair(800, 1)
     first = paired_interval(before, after, num_resamples=100, seed=1)
     assert paired_interval(before, after, num_resamples=100, seed=1) == first
     assert paired_interval(before, after, num_resamples=100, seed=2) != first
@@ -331,8 +330,33 @@ def test_bootstrap_without_any_spread_falls_back_to_the_rule_of_three() -> None:
     truth[:, 0] = 1
     evidence = ConfusionEvidence(2)
     evidence.update(truth, truth)
-    three = -math.log(0.05)
-    assert paired_interval(evidence, evidence) == pytest.approx((-three / 30, three / 30))
+    # (1 - s)^30 = 0.05, s = 0.095034; of a union of 1 + s there are 1 - s right.
+    three = 1 - 0.904966 / 1.095034
+    assert unseen(evidence, 0.95) == pytest.approx(three, abs=1e-6)
+    assert paired_interval(evidence, evidence) == pytest.approx((-three, three), abs=1e-6)
+
+
+def test_the_rule_of_three_holds_for_each_class_and_the_images_that_show_it() -> None:
+    truth = torch.zeros(30, 2, 2, dtype=torch.long)
+    truth[:2, 0] = 1
+    masks = ConfusionEvidence(4)
+    masks.update(truth, truth)
+    assert masks.images_by_class.tolist() == [30, 2, 0, 0]
+    boxes = BoxEvidence(4)
+    for number in range(30):
+        labels = torch.tensor([0, 0, 1] if number < 2 else [0])
+        corners = torch.arange(len(labels))[:, None] * torch.ones(4) * 20
+        objects = corners + torch.tensor([0.0, 0, 9, 9])
+        found = {"boxes": objects, "labels": labels, "scores": torch.ones(len(labels))}
+        boxes.update([found], [{"boxes": objects, "labels": labels}])
+    assert boxes.images_by_class.tolist() == [30, 2, 0, 0]
+    assert len(CorrectEvidence().images_by_class) == 0
+    # Of two images that show a class, 78 % of such images may be others; it is half of the score.
+    rare = (1 - 0.05**0.5) / 2
+    assert rare == pytest.approx(0.388197, abs=1e-6)
+    for evidence in (masks, boxes):
+        assert unseen(evidence, 0.95) == pytest.approx(rare)
+        assert paired_interval(evidence, evidence) == pytest.approx((-rare, rare))
 
 
 def test_a_change_in_one_image_narrows_no_interval() -> None:
@@ -361,27 +385,34 @@ def test_images_that_are_void_all_over_decide_nothing() -> None:
         assert high > 0.5
 
 
-def test_bootstrap_interval_covers_a_rare_loss() -> None:
-    # Pixels of ground and thing, right and wrong; on 5 % of the images the thing is lost.
-    good, lost = torch.tensor([900.0, 50, 50, 100]), torch.tensor([900.0, 50, 150, 0])
-    generator, covered, num_runs = _generator(5), {10: 0, 40: 0}, 200
+def test_losses_that_are_rare_and_large_move_the_end_that_they_would_move() -> None:
+    whole, holed = GOOD.repeat(100, 1), GOOD.repeat(100, 1)
+    holed[:6] = LOST
+    low, high = paired_interval(_confusions(whole), _confusions(holed))
+    centre = _confusions(holed).score() - _confusions(whole).score()
+    # Six were seen. Of a Poisson number x, six is 1.66 x^0.5 too few for x = 11.7. Near an IoU of
+    # 0.9 a further image takes less than the ones before, so that the end lies nearer.
+    assert 4.2 / 6 < (low - centre) / centre < 5.7 / 6
+    # And of the variance of six, 1.66 * 6^0.5 = 4.07 too many.
+    assert (centre - high) / centre == pytest.approx(4.07 / 6, rel=0.1)
+    mirrored = paired_interval(_confusions(holed), _confusions(whole))
+    assert mirrored == pytest.approx((-high, -low), abs=1e-9)
 
-    def evidence(images: Tensor) -> ConfusionEvidence:
-        made = ConfusionEvidence(2)
-        made._images = list(images.double())
-        return made
 
-    def miou(matrix: Tensor) -> float:
-        ground, thing = matrix[0] / matrix[:3].sum(), matrix[3] / matrix[1:].sum()
-        return float(ground + thing) / 2
+def _confusions(images: Tensor) -> ConfusionEvidence:
+    made = ConfusionEvidence(2)
+    made._images = list(images.double())
+    return made
 
-    true = miou(0.95 * good + 0.05 * lost) - miou(good)
-    for count in covered:
-        for _ in range(num_runs):
-            is_lost = torch.rand(count, generator=generator) < 0.05
-            before = good.expand(count, 4)
-            after = torch.where(is_lost[:, None], lost, before)
-            low, high = paired_interval(evidence(before), evidence(after), num_resamples=200)
-            covered[count] += low <= true <= high
-    # Of 200 runs at 95 %, 181 or more with a probability of 99.7 %.
-    assert all(number >= 181 for number in covered.values()), covered
+
+@pytest.mark.parametrize("num_images", [50, 100, 200])
+def test_networks_at_the_edge_are_accepted_no_more_often_than_promised(num_images: int) -> None:
+    # On 4 % of the images all is lost: both classes keep 0.96 of a union of 1.04.
+    generator, num_runs, edge, accepted = _generator(5), 300, 0.96 / 1.04 - 1, 0
+    before = _confusions(GOOD.expand(num_images, 4))
+    for _ in range(num_runs):
+        is_lost = torch.rand(num_images, generator=generator) < 0.04
+        after = _confusions(torch.where(is_lost[:, None], LOST, GOOD))
+        accepted += paired_interval(before, after, num_resamples=200)[0] >= edge
+    # The bound that a probability of 5 % exceeds once in a hundred times.
+    assert accepted <= binom.ppf(0.99, num_runs, 0.05)

@@ -1,21 +1,27 @@
-from dataclasses import dataclass
+from math import ceil, log, nan
 
 import pytest
 import torch
 
 from regrow.data.errors import BadInput
-from regrow.models.evidence import CorrectEvidence
+from regrow.models.evidence import ConfusionEvidence, CorrectEvidence, Evidence
+from regrow.models.paired_test import images_to_decide
 from regrow.prune import budget as module
 from regrow.prune.budget import Budget, decide, images_needed
 
 
-@dataclass
-class Scored:
-    value: float
-    num_images: int = 100
+class Scored(Evidence):
+    """Evidence of a score that is given."""
 
-    def score(self) -> float:
-        return self.value
+    num_images = 0
+
+    def __init__(self, value: float, num_images: int = 100) -> None:
+        self.value, self.num_images = value, num_images
+
+    def update(self, predictions, targets) -> None: ...
+
+    def scores(self, counts: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(counts),), self.value, dtype=torch.float64)
 
 
 @pytest.fixture
@@ -48,40 +54,100 @@ def test_the_whole_interval_decides(interval, low, high, is_met):
 
 def test_four_times_the_images_halve_the_interval():
     # 0.00 +- 0.02 around a limit of -0.01: half the width decides it.
-    assert images_needed(-0.02, 0.02, 0.0, -0.01, 100) == 400
+    assert images_needed(-0.02, 0.02, 0.0, -0.01, 100, unseen=0.001) == 400
     # The same from below: the high end has to sink under the limit.
-    assert images_needed(-0.04, 0.0, -0.02, -0.01, 100) == 400
+    assert images_needed(-0.04, 0.0, -0.02, -0.01, 100, unseen=0.001) == 400
+
+
+def test_twice_the_images_halve_an_interval_of_the_rule_of_three():
+    assert images_needed(-0.02, 0.005, 0.0, -0.01, 100, unseen=0.02) == 200
+    # The low end is as near as it may be, the high end is not, and has to pass.
+    assert images_needed(-0.04, 0.02, -0.02, -0.01, 100, unseen=0.02) == 1600
 
 
 def test_a_difference_on_the_limit_is_decided_by_no_number_of_images():
-    assert images_needed(-0.03, 0.01, -0.01, -0.01, 100) is None
-    assert images_needed(-1, 1, float("nan"), -0.01, 100) is None
+    assert images_needed(-0.03, 0.01, -0.01, -0.01, 100, unseen=0.001) is None
+
+
+def test_a_score_that_is_unknown_is_decided_by_no_number_of_images(interval):
+    interval(-1, 1)
+    assert decide(Scored(0.9), Scored(nan), Budget()).num_needed is None
 
 
 def test_more_images_are_needed_than_there_are():
-    assert images_needed(-0.0100001, 0.02, 0.0, -0.01, 100) == 101
+    assert images_needed(-0.0100001, 0.02, 0.0, -0.01, 100, unseen=0.001) == 101
     # The high end lies on the limit: one image more at least.
-    assert images_needed(-0.05, -0.01, -0.03, -0.01, 100) == 101
+    assert images_needed(-0.05, -0.01, -0.03, -0.01, 100, unseen=0.001) == 101
 
 
-def test_the_confidence_is_that_of_the_budget():
-    before, after = torch.ones(200, dtype=torch.bool), torch.ones(200, dtype=torch.bool)
-    after[:4] = False
+def _accuracies(lost: int, gained: int, num_images: int) -> list[CorrectEvidence]:
+    before = torch.ones(num_images, dtype=torch.bool)
+    after = before.clone()
+    after[:lost] = False
+    before[lost : lost + gained] = False
     pair = []
     for flags in (before, after):
         evidence = CorrectEvidence()
-        evidence.update(torch.eye(2)[1 - flags.long()], torch.zeros(200, dtype=torch.long))
+        evidence.update(torch.eye(2)[1 - flags.long()], torch.zeros(num_images, dtype=torch.long))
         pair.append(evidence)
-    # By hand: 5/202 - 1/202 lost, deviation ((6 - 16/202) / 202**2)**0.5 = 0.012045.
-    sure = decide(*pair, Budget(0.04, confidence=0.99))
-    assert sure.interval[0] == pytest.approx(-4 / 202 - 2.575829 * 0.012045, abs=1e-5)
-    assert sure.is_met == "undecided"
-    assert decide(*pair, Budget(0.04, confidence=0.8)).is_met is True
+    return pair
+
+
+def test_the_confidence_is_that_of_the_budget():
+    # Equal networks on 100 images: 0.97^100 = 0.048 and 0.971^100 = 0.053; 0.956^100 = 0.011.
+    pair = _accuracies(0, 0, 100)
+    assert decide(*pair, Budget(0.03)).is_met is True
+    assert decide(*pair, Budget(0.029)).is_met == "undecided"
+    assert decide(*pair, Budget(0.048, confidence=0.99)).is_met is True
+    assert decide(*pair, Budget(0.044, confidence=0.99)).is_met == "undecided"
+
+
+def test_accuracy_is_decided_by_the_exact_test_from_either_side():
+    # Of 50 images all 8 that changed were lost.
+    pair = _accuracies(8, 0, 50)
+    # P(8 or more of 50) = 0.05 at 0.0816: if no image were ever gained.
+    broken = decide(*pair, Budget(0.06))
+    assert broken.is_met is False
+    assert broken.interval[1] < -0.06
+    undecided = decide(*pair, Budget(0.12))
+    assert undecided.is_met == "undecided"
+    # P(8 or fewer of 50) = 0.05 at 0.2712.
+    assert decide(*pair, Budget(0.29)).is_met is True
+    assert undecided.num_images == 50
+
+
+@pytest.mark.parametrize("max_drop", [0.02, 0.05])
+def test_the_images_needed_of_accuracy_decide(max_drop):
+    needed = decide(*_accuracies(0, 0, 40), Budget(max_drop)).num_needed
+    # The rule of three: (1 - max_drop)^n = 0.05.
+    assert needed == ceil(log(0.05) / log(1 - max_drop))
+    assert decide(*_accuracies(0, 0, needed), Budget(max_drop)).is_met is True
+    assert decide(*_accuracies(0, 0, needed - 1), Budget(max_drop)).is_met == "undecided"
+
+
+def test_the_images_needed_of_accuracy_are_those_of_its_losses_and_gains():
+    verdict = decide(*_accuracies(8, 1, 100), Budget(0.05))
+    assert verdict.is_met == "undecided"
+    assert verdict.num_needed == images_to_decide(8, 1, 100, -0.05, 0.95)
+    sure = decide(*_accuracies(8, 1, 100), Budget(0.05, confidence=0.99))
+    assert sure.num_needed == images_to_decide(8, 1, 100, -0.05, 0.99)
+
+
+def test_the_images_needed_of_other_scores_follow_the_rule_of_three():
+    evidence = ConfusionEvidence(2)
+    evidence._images = [torch.tensor([50.0, 0, 0, 50]).double()] * 60
+    verdict = decide(evidence, evidence, Budget(0.02))
+    assert verdict.is_met == "undecided"
+    # 0.05^(1 / 60) = 0.9513; 2 * 0.0487 / 1.0487 = 0.0929 of the score, that is 4.645 times 0.02.
+    assert verdict.num_needed == 279
+    more = ConfusionEvidence(2)
+    more._images = evidence._images[:1] * 310
+    assert decide(more, more, Budget(0.02)).is_met is True
 
 
 def test_undecided_says_how_many_images_would_decide(interval):
-    interval(-0.02, 0.02)
-    verdict = decide(Scored(0.9), Scored(0.9), Budget(0.01))
+    interval(-0.2, 0.2)
+    verdict = decide(Scored(0.9), Scored(0.9), Budget(0.1))
     assert verdict.num_needed == 400
 
 
@@ -97,6 +163,7 @@ def test_scores_on_different_images_are_refused():
         ({"max_drop": 1.5}, "budget.max_drop"),
         ({"confidence": 95}, "budget.confidence"),
         ({"confidence": 1}, "budget.confidence"),
+        ({"confidence": 0.4}, "budget.confidence"),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, float], name: str) -> None:
