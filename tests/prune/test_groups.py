@@ -1,4 +1,3 @@
-from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +7,7 @@ from torchvision.models import get_model
 from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.data.errors import BadInput
-from regrow.prune import tracing
+from regrow.prune import groups, tracing
 from regrow.prune.channels import Group, Member
 from regrow.prune.groups import find_groups, without_layers
 
@@ -164,15 +163,65 @@ def test_what_takes_too_long_is_bad_input_that_names_the_net(make_task, seconds)
     assert not any(module._forward_pre_hooks for module in task.net.modules())
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_time_runs_out_while_tracing_searching_or_proving(make_task, monkeypatch, share):
-    # A clock that goes on by one whenever it is looked at.
-    clock = count()
-    monkeypatch.setattr(tracing, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    find_groups(make_task("residual"), time_limit=10**6)
-    needed = next(clock)
-    with pytest.raises(BadInput, match="takes more than"):
-        find_groups(make_task("residual"), time_limit=int(share * needed) - 1)
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The time, which is late when it is set so."""
+    now = [0.0]
+    monkeypatch.setattr(tracing, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+LATE = 121.0
+
+
+def test_a_network_that_takes_too_long_is_stopped_at_its_next_layer(make_task, clock):
+    calls = []
+
+    class Slow(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            calls.append(self.out_channels)
+            clock[0] = LATE
+            return super().forward(x)
+
+    with pytest.raises(BadInput, match="Sequential: .* takes more than 120 s"):
+        find_groups(make_task(nn.Sequential(Slow(3, 8, 3), Slow(8, 3, 3))))
+    assert calls == [8]
+
+
+def test_a_search_that_takes_too_long_is_stopped(make_task, clock, monkeypatch):
+    def trace(task):
+        graph = tracing.trace_(task)
+        clock[0] = LATE
+        return graph
+
+    monkeypatch.setattr(groups, "trace_", trace)
+    monkeypatch.setattr(groups, "_group", lambda *_: pytest.fail("a group was made"))
+    with pytest.raises(BadInput, match="takes more than 120 s"):
+        find_groups(make_task("residual"))
+
+
+def test_a_proof_that_takes_too_long_is_stopped(make_task, clock, monkeypatch):
+    sift = groups.surgery.sift
+
+    def late(*args):
+        clock[0] = LATE
+        return sift(*args)
+
+    monkeypatch.setattr(groups.surgery, "sift", late)
+    with pytest.raises(BadInput, match="takes more than 120 s"):
+        find_groups(make_task("residual"))
+
+
+def test_a_parameter_that_is_not_called_counts_as_a_reader(make_task):
+    found = find_groups(make_task("vit"), inexact=True)
+    stream = next(group for group in found.groups if group.is_inexact)
+    bare = {m.layer: (m.side, m.dim) for m in stream.members if m.dim is not None}
+    assert bare == {
+        "class_token": ("in", 2),
+        "encoder.pos_embedding": ("in", 2),
+        "encoder.layers.encoder_layer_0.self_attention.in_proj_weight": ("in", 1),
+        "encoder.layers.encoder_layer_1.self_attention.in_proj_weight": ("in", 1),
+    }
 
 
 def test_tied_weights_are_left_whole(make_task):
