@@ -296,8 +296,9 @@ def _report(
     report.say(
         f"The network keeps {100 * share:.1f} % of its MACs. On {verdict.num_images} test images, "
         f"which nothing was chosen on, {after.name} went from {before.value:.4f} to "
-        f"{after.value:.4f}; the {100 * budget.confidence:g} % interval of the change is "
-        f"[{verdict.interval[0]:+.4f}, {verdict.interval[1]:+.4f}]. {_verdict_in_words(result)}"
+        f"{after.value:.4f}; the change is between "
+        f"{verdict.interval[0]:+.4f} and {verdict.interval[1]:+.4f}, with "
+        f"{100 * budget.confidence:g} % confidence in each end. {_verdict_in_words(result)}"
     )
     costs = zip((result.cost_before, result.cost_after), latency(task), strict=True)
     old, new = (replace(cost, latency_ms=spent) for cost, spent in costs)
