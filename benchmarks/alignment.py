@@ -1,0 +1,161 @@
+"""What aligned widths are worth: regrow beside torch-pruning's unaligned cut, in ONNX Runtime.
+
+    python benchmarks/alignment.py --rounds 100
+
+The same network is cut to the same share of its MACs by regrow, whose widths are multiples of
+`--round-to`, and by torch-pruning, as it cuts by itself: by magnitude, in 400 small steps, with no
+rounding. Both are exported by the same code and run in one thread of ONNX Runtime, the dense
+network beside them, one call each in every round; the time is that of the process's own CPU, which
+a busy machine disturbs least. Weights are random: what the two are worth in accuracy is
+`pruners.py`'s to say.
+
+Prints one JSON line a share and scope, then a table: medians of the ratios over rounds, with their
+quartiles. `of MACs` is regrow's speed-up divided by its reduction of the MACs.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any, Literal
+
+import onnxruntime
+import torch
+import torch_pruning
+
+from regrow.models.classification import Classification
+from regrow.models.cost import count_macs
+from regrow.models.graph import build_graph
+from regrow.models.task import Task
+from regrow.prune.channels import widths
+from regrow.prune.removal import Channels
+from regrow.prune.selection import Selection
+from regrow.prune.surgery import clone
+from regrow.prune.target import Target
+
+Scope = Literal["global", "local"]
+SMALL_STEPS, WARM_UP = 400, 5
+
+
+def by_regrow(task: Task, share: float, scope: Scope, round_to: int) -> Task:
+    """Cut a copy to a share of its MACs, aligned."""
+    channels = Channels(task, Target(macs=share), Selection(scope=scope, round_to=round_to))
+    pruned = clone(task)
+    channels.cut_(pruned, [], {"macs": share}, tightly=True)
+    return pruned
+
+
+def by_torch_pruning(task: Task, share: float, scope: Scope) -> Task:
+    """Cut a copy to a share of its MACs in steps so small that it is hardly missed."""
+    pruned, full = clone(task), count_macs(task)
+    pruner = torch_pruning.pruner.MagnitudePruner(
+        pruned.net,
+        task.prepare(task.example_images(1)),
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        global_pruning=scope == "global",
+        pruning_ratio=1.0,
+        iterative_steps=SMALL_STEPS,
+        ignored_layers=[pruned.net.get_submodule(name) for name in task.output_layers()],
+        # Its defaults are dicts that all pruners of a process share.
+        in_channel_groups={},
+        out_channel_groups={},
+    )
+    while count_macs(pruned) > full * share and pruner.current_step < SMALL_STEPS:
+        pruner.step()
+    return pruned.eval()
+
+
+def session(task: Task) -> Callable[[], Any]:
+    """Give a call of the exported network on one image, in one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    model = build_graph(task).SerializeToString()
+    running = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    images = task.example_images(1).numpy()
+    return lambda: running.run(None, {"images": images})
+
+
+def times(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Time all calls in every round, each beginning as often as any other; in milliseconds."""
+    spent: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for number in range(WARM_UP + rounds):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            started = time.process_time()
+            calls[name]()
+            if number >= WARM_UP:
+                spent[name].append(1000 * (time.process_time() - started))
+    return spent
+
+
+def quartiles(one: list[float], other: list[float]) -> list[float]:
+    """Give the quartiles of the ratio of two lists, round by round; the median is the second."""
+    return statistics.quantiles([a / b for a, b in zip(one, other, strict=True)], n=4)
+
+
+def measure(task: Task, share: float, scope: Scope, options: argparse.Namespace) -> dict[str, Any]:
+    """Cut by both tools, and time them beside the dense network."""
+    cut = {
+        "dense": task,
+        "regrow": by_regrow(task, share, scope, options.round_to),
+        "torch-pruning": by_torch_pruning(deepcopy(task), share, scope),
+    }
+    macs = {name: count_macs(one) for name, one in cut.items()}
+    spent = times({name: session(one) for name, one in cut.items()}, options.rounds)
+    speedups = {n: quartiles(spent["dense"], spent[n]) for n in cut if n != "dense"}
+    fewer = macs["dense"] / macs["regrow"]
+    return {
+        "net": options.net,
+        "share": share,
+        "scope": scope,
+        "macs": macs,
+        "milliseconds": {name: statistics.median(each) for name, each in spent.items()},
+        "speedup": speedups,
+        "beside": quartiles(spent["torch-pruning"], spent["regrow"]),
+        "of_macs": [ratio / fewer for ratio in speedups["regrow"]],
+        "widths": {name: sorted(set(widths(one.net).values())) for name, one in cut.items()},
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def main() -> None:
+    """Measure every share and scope."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--net", default="torchvision/resnet18")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.25])
+    parser.add_argument("--scopes", nargs="+", default=["global", "local"])
+    parser.add_argument("--round-to", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch, while it prunes")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    classes = [str(number) for number in range(1000)]
+    task = Classification(classes, (options.size, options.size), net=options.net).eval()
+    lines = [
+        "| net | scope | MACs kept: regrow, torch-pruning | ms: dense, regrow, torch-pruning "
+        "| regrow's speed-up | beside torch-pruning | of MACs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for share in options.shares:
+        for scope in options.scopes:
+            row = measure(task, share, scope, options)
+            print(json.dumps(row), flush=True)
+            kept = [row["macs"][n] / row["macs"]["dense"] for n in ("regrow", "torch-pruning")]
+            cells = [row["net"], scope, ", ".join(f"{part:.4f}" for part in kept)]
+            cells.append(", ".join(f"{spent:.2f}" for spent in row["milliseconds"].values()))
+            for figures in (row["speedup"]["regrow"], row["beside"], row["of_macs"]):
+                low, middle, high = figures
+                cells.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
+            lines.append("| " + " | ".join(cells) + " |")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
