@@ -1,0 +1,167 @@
+"""What pruning itself costs: seconds and memory of rank + cut, beside torch-pruning's step.
+
+    python benchmarks/pruning_cost.py --net torchvision/resnet50 --rounds 5
+
+Every figure is from a process of its own, the tools by turns: one that only loads the network and
+the tool, and one that goes on to prune it. Memory is the largest resident size of the process that
+prunes, in building the graph and in the step, less that of the one that only loads. Both rank by
+the magnitude of grouped weights and remove the same share of every layer at once:
+
+- torch-pruning: the graph is MagnitudePruner's constructor, the step its `step()`.
+- regrow: the graph is `find_groups`, which proves every group in float64; the step is what the
+  engine does to score, choose, cut, and prove that the cut network is the masked one.
+- regrow, unproved: the same without the proof of the cut: score, choose, cut.
+
+Prints one JSON line a process, then a table of medians.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regrow.models.classification import Classification
+from regrow.models.cost import count_macs
+from regrow.models.task import Task
+
+SIDES = ["torch-pruning", "regrow", "regrow, unproved"]
+
+
+def by_torch_pruning(task: Task, share: float) -> tuple[float, int]:
+    """Cut the network in place; give the seconds of the graph, and the peak of memory in it."""
+    import torch_pruning
+
+    started = time.perf_counter()
+    pruner = torch_pruning.pruner.MagnitudePruner(
+        task.net,
+        task.prepare(task.example_images(1)),
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        # Of its channels, so that about the share of the MACs is left.
+        pruning_ratio=1 - share**0.5,
+        ignored_layers=[task.net.get_submodule(name) for name in task.output_layers()],
+    )
+    graph, peak = time.perf_counter() - started, largest()
+    forget_largest()
+    pruner.step()
+    return graph, peak
+
+
+def by_regrow(task: Task, share: float, is_proved: bool) -> tuple[float, int]:
+    """Do the same with regrow."""
+    from regrow.prune.criteria import Magnitude, score_groups
+    from regrow.prune.groups import find_groups
+    from regrow.prune.removal import Channels
+    from regrow.prune.selection import Chooser, Selection
+    from regrow.prune.surgery import cut_
+    from regrow.prune.target import Target
+
+    selection = Selection(scope="local")
+    started = time.perf_counter()
+    found = find_groups(task)
+    graph, peak = time.perf_counter() - started, largest()
+    forget_largest()
+    if is_proved:
+        channels = Channels(task, Target(macs=share), selection, Magnitude(), found)
+        channels.cut_(task, [], {"macs": share}, tightly=True)
+        return graph, peak
+    scores = score_groups(task, found.groups, Magnitude())
+    dense = {group.layer: group.width for group in found.groups}
+    chooser = Chooser(task, found.groups, scores, dense, selection)
+    plan = chooser.choose({"macs": share * count_macs(task)}, tightly=True)
+    cut_(task, plan or [])
+    return graph, peak
+
+
+def largest() -> int:
+    """Give the largest resident size of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def forget_largest() -> None:
+    """Let Linux measure the largest resident size anew from here."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def child(options: argparse.Namespace) -> dict[str, Any]:
+    """Load the network, and prune it unless only loading is measured."""
+    torch.manual_seed(0)
+    size = (options.size, options.size)
+    task = Classification([str(n) for n in range(1000)], size, net=options.net).eval()
+    macs = count_macs(task)
+    if options.only_load:
+        if options.child == "torch-pruning":
+            import torch_pruning  # noqa: F401
+        else:
+            import regrow.prune.engine  # noqa: F401
+        return {"side": options.child, "loaded": largest()}
+    started = time.perf_counter()
+    if options.child == "torch-pruning":
+        graph, peak = by_torch_pruning(task, options.share)
+    else:
+        graph, peak = by_regrow(task, options.share, options.child == "regrow")
+    total = time.perf_counter() - started
+    return {
+        "side": options.child,
+        "graph_seconds": graph,
+        "step_seconds": total - graph,
+        "graph_peak": peak,
+        "step_peak": largest(),
+        "kept": count_macs(task) / macs,
+    }
+
+
+def spawn(side: str, options: argparse.Namespace, *flags: str) -> dict[str, Any]:
+    """Run one side in a process of its own; print and give what it measured."""
+    command = [sys.executable, __file__, "--child", side, "--net", options.net]
+    command += ["--size", str(options.size), "--share", str(options.share)]
+    command += ["--threads", str(options.threads), *flags]
+    ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    line = ran.stdout.strip().splitlines()[-1]
+    print(line, flush=True)
+    return json.loads(line)
+
+
+def main() -> None:
+    """Measure all sides by turns, and print the medians."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--net", default="torchvision/resnet50")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--share", type=float, default=0.5, help="of the MACs that is kept")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--child", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--only-load", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.child:
+        print(json.dumps(child(options)))
+        return
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for _ in range(options.rounds):
+        for side in SIDES:
+            loaded = spawn(side, options, "--only-load")["loaded"]
+            row = spawn(side, options)
+            row["graph_memory"] = row["graph_peak"] - loaded
+            row["step_memory"] = row["step_peak"] - loaded
+            found[side].append(row)
+    print("| | MACs kept | graph s | rank + cut s | graph MB | rank + cut MB |")
+    print("|---|---|---|---|---|---|")
+    for side, rows in found.items():
+        names = ("kept", "graph_seconds", "step_seconds", "graph_memory", "step_memory")
+        kept, *seconds, graph, peak = (statistics.median(row[n] for row in rows) for n in names)
+        cells = [side, f"{kept:.3f}", *(f"{value:.2f}" for value in seconds)]
+        cells += [f"{value / 2**20:.0f}" for value in (graph, peak)]
+        print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
