@@ -1,4 +1,4 @@
-"""What regrow prunes: 28 networks of torchvision, timm and a user, with the proof that it is exact.
+"""What regrow prunes: networks of torchvision, timm and a user, with the proof that it is exact.
 
     python benchmarks/coverage.py --nets torchvision/resnet18 timm/regnety_002
     python benchmarks/coverage.py --onnx      # all of them; exporting takes the longest

@@ -101,8 +101,6 @@ def by_regrow(options: argparse.Namespace, data: Cifar, training: Training) -> n
         label_smoothing=recipe.smoothing,
         optimization=Optimization("sgd", recipe.lr, recipe.weight_decay),
     ).to(options.device)
-    if options.device == "cuda":
-        task.net.to(memory_format=torch.channels_last)
 
     def trained(epochs: int) -> Callable[[Task, int], None]:
         def train(work: Task, index: int) -> None:
