@@ -93,7 +93,7 @@ def contributions(
 
 
 def _is_reader(net: nn.Module, member: Member) -> bool:
-    if member.dim is not None or member.is_count or member.side != "in":
+    if member.dim is not None or member.side != "in":
         return False
     return isinstance(net.get_submodule(member.layer), WEIGHTED_TYPES)
 
@@ -135,7 +135,7 @@ def _of_group(
 ) -> Tensor | None:
     total: Tensor | None = None
     for member in group.members:
-        if member.side != "in" or member.is_count:
+        if member.side != "in":
             continue
         if member.layer not in found:
             return None

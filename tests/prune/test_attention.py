@@ -14,7 +14,7 @@ from regrow.models.structure import rebuild_, record
 from regrow.prune.attention import find_heads
 from regrow.prune.channels import Member
 from regrow.prune.cost_model import CostModel, costs_of
-from regrow.prune.criteria import Taylor
+from regrow.prune.criteria import Magnitude, Taylor
 from regrow.prune.gates import contributions
 from regrow.prune.groups import _disturb_, find_groups
 from regrow.prune.surgery import check_exact, clone, cut_, exact_copy, mask_
@@ -245,3 +245,16 @@ def test_what_attention_has_computed_from_its_weights_is_forgotten_when_they_are
         got = task(task.example_images(1))["logits"]
     expected = masked(task.example_images(1))["logits"]
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_norm_of_a_head_is_that_of_what_makes_and_reads_it(make_task):
+    task = make_task("vit")
+    group = heads_of(task)[0]
+    attention = task.net.get_submodule(group.layer)
+    # Queries, keys and values of four heads, each 4 wide.
+    made = (
+        attention.in_proj_weight.detach().view(3, 4, 4, 16).transpose(0, 1).flatten(1).norm(dim=1)
+    )
+    read = attention.out_proj.weight.detach().view(16, 4, 4).transpose(0, 1).flatten(1).norm(dim=1)
+    (scores,) = Magnitude(2).scores(task, [group], None)
+    torch.testing.assert_close(scores, (made + read) / 2)
