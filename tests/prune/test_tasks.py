@@ -16,6 +16,7 @@ from regrow.prune.budget import Budget
 from regrow.prune.criteria import Taylor
 from regrow.prune.engine import prune
 from regrow.prune.groups import find_groups
+from regrow.prune.selection import Selection
 from regrow.prune.surgery import check_exact, clone, cut_, mask_
 from regrow.prune.target import Target
 
@@ -130,8 +131,6 @@ def test_the_engine_prunes_every_task_and_the_file_gives_it_back(
 )
 def test_the_engine_takes_widths_that_norms_span_when_they_are_asked_for(net, args, size, tmp_path):
     task = make(Classification, net, args, size)
-    found = find_groups(task, inexact=True)
-    assert any(group.is_inexact for group in found.groups)
     loader = [batch(task, size)]
     result = prune(
         task,
@@ -141,12 +140,15 @@ def test_the_engine_takes_widths_that_norms_span_when_they_are_asked_for(net, ar
         target=Target(macs=0.3),
         num_steps=2,
         budget=Budget(max_drop=1.0),
-        groups=found,
+        selection=Selection(inexact=True),
     )
     assert result.stopped == "target"
     assert all(step.error <= 1e-9 for step in result.steps)
-    streams = {group.layer for group in found.groups if group.is_inexact}
-    assert any(result.widths[layer][0] > result.widths[layer][1] for layer in streams)
+    streams = {group.layer for group in find_groups(task, inexact=True).groups if group.is_inexact}
+    assert {name for name, layer in result.layers.items() if layer.is_inexact} == streams != set()
+    assert any(result.layers[name].before > result.layers[name].after for name in streams)
+    exact = {group.layer for group in find_groups(task).groups}
+    assert exact <= result.layers.keys() - streams
     save(tmp_path / "pruned.ckpt", result.task)
     again = load(tmp_path / "pruned.ckpt")
     images = task.example_images(2)
