@@ -118,6 +118,12 @@ def removal(plan: Plan) -> Removed:
     return {key: sorted(channels) for key, channels in lost.items() if channels}
 
 
+def members_of(plan: Plan) -> list[tuple[Member, list[int]]]:
+    """Give each side of each layer that a plan takes channels from, with these, ascending."""
+    members = {(m.layer, m.side): m for group, _ in plan for m in group.members}
+    return [(members[key], channels) for key, channels in removal(plan).items()]
+
+
 def width(module: nn.Module, side: Side) -> int | None:
     """Count the channels on one side of a layer; None if it has none of its own."""
     if isinstance(module, (*CONV_TYPES, *TRANSPOSED_TYPES)):

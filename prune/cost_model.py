@@ -17,8 +17,8 @@ from regrow.prune.channels import (
     Member,
     Plan,
     channel_tensors,
+    members_of,
     named_tensor,
-    removal,
     width,
 )
 
@@ -52,13 +52,12 @@ class CostModel:
         """Give the costs after a plan is carried out."""
         left: dict[str, float] = {}
         macs, params = float(self.dense["macs"]), float(self.dense["params"])
-        members = {(m.layer, m.side): m for group, _ in plan for m in group.members}
-        for (layer, side), channels in removal(plan).items():
-            for name, total in self._tensors(members[layer, side]):
+        for member, channels in members_of(plan):
+            for name, total in self._tensors(member):
                 left[name] = left.get(name, 1.0) * (1 - len(channels) / total)
-            if side == "in" and layer in self.products:
-                total = width(self.net.get_submodule(layer), side) or 1
-                macs -= self.products[layer] * len(channels) / total
+            if member.side == "in" and member.layer in self.products:
+                total = width(self.net.get_submodule(member.layer), member.side) or 1
+                macs -= self.products[member.layer] * len(channels) / total
         for name, share in left.items():
             owner, attribute = named_tensor(self.net, name)
             tensor: Tensor = getattr(owner, attribute)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regrow.prune.channels import Plan, channel_tensors, removal, rows
+from regrow.prune.channels import Plan, channel_tensors, members_of, rows
 
 # The places that each tensor of a network loses, by its name and dimension.
 Places = dict[str, dict[int, list[int]]]
@@ -19,19 +19,17 @@ def lost_places(net: nn.Module, plan: Plan) -> Places:
         net: The network before the cut.
         plan: Groups of this very network with the units to remove.
     """
-    members = {(m.layer, m.side): m for group, _ in plan for m in group.members}
     places: Places = {}
-    for (layer, side), channels in removal(plan).items():
-        member = members[layer, side]
+    for member, channels in members_of(plan):
         if member.is_count:
             continue
         if member.dim is not None:
-            places.setdefault(layer, {})[member.dim] = channels
+            places.setdefault(member.layer, {})[member.dim] = channels
             continue
-        module = net.get_submodule(layer)
-        for name, along in channel_tensors(module, side):
-            found = rows(module, side, along, channels)
-            places.setdefault(f"{layer}.{name}", {})[along] = found
+        module = net.get_submodule(member.layer)
+        for name, along in channel_tensors(module, member.side):
+            found = rows(module, member.side, along, channels)
+            places.setdefault(f"{member.layer}.{name}", {})[along] = found
     return places
 
 

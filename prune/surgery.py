@@ -19,9 +19,9 @@ from regrow.prune.channels import (
     Plan,
     Removed,
     channel_tensors,
+    members_of,
     named_tensor,
     removal,
-    rows,
     width,
 )
 from regrow.prune.following import follow_, lost_places, sliced_state, without
@@ -95,21 +95,18 @@ def mask_(task: Task, plan: Plan) -> Removed:
     Returns:
         The masked channels of each side of each layer.
     """
-    for member, channels in _by_member(plan):
-        if member.is_count:
-            continue
-        if member.dim is not None:
-            owner, attribute = named_tensor(task.net, member.layer)
-            _fill(getattr(owner, attribute), member.dim, channels)
-            continue
-        module = task.net.get_submodule(member.layer)
+    for member, channels in members_of(plan):
+        owner, attribute = named_tensor(task.net, member.layer)
+        module = getattr(owner, attribute)
         if isinstance(module, STATISTICS_TYPES):
             kept = torch.ones(width(module, "out") or 0).index_fill(0, torch.tensor(channels), 0)
             module.register_forward_pre_hook(partial(_leave_out, kept))
-        for name, dim in channel_tensors(module, member.side):
-            # A variance of zero would be divided by.
-            if name != "running_var":
-                _fill(getattr(module, name), dim, rows(module, member.side, dim, channels))
+    for name, places in lost_places(task.net, plan).items():
+        owner, attribute = named_tensor(task.net, name)
+        tensor = getattr(owner, attribute)
+        # A variance of zero would be divided by.
+        for dim, gone in places.items() if attribute != "running_var" else ():
+            tensor.index_fill_(dim, torch.tensor(gone, device=tensor.device), 0)
     return removal(plan)
 
 
@@ -138,7 +135,7 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
     before = dict(task.net.named_parameters())
     places = lost_places(task.net, plan)
     with carried(task.net):
-        for member, channels in _by_member(plan):
+        for member, channels in members_of(plan):
             _cut_member_(task.net, member, channels)
     for name, parameter in task.net.named_parameters():
         parameter.requires_grad_(before[name].requires_grad)
@@ -291,11 +288,6 @@ def _leave_out(kept: Tensor, norm: nn.Module, inputs: tuple[Tensor, ...]) -> Ten
     return x if is_last else x.movedim(-1, 1)
 
 
-def _by_member(plan: Plan) -> list[tuple[Member, list[int]]]:
-    members = {(m.layer, m.side): m for group, _ in plan for m in group.members}
-    return [(members[key], channels) for key, channels in removal(plan).items()]
-
-
 def _disagreement(masked: Task, cut: Task) -> float:
     images = masked.example_images(2)
     # The cut one first: where it fails, it does so at once.
@@ -312,7 +304,3 @@ def _disagreement(masked: Task, cut: Task) -> float:
             return float("inf")
         worst = max(worst, error)
     return worst
-
-
-def _fill(tensor: Tensor, dim: int, places: Sequence[int]) -> None:
-    tensor.index_fill_(dim, torch.tensor(list(places), device=tensor.device), 0)
