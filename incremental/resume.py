@@ -1,6 +1,6 @@
 """Going on with a stopped run, so that it ends with the weights that it would have ended with."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +84,21 @@ def load_stopped(path: Path, data: GrowingData, allow: tuple[str, ...] = ()) -> 
     return task
 
 
-def refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def refuse_changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str] = FREE
+) -> None:
     """Refuse to go on with other settings than those the run began with.
 
     Args:
         old: The settings of the stopped run, by dotted name.
         new: The settings of the run that goes on.
+        free: The settings that may change.
 
     Raises:
         BadInput: Naming the setting that would change the weights.
     """
     for name in sorted(old.keys() | new.keys()):
-        is_free = name in FREE or name.split(".")[0] in BEGINNING
+        is_free = name in free or name.split(".")[0] in BEGINNING
         if not is_free and old.get(name) != new.get(name):
             raise BadInput(
                 f"--resume cannot change {name} from {old.get(name)} to {new.get(name)}; "

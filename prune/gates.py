@@ -82,7 +82,7 @@ def contributions(
     readers = {m.layer for group in groups for m in group.members if _is_reader(task.net, m)}
     # Converted attention calls what reads its heads, which PyTorch's own does not.
     with converted(task.net), _gated(task.net, readers) as gates, _differentiable(task):
-        loss = _loss(task, images, targets)
+        loss = loss_of(task, images, targets)
         flat = [gate for called in gates.values() for gate in called]
         grads = iter(torch.autograd.grad(loss, flat, allow_unused=True) if flat else ())
     found = {
@@ -167,7 +167,7 @@ def gradients(task: Task, images: Tensor, targets: Any) -> dict[str, Tensor]:
     """
     with _differentiable(task):
         named = {n: p for n, p in task.net.named_parameters() if p.requires_grad}
-        loss = _loss(task, images, targets)
+        loss = loss_of(task, images, targets)
         # Not `backward`: the gradients that a training run holds are none of ours.
         grads = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {name: grad for name, grad in zip(named, grads, strict=True) if grad is not None}
@@ -230,6 +230,13 @@ def _differentiable(task: Task) -> Iterator[None]:
         yield
 
 
-def _loss(task: Task, images: Tensor, targets: Any) -> Tensor:
+def loss_of(task: Task, images: Tensor, targets: Any) -> Tensor:
+    """Give the loss of a batch, all its terms together, wherever the batch is.
+
+    Args:
+        task: The task, in the mode that it is in.
+        images: Images of one batch, uint8 (b, 3, h, w).
+        targets: Their targets.
+    """
     images, targets = move_data_to_device((images, targets), task.mean.device)
     return torch.stack(list(task.losses(task(images), targets).values())).sum()

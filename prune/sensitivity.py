@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor
 
 from regrow.models.modes import evaluating
 from regrow.models.task import Task
 from regrow.prune.channels import Group
+from regrow.prune.gates import loss_of
 from regrow.prune.surgery import clone, mask_
 
 PROBED_SHARE = 0.25
@@ -32,7 +32,6 @@ def sensitivities(
     Returns:
         The loss with the units removed less the loss of the whole network, by the group's layer.
     """
-    batch = move_data_to_device(batch, task.mean.device)
     whole = _loss(task, batch)
     found = {}
     for group, values in zip(groups, scores, strict=True):
@@ -45,6 +44,5 @@ def sensitivities(
 
 @torch.no_grad()
 def _loss(task: Task, batch: tuple[Tensor, Any]) -> float:
-    images, targets = batch
     with evaluating(task.net):
-        return float(torch.stack(list(task.losses(task(images), targets).values())).sum())
+        return float(loss_of(task, *batch))

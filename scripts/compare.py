@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.progress import progress
+from regrow.incremental.resume import refuse_changes
 from regrow.models.charts import scatter
 from regrow.models.checkpoint import write_atomic
 from regrow.models.classification import Classification
@@ -157,13 +158,7 @@ def _begin(run: Path, resume: bool, values: Mapping[str, Any], command_line: str
     if resume and not file.is_file():
         raise BadInput(f"{run} has no comparison to resume; start it without --resume")
     if resume:
-        old = json.loads(file.read_text())
-        for name in sorted(old.keys() | values.keys()):
-            if name not in FREE and old.get(name) != values.get(name):
-                raise BadInput(
-                    f"--resume cannot change {name} from {old.get(name)} to {values.get(name)}; "
-                    "keep it, or begin a new run"
-                )
+        refuse_changes(json.loads(file.read_text()), values, FREE)
         (run / MARK).write_text(f"{command_line}\n")
         return
     open_run(run, command_line)
