@@ -27,7 +27,6 @@ from regrow.prune.removal import NOTHING, Channels, Cut, Removal
 from regrow.prune.schedule import Pace, kept_share
 from regrow.prune.selection import Selection
 from regrow.prune.sensitivity import sensitivities
-from regrow.prune.sparsity import SingleWeights, Weights
 from regrow.prune.surgery import clone
 from regrow.prune.target import Target
 
@@ -99,7 +98,7 @@ def prune(
     selection: Selection = Selection(),  # noqa: B008 - frozen
     budget: Budget = Budget(),  # noqa: B008 - frozen
     groups: Groups | None = None,
-    weights: Weights | None = None,
+    removal: Removal | None = None,
     reference: Task | None = None,
     latency: Latency | None = None,
     recover: Recover | None = None,
@@ -130,8 +129,9 @@ def prune(
         selection: Which units may go, and in what order.
         budget: How much worse the network may be.
         groups: The groups to prune, if not all that can be found.
-        weights: Mask single weights instead of removing channels; `target`, `selection` and
-            `groups` have no say then.
+        removal: What may be removed, made before any pruning of this very network; by default
+            channels, as `criterion`, `target`, `selection` and `groups` say, which have no say if
+            it is given.
         reference: The network that budget and target compare with, by default the given one.
         latency: Times networks beside the reference; needed where latency is a target.
         recover: Trains a cut network in place, given the number of the step.
@@ -150,10 +150,7 @@ def prune(
             frozen, the budget is broken before anything is removed, or a score is not finite.
     """
     reference = reference or task
-    removal: Removal
-    if weights is not None:
-        removal = SingleWeights(task, weights, criterion)
-    else:
+    if removal is None:
         removal = Channels(task, target, selection, criterion, groups, reference, latency)
     run = _Run(
         removal, train_loader, val_loader, budget, recover, latency, seed, adapts, on_step, save,

@@ -49,9 +49,9 @@ from regrow.prune.criteria import (
 from regrow.prune.engine import Result, prune
 from regrow.prune.progress import Progress, Step, load_progress, save_progress
 from regrow.prune.recovery import Recover
-from regrow.prune.removal import Channels
+from regrow.prune.removal import Channels, Removal
 from regrow.prune.selection import Selection
-from regrow.prune.sparsity import Weights
+from regrow.prune.sparsity import SingleWeights, Weights
 from regrow.prune.target import Target
 
 PROGRESS = "progress.ckpt"
@@ -135,9 +135,11 @@ def run_pruning(
     begun = _begun(run, began, task, packages) if resume else None
     latency = clock.beside(dense)
     # Refuses what it can before an earlier run is moved.
-    groups = None
-    if weights is None:
-        groups = Channels(task, target, selection, criterion, None, dense, latency).groups
+    removal: Removal
+    if weights is not None:
+        removal = SingleWeights(task, weights, criterion)
+    else:
+        removal = Channels(task, target, selection, criterion, None, dense, latency)
     penalties = [Distillation(dense, distillation)] if distillation is not None else []
     if not resume:
         run = open_run(run, command_line)
@@ -159,13 +161,9 @@ def run_pruning(
             train_loader=loaders[0],
             val_loader=loaders[1],
             test_loader=loaders[2],
-            groups=groups,
-            weights=weights,
-            criterion=criterion,
-            target=target,
+            removal=removal,
             num_steps=num_steps,
             adapts=adapts,
-            selection=selection,
             budget=budget,
             reference=dense,
             latency=latency,
