@@ -5,9 +5,10 @@ import random
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -93,15 +94,30 @@ def latency_ms(
     before, order = torch.get_num_threads(), random.Random(0)
     if threads is not None:
         torch.set_num_threads(threads)
-    times: list[list[float]] = [[] for _ in calls]
+    places = range(len(calls))
+    orders = [order.sample(places, len(calls)) for _ in range(warm_up + repeats)]
     try:
-        for round_ in range(warm_up + repeats):
-            for place in order.sample(range(len(calls)), len(calls)):
-                elapsed = clock(calls[place])
-                if round_ >= warm_up:
-                    times[place].append(elapsed)
+        return medians([partial(clock, call) for call in calls], orders, warm_up)
     finally:
         torch.set_num_threads(before)
+
+
+def medians(
+    timers: Sequence[Callable[[], float]], orders: Iterable[Sequence[int]], warm_up: int
+) -> list[float]:
+    """Give the median of what each timer says, one round after the other.
+
+    Args:
+        timers: Each runs something and says how long that took.
+        orders: For each round the places of the timers, in the order in which they run.
+        warm_up: Rounds at the start that do not count.
+    """
+    times: list[list[float]] = [[] for _ in timers]
+    for round_, order in enumerate(orders):
+        for place in order:
+            elapsed = timers[place]()
+            if round_ >= warm_up:
+                times[place].append(elapsed)
     return [statistics.median(spent) for spent in times]
 
 

@@ -1,7 +1,6 @@
 """How long a network takes on what will run it, measured beside the network it was pruned from."""
 
 import copy
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import onnxruntime
 import torch
 
 from regrow.data.errors import BadInput
+from regrow.models.cost import medians
 from regrow.models.graph import build_graph
 from regrow.models.task import Task
 
@@ -111,18 +111,10 @@ class Timed:
 
 def times_of(one: Timed, other: Timed, rounds: int, warm_up: int = 3) -> tuple[float, float]:
     """Time two calls by turns, and give the median of each, in milliseconds."""
-    spent: list[tuple[float, float]] = []
-    for round_ in range(warm_up + rounds):
-        # The order alternates: whoever comes second finds the machine warm.
-        if round_ % 2:
-            second = other.milliseconds()
-            pair = (one.milliseconds(), second)
-        else:
-            pair = (one.milliseconds(), other.milliseconds())
-        if round_ >= warm_up:
-            spent.append(pair)
-    first, second_ = zip(*spent, strict=True)
-    return statistics.median(first), statistics.median(second_)
+    # The order alternates: whoever comes second finds the machine warm.
+    orders = [(1, 0) if round_ % 2 else (0, 1) for round_ in range(warm_up + rounds)]
+    first, second = medians([one.milliseconds, other.milliseconds], orders, warm_up)
+    return first, second
 
 
 def _in_onnxruntime(task: Task, batch: int) -> Timed:
