@@ -4,7 +4,6 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 import torch
@@ -13,9 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from regrow.data.errors import BadInput
-from regrow.data.formats import Content, Source
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import Item
 from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.classification import Classification
 from regrow.models.graph import export_graph
@@ -35,26 +32,6 @@ from regrow.models.optimization import Optimization
 from regrow.models.training import Fit, fine_tune_, make_trainer, train
 
 EPOCHS = 2
-
-
-class Noise(Source):
-    """Images of noise, whose labels nothing can generalise."""
-
-    def read(self, root: Path | None) -> Content:
-        random = np.random.default_rng(0)
-        items = []
-        for split, count in (("train", 24), ("val", 8), ("test", 8)):
-            for number in range(count):
-                pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-                items.append(Item(f"{split}{number}", pixels, "ab"[number % 2], split))
-        return Content("labels", ["a", "b"], items)
-
-
-@pytest.fixture
-def data() -> GrowingData:
-    data = GrowingData(Noise(), size=(16, 16), batch_size=8)
-    data.order_classes(data.classes)
-    return data
 
 
 def half_of(net: nn.Module, seed: int = 0) -> dict[str, Tensor]:

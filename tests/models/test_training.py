@@ -3,16 +3,13 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from regrow.data.errors import BadInput
-from regrow.data.formats import Content, Source
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import Item
 from regrow.models.checkpoint import load, net_state, read
 from regrow.models.classification import Classification
 from regrow.models.distillation import Distillation, Imitation
@@ -21,19 +18,6 @@ from regrow.models.task import Penalty, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer, train
 
 EPOCHS = 3
-
-
-class Noise(Source):
-    """Images of noise, whose labels nothing can generalise."""
-
-    def read(self, root: Path | None) -> Content:
-        random = np.random.default_rng(0)
-        items = []
-        for split, count in (("train", 24), ("val", 8), ("test", 8)):
-            for number in range(count):
-                pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-                items.append(Item(f"{split}{number}", pixels, "ab"[number % 2], split))
-        return Content("labels", ["a", "b"], items)
 
 
 class HeadSize(Penalty):
@@ -47,13 +31,6 @@ class HeadSize(Penalty):
 
     def forward(self, task: Task, images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
         return 10 * getattr(task.net, self.layer).weight.square().mean()
-
-
-@pytest.fixture
-def data() -> GrowingData:
-    data = GrowingData(Noise(), size=(16, 16), batch_size=8)
-    data.order_classes(data.classes)
-    return data
 
 
 def make_task(**options) -> Classification:
