@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.25])
     parser.add_argument("--scopes", nargs="+", default=["global", "local"])
-    parser.add_argument("--round-to", type=int, default=8)
+    parser.add_argument("--round-to", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch, while it prunes")
     options = parser.parse_args()
