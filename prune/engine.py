@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -262,7 +262,7 @@ class _Run:
         before = [step.score for step in state.steps if step.is_kept][-1]
         score = self.evaluate(work, self.val_loader).value
         step = self._step(index, work, NOTHING, score, is_kept=score >= before)
-        self._record(state, work, step)
+        self._record(state, work, replace(step, is_final=True))
         state.is_finished = True
         self._keep(state)
 

@@ -30,6 +30,7 @@ class Step:
         removed: Output channels that left each layer, in the numbering before the step.
         widths: Output channels of every layer after it.
         error: Largest difference of the cut from the masked network, over the largest output.
+        is_final: Whether nothing was removed: the training after the last removal.
     """
 
     index: int
@@ -42,6 +43,7 @@ class Step:
     removed: dict[str, list[int]]
     widths: dict[str, int]
     error: float
+    is_final: bool = False
 
 
 @dataclass(slots=True)

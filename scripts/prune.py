@@ -306,7 +306,16 @@ def _report(
     columns = ["step", "MACs", "parameters", "masked", "time", f"validation {after.name}"]
     columns += ["kept", "error"]
     rows = [
-        [s.index, s.macs, s.params, s.masked, s.latency, s.score, s.is_kept, s.error]
+        [
+            f"{s.index}{' (training)' * s.is_final}",
+            s.macs,
+            s.params,
+            s.masked,
+            s.latency,
+            s.score,
+            s.is_kept,
+            s.error,
+        ]
         for s in result.steps
     ]
     report.add_table(
@@ -362,7 +371,8 @@ def _verdict_in_words(result: Result) -> str:
 
 
 def _rolled_back(result: Result) -> str:
-    last, name = result.steps[-1], result.after.name
+    name = result.after.name
+    last = [step for step in result.steps if not step.is_final][-1]
     return (
         f"step {last.index} took {name} from {result.baseline:.4f} to {last.score:.4f} on "
         f"validation images, more than the budget, and was rolled back"

@@ -387,6 +387,7 @@ def test_training_after_the_last_step_is_kept_unless_it_scores_worse(make_task):
         assert trained == [(2, result.steps[0].widths)]
         assert [step.is_kept for step in result.steps] == [True, is_kept]
         assert bool((result.task.net.fc.bias > 50).all()) is is_kept
+        assert [step.is_final for step in result.steps] == [False, True]
         assert result.steps[1].removed == {}
 
 

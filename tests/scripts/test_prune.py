@@ -111,6 +111,32 @@ def test_a_step_that_loses_everything_is_rolled_back(
     assert torch.equal(before(images)["logits"], after(images)["logits"])
 
 
+def test_the_report_names_the_step_that_was_rolled_back_not_the_training_after_it(
+    dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def forget_once(task: Task, *args: object, **kwargs: object) -> None:
+        calls.append(task)
+        if len(calls) == 2:
+            for parameter in task.net.parameters():
+                parameter.data.zero_()
+
+    monkeypatch.setattr(prune, "fine_tune_", forget_once)
+    options = [QUICK, "--budget.max_drop=0.45", "--num_steps=4", "--adapts=false"]
+    options += ["--final_epochs=1", "--selection.scope=local", f"--run={tmp_path / 'prune'}"]
+    report = prune.run([f"--checkpoint={dense}", *options])
+    steps = report.figures["steps"]
+    assert [(s["is_kept"], s["is_final"]) for s in steps] == [
+        (True, False),
+        (False, False),
+        (True, True),
+    ]
+    page = (tmp_path / "prune" / "report.md").read_text()
+    assert "The target was not reached: step 2 took accuracy from 1.0000 to 0.5000" in page
+    assert "| 3 (training) |" in page
+
+
 def test_a_verdict_of_broken_is_exit_code_3(
     dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
