@@ -1,6 +1,7 @@
 """Feature maps of timm's networks, for the heads of our own."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
@@ -40,4 +41,14 @@ def build_backbone(
         raise BadInput(f"net_args.levels: got {list(levels)}; the backbone has strides {has}")
     indices = tuple(has.index(level) for level in sorted(levels))
     maps = timm.create_model(short, features_only=True, pretrained=pretrained, out_indices=indices)
+    _leave_out_later_stages_(maps)
     return maps, [info.channels()[index] for index in indices]
+
+
+def _leave_out_later_stages_(maps: nn.Module) -> None:
+    """Remove what timm keeps, and runs, past the last map: in EfficientNets and MobileNets."""
+    features: Any = maps.feature_info
+    stages, *places = features.module_name()[-1].split(".")
+    layers = getattr(maps, stages, None)
+    if isinstance(layers, nn.Sequential) and places:
+        del layers[int(places[0]) + 1 :]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 
 from regrow.data.errors import BadInput
+from regrow.models.backbone import build_backbone
 from regrow.models.fcos import Fcos, build_fcos
 
 ROOT = Path(__file__).parents[2]
@@ -212,6 +213,7 @@ def test_timm_backbones_load_a_classifiers_weights_and_give_timms_features() -> 
     assert not missing
     # The last stages are not built, since no level needs them.
     parts = ("blocks.5", "blocks.6", "conv_head", "bn2", "classifier")
+    assert {part for part in parts if any(n.startswith(part) for n in unexpected)} == set(parts)
     assert all(name.startswith(parts) for name in unexpected)
     image = torch.randn(1, 3, *SIZE)
     found = net.backbone.eval()(image)
@@ -220,6 +222,18 @@ def test_timm_backbones_load_a_classifiers_weights_and_give_timms_features() -> 
     for index, value in zip(net.taken, expected, strict=True):
         assert torch.equal(found[index], value)
     assert net.eval()(image)["cls_logits"].shape == (1, 8 * 12 + 4 * 6, NUM_CLASSES)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tf_efficientnet_lite0", "mobilenetv3_small_050", "resnet18", "convnext_atto", "regnety_002"],
+)
+def test_no_stage_is_run_past_the_last_level(name: str) -> None:
+    maps, channels = build_backbone(f"timm/{name}", (4, 8))
+    found = maps(torch.randn(2, 3, 64, 96))
+    assert [tuple(m.shape[1:]) for m in found] == [(channels[0], 16, 24), (channels[1], 8, 12)]
+    torch.stack([m.sum() for m in found]).sum().backward()
+    assert [n for n, p in maps.named_parameters() if p.grad is None] == []
 
 
 @pytest.mark.skipif(not LITE0.exists(), reason="needs shared/data/weights (REGROW_DATA)")
