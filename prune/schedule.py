@@ -118,18 +118,24 @@ def counts_of(order: Sequence[int], length: int, num_groups: int) -> list[int]:
 
 
 def removal_order(
-    scores: Sequence[Sequence[float]], scope: Literal["global", "local"]
+    scores: Sequence[Sequence[float]],
+    scope: Literal["global", "local"],
+    dense: Sequence[int] | None = None,
 ) -> list[int]:
     """Give the group of each unit in the order in which units are removed.
 
     Args:
         scores: For each group the scores of its units, ascending.
         scope: `global` removes the lowest scores of all; `local` the same share of every group.
+        dense: How many units each group had before any pruning, of which shares are taken; by
+            default as many as it has.
     """
     ranked: list[tuple[float, int]] = []
     for group, values in enumerate(scores):
+        whole = len(values) if dense is None else dense[group]
+        gone = whole - len(values)
         for place, value in enumerate(values):
-            ranked.append(((place + 1) / len(values) if scope == "local" else value, group))
+            ranked.append(((gone + place + 1) / whole if scope == "local" else value, group))
     return [group for _, group in sorted(ranked)]
 
 

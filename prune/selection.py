@@ -82,7 +82,8 @@ class Chooser:
         scores = [values / gain for values, gain in zip(scores, self._gains(), strict=True)]
         self.ranked = [values.argsort(stable=True).tolist() for values in scores]
         self.scores = [values.sort(stable=True).values.tolist() for values in scores]
-        self.order = removal_order(self.scores, selection.scope)
+        whole = [dense[group.layer] // group.channels_per_unit for group in self.groups]
+        self.order = removal_order(self.scores, selection.scope, whole)
         self.known: dict[tuple[int, ...], dict[str, float]] = {}
         self.costs: Callable[[Plan], dict[str, int]] = self.model.predict
 

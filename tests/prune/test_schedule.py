@@ -105,6 +105,8 @@ def test_global_order_is_by_score_and_local_order_by_share():
     scores = [[0.1, 0.2], [0.3, 0.4, 0.5, 0.6]]
     assert removal_order(scores, "global") == [0, 0, 1, 1, 1, 1]
     assert removal_order(scores, "local") == [1, 0, 1, 1, 0, 1]
+    # The first has lost two of its four units before, the second none: it is behind.
+    assert removal_order(scores, "local", [4, 4]) == [1, 1, 0, 1, 0, 1]
 
 
 def test_counts_are_of_the_first_entries():

@@ -143,3 +143,23 @@ def test_latency_counts_both_sides_of_a_layer_and_scales_with_the_present(make_t
     # Three quarters are left of both, so 9 / 16 of the layer between them.
     left = 1 - 0.25 * 0.25 - 0.125 * 0.25 - 0.5 * 7 / 16
     assert made._with_latency({}, plan) == {"latency": pytest.approx(0.5 * left)}
+
+
+@pytest.mark.parametrize("name", ["plain", "residual", "concat", "depthwise"])
+def test_the_same_share_of_every_layer_goes_in_one_step_and_in_many(make_task, name):
+    task = make_task(name)
+    dense, macs = chooser(task).dense, costs_of(task)["macs"]
+
+    def left(*shares: float) -> dict[str, int]:
+        work = clone(task)
+        for share in shares:
+            groups = find_groups(work).groups
+            scores = [torch.arange(float(group.num_units)) for group in groups]
+            made = Chooser(work, groups, scores, dense, Selection(scope="local", round_to=4))
+            plan = made.choose({"macs": share * macs})
+            assert plan is not None
+            cut_(work, plan)
+        return {group.layer: group.width for group in find_groups(work).groups}
+
+    # A width of 12 gives way in blocks of 3 of 16: a small step by itself asks for none of them.
+    assert left(0.9, 0.8, 0.7, 0.6, 0.5, 0.4) == left(0.4)
