@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from math import isnan, nan
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion
 from regrow.prune.gates import some
 from regrow.prune.progress import Progress, Step, Stop
-from regrow.prune.recovery import Recover, reestimate_batchnorm_
+from regrow.prune.recovery import Recover, not_finite, reestimate_batchnorm_
 from regrow.prune.removal import NOTHING, Channels, Cut, Removal
 from regrow.prune.schedule import Pace, kept_share
 from regrow.prune.selection import Selection
@@ -236,7 +237,7 @@ class _Run:
             if self.recover is not None:
                 self.recover(work, index)
                 zero_masked_(work.net)  # whatever optimizer it trained with
-            score = self.evaluate(work, self.val_loader).value
+            score = self._score(work)
             used = self.budget.used(state.baseline - score)
             self._record(state, work, self._step(index, work, cut, score, is_kept=used <= 1))
             if used <= 1:
@@ -260,7 +261,7 @@ class _Run:
         finish(work, index)
         zero_masked_(work.net)
         before = [step.score for step in state.steps if step.is_kept][-1]
-        score = self.evaluate(work, self.val_loader).value
+        score = self._score(work)
         step = self._step(index, work, NOTHING, score, is_kept=score >= before)
         self._record(state, work, replace(step, is_final=True))
         state.is_finished = True
@@ -273,7 +274,13 @@ class _Run:
         state.importance = {g.layer: v.tolist() for g, v in zip(groups, scores, strict=True)}
         state.sensitivity = sensitivities(state.task, groups, scores, batch)
 
+    def _score(self, work: Task) -> float:
+        """Score a network on validation images: NaN if training has broken its weights."""
+        return nan if not_finite(work.net) else self.evaluate(work, self.val_loader).value
+
     def _refuse_broken(self, baseline: float, score: float) -> None:
+        if isnan(baseline):
+            raise BadInput("the network scores NaN on validation images; are there any?")
         if baseline <= self.budget.max_drop < 1:
             raise BadInput(
                 f"budget.max_drop {self.budget.max_drop} allows the loss of the whole score, which "

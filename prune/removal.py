@@ -16,6 +16,7 @@ from regrow.prune.criteria import Criterion, Magnitude, score_groups
 from regrow.prune.gates import Batches
 from regrow.prune.groups import find_groups, without_layers
 from regrow.prune.layer_times import layer_times
+from regrow.prune.recovery import not_finite
 from regrow.prune.selection import Chooser, Selection
 from regrow.prune.surgery import TOLERANCE, check_exact, clone, cut_, mask_, sift
 from regrow.prune.target import Target
@@ -116,8 +117,8 @@ class Channels(Removal):
         scores: For each group one score a unit, as they were scored last.
 
     Raises:
-        BadInput: If the target cannot be reached, the network cannot be traced, or all of it is
-            frozen.
+        BadInput: If the target cannot be reached, the network cannot be traced, all of it is
+            frozen, or a weight is not finite.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Channels(Removal):
     ) -> None:
         if not any(parameter.requires_grad for parameter in task.net.parameters()):
             raise BadInput("all parameters are frozen, so nothing could recover; unfreeze some")
+        refuse_not_finite(task)
         if target.latency is not None and latency is None:
             raise BadInput("target.latency needs a clock to measure it; give clock")
         found = groups if groups is not None else find_groups(task, inexact=selection.inexact)
@@ -198,7 +200,7 @@ class Channels(Removal):
             plan = chooser.choose({**ceilings, "latency": asked}, tightly=tightly)
             if plan is None:
                 break
-            got = _measured(self.latency, task, plan)
+            got = _measured(self.latency, task, plan, asked)
             if got <= limit and (best is None or got > best[0]):
                 best = (got, plan)
             if got <= limit and (not tightly or got >= LEAST_LATENCY * limit or not plan):
@@ -215,7 +217,7 @@ class Channels(Removal):
         plan = chooser.least()
         least: dict[str, float] = {**chooser.costs(plan)}
         if "latency" in self.shares and self.latency is not None:
-            least["latency"] = _measured(self.latency, task, plan)
+            least["latency"] = _measured(self.latency, task, plan, 0.0)
         for name, share in self.shares.items():
             if least[name] > self.full[name] * share:
                 raise BadInput(
@@ -227,10 +229,25 @@ class Channels(Removal):
                 )
 
 
-def _measured(latency: Latency, task: Task, plan: Plan) -> float:
+def refuse_not_finite(task: Task) -> None:
+    """Refuse a network whose weights are no numbers.
+
+    Raises:
+        BadInput: If a weight is not finite.
+    """
+    name = not_finite(task.net)
+    if name is not None:
+        raise BadInput(f"{name} holds NaN or infinity: give a checkpoint of before that happened")
+
+
+def _measured(latency: Latency, task: Task, plan: Plan, expected: float) -> float:
     trial = clone(task)
-    cut_(trial, plan)
-    return latency.share(trial)
+    try:
+        cut_(trial, plan)
+        return latency.share(trial)
+    # Whatever a network raises when it is cut, the plan is refused where it is proved.
+    except Exception:
+        return expected
 
 
 def _cut_exactly_(task: Task, plan: Plan) -> tuple[Removed, float, dict[str, str]]:

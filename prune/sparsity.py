@@ -11,7 +11,7 @@ from regrow.models.masks import mask_weights_, masks_of
 from regrow.models.task import Task
 from regrow.prune.criteria import Criterion, Magnitude
 from regrow.prune.gates import Batches
-from regrow.prune.removal import NOTHING, Cut, Removal
+from regrow.prune.removal import NOTHING, Cut, Removal, refuse_not_finite
 from regrow.prune.weights import choose_masks, choose_n_of_m, find_weights, score_weights
 
 COST = "weights"
@@ -55,11 +55,12 @@ class SingleWeights(Removal):
         criterion: The way to score weights, by default their size.
 
     Raises:
-        BadInput: If no weight may be masked.
+        BadInput: If no weight may be masked, or one is not finite.
     """
 
     def __init__(self, task: Task, weights: Weights, criterion: Criterion | None = None) -> None:
         self.weights, self.criterion = weights, criterion or Magnitude()
+        refuse_not_finite(task)
         self.names, self._left_whole = find_weights(task)
         if not self.names:
             raise BadInput("there are no weights to mask: all belong to layers that are left whole")

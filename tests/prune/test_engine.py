@@ -16,7 +16,9 @@ from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion, Random, Taylor
 from regrow.prune.engine import prune
 from regrow.prune.groups import find_groups
+from regrow.prune.removal import Channels
 from regrow.prune.selection import Chooser, Selection
+from regrow.prune.sparsity import SingleWeights, Weights
 from regrow.prune.target import Target
 
 
@@ -209,6 +211,59 @@ def test_a_first_step_that_breaks_the_budget_leaves_the_net_whole(make_task):
 def test_a_score_that_is_no_number_is_rolled_back(make_task):
     result = Bench(0.9, math.nan, 0.9).run(make_task("plain"))
     assert result.stopped == "budget"
+
+
+def test_training_that_ends_in_nan_is_rolled_back_whatever_it_scores(make_task):
+    def diverge(task, index):
+        with torch.no_grad():
+            next(task.net.parameters()).fill_(math.nan)
+
+    task = make_task("plain")
+    result = Bench(0.9).run(task, recover=diverge, num_steps=1)
+    assert result.stopped == "budget"
+    assert [step.is_kept for step in result.steps] == [False]
+    assert widths(result.task.net) == widths(task.net)
+    result = Bench(0.9).run(task, num_steps=1, finish=diverge)
+    assert [step.is_kept for step in result.steps] == [True, False]
+    assert all(p.isfinite().all() for p in result.task.net.parameters())
+
+
+def test_weights_that_are_not_finite_are_bad_input(make_task):
+    for value in (math.nan, math.inf):
+        task = make_task("plain")
+        with torch.no_grad():
+            task.net.fc.weight[0, 0] = value
+        with pytest.raises(BadInput, match=r"fc\.weight holds NaN or infinity"):
+            Bench(0.9).run(task)
+        with pytest.raises(BadInput, match=r"fc\.weight holds NaN or infinity"):
+            SingleWeights(task, Weights())
+
+
+class FirstTwo(torch.nn.Module):
+    """Reads the first two of its channels once more, and needs both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.two = torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(2, 16, 1)
+        self.fc = torch.nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.fc((x + self.two(x[:, :2])).mean((2, 3)))
+
+
+def test_a_plan_that_cannot_be_cut_is_refused_by_name(make_task):
+    task = make_task(FirstTwo())
+    assert "stem" in find_groups(task).left_whole
+    units = tuple((unit,) for unit in range(16))
+    sides = [("stem", "out"), ("two", "out"), ("fc", "in")]
+    wrong = Group("stem", tuple(Member(name, side, units) for name, side in sides))
+    selection = Selection(round_to=1, max_share=0.95)
+    channels = Channels(task, Target(macs=0.08), selection, groups=Groups([wrong]))
+    # Only one channel would be left, of which two cannot be read.
+    assert channels.cut_(task, [], {"macs": 0.08}, tightly=True) is None
+    assert "stem" in channels.refused
+    assert task.net.stem.out_channels == 16
 
 
 def test_validation_keeps_what_lies_on_the_budget_and_test_images_decide(make_task):
@@ -408,7 +463,7 @@ def test_a_budget_that_is_broken_already_is_bad_input(make_task):
     task, other = make_task("residual"), make_task("residual")
     with pytest.raises(BadInput, match=r"broken before .* scores 0\.8500 .* reference 0\.9000"):
         Bench(0.9, 0.85).run(task, reference=other, budget=Budget(0.01))
-    with pytest.raises(BadInput, match=r"broken before .* nan"):
+    with pytest.raises(BadInput, match="scores NaN on validation images; are there any"):
         Bench(math.nan).run(task)
 
 
