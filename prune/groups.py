@@ -12,6 +12,7 @@ from torchvision.models import VisionTransformer
 from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.data.errors import BadInput
+from regrow.models.masks import zero_masked_
 from regrow.models.task import Task
 from regrow.prune import surgery
 from regrow.prune.attention import find_heads, reading
@@ -99,6 +100,8 @@ def _find(task: Task, inexact: bool, deadline: Deadline) -> Groups:
             found.groups.append(_group(name, pairs, names, net))
         except LeftWhole as refusal:
             found.left_whole[name] = str(refusal)
+        except IndexError:  # of torch-pruning's maps from one layer's channels to another's
+            found.left_whole[name] = "its channels are not followed to the layers that read them"
     _prove(task, found, heads, deadline)
     traced = {name for name, layer in net.named_modules() if layer in graph.module2node}
     _explain_(found, task.net, makers, traced)
@@ -305,19 +308,26 @@ def _probing(groups: list[Group]) -> list[tuple[Group, list[int]]]:
     generator = random.Random(0)
     plan = []
     for group in groups:
-        count = min(max(1, round(PROBED_SHARE * group.num_units)), group.num_units - 1)
-        plan.append((group, sorted(generator.sample(range(group.num_units), count))))
+        last = group.num_units - 1
+        count = min(max(3, round(PROBED_SHARE * group.num_units)), last)
+        # Without the first and the last, and more of the first half than of the second, what takes
+        # channels by their places takes others.
+        chosen = {0, last} if count > 1 else {0}
+        others = range(1, max(group.num_units // 2, 2))
+        chosen.update(generator.sample(others, min(count - len(chosen), len(others))))
+        plan.append((group, sorted(chosen)))
     return plan
 
 
 @torch.no_grad()
 def _disturb_(net: nn.Module) -> None:
-    """Add noise to all parameters, so that weights that begin at zero hide nothing."""
+    """Add noise to all weights but masked ones, so that those that begin at zero hide nothing."""
     generator = torch.Generator().manual_seed(0)
     for parameter in net.parameters():
         if parameter.is_floating_point():
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
             parameter.add_((0.1 * parameter.abs().mean() + 0.01) * noise)
+    zero_masked_(net)
 
 
 def without_layers(groups: Groups, refused: dict[str, str]) -> Groups:

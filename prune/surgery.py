@@ -10,6 +10,7 @@ from torch_pruning import ops
 from torch_pruning.pruner import function
 from torchvision.ops import FrozenBatchNorm2d
 
+from regrow.data.errors import BadInput
 from regrow.models.attention import convert_, is_convertible
 from regrow.models.masks import carried
 from regrow.models.task import Task
@@ -62,13 +63,32 @@ def clone(task: Task) -> Task:
     """Copy a task so that its network can be cut: a network of its own, all else shared.
 
     Momenta are shared too: a cut gives a task new ones, and changes none.
+
+    Raises:
+        BadInput: If the network keeps tensors that cannot be copied.
     """
     twin = copy.copy(task)
     # A shallow copy shares the dicts in which a module keeps its children and buffers.
     twin.__dict__["_modules"] = dict(task._modules)
     twin.__dict__["_buffers"] = dict(task._buffers)
-    twin.net = copy.deepcopy(task.net)
+    try:
+        twin.net = copy.deepcopy(task.net)
+    except RuntimeError as error:
+        raise BadInput(
+            f"{type(task.net).__name__}: cannot be copied, since {_computed(task.net)} is computed "
+            "from other tensors; let it keep no tensors of a forward pass, and weights only as "
+            "`torch.nn.utils.parametrize` does"
+        ) from error
     return twin
+
+
+def _computed(net: nn.Module) -> str:
+    """Name the first attribute that is no parameter and has a gradient to pass on."""
+    for name, module in net.named_modules():
+        for attribute, value in vars(module).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                return f"{name}.{attribute}".lstrip(".")
+    return "a tensor that it keeps"
 
 
 def exact_copy(task: Task) -> Task:
@@ -185,6 +205,7 @@ def probe(task: Task, plan: Plan) -> str | None:
         cut_(cut, plan)
         with torch.no_grad():
             error = _disagreement(masked, cut)
+            _train_once(masked, cut)
     # Whatever a network raises when it is cut, it cannot be cut there.
     except Exception as problem:
         first = str(problem).strip().splitlines()
@@ -192,6 +213,18 @@ def probe(task: Task, plan: Plan) -> str | None:
     if error <= TOLERANCE:
         return None
     return f"cutting it is not exact: the output moves by {error:.1e} of its largest value"
+
+
+def _train_once(masked: Task, cut: Task) -> None:
+    """Run the cut network in training mode, which has layers of its own, if the other can be."""
+    images = masked.example_images(2)
+    masked.net.train()
+    cut.net.train()
+    try:
+        masked(images)
+    except Exception:
+        return
+    cut(images)
 
 
 def sift(task: Task, plan: Plan, sound: Plan = ()) -> tuple[list, dict[str, str]]:

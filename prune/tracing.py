@@ -68,8 +68,15 @@ class Deadline:
             raise OutOfTime
 
     def watch_(self, net: nn.Module) -> None:
-        """Check before each layer of a network, and of its copies."""
-        for module in net.modules():
+        """Check before each layer of a network, and of its copies.
+
+        Raises:
+            BadInput: If one of them is compiled, and can be neither watched nor cut.
+        """
+        for name, module in net.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                layer = name or "the network"
+                raise BadInput(f"{layer} is TorchScript; give the module it was made from")
             module.register_forward_pre_hook(self.check)
 
 

@@ -1,8 +1,10 @@
+import warnings
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torchvision.models import get_model
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -68,7 +70,7 @@ def test_a_grouped_convolution_loses_one_channel_of_each_block_at_once(make_task
     [
         ("shuffle", "body.stem.0", "not exact"),
         ("channel_mean", "body.stem.0", "not exact"),
-        ("split", "body.stem.0", "not exact"),
+        ("split", "body.stem.0", "cutting it fails"),
         ("pixel_shuffle", "body.stem.0", "PixelShuffle"),
         ("padded", "body.stem.0", "option A"),
         ("padded", "body.b.0", "option A"),
@@ -80,6 +82,47 @@ def test_what_cannot_be_pruned_is_left_whole_by_name(make_task, net, layer, reas
     assert reason in found.left_whole[layer]
     assert layer not in {group.layer for group in found.groups}
     assert found.groups
+
+
+class Places(nn.Module):
+    """Channels that are scaled by what some of them, known by their places, amount to."""
+
+    def __init__(self, places: slice) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 8, 1)
+        self.places = places
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return self.last(x * x[:, self.places].mean(1, keepdim=True).sigmoid())
+
+
+class Halves(nn.Module):
+    """The second half of the channels is read once more, wherever it begins."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        half = x.shape[1] // 2
+        return self.last(torch.cat([x[:, :half], x[:, half:].sigmoid()], 1))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Places(slice(0, 1)),
+        Places(slice(31, 32)),
+        Places(slice(-1, None)),
+        Places(slice(15, 17)),
+        *(Halves(channels) for channels in (4, 6, 8, 16, 32)),
+    ],
+)
+def test_channels_that_are_taken_by_their_places_are_left_whole(make_task, net):
+    found = find_groups(make_task(net))
+    assert "stem" in found.left_whole
 
 
 class Stream(nn.Module):
@@ -289,6 +332,77 @@ def test_a_net_that_does_not_run_is_bad_input(make_task):
 
     with pytest.raises(BadInput, match=r"Broken: cannot be traced .*no such thing"):
         find_groups(make_task(Broken()))
+
+
+class Remembering(nn.Module):
+    """Keeps the maps of its last pass, with their graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.maps = self.stem(x)
+        return self.fc(self.maps.mean((2, 3)))
+
+
+def test_a_net_that_cannot_be_copied_is_bad_input(make_task):
+    net = Remembering()
+    net(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(BadInput, match="Remembering: cannot be copied, since maps is computed"):
+        find_groups(make_task(net))
+    weighted = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 3))
+    prune.l1_unstructured(weighted[1], "weight", 0.5)
+    with pytest.raises(BadInput, match=r"Sequential: cannot be copied, since 1\.weight is comp"):
+        find_groups(make_task(weighted))
+
+
+def test_a_compiled_layer_is_bad_input(make_task):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer versions call it deprecated
+        scripted = torch.jit.script(nn.Conv2d(8, 8, 3))
+    with pytest.raises(BadInput, match="1 is TorchScript; give the module it was made from"):
+        find_groups(make_task(nn.Sequential(nn.Conv2d(3, 8, 3), scripted, nn.Conv2d(8, 3, 3))))
+
+
+class Auxiliary(nn.Module):
+    """A head that runs in training alone, as in fully convolutional networks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+        self.fc, self.aux = nn.Linear(16, 3), nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.stem(x)
+        outputs = {"logits": self.fc(self.body(x).mean((2, 3)))}
+        if self.training:
+            outputs["aux"] = self.aux(x.mean((2, 3)))
+        return outputs
+
+
+def test_what_a_layer_reads_that_runs_in_training_alone_is_left_whole(make_task):
+    found = find_groups(make_task(Auxiliary()))
+    assert [group.layer for group in found.groups] == ["body"]
+    assert "mat1 and mat2" in found.left_whole["stem"]
+
+
+class Recurrent(nn.Module):
+    """Rows of maps, one after another through a cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.cell, self.fc = nn.Conv2d(3, 8, 3), nn.GRUCell(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = torch.zeros(len(x), 8, dtype=x.dtype)
+        for row in self.stem(x).mean(-1).unbind(-1):
+            state = self.cell(row, state)
+        return self.fc(state)
+
+
+def test_what_a_recurrent_cell_reads_is_left_whole(make_task):
+    assert "stem" in find_groups(make_task(Recurrent())).left_whole
 
 
 def test_torchvision_nets_leave_nothing_but_the_classifier_whole(make_task):

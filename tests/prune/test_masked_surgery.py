@@ -61,10 +61,19 @@ def test_each_weight_that_stays_keeps_its_mask(make_task, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
+def test_masks_hide_no_group(make_task, name: str) -> None:
+    task = make_task(name)
+    found = [group.layer for group in find_groups(task).groups]
+    mask_weights_(task.net, half_of(task.net))
+    assert [group.layer for group in find_groups(task).groups] == found
+
+
+@pytest.mark.parametrize("name", NETS)
 def test_cutting_a_masked_network_is_exact(make_task, name: str) -> None:
     task = make_task(name)
     mask_weights_(task.net, half_of(task.net))
     plan = [(group, [1]) for group in find_groups(task).groups]
+    assert plan
     assert probe(task, plan) is None
     masks = masks_of(clone(task).net)
     mask_(task, plan)
@@ -75,6 +84,7 @@ def test_a_masked_and_cut_network_comes_back_from_its_file(tmp_path: Path) -> No
     task = Classification(["a", "b"], (16, 16), net_args={"width": 8})
     mask_weights_(task.net, half_of(task.net))
     groups = find_groups(task).groups
+    assert groups
     cut_(task, [(group, [0, 3]) for group in groups])
     save(tmp_path / "a.ckpt", task)
     back = load(tmp_path / "a.ckpt")
