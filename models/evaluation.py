@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regrow.data.progress import progress
 from regrow.models.evidence import Evidence
@@ -71,6 +71,17 @@ def evaluate(
         evidence,
         evidence.num_images,
     )
+
+
+def not_finite(net: nn.Module) -> str | None:
+    """Name the first parameter that is not finite, or buffer that holds NaN; None if all are sound.
+
+    A score does not tell: of NaN everywhere the first class is as likely as any, and often right.
+    """
+    for name, parameter in net.named_parameters():
+        if not parameter.isfinite().all():
+            return name
+    return next((name for name, buffer in net.named_buffers() if buffer.isnan().any()), None)
 
 
 def _moved(value: Any, task: Task) -> Any:

@@ -21,6 +21,7 @@ from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
 from regrow.models.checkpoint import AtomicCheckpointIO, net_state, read
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
+from regrow.models.evaluation import not_finite
 from regrow.models.optimization import state_by_name
 from regrow.models.task import Penalty, Task
 
@@ -50,7 +51,8 @@ class Fit:
         patience: Stop after so many epochs without a better validation score; null never.
         clip: Largest norm of the gradient; null does not clip.
         ema: Decay of an exponential moving average of the weights, which is then what is
-            validated and kept; null keeps the weights themselves.
+            validated and kept, and begins anew with each recovery; null keeps the weights
+            themselves.
         precision: Lightning's name of the precision; null means bf16-mixed on CUDA, else 32-true.
         accelerator: Lightning's name of the accelerator.
         devices: Number of devices, or Lightning's list of them.
@@ -122,6 +124,26 @@ class SaveWhenStopped(Callback):
             trainer.save_checkpoint(self.path)
 
 
+class RefuseNaN(Callback):
+    """End a training whose weights are no numbers any more, before it is scored or saved."""
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the weights before they are scored."""
+        self._check(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the weights where nothing is scored."""
+        self._check(pl_module)
+
+    def _check(self, task: Any) -> None:
+        name = not_finite(task.net)
+        if name is not None:
+            raise BadInput(
+                f"training has left NaN or infinity in {name}: lower the optimizer's lr, or clip "
+                "gradients; what was saved before stays as it was"
+            )
+
+
 def make_trainer(
     task: Task, fit: Fit, run: Path, *, logs: Literal["full", "none"] = "full"
 ) -> Trainer:
@@ -140,7 +162,7 @@ def make_trainer(
     if logs == "full" and fit.epochs < 1:
         raise BadInput(f"fit.epochs is {fit.epochs}, it must be at least 1")
     is_logged, is_on_cuda = logs == "full", fit.device.type == "cuda"
-    callbacks: list[Callback] = [RunProgress(says_epochs=is_logged)]
+    callbacks: list[Callback] = [RunProgress(says_epochs=is_logged), RefuseNaN()]
     if is_logged:
         callbacks += [
             ModelCheckpoint(

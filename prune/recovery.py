@@ -64,16 +64,5 @@ def reestimate_batchnorm_(
     return len(norms)
 
 
-def not_finite(net: nn.Module) -> str | None:
-    """Name the first parameter that is not finite, or buffer that holds NaN; None if all are sound.
-
-    A score does not tell: of NaN everywhere the first class is as likely as any, and often right.
-    """
-    for name, parameter in net.named_parameters():
-        if not parameter.isfinite().all():
-            return name
-    return next((name for name, buffer in net.named_buffers() if buffer.isnan().any()), None)
-
-
 def _is_frozen(norm: nn.modules.batchnorm._BatchNorm) -> bool:
     return norm.affine and not norm.weight.requires_grad

@@ -155,6 +155,32 @@ def test_training_ends_with_the_weights_of_the_best_epoch(
     assert not task.training
 
 
+class NaNLater(Penalty):
+    """Breaks the weights in the second epoch."""
+
+    name = "nan"
+
+    def forward(self, task: Task, images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
+        factor = math.nan if task.current_epoch else 0.0
+        return factor * task.net.head.weight.sum()
+
+
+def test_training_that_diverges_is_bad_input_and_leaves_what_was_saved(
+    data: GrowingData, tmp_path: Path
+) -> None:
+    task = make_task(penalties=[NaNLater()])
+    fit = Fit(epochs=EPOCHS, images=0, accelerator="cpu", devices=1)
+    with pytest.raises(BadInput, match=r"training has left NaN or infinity in \S+: lower the opt"):
+        train(task, data, make_trainer(task, fit, tmp_path), tmp_path)
+    for name in ("best.ckpt", "last.ckpt"):
+        saved = read(tmp_path / name)
+        assert saved["epoch"] == 0
+        assert all(value.isfinite().all() for value in net_state(saved).values())
+    task = make_task(penalties=[NaNLater()])
+    with pytest.raises(BadInput, match="training has left NaN or infinity"):
+        fine_tune_(task, data, fit, tmp_path)
+
+
 def test_a_network_is_where_it_was_trained() -> None:
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert Fit().device.type == expected
