@@ -41,7 +41,8 @@ def short_training(path: Path, request: pytest.FixtureRequest) -> list[str]:
 
 def test_every_config_is_run_here() -> None:
     assert len(TRAINING) >= 7
-    assert len(PRUNING) == len(YOUNG) == 3
+    assert len(YOUNG) == 3
+    assert len(PRUNING) == 5
     assert len(COMPARING) == 1
     assert set(CONFIGS) == {*TRAINING, *PRUNING, *YOUNG, *COMPARING}
 
@@ -57,23 +58,26 @@ def test_config_trains(path: Path, tmp_path: Path, request: pytest.FixtureReques
 
 
 @pytest.mark.parametrize("path", PRUNING, ids=lambda path: path.stem)
-def test_config_prunes_what_its_young_config_trained(
+def test_config_prunes_what_its_task_s_config_trained(
     path: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     task = path.stem.removesuffix("_prune")
-    young = path.with_name(f"{task}_young.yaml")
+    young = [f"--config={y}" for y in YOUNG if y.stem == f"{task}_young"]
     words = short_training(path.with_name(f"{task}.yaml"), request)
-    train.run([*words, f"--config={young}", f"--run={tmp_path / 'young'}"])
+    trained = train.run([*words, *young, f"--run={tmp_path / 'dense'}"])
     short = [f"--recovery.trainer={BATCHES}", "--recovery.epochs=1", "--num_steps=1"]
-    checkpoint = f"--checkpoint={tmp_path / 'young' / 'best.ckpt'}"
+    short += ["--final_epochs=0", "--clock.rounds=3"]
+    checkpoint = f"--checkpoint={tmp_path / 'dense' / 'best.ckpt'}"
     # A network that has seen one batch may lose any score.
     budget = "--budget.max_drop=1"
     report = prune.run(
         [f"--config={path}", checkpoint, budget, *short, f"--run={tmp_path / 'prune'}"]
     )
+    assert report.figures["classes"] == trained.figures["classes"]
     share = report.figures["after"]["macs"] / report.figures["before"]["macs"]
-    assert 0.4 < share <= CONTENTS[path]["target"]["macs"]
-    assert len(report.figures["classes"]) in (8, 9)
+    # Of the time a part is left that no channel takes away, so that fewer MACs are.
+    target = CONTENTS[path]["target"]["macs"]
+    assert 0.4 < share <= target if target else 0.1 < share < CONTENTS[path]["target"]["latency"]
 
 
 @pytest.mark.parametrize("path", COMPARING, ids=lambda path: path.stem)
