@@ -9,7 +9,7 @@ from scipy.stats import t as student_t
 
 from regrow.models.charts import Point
 from regrow.models.report import Report, signed
-from regrow.prune.contestants import DENSE, PRUNED, RANDOM, SCRATCH
+from regrow.prune.contestants import DENSE, PRUNED, RANDOM, SCRATCH, Result
 from regrow.prune.standings import Difference, Interval, Standing
 
 WORDS = """
@@ -126,12 +126,13 @@ def _add_differences(
     report: Report, title: str, found: dict[str, dict[str, Difference]], note: str = ""
 ) -> None:
     columns = ["contestant", "test", "over seeds", "over images", "so test is"]
-    columns += ["validation", "over seeds", "gap", "over seeds"]
+    columns += ["training", "over seeds", "validation", "over seeds", "gap", "over seeds"]
     rows = []
     for name, one in found.items():
-        test, val, gap = one["test"], one["val"], one["gap"]
+        test = one["test"]
         row = [name, signed(test.mean), _range(test.by_seed), _range(test.by_image), test.verdict]
-        row += [signed(val.mean), _range(val.by_seed), signed(gap.mean), _range(gap.by_seed)]
+        for figure in ("train", "val", "gap"):
+            row += [signed(one[figure].mean), _range(one[figure].by_seed)]
         rows.append(row)
     report.add_table(title, columns, rows, note)
 
@@ -169,8 +170,10 @@ def _add_compute(report: Report, standings: Sequence[Standing]) -> None:
 def _phases(standing: Standing) -> str:
     parts = [
         f"{phase.epochs} epochs at {phase.macs:,} MACs"
-        for phase in standing.results[0].phases
         if phase.epochs
+        else f"{phase.images:,} images measured at {phase.macs:,}"
+        for phase in standing.results[0].phases
+        if phase.images
     ]
     return ", ".join(parts)
 
@@ -184,7 +187,8 @@ def _shown(
     count = len(dense.results)
     lines = [
         f"The dense network reaches a test {name} of {fmean(dense.test):.4f} and a gap of "
-        f"{signed(fmean(dense.gaps))} between training and validation images. {_power(count)}",
+        f"{signed(fmean(dense.gaps))} between training and validation images, which also choose "
+        f"among rates and so flatter the chosen one a little. {_power(count)}",
     ]
     for family in _families(standings):
         best = max(family, key=lambda s: fmean(s.val))
@@ -216,9 +220,21 @@ def _equality(standings: Sequence[Standing]) -> str:
     spent = [standing.spent for standing in standings]
     off = [s.name for s in standings if abs(s.spent - 1) > epoch]
     said = f"The contestants spent {100 * min(spent):.1f} to {100 * max(spent):.1f} % of the budget"
+    untrained = [s.name for s in standings if any(map(_ends_untrained, s.results))]
+    if untrained:
+        said = (
+            f"Beware: {', '.join(untrained)} had no compute left to train after the last cut, so "
+            f"its scores say little; give fit.epochs more. {said}"
+        )
     if not off:
         return f"{said}: equal within one epoch of the dense network."
     return f"{said}; beware, {', '.join(off)} by more than an epoch more or less than the others."
+
+
+def _ends_untrained(result: Result) -> bool:
+    """Say whether a network was pruned and not trained after it."""
+    recovered = [phase.epochs for phase in result.phases if phase.name == "recovery"]
+    return bool(recovered) and not recovered[-1]
 
 
 def _families(standings: Sequence[Standing]) -> list[list[Standing]]:

@@ -1,7 +1,7 @@
 """Pruning: score, choose, cut, prove, recover, evaluate; step by step, under a budget."""
 
 import copy
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import isnan, nan
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 from regrow.data.errors import BadInput
 from regrow.data.sampling import counter_seed
 from regrow.models.cost import Cost, measure
-from regrow.models.evaluation import Evaluation
+from regrow.models.evaluation import Evaluation, not_finite
 from regrow.models.evaluation import evaluate as evaluate_task
 from regrow.models.latency import Latency
 from regrow.models.masks import sparsity, zero_masked_
@@ -23,7 +23,7 @@ from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion
 from regrow.prune.gates import some
 from regrow.prune.progress import Progress, Step, Stop
-from regrow.prune.recovery import Recover, not_finite, reestimate_batchnorm_
+from regrow.prune.recovery import Recover, reestimate_batchnorm_
 from regrow.prune.removal import NOTHING, Channels, Cut, Removal
 from regrow.prune.schedule import Pace, kept_share
 from regrow.prune.selection import Selection
@@ -45,6 +45,7 @@ class Layer:
             had; None where it was left whole, or is scored under another layer's name.
         sensitivity: What the loss gained at the start when a quarter of its group was removed.
         is_inexact: Whether norms took statistics over the channels that went.
+        group: The layer that its channels go with, if they are scored under that one's name.
     """
 
     before: int
@@ -52,6 +53,7 @@ class Layer:
     importance: float | None
     sensitivity: float | None
     is_inexact: bool = False
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,8 @@ def prune(
     if removal is None:
         removal = Channels(task, target, selection, criterion, groups, reference, latency)
     run = _Run(
-        removal, train_loader, val_loader, budget, recover, latency, seed, adapts, on_step, save,
-        evaluate,
+        removal, train_loader, val_loader, budget, recover, latency, seed,
+        adapts and removal.is_divisible, on_step, save, evaluate,
     )  # fmt: skip
     state = run.resumed(begun) if begun is not None else run.begun(task, reference, num_steps)
     while state.stopped is None:
@@ -174,7 +176,7 @@ def prune(
         cost_after=measure(state.task),
         verdict=decide(before.evidence, after.evidence, budget),
         left_whole=removal.left_whole,
-        layers=_layers(task, state, removal.inexact),
+        layers=_layers(task, state, removal),
     )
 
 
@@ -328,7 +330,7 @@ class _Run:
             self.save(state)
 
 
-def _layers(task: Task, state: Progress, inexact: Collection[str]) -> dict[str, Layer]:
+def _layers(task: Task, state: Progress, removal: Removal) -> dict[str, Layer]:
     old, new, kept = widths(task.net), widths(state.task.net), state.kept_units()
     shares = {}
     for name, scores in state.importance.items():
@@ -337,9 +339,16 @@ def _layers(task: Task, state: Progress, inexact: Collection[str]) -> dict[str, 
     # Heads of attention are counted under the name of the attention.
     old |= {name: len(scores) for name, scores in state.importance.items() if name not in old}
     new |= {name: len(units) for name, units in kept.items() if name not in new}
+    groups = removal.groups.groups if isinstance(removal, Channels) else []
+    owners = {m.layer: g.layer for g in groups for m in g.members if m.side == "out"}
     return {
         name: Layer(
-            old[name], new[name], shares.get(name), state.sensitivity.get(name), name in inexact
+            old[name],
+            new[name],
+            shares.get(name),
+            state.sensitivity.get(name),
+            name in removal.inexact,
+            owners.get(name) if owners.get(name) != name else None,
         )
         for name in old
     }

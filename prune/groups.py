@@ -68,8 +68,8 @@ def find_groups(task: Task, *, inexact: bool = False, time_limit: float = 120.0)
     except OutOfTime:
         raise BadInput(
             f"{type(task.net).__name__}: its channels are so coupled that finding what can be "
-            f"pruned takes more than {time_limit:g} s; raise `time_limit`, or give the task a "
-            "smaller size"
+            f"pruned takes more than {time_limit:g} s; give the task a smaller size, or "
+            "`regrow.prune.groups.find_groups` more time and its groups to the engine"
         ) from None
 
 

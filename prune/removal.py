@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from regrow.data.errors import BadInput
+from regrow.models.evaluation import not_finite
 from regrow.models.latency import Latency
 from regrow.models.task import Task
 from regrow.prune.channels import Groups, Plan, Removed
@@ -16,7 +17,6 @@ from regrow.prune.criteria import Criterion, Magnitude, score_groups
 from regrow.prune.gates import Batches
 from regrow.prune.groups import find_groups, without_layers
 from regrow.prune.layer_times import layer_times
-from regrow.prune.recovery import not_finite
 from regrow.prune.selection import Chooser, Selection
 from regrow.prune.surgery import TOLERANCE, check_exact, clone, cut_, mask_, sift
 from regrow.prune.target import Target
@@ -59,12 +59,15 @@ class Removal(ABC):
         refused: Layers that turned out on the way to be left whole, with the reason.
         now: The share of the unpruned network's latency that is left, as it was measured last.
         inexact: The layers whose groups change what norms give.
+        is_divisible: Whether a smaller step removes less; if not, none is tried after one that
+            breaks the budget.
     """
 
     shares: dict[str, float]
     refused: dict[str, str]
     now: float = 1.0
     inexact: frozenset[str] | set[str] = frozenset()
+    is_divisible: bool = True
 
     @property
     @abstractmethod
@@ -219,14 +222,25 @@ class Channels(Removal):
         if "latency" in self.shares and self.latency is not None:
             least["latency"] = _measured(self.latency, task, plan, 0.0)
         for name, share in self.shares.items():
+            if least[name] > self.full[name] * share and not self.groups.groups:
+                raise BadInput(
+                    f"no channel of {type(task.net).__name__} may go: {_some(self.left_whole)}"
+                )
             if least[name] > self.full[name] * share:
                 raise BadInput(
                     f"target.{name} {share:.3g} is out of reach: with at most "
                     f"{self.selection.max_share:g} of each layer removed and "
-                    f"{len(self.groups.left_whole)} layers left whole, "
+                    f"{len(self.left_whole)} layers left whole, "
                     f"{least[name] / self.full[name]:.3g} stays; raise the target or "
-                    "selection.max_share"
+                    f"selection.max_share. Left whole: {_some(self.left_whole)}"
                 )
+
+
+def _some(left_whole: Mapping[str, str], most: int = 3) -> str:
+    """Give the first reasons of layers that are left whole, in one line."""
+    told = [f"{layer} ({reason})" for layer, reason in list(left_whole.items())[:most]]
+    more = len(left_whole) - len(told)
+    return "; ".join(told) + (f"; and {more} more" if more else "") or "it has no layers of weights"
 
 
 def refuse_not_finite(task: Task) -> None:

@@ -24,7 +24,8 @@ class Selection:
         scope: `global` removes the lowest scores of the whole network, `local` the same share of
             every layer.
         per: What a score is divided by before units compare, besides nothing (`unit`): what
-            removing the unit saves of the `macs`, or of the measured `latency`.
+            removing the unit saves of the `macs`, or of the `latency`, of which each layer has the
+            share that was measured in PyTorch.
         round_to: Widths stay multiples of this, of less in layers that are narrower than four
             times this; 1 does not align. Rounding never removes more than asked for. 16 channels
             are a block of ONNX Runtime's convolutions with AVX-512, twice one with AVX2 or NEON.

@@ -65,6 +65,7 @@ class SingleWeights(Removal):
         if not self.names:
             raise BadInput("there are no weights to mask: all belong to layers that are left whole")
         self.shares = {COST: 1 - weights.share}
+        self.is_divisible = weights.pattern is None
         self.refused = {}
 
     @property

@@ -166,7 +166,7 @@ class Standing:
         return statistics.fmean(result.compute / result.budget for result in self.results)
 
     def against(self, other: "Standing", confidence: float = 0.95) -> dict[str, Difference]:
-        """Compare with another: `val`, `gap`, and `test`, the latter also over images.
+        """Compare with another: `train`, `val`, `gap`, and `test`, the last also over images.
 
         Args:
             other: The other, of the same seeds.
@@ -174,6 +174,7 @@ class Standing:
         """
         mine, others = ([test.evidence for test in side.tests] for side in (self, other))
         return {
+            "train": differ(self.train, other.train, confidence=confidence),
             "val": differ(self.val, other.val, confidence=confidence),
             "gap": differ(self.gaps, other.gaps, confidence=confidence),
             "test": differ(self.test, other.test, mine, others, confidence),

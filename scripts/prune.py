@@ -115,7 +115,8 @@ def run_pruning(
 
     Raises:
         BadInput: If anything given cannot be used.
-        CheckFailed: If the budget is broken; checkpoint and report are written all the same.
+        CheckFailed: If the target was not reached, or the budget is broken; checkpoint and report
+            are written all the same.
     """
     started, packages = time.monotonic(), tuple(allow or ())
     if num_steps < 1 or final_epochs < 0:
@@ -187,7 +188,6 @@ def run_pruning(
         pixels = decode(run / "predictions.png")
         writer.add_image("val/predictions", pixels, dataformats="HWC")
     _keep(result, run / "pruned.ckpt", checkpoint, data, command_line)
-    (run / PROGRESS).unlink(missing_ok=True)
     if settings and settings.get("data"):
         write_data_file(run, settings)
     elif (checkpoint.parent / DATA_FILE).is_file():
@@ -198,11 +198,16 @@ def run_pruning(
         seeds=[seed],
         device=device_name(task.mean.device),
     )
+    report.say(_training_in_words(result, recovery.epochs, final_epochs))
     report.add_picture(run / "predictions.png", "The first validation images: truth, prediction")
     report.write()
+    # Until here a run that is killed goes on from its last step.
+    (run / PROGRESS).unlink(missing_ok=True)
     figures = report.figures
     console.print(before_after_table(figures["before"], figures["after"], result.after.name))
     console.print(_verdict_in_words(result))
+    if result.stopped != "target":
+        raise CheckFailed(f"{_verdict_in_words(result)} See {run / 'report.md'}")
     if result.verdict.is_met is False:
         raise CheckFailed(
             f"the budget of {budget.max_drop} is broken on {result.verdict.num_images} test "
@@ -327,7 +332,7 @@ def _report(
     )
     layers = [
         [
-            name + " (inexact)" * layer.is_inexact,
+            name + " (inexact)" * layer.is_inexact + f" (with {layer.group})" * bool(layer.group),
             layer.before,
             layer.after,
             layer.importance,
@@ -340,7 +345,8 @@ def _report(
         ["layer", "before", "after", "importance kept", "sensitivity"],
         layers,
         "Channels; the share of its group's scores that is left; what the loss gained at the start "
-        "when a quarter of its group was removed. Where a layer is inexact, norms take statistics "
+        "when a quarter of its group was removed; `with` names the layer under which channels that "
+        "go together are scored. Where a layer is inexact, norms take statistics "
         "over its channels, and only training makes up for those that went.",
     )
     masked = sparsity(result.task.net)
@@ -364,10 +370,17 @@ def _verdict_in_words(result: Result) -> str:
     if result.stopped == "budget":
         words = f"The target was not reached: {_rolled_back(result)}. "
     if result.stopped == "exhausted":
-        words = "The target was not reached: no layer may lose more channels. "
+        words = "The target was not reached: no legal cut of what is left comes down to it. "
     if not any(step.is_kept for step in result.steps):
         return f"{words}Nothing was removed."
     return words + _budget_in_words(verdict)
+
+
+def _training_in_words(result: Result, epochs: int, final_epochs: int) -> str:
+    """Say that a comparison with the unpruned network is one with less training, if it is."""
+    kept = [step for step in result.steps if step.is_kept]
+    more = sum(final_epochs if step.is_final else epochs for step in kept)
+    return f"It has trained {more} epochs more than the network it is compared with." * bool(more)
 
 
 def _rolled_back(result: Result) -> str:

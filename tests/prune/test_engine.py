@@ -239,6 +239,32 @@ def test_weights_that_are_not_finite_are_bad_input(make_task):
             SingleWeights(task, Weights())
 
 
+def test_a_pattern_that_breaks_the_budget_is_tried_once(make_task):
+    task = make_task("plain")
+    weights = SingleWeights(task, Weights(pattern="2:4"))
+    result = Bench(0.9, 0.5, 0.9).run(task, removal=weights, num_steps=2, adapts=True)
+    assert [step.is_kept for step in result.steps] == [False]
+    assert result.stopped == "budget"
+
+
+class Cut(torch.nn.Module):
+    """No gradient goes back through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = torch.nn.Conv2d(3, 16, 3), torch.nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.fc(self.stem(x).detach().mean((2, 3)))
+
+
+def test_a_net_of_which_nothing_may_go_is_bad_input_with_reasons(make_task):
+    with pytest.raises(BadInput, match=r"no channel of Cut may go: .*fc \(its channels are outp"):
+        Bench(0.9).run(make_task(Cut()))
+    with pytest.raises(BadInput, match=r"out of reach: .* Left whole: fc \(its channels are outp"):
+        Bench(0.9).run(make_task("plain"), target=Target(macs=0.01))
+
+
 class FirstTwo(torch.nn.Module):
     """Reads the first two of its channels once more, and needs both."""
 

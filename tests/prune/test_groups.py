@@ -201,7 +201,7 @@ def test_an_error_behind_weights_that_begin_at_zero_is_seen(make_task):
 @pytest.mark.parametrize("seconds", [0, -1])
 def test_what_takes_too_long_is_bad_input_that_names_the_net(make_task, seconds):
     task = make_task("residual")
-    with pytest.raises(BadInput, match=rf"Head: .* more than {seconds} s; raise `time_limit`"):
+    with pytest.raises(BadInput, match=rf"Head: .* more than {seconds} s; give the task"):
         find_groups(task, time_limit=seconds)
     assert not any(module._forward_pre_hooks for module in task.net.modules())
 

@@ -103,7 +103,7 @@ def test_standings_are_compared_in_each_figure() -> None:
     other = standing([0.9, 0.9], [0.5, 0.4], [[1, 0, 0, 1], [1, 0, 1, 0]])
     found = mine.against(other)
     assert {name: one.mean for name, one in found.items()} == pytest.approx(
-        {"val": 0.2, "gap": -0.25, "test": 0.375}
+        {"train": -0.05, "val": 0.2, "gap": -0.25, "test": 0.375}
     )
     assert found["val"].by_image is None
     low, high = found["test"].by_image or (0, 0)

@@ -88,6 +88,28 @@ def test_a_pruned_network_is_pruned_trained_and_exported_again(
     assert (tmp_path / "export" / "model.onnx").is_file()
 
 
+def test_training_that_diverges_is_bad_input_and_what_was_saved_goes_on(
+    dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "prune"
+    options = [f"--checkpoint={dense}", *SHORT, "--optimization.lr=1e30", f"--run={run}"]
+    assert prune.main([*options, "--optimization.optimizer=sgd"]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "training has left NaN or infinity in " in line
+    assert "lower the optimizer's lr" in line
+    kept = load(run / "progress.ckpt")
+    assert all(
+        torch.equal(p, q)
+        for p, q in zip(kept.net.parameters(), load(dense).net.parameters(), strict=True)
+    )
+
+
+def test_coupled_layers_are_told_with_the_layer_that_is_scored(dense: Path, tmp_path: Path) -> None:
+    prune.run([f"--checkpoint={dense}", *SHORT, f"--run={tmp_path / 'prune'}"])
+    page = (tmp_path / "prune" / "report.md").read_text()
+    assert "| one.second (with stem.0) |" in page
+
+
 def test_a_step_that_loses_everything_is_rolled_back(
     dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +119,7 @@ def test_a_step_that_loses_everything_is_rolled_back(
 
     monkeypatch.setattr(prune, "fine_tune_", forget)
     options = [QUICK, "--budget.max_drop=0.01", "--num_steps=1", "--adapts=false"]
-    assert prune.main([f"--checkpoint={dense}", *options, f"--run={tmp_path / 'prune'}"]) == 0
+    assert prune.main([f"--checkpoint={dense}", *options, f"--run={tmp_path / 'prune'}"]) == 3
     figures = json.loads((tmp_path / "prune" / "report.json").read_text())
     assert figures["stopped"] == "budget"
     assert [step["is_kept"] for step in figures["steps"]] == [False]
@@ -106,6 +128,7 @@ def test_a_step_that_loses_everything_is_rolled_back(
     page = (tmp_path / "prune" / "report.md").read_text()
     assert "The target was not reached: step 1 took accuracy from 1.0000 to 0.5000" in page
     assert "Nothing was removed." in page
+    assert "epochs more" not in page
     before, after = load(dense), load(tmp_path / "prune" / "pruned.ckpt")
     images = before.example_images(4)
     assert torch.equal(before(images)["logits"], after(images)["logits"])
@@ -241,6 +264,14 @@ def test_a_run_killed_at_every_step_goes_on_to_the_same_network(
             count = 0
             assert prune.main([*options, stopped, "--resume=true"]) == 143
     assert not (tmp_path / "stopped" / "pruned.ckpt").exists()
+
+    def late(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # when all but the report is written
+        patch.setattr(prune, "_report", late)
+        assert prune.main([*options, stopped, "--resume=true"]) == 143
+    assert (tmp_path / "stopped" / "pruned.ckpt").exists()
     resumed = prune.run([*options, stopped, "--resume=true"])
     one, other = (weights(tmp_path / name / "pruned.ckpt") for name in ("whole", "stopped"))
     assert one.keys() == other.keys()
@@ -250,6 +281,9 @@ def test_a_run_killed_at_every_step_goes_on_to_the_same_network(
         return [{k: v for k, v in step.items() if k != "latency"} for step in report["steps"]]
 
     assert known(resumed.figures) == known(whole.figures)
+    page = (tmp_path / "stopped" / "report.md").read_text()
+    count = 3 + resumed.figures["steps"][-1]["is_kept"]
+    assert f"It has trained {count} epochs more than the network it is compared with." in page
     assert not (tmp_path / "stopped" / "progress.ckpt").exists()
     assert not (tmp_path / "stopped-1").exists()
 
