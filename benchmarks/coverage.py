@@ -1,7 +1,7 @@
 """What regrow prunes: networks of torchvision, timm and a user, with the proof that it is exact.
 
     python benchmarks/coverage.py --nets torchvision/resnet18 timm/regnety_002
-    python benchmarks/coverage.py --onnx      # all of them; exporting takes the longest
+    python benchmarks/coverage.py --onnx --scopes global    # all; exporting takes the longest
 
 Each network runs in a process of its own, under a limit of time and memory. It has random weights,
 all of which are disturbed first: heads and layer scales that begin at zero would make every
@@ -56,6 +56,7 @@ from regrow.prune.surgery import clone, cut_, exact_copy, mask_
 from regrow.prune.target import Target
 
 Scope = Literal["global", "local"]
+SCOPES: list[Scope] = ["global", "local"]
 CLASSES = ["a", "b", "c", "d", "e"]
 SHARE = 0.5
 LIMITS = {"planted": 1e-9, "masked": 1e-9, "float32": 1e-5}
@@ -253,7 +254,7 @@ def onnx_difference(task: Task) -> float | str:
     return worst
 
 
-def rows_of(net: str, with_onnx: bool) -> Iterator[dict[str, Any]]:
+def rows_of(net: str, scopes: list[Scope], with_onnx: bool) -> Iterator[dict[str, Any]]:
     """Prune one network in every way, a row each."""
     is_composed = net.removeprefix("torchvision/") in MASKS + BOXES
     for norms in ("batch", "frozen") if is_composed else ("own",):
@@ -261,9 +262,9 @@ def rows_of(net: str, with_onnx: bool) -> Iterator[dict[str, Any]]:
         started = time.perf_counter()
         found = find_groups(task)
         graph = time.perf_counter() - started
-        for scope in ("global", "local"):
+        for scope in scopes:
             row = {"net": net, "norms": norms, "scope": scope, "graph_s": round(graph, 2)}
-            yield row | row_of(task, found, scope, with_onnx)  # type: ignore[arg-type]
+            yield row | row_of(task, found, scope, with_onnx)
 
 
 def row_of(task: Task, found: Groups, scope: Scope, with_onnx: bool) -> dict[str, Any]:
@@ -310,6 +311,7 @@ def row_of(task: Task, found: Groups, scope: Scope, with_onnx: bool) -> dict[str
 def guarded(net: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run one network in a process of its own; its rows, and one more if it came to an end."""
     command = [sys.executable, __file__, "--child", net, "--threads", str(options.threads)]
+    command += ["--scopes", *options.scopes]
     command += ["--onnx"] if options.onnx else []
     started, end = time.monotonic(), ""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as problems:
@@ -355,6 +357,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--nets", nargs="+", default=NETS)
+    parser.add_argument("--scopes", nargs="+", choices=SCOPES, default=SCOPES)
     parser.add_argument("--onnx", action="store_true", help="also compare with ONNX Runtime")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=int, default=900, help="limit of one network")
@@ -363,7 +366,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.child:
-        for row in rows_of(options.child, options.onnx):
+        for row in rows_of(options.child, options.scopes, options.onnx):
             print(json.dumps(row), flush=True)
         return
     rows = []
