@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import torch
 from pytorch_lightning.plugins import TorchCheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
 from regrow.data.snapshot import Manifest
@@ -167,7 +167,7 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
         kind: The kind of targets expected (`labels`, `boxes`, `masks`), if any.
 
     Returns:
-        The task, in evaluation mode, on the CPU.
+        The task, in evaluation mode, on the CPU, in the precision of the file.
 
     Raises:
         BadInput: If the file cannot be used, names something it may not, or is of another kind.
@@ -177,7 +177,9 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
     try:
         task = _build(record, allow)
         structure.rebuild_(task.net, record["structure"])
-        task.net.load_state_dict(net_state(payload))
+        state = net_state(payload)
+        _take_dtypes_(task, state)
+        task.net.load_state_dict(state)
         masks.rebuild_(task.net, record.get("masks", {}))
         task.provenance = _provenance(record["provenance"])
     except BadInput as error:
@@ -198,6 +200,32 @@ def net_state(payload: Mapping[str, Any]) -> dict[str, Tensor]:
     """Give the weights of the net alone, by their names inside the net."""
     state = payload["state_dict"]
     return {n.removeprefix("net."): v for n, v in state.items() if n.startswith("net.")}
+
+
+def _take_dtypes_(task: Task, state: Mapping[str, Any]) -> None:
+    """Give a task, in place, the floating-point types of the weights that it is about to load.
+
+    What no file holds, such as the mean of the images, goes with the first of them, as it does
+    where a whole task is cast.
+    """
+    dtypes = {n: v.dtype for n, v in state.items() if isinstance(v, Tensor)}
+    changed = _of_another_dtype(task.net, dtypes)
+    first = next((n for n, dtype in dtypes.items() if dtype.is_floating_point), None)
+    if first in changed:
+        task.to(dtypes[first])
+        changed = _of_another_dtype(task.net, dtypes)
+    for name, tensor in changed.items():
+        tensor.data = tensor.data.to(dtypes[name])
+
+
+def _of_another_dtype(net: nn.Module, dtypes: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
+    """Give the tensors of a net that a file holds in another floating-point type, by name."""
+    return {
+        name: tensor
+        for name, tensor in net.state_dict(keep_vars=True).items()
+        if name in dtypes and dtypes[name].is_floating_point and tensor.is_floating_point()
+        if tensor.dtype != dtypes[name]
+    }
 
 
 def _build(record: Mapping[str, Any], allow: tuple[str, ...]) -> Task:

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from regrow.models.modes import evaluating
+from regrow.models.modes import evaluating, frozen
 from regrow.models.task import Task
 
 
@@ -46,11 +46,15 @@ def count_params(net: nn.Module) -> int:
 
 @contextmanager
 def counted_attention(task: Task) -> Iterator[None]:
-    """Let attention run as the matrix products that a counter can see; in evaluation mode."""
+    """Let attention run as the matrix products that a counter can see; in evaluation mode.
+
+    Parameters are frozen: the counter follows what requires a gradient back to its graph, and a
+    view of a parameter has none here.
+    """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with evaluating(task), sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        with evaluating(task), frozen(task), sdpa_kernel(SDPBackend.MATH), torch.no_grad():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -23,10 +23,24 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 @contextmanager
 def thawed(net: nn.Module) -> Iterator[None]:
     """Let all parameters have gradients, frozen ones too, and freeze those again."""
+    with _kept_flags(net):
+        for parameter in net.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        yield
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """Let no parameter have a gradient, and thaw those again that had."""
+    with _kept_flags(net):
+        net.requires_grad_(False)
+        yield
+
+
+@contextmanager
+def _kept_flags(net: nn.Module) -> Iterator[None]:
     flags = {parameter: parameter.requires_grad for parameter in net.parameters()}
     try:
-        for parameter in flags:
-            parameter.requires_grad_(parameter.is_floating_point())
         yield
     finally:
         for parameter, flag in flags.items():

@@ -21,8 +21,9 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
 
     Returns:
         Plain data: `converted`, names of attention layers that may have lost heads; `attributes`,
-        whole numbers and tuples of them by module; `shapes` of parameters and buffers by name;
-        `trainable` flags of parameters. Empty for a network left as it was.
+        whole numbers and tuples of them by module, where they became smaller; `shapes` of
+        parameters and buffers by name; `trainable` flags of parameters. Empty for a network left
+        as it was.
     """
     attributes: dict[str, dict[str, Any]] = {}
     modules = dict(dense.named_modules())
@@ -35,7 +36,12 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
         if name not in modules:
             continue
         own, other = _sizes(module), _sizes(modules[name])
-        changed = {key: own[key] for key in own if key in other and own[key] != other[key]}
+        # What grew is no size that a cut left: a network may count its own steps.
+        changed = {
+            key: value
+            for key, value in own.items()
+            if key in other and value != other[key] and _is_part(value, other[key])
+        }
         if changed:
             attributes[name] = changed
     tensors, before = _tensors(net), _tensors(dense)
@@ -148,6 +154,13 @@ def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value
 
 
+def _is_part(new: int | tuple[int, ...], old: int | tuple[int, ...]) -> bool:
+    """Whether a cut can have left a size, or each of some sizes, of another."""
+    if isinstance(new, int) or isinstance(old, int):
+        return isinstance(new, int) and isinstance(old, int) and 1 <= new <= old
+    return len(new) == len(old) and all(map(_is_part, new, old))
+
+
 def _set_size(module: nn.Module, name: str, key: str, value: Any) -> None:
     old = _sizes(module).get(key)
     if isinstance(value, list):
@@ -155,10 +168,9 @@ def _set_size(module: nn.Module, name: str, key: str, value: Any) -> None:
     is_like = type(old) is type(value)
     if isinstance(old, tuple) and isinstance(value, tuple):
         is_like = len(old) == len(value) and all(type(v) is int for v in value)
-    if old is None or type(value) is bool or not is_like:
+    if old is None or not is_like:
         raise BadInput(f"its structure sets {name}.{key}, which is no size of that layer")
-    pairs = zip(value, old, strict=True) if isinstance(old, tuple) else [(value, old)]
-    if any(new < 1 or new > before for new, before in pairs):
+    if not _is_part(value, old):
         raise BadInput(f"its structure sets {name}.{key} to {value}; the dense network has {old}")
     setattr(module, key, list(value) if isinstance(vars(module)[key], list) else value)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from regrow.prune.channels import Plan, channel_tensors, members_of, rows
 
@@ -53,14 +54,19 @@ def sliced_state(
     """Give the state that an optimizer keeps for one weight, as large as the cut weight.
 
     Args:
-        state: Momentum and the like by name; what has not the weight's shape is kept as it is.
+        state: Momentum and the like by name.
         shape: The shape of the weight before the cut.
         places: The places that the weight loses by dimension.
+
+    Returns:
+        The state: what has the weight's shape is sliced, numbers are kept. None of it, so that the
+        weight begins anew, if there are tensors of another shape, as with Adafactor: nothing says
+        how these follow.
     """
-    return {
-        name: sliced(value, places) if getattr(value, "shape", None) == shape else value
-        for name, value in state.items()
-    }
+    tensors = [leaf for leaf in tree_leaves(dict(state)) if isinstance(leaf, Tensor) and leaf.ndim]
+    if places and any(tensor.shape != shape for tensor in tensors):
+        return {}
+    return tree_map_only(Tensor, lambda t: sliced(t, places) if t.ndim else t, dict(state))
 
 
 def follow_(
@@ -71,6 +77,9 @@ def follow_(
 ) -> None:
     """Let an optimizer go on with the weights of the cut network, and its state with them.
 
+    What it remembers of a weight is cut as `sliced_state` says. LBFGS remembers all weights as one
+    vector, which cannot follow, so it begins anew.
+
     Args:
         optimizer: The optimizer; its groups keep their options.
         before: The weights before the cut, by name.
@@ -80,8 +89,13 @@ def follow_(
     after = dict(net.named_parameters())
     names = {parameter: name for name, parameter in before.items()}
     for group in optimizer.param_groups:
-        group["params"] = [after.get(names.get(p, ""), p) for p in group["params"]]
+        # In place: an optimizer may hold on to the list.
+        group["params"][:] = [after.get(names.get(p, ""), p) for p in group["params"]]
+    if isinstance(optimizer, torch.optim.LBFGS):
+        optimizer.state.clear()
+        optimizer._numel_cache = None
     for old, name in names.items():
         if old in optimizer.state and after[name] is not old:
-            state = optimizer.state.pop(old)
-            optimizer.state[after[name]] = sliced_state(state, old.shape, places.get(name, {}))
+            state = sliced_state(optimizer.state.pop(old), old.shape, places.get(name, {}))
+            if state:
+                optimizer.state[after[name]] = state

@@ -22,7 +22,7 @@ def reestimate_batchnorm_(
     """Measure the statistics of all batch norms anew, as plain averages over batches.
 
     Removing channels moves what later norms see, and stale statistics cost more accuracy than the
-    channels. Frozen norms, and all modes, stay as they are.
+    channels. Frozen norms, norms that the images do not reach, and all modes stay as they are.
 
     Source: Li et al., EagleEye, 2020, arXiv 2007.02491, adaptive batch normalisation.
 
@@ -42,6 +42,7 @@ def reestimate_batchnorm_(
     if not norms:
         return 0
     momenta = {norm: norm.momentum for norm in norms}
+    before = {norm: {n: b.clone() for n, b in norm.named_buffers()} for norm in norms}
     device = norms[0].running_mean.device  # type: ignore[union-attr]
     count = 0
     try:
@@ -61,7 +62,11 @@ def reestimate_batchnorm_(
             norm.momentum = momentum
     if not count:
         raise BadInput("batch norms cannot be measured anew: there are no training images")
-    return len(norms)
+    unreached = [norm for norm in norms if not norm.num_batches_tracked]
+    for norm in unreached:
+        for name, value in before[norm].items():
+            norm.get_buffer(name).copy_(value)
+    return len(norms) - len(unreached)
 
 
 def _is_frozen(norm: nn.modules.batchnorm._BatchNorm) -> bool:

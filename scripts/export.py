@@ -55,7 +55,8 @@ def run_export(
         if not 0 <= value <= 1:
             raise BadInput(f"{name} is {value}, it must lie in [0, 1]")
     data = data or data_beside(checkpoint)
-    task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind)
+    # In single precision whatever it was trained in: ONNX has no bfloat16 convolution.
+    task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind).float()
     data.order_classes(task.classes)
     if task.size != data.size:
         raise BadInput(f"{checkpoint} is for images of {task.size}; set data.size to it")

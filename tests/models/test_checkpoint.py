@@ -66,6 +66,42 @@ def test_round_trip_is_bit_for_bit(task: Classification, tmp_path: Path) -> None
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_round_trip_in_another_precision_is_bit_for_bit(
+    task: Classification, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    task.to(dtype)
+    with torch.no_grad():
+        for parameter in task.net.parameters():
+            parameter.add_(0.1 * torch.rand_like(parameter))  # more digits than float32 has
+    task.net.head.weight.requires_grad_(False)
+    save(tmp_path / "a.ckpt", task)
+    back = load(tmp_path / "a.ckpt")
+    state = back.net.state_dict()
+    for name, value in task.net.state_dict().items():
+        assert state[name].dtype == value.dtype, name
+        assert torch.equal(state[name], value), name
+    assert (back.mean.dtype, back.std.dtype) == (dtype, dtype)
+    images = task.example_images(3)
+    assert torch.equal(back(images)["logits"], task(images)["logits"])
+    assert [p.requires_grad for p in back.parameters()] == [
+        p.requires_grad for p in task.parameters()
+    ]
+
+
+@pytest.mark.parametrize(("rest", "head"), [("bfloat16", "float32"), ("float32", "float64")])
+def test_layers_of_one_file_keep_precisions_of_their_own(
+    task: Classification, tmp_path: Path, rest: str, head: str
+) -> None:
+    task.to(getattr(torch, rest))
+    task.net.head.to(getattr(torch, head))
+    save(tmp_path / "a.ckpt", task)
+    back = load(tmp_path / "a.ckpt")
+    found = {name: value.dtype for name, value in back.net.state_dict().items()}
+    assert found == {name: value.dtype for name, value in task.net.state_dict().items()}
+    assert back.mean.dtype == task.mean.dtype == getattr(torch, rest)
+
+
 def test_file_is_plain_data(task: Classification, tmp_path: Path) -> None:
     save(tmp_path / "a.ckpt", task)
     payload = torch.load(tmp_path / "a.ckpt", weights_only=True)

@@ -108,6 +108,34 @@ def test_multiply_accumulates_see_an_encoder_of_pytorch() -> None:
     assert count_macs(task.eval()) == expected
 
 
+class Query(nn.Module):
+    """A layer that is given a view of a parameter, as class tokens are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 8))
+        self.first, self.fixed = nn.Linear(8, 4), nn.Linear(4, 2)
+        self.fixed.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fixed(self.first(self.token.expand(5, -1)))
+
+
+def test_layers_that_are_given_views_of_parameters_count() -> None:
+    task = _task(Query())
+    assert count_macs(task) == 5 * 8 * 4 + 5 * 4 * 2
+    flags = {name: p.requires_grad for name, p in task.net.named_parameters()}
+    assert flags == {name: not name.startswith("fixed") for name in flags}
+
+
+def test_parameters_are_as_trainable_after_an_error_as_before() -> None:
+    task = _task(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(7, 2)))
+    task.net[0].bias.requires_grad_(False)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        count_macs(task)
+    assert [p.requires_grad for p in task.net.parameters()] == [True, False, True, True]
+
+
 def test_counting_changes_no_mode_and_no_statistics() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten()).train()
     net[1].eval()

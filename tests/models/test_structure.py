@@ -138,6 +138,24 @@ def test_layers_that_only_one_side_has_are_left_out(cut: Net) -> None:
     assert not [name for entries in made.values() for name in entries if "extra" in name]
 
 
+def test_numbers_that_no_cut_can_have_left_are_not_recorded(cut: Net) -> None:
+    def counting() -> Net:
+        net = Net()
+        net.step, net.left, net.seen, net.window = 0, 2, [3, 3], [5, 5]
+        return net
+
+    expected = record(cut, Net())
+    # It counted up, down to nothing, in one of two places, and wrote a list of its own.
+    cut.step, cut.left, cut.seen, cut.window = 4, 0, [2, 7], [5, 5, 5]
+    assert record(cut, counting()) == expected
+    net = counting()
+    rebuild_(net, record(cut, counting()))
+    net.load_state_dict(cut.state_dict())
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(net.eval()(images), cut(images))
+    assert (net.step, net.left, net.seen, net.window) == (0, 2, [3, 3], [5, 5])
+
+
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [

@@ -1,6 +1,7 @@
 """What follows a network through a cut, against a loop that never cut anything."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -25,11 +26,15 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
 
 def train_(task: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
     task.net.train()
-    for step in steps:
-        images, targets = batch(step)
+
+    def loss(images: Tensor, targets: Tensor) -> Tensor:
         optimizer.zero_grad()
-        functional.cross_entropy(task(images)["logits"], targets).backward()
-        optimizer.step()
+        value = functional.cross_entropy(task(images)["logits"], targets)
+        value.backward()
+        return value
+
+    for step in steps:
+        optimizer.step(partial(loss, *batch(step)))
 
 
 def some_units(task: nn.Module) -> list:
@@ -84,6 +89,50 @@ def test_every_parameter_of_the_smaller_net_is_in_the_optimizer_and_nothing_else
         assert state["exp_avg"].shape == parameter.shape
 
 
+def test_a_weight_whose_state_has_other_shapes_begins_anew(make_task):
+    task = make_task("residual")
+    optimizer = torch.optim.Adafactor(task.net.parameters())
+    train_(task, optimizer, range(2))
+    # Means over the rows and the columns of filters; of biases and scales one value each.
+    assert {"row_var", "col_var"} < optimizer.state[task.net.fc.weight].keys()
+    plan = [item for item in some_units(task) if item[0].layer == "body.a.0"]
+    before = {name: optimizer.state[p] for name, p in task.net.named_parameters()}
+    cut_(task, plan, optimizer)
+    named = dict(task.net.named_parameters())
+    new = {name for name, parameter in named.items() if parameter not in optimizer.state}
+    assert new == {"body.a.0.weight", "body.b.0.weight"}
+    expected = before["body.a.1.bias"]["variance"][1:-1]
+    assert torch.equal(optimizer.state[named["body.a.1.bias"]]["variance"], expected)
+    assert optimizer.state[named["fc.weight"]] is before["fc.weight"]
+    # A new optimizer that knows the same of the other weights.
+    other = copy.deepcopy(task)
+    fresh = torch.optim.Adafactor(other.net.parameters())
+    for name, parameter in other.net.named_parameters():
+        if name not in new:
+            fresh.state[parameter] = copy.deepcopy(optimizer.state[named[name]])
+    train_(task, optimizer, range(2, 4))
+    train_(other, fresh, range(2, 4))
+    assert all(map(torch.equal, task.net.parameters(), other.net.parameters()))
+
+
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_an_optimizer_that_remembers_all_weights_as_one_begins_anew(make_task, search):
+    task = make_task("residual")
+    options = {"lr": 0.1, "max_iter": 3, "line_search_fn": search}
+    optimizer = torch.optim.LBFGS(task.net.parameters(), **options)
+    train_(task, optimizer, range(2))
+    # The first weight stays, and with it what the optimizer has for all of them.
+    plan = [item for item in some_units(task) if item[0].layer == "body.a.0"]
+    cut_(task, plan, optimizer)
+    other = copy.deepcopy(task)
+    fresh = torch.optim.LBFGS(other.net.parameters(), **options)
+    before = copy.deepcopy(task.net.state_dict())
+    train_(task, optimizer, range(2, 4))
+    train_(other, fresh, range(2, 4))
+    assert all(map(torch.equal, task.net.parameters(), other.net.parameters()))
+    assert not torch.equal(task.net.fc.weight, before["fc.weight"])
+
+
 def test_hooks_modes_and_flags_stay(make_task):
     task = make_task("residual")
     task.net.train()
@@ -113,6 +162,20 @@ def test_a_moving_average_is_cut_by_the_same_plan(make_task):
     cut_(average, plan)
     for one, other in zip(task.net.parameters(), average.net.parameters(), strict=True):
         assert torch.equal(0.5 * one, other)
+
+
+def test_nested_state_is_cut_too_and_lists_of_weights_stay_the_same_objects(make_task):
+    task = make_task("residual")
+    optimizer = torch.optim.SGD(task.net.parameters(), lr=0.1)
+    weight, held = task.net.fc.weight, optimizer.param_groups[0]["params"]
+    optimizer.state[weight] = {"past": [weight.detach().clone(), 2 * weight.detach()], "step": 3}
+    cut_(task, some_units(task), optimizer)
+    weight = task.net.fc.weight
+    first, second = optimizer.state[weight]["past"]
+    assert torch.equal(first, weight)
+    assert torch.equal(second, 2 * weight)
+    assert optimizer.state[weight]["step"] == 3
+    assert optimizer.param_groups[0]["params"] is held
 
 
 def test_momenta_of_a_task_are_cut_with_it_and_those_of_its_copy_stay(make_task):

@@ -41,6 +41,29 @@ def test_modes_momenta_and_frozen_norms_stay(make_task):
     assert torch.equal(frozen.running_mean, kept)
 
 
+def test_norms_that_no_image_reaches_keep_their_statistics(make_task):
+    class Domains(nn.Module):
+        """A norm for each of two sources of images, of which evaluation takes the first."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 1)
+            self.norms = nn.ModuleList([nn.BatchNorm2d(4), nn.BatchNorm2d(4)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norms[int(self.training)](self.stem(x))
+
+    task = make_task(Domains())
+    reached, other = task.net.norms
+    other.num_batches_tracked.fill_(7)
+    kept = {name: value.clone() for name, value in other.state_dict().items()}
+    assert reestimate_batchnorm_(task, data()) == 1
+    assert all(torch.equal(value, kept[name]) for name, value in other.state_dict().items())
+    maps = [task.net.stem(task.prepare(images)) for images, _ in data()]
+    mean = torch.stack([x.mean((0, 2, 3)) for x in maps]).mean(0)
+    assert torch.allclose(reached.running_mean, mean, atol=1e-6)
+
+
 def test_dropout_is_off(make_task):
     net = nn.Sequential(nn.Dropout(0.9), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     task = make_task(net)

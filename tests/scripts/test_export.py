@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from regrow.data.errors import CheckFailed
-from regrow.models.checkpoint import load
+from regrow.models.checkpoint import load, save
 from regrow.scripts import export, train
 
 Words = Callable[..., list[str]]
@@ -37,6 +37,20 @@ def test_the_file_gives_what_the_network_gives(dense: Path, tmp_path: Path) -> N
         np.testing.assert_allclose(given, expected, atol=1e-5)
     assert json.loads(session.get_modelmeta().custom_metadata_map["regrow.classes"]) == task.classes
     assert report.figures["onnx"]["num_images"] == 24
+
+
+def test_what_was_trained_in_half_precision_is_exported_in_single(
+    dense: Path, tmp_path: Path
+) -> None:
+    task = load(dense).bfloat16()
+    save(dense, task)
+    assert export.main([str(dense), f"--run={tmp_path / 'export'}"]) == 0
+    session = onnxruntime.InferenceSession(tmp_path / "export" / "model.onnx")
+    images = task.example_images(2)
+    (given,) = session.run(["probabilities"], {session.get_inputs()[0].name: images.numpy()})
+    task.float()
+    with torch.no_grad():
+        np.testing.assert_allclose(given, task.predict(task(images)).numpy(), atol=1e-5)
 
 
 def test_a_difference_ends_with_3_and_leaves_no_model(dense: Path, tmp_path: Path) -> None:
