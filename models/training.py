@@ -93,6 +93,11 @@ class Fit:
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("cpu")
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What weights are before their training: float32, unless `precision` says otherwise."""
+        return torch.float32 if self.precision is None else None
+
 
 class StoppableTrainer(Trainer):
     """A trainer that SIGTERM stops between two batches or two epochs.

@@ -144,7 +144,7 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
         task: The task whose network is cut in place.
         plan: Groups of this very network with the units to remove.
         optimizer: An optimizer of these parameters, which goes on with the new ones: its state is
-            sliced as they are.
+            sliced as they are, or begins anew where it cannot be, see `following.follow_`.
 
     Returns:
         The removed channels of each side of each layer, in the old numbering.

@@ -217,7 +217,8 @@ def run_pruning(
 
 
 def _loaded(path: Path, data: GrowingData, recovery: Fit, packages: tuple[str, ...]) -> Task:
-    task = load(path, allow=packages, kind=data.kind).to(recovery.device)
+    task = load(path, allow=packages, kind=data.kind)
+    task.to(device=recovery.device, dtype=recovery.dtype)
     data.order_classes(task.classes)
     if task.size != data.size:
         raise BadInput(f"{path} is for images of {task.size}; set data.size to it")

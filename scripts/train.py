@@ -89,6 +89,8 @@ def run_training(
     else:
         refuse_run(run, warm_start)
         parent = load(warm_start, allow=packages, kind=data.kind) if warm_start else None
+        if parent is not None:
+            parent.to(dtype=fit.dtype)
         if parent is not None and regrow:
             regrow_(parent.net)
         net, grown = _begin(task, data, parent, fit.device, renamed, removed)

@@ -1,6 +1,7 @@
 """Pruning as the command does it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from regrow.data.errors import BadInput, CheckFailed
-from regrow.models.checkpoint import file_hash, load
+from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.cost import count_macs, count_params
 from regrow.models.masks import masks_of
 from regrow.models.task import Task
@@ -102,6 +103,20 @@ def test_training_that_diverges_is_bad_input_and_what_was_saved_goes_on(
         torch.equal(p, q)
         for p, q in zip(kept.net.parameters(), load(dense).net.parameters(), strict=True)
     )
+
+
+def test_half_precision_is_trained_in_full_unless_it_is_asked_for(
+    dense: Path, tmp_path: Path
+) -> None:
+    half = tmp_path / "half.ckpt"
+    save(half, load(dense).bfloat16())
+    shutil.copy(dense.parent / "data.yaml", tmp_path)
+    for name, options in (("full", []), ("half", ["--recovery.precision=bf16-true"])):
+        run = tmp_path / f"prune-{name}"
+        given = [f"--checkpoint={half}", QUICK, "--num_steps=1", "--budget.max_drop=1"]
+        prune.run([*given, "--recovery.epochs=1", *options, f"--run={run}"])
+        dtype = torch.float32 if name == "full" else torch.bfloat16
+        assert {p.dtype for p in load(run / "pruned.ckpt").net.parameters()} == {dtype}
 
 
 def test_coupled_layers_are_told_with_the_layer_that_is_scored(dense: Path, tmp_path: Path) -> None:
