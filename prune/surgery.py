@@ -216,15 +216,21 @@ def probe(task: Task, plan: Plan) -> str | None:
 
 
 def _train_once(masked: Task, cut: Task) -> None:
-    """Run the cut network in training mode, which has layers of its own, if the other can be."""
+    """Run the cut network in training mode, which may have layers of its own.
+
+    What it raises is raised, unless the masked network cannot be run like that either.
+    """
     images = masked.example_images(2)
-    masked.net.train()
     cut.net.train()
     try:
-        masked(images)
-    except Exception:
-        return
-    cut(images)
+        cut(images)
+    except Exception as problem:
+        masked.net.train()
+        try:
+            masked(images)
+        except Exception:
+            return
+        raise problem
 
 
 def sift(task: Task, plan: Plan, sound: Plan = ()) -> tuple[list, dict[str, str]]:
