@@ -218,19 +218,24 @@ def probe(task: Task, plan: Plan) -> str | None:
 def _train_once(masked: Task, cut: Task) -> None:
     """Run the cut network in training mode, which may have layers of its own.
 
-    What it raises is raised, unless the masked network cannot be run like that either.
+    Only shapes are computed, on PyTorch's meta device. What the cut network raises is raised,
+    unless the masked one cannot be run like that either; both are given up for this.
     """
-    images = masked.example_images(2)
-    cut.net.train()
     try:
-        cut(images)
+        _trained_on_meta(cut)
     except Exception as problem:
-        masked.net.train()
         try:
-            masked(images)
+            _trained_on_meta(masked)
         except Exception:
             return
         raise problem
+
+
+def _trained_on_meta(task: Task) -> None:
+    task.net.train().to("meta")
+    for name, buffer in task._buffers.items():
+        task._buffers[name] = None if buffer is None else buffer.to("meta")
+    task(task.example_images(2).to("meta"))
 
 
 def sift(task: Task, plan: Plan, sound: Plan = ()) -> tuple[list, dict[str, str]]:
