@@ -36,17 +36,17 @@ class Evidence(ABC):
 
     @abstractmethod
     def scores(self, counts: Tensor) -> Tensor:
-        """Give the score of resampled sets.
+        """Give the score of sets of images.
 
         Args:
-            counts: How often each image is drawn in each set, (r, n).
+            counts: How often each image is in each set, (r, n).
 
         Returns:
             One score a set, (r,).
         """
 
     def score(self, counts: Tensor | None = None) -> float:
-        """Give the score of all images, or of one resampled set, counts (n,)."""
+        """Give the score of all images, or of one set of them, counts (n,)."""
         if counts is None:
             counts = torch.ones(self.num_images, dtype=torch.float64)
         return float(self.scores(counts[None])[0])
@@ -73,7 +73,7 @@ class CorrectEvidence(Evidence):
         return sum(len(batch) for batch in self._batches)
 
     def scores(self, counts: Tensor) -> Tensor:
-        """Give the accuracy of resampled sets."""
+        """Give the accuracy of sets of images."""
         counts = counts.double()
         return counts @ self.correct.double() / counts.sum(1)
 
@@ -109,7 +109,7 @@ class ConfusionEvidence(Evidence):
         return torch.stack([image.view(size, size).sum(1) > 0 for image in self._images]).sum(0)
 
     def scores(self, counts: Tensor) -> Tensor:
-        """Give the mean IoU of resampled sets."""
+        """Give the mean IoU of sets of images."""
         total = counts.double() @ torch.stack(self._images)
         return mean_iou(total.view(-1, self.num_classes, self.num_classes))
 
@@ -153,7 +153,7 @@ class BoxEvidence(Evidence):
         return (torch.stack(self._num_objects) > 0).sum(0)
 
     def scores(self, counts: Tensor) -> Tensor:
-        """Give the mean average precision at an overlap of one half, of resampled sets."""
+        """Give the mean average precision at an overlap of one half, of sets of images."""
         counts = counts.double()
         objects = counts @ torch.stack(self._num_objects).double()
         columns = [self._class_scores(i, counts, objects[:, i]) for i in range(self.num_classes)]
@@ -169,7 +169,7 @@ class BoxEvidence(Evidence):
         order = scores.argsort(descending=True, stable=True)
         matched, images = matched[order].double(), images[order]
         rows = []
-        # A few resamples at a time, so that memory stays small.
+        # A few sets at a time, so that memory stays small.
         for part, total in zip(counts.split(64), objects.split(64), strict=True):
             drawn = part[:, images]
             right = (drawn * matched).cumsum(1)

@@ -33,9 +33,9 @@ check on the ranking: channels taken out by lot.
 
 HOW = (
     "Differences, with 95 % intervals: over seeds, by Student's t of differences paired by "
-    "seed; over images, for these very networks, by drawing test images anew, the same ones "
-    "for both sides and all seeds. A verdict needs both. Each interval stands for itself: of "
-    "twenty comparisons without any difference, about one would seem to have one."
+    "seed; over images, for these very networks, by how thirds of the test images differ, the "
+    "same ones for both sides and all seeds. A verdict needs both. Each interval stands for "
+    "itself: of twenty comparisons without any difference, about one would seem to have one."
 )
 
 

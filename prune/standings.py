@@ -21,7 +21,7 @@ ROUNDING = 1e-9  # differences of scores that differ by less are equal
 class MeanEvidence(Evidence):
     """The evidence of several networks on the same images, whose score is their mean score.
 
-    An image that is drawn again is drawn again for all of them: it stays one image.
+    An image that is in a set is in it for all of them: it stays one image.
 
     Args:
         parts: The evidence of each network.
@@ -40,7 +40,7 @@ class MeanEvidence(Evidence):
         return self.parts[0].num_images
 
     def scores(self, counts: Tensor) -> Tensor:
-        """Give the mean score of resampled sets."""
+        """Give the mean score of sets of images."""
         return torch.stack([part.scores(counts) for part in self.parts]).mean(0)
 
 
