@@ -225,8 +225,10 @@ def paired_interval(
     at most 1 - confidence, and above the high end likewise. Both together hold at 2 confidence - 1.
 
     Accuracy: the exact paired test, `regrow.models.paired_test`. Other scores: random splits of the
-    images into thirds, the same for both networks; see `_reaches`. No end is nearer than the rule
-    of three allows; see `unseen`.
+    images into thirds, the same for both networks; see `_reaches`. What no image showed comes on
+    top, see `unseen`: together the two reach as far as the root of the sum of their squares
+    (Newcombe, Statistics in Medicine 17, 1998, for two proportions; Zou and Donner, Statistics in
+    Medicine 27, 2008, for two parameters of any kind).
 
     Args:
         before: Evidence of the first network.
@@ -258,7 +260,8 @@ def paired_interval(
         return -1.0, 1.0
     below, above = _reaches(difference, centre, count, confidence)
     least = unseen(before, confidence)
-    return max(centre - max(below, least), -1.0), min(centre + max(above, least), 1.0)
+    below, above = math.hypot(below, least), math.hypot(above, least)
+    return max(centre - below, -1.0), min(centre + above, 1.0)
 
 
 def lost_and_gained(before: CorrectEvidence, after: CorrectEvidence) -> tuple[int, int]:
