@@ -64,9 +64,11 @@ def test_config_prunes_what_its_task_s_config_trained(
     task = path.stem.removesuffix("_prune")
     young = [f"--config={y}" for y in YOUNG if y.stem == f"{task}_young"]
     words = short_training(path.with_name(f"{task}.yaml"), request)
+    if "root" in CONTENTS[path.with_name(f"{task}.yaml")]["data"]:
+        words.append("--data.max_images=16")
     trained = train.run([*words, *young, f"--run={tmp_path / 'dense'}"])
     short = [f"--recovery.trainer={BATCHES}", "--recovery.epochs=1", "--num_steps=1"]
-    short += ["--final_epochs=0", "--clock.rounds=3"]
+    short += ["--final_epochs=0", "--clock.runtime=torch", "--clock.rounds=3"]
     checkpoint = f"--checkpoint={tmp_path / 'dense' / 'best.ckpt'}"
     # A network that has seen one batch may lose any score.
     budget = "--budget.max_drop=1"
