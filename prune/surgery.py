@@ -74,21 +74,24 @@ def clone(task: Task) -> Task:
     try:
         twin.net = copy.deepcopy(task.net)
     except RuntimeError as error:
+        computed, name = _computed(task.net), type(task.net).__name__
+        if computed is None:
+            raise BadInput(f"{name}: cannot be copied: {error}") from error
         raise BadInput(
-            f"{type(task.net).__name__}: cannot be copied, since {_computed(task.net)} is computed "
-            "from other tensors; let it keep no tensors of a forward pass, and weights only as "
-            "`torch.nn.utils.parametrize` does"
+            f"{name}: cannot be copied, since {computed} is computed from other tensors; let it "
+            "keep no tensors of a forward pass, and weights only as `torch.nn.utils.parametrize` "
+            "does"
         ) from error
     return twin
 
 
-def _computed(net: nn.Module) -> str:
+def _computed(net: nn.Module) -> str | None:
     """Name the first attribute that is no parameter and has a gradient to pass on."""
     for name, module in net.named_modules():
         for attribute, value in vars(module).items():
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 return f"{name}.{attribute}".lstrip(".")
-    return "a tensor that it keeps"
+    return None
 
 
 def exact_copy(task: Task) -> Task:

@@ -357,6 +357,18 @@ def test_a_net_that_cannot_be_copied_is_bad_input(make_task):
         find_groups(make_task(weighted))
 
 
+class Uncopied(nn.Conv2d):
+    """Refuses copies as CUDA does where memory ends."""
+
+    def __deepcopy__(self, memo: dict) -> "Uncopied":
+        raise RuntimeError("out of memory")
+
+
+def test_a_copy_that_fails_says_why(make_task):
+    with pytest.raises(BadInput, match="Sequential: cannot be copied: out of memory"):
+        find_groups(make_task(nn.Sequential(Uncopied(3, 8, 3), nn.Conv2d(8, 3, 3))))
+
+
 def test_a_compiled_layer_is_bad_input(make_task):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # newer versions call it deprecated
