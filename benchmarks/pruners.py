@@ -278,7 +278,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--final-epochs", type=int, help="after the last step; about half, or all")
     parser.add_argument("--scope", choices=("global", "local"), default="global")
     parser.add_argument("--criterion", default="Taylor", help="regrow's")
-    parser.add_argument("--round-to", type=int, default=8, help="regrow's")
+    parser.add_argument("--round-to", type=int, default=4, help="regrow's")
     parser.add_argument("--sparse-epochs", type=int, default=0, help="torch-pruning's, of all")
     parser.add_argument("--whole-streams", action="store_true", help="torch-pruning's")
     parser.add_argument("--divisor", type=int, default=4, help="modelopt's")

@@ -69,6 +69,8 @@ def test_config_prunes_what_its_task_s_config_trained(
     trained = train.run([*words, *young, f"--run={tmp_path / 'dense'}"])
     short = [f"--recovery.trainer={BATCHES}", "--recovery.epochs=1", "--num_steps=1"]
     short += ["--final_epochs=0", "--clock.runtime=torch", "--clock.rounds=3"]
+    if "data" in CONTENTS[path]:
+        short.append("--data.max_images=16")
     checkpoint = f"--checkpoint={tmp_path / 'dense' / 'best.ckpt'}"
     # A network that has seen one batch may lose any score.
     budget = "--budget.max_drop=1"
