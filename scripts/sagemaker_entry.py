@@ -3,7 +3,7 @@
 docker run image regrow-sagemaker        # as the container's entrypoint, in exec form
 python scripts/sagemaker_entry.py        # or as the script of SageMaker's training toolkit
 SAGEMAKER_TRAINING_MODULE=regrow.scripts.sagemaker_entry:train_module   # or as its module
-SAGEMAKER_BASE_DIR=/tmp/ml python scripts/sagemaker_entry.py            # without a container
+SAGEMAKER_BASE_DIR=FOLDER python scripts/sagemaker_entry.py             # without a container
 
 There are no options: words on the command line are ignored, since the toolkit repeats the
 hyperparameters there. What counts lies below /opt/ml, or below the environment variable
