@@ -58,8 +58,8 @@ class Examples(Dataset[Example]):
         return len(self.items)
 
     def __getitem__(self, key: Key) -> Example:
-        """Give the image and target of an epoch and index."""
-        epoch, index = key
+        """Give the image and target of an epoch and index, augmented as this copy of it is."""
+        epoch, index, *copy = key
         item, kept = self.items[index], self.kept[index]
         if kept.image is not None:
             image = torch.from_numpy(kept.image)
@@ -67,7 +67,7 @@ class Examples(Dataset[Example]):
             image = _small(decode(item.image), self.size)
         target = self._target(item.target, kept)
         if self.augment:
-            seed = counter_seed(self.seed, epoch, index)
+            seed = counter_seed(self.seed, epoch, index, *copy)
             image, target = augmented(image, target, self.augment, seed)
         return image, target
 

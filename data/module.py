@@ -16,9 +16,11 @@ from torchvision.transforms import v2
 from regrow.data.errors import BadInput
 from regrow.data.examples import Examples, Pixels, collate, keep
 from regrow.data.formats import Source
+from regrow.data.mixture import Mixture
 from regrow.data.progress import progress
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.data.snapshot import (
+    SPLITS,
     VOID,
     Boxes,
     Item,
@@ -26,6 +28,7 @@ from regrow.data.snapshot import (
     Manifest,
     Mask,
     Snapshot,
+    Target,
     check_items,
     digest_rows,
     label_digest,
@@ -39,6 +42,7 @@ from regrow.data.transforms import (
     decode_mask,
 )
 
+Shown = set[str | int]  # names of classes, and 255 for void
 SPLIT_WAY_OUT = {
     "train": "lower data.val_share and data.test_share, or add some",
     "val": "raise data.val_share, or add some",
@@ -114,12 +118,13 @@ class GrowingData(LightningDataModule):
         self.skip_corrupt, self.cache_bytes = skip_corrupt, cache_bytes
         self.max_images = max_images
         self.skipped: list[str] = []
+        self.mixture: Mixture | None = None
         self._asked = classes
         self._order: list[str] | None = None
         self._renamed: dict[str, str] = {}
 
     @cached_property
-    def _loaded(self) -> "tuple[Snapshot, list[Pixels]]":
+    def _loaded(self) -> "tuple[Snapshot, list[Pixels], list[Shown]]":
         """Read, decode and hash everything once; keep what fits."""
         content = self.source.read(self.root)
         classes = content.classes if self._asked is None else self._asked
@@ -147,13 +152,67 @@ class GrowingData(LightningDataModule):
         if self.skipped:
             line = f"skipped {len(self.skipped)} corrupt images: {self.skipped[:5]}"
             Console(stderr=True).print(line, markup=False)
-        shares = {"val_share": self.val_share, "test_share": self.test_share}
-        snapshot = Snapshot(content.kind, classes, items, hashes, digests, **shares)
+        snapshot = Snapshot(
+            content.kind,
+            classes,
+            items,
+            hashes,
+            digests,
+            val_share=self.val_share,
+            test_share=self.test_share,
+        )
         for split in ("train", "val"):
             if not snapshot.indices(split):
                 raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
         self._check_shown(snapshot, set().union(*(shown[i] for i in snapshot.indices("train"))))
-        return snapshot, kept
+        return snapshot, kept, shown
+
+    def join(
+        self,
+        other: "GrowingData",
+        name: str,
+        splits: Sequence[str] = SPLITS,
+        called: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take images of other data too, each in the split that it has there.
+
+        Those that show the same pixels as an image of this data stay out.
+
+        Args:
+            other: The other data, of the same kind and size of images.
+            name: What its images are called after, as of a folder.
+            splits: The splits whose images are taken.
+            called: Names of classes there to names here; those not listed stay.
+
+        Raises:
+            BadInput: If it has another kind of labels.
+        """
+        (snapshot, kept, shown), (more, more_kept, more_shown) = self._loaded, other._loaded
+        if more.kind != snapshot.kind:
+            raise BadInput(f"{other._name}: has {more.kind}, {self._name} has {snapshot.kind}")
+        called, known = dict(called or {}), set(snapshot.hashes)
+        places = [
+            place
+            for place, (split, key) in enumerate(zip(more.splits, more.hashes, strict=True))
+            if split in splits and key not in known
+        ]
+        items = [_joined(more.items[place], name, called) for place in places]
+        digests = [more.digests[place] for place in places]
+        if called:
+            digests = [_digest(item.target) for item in items]
+        classes = [*snapshot.classes, *(called.get(own, own) for own in more.classes)]
+        both = Snapshot(
+            snapshot.kind,
+            list(dict.fromkeys(classes)),
+            [*snapshot.items, *items],
+            [*snapshot.hashes, *(more.hashes[place] for place in places)],
+            [*snapshot.digests, *digests],
+            splits=[*snapshot.splits, *(more.splits[place] for place in places)],
+        )
+        check_items(both.classes, both.items, other._name)
+        now_shown: list[Shown] = [{called.get(str(n), n) for n in more_shown[p]} for p in places]
+        kept = [*kept, *(more_kept[place] for place in places)]
+        self.__dict__["_loaded"] = both, kept, [*shown, *now_shown]
 
     def _check_shown(self, snapshot: Snapshot, shown: set[str | int]) -> None:
         """Refuse training images that show nothing, and name the classes that none shows."""
@@ -183,10 +242,7 @@ class GrowingData(LightningDataModule):
         if not called:
             return manifest
         targets = [renamed(item.target, called) for item in self.snapshot.items]
-        digests = [
-            label_digest(target, decode_mask(target.pixels) if isinstance(target, Mask) else None)
-            for target in progress(targets, "labels before renaming")
-        ]
+        digests = [_digest(target) for target in progress(targets, "labels before renaming")]
         names = [called.get(name, name) for name in manifest.classes]
         return replace(manifest, digests=digest_rows(digests), classes=names)
 
@@ -209,6 +265,13 @@ class GrowingData(LightningDataModule):
         """Count the corrupt images that were skipped."""
         return len(self.skipped)
 
+    def shown(self, split: str) -> list[set[str]]:
+        """Give for each image of a split the names of the classes that its label shows."""
+        names, places = set(self.classes), self._renamed
+        snapshot, _, shown = self._loaded
+        found = [shown[index] & names for index in snapshot.indices(split)]
+        return [{places.get(str(name), str(name)) for name in own} for own in found]
+
     def order_classes(self, names: Sequence[str], mapping: Mapping[str, str] | None = None) -> None:
         """Let labels be places in this list of names, such as the rows of a head.
 
@@ -230,7 +293,7 @@ class GrowingData(LightningDataModule):
 
     def examples(self, split: str) -> "Examples":
         """Give the examples of a split."""
-        snapshot, kept = self._loaded
+        snapshot, kept, _ = self._loaded
         order = self._order or self.classes
         if self.kind == "masks" and len(order) > VOID:
             raise BadInput(f"masks have at most {VOID} classes, these {len(order)}")
@@ -284,6 +347,7 @@ class GrowingData(LightningDataModule):
             shuffle=is_training,
             rank=trainer.global_rank if trainer is not None else 0,
             world=trainer.world_size if trainer is not None else 1,
+            mixture=self.mixture if is_training else None,
         )
         return ResumableLoader(
             examples,
@@ -296,6 +360,17 @@ class GrowingData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
         )
+
+
+def _joined(item: Item, name: str, called: Mapping[str, str]) -> Item:
+    """Give an item of other data its name and classes here."""
+    prefix = f"{name}/"
+    told = item.name if item.name.startswith(prefix) else prefix + item.name
+    return replace(item, name=told, target=renamed(item.target, called))
+
+
+def _digest(target: Target) -> bytes:
+    return label_digest(target, decode_mask(target.pixels) if isinstance(target, Mask) else None)
 
 
 def _some(items: Sequence[Item], count: int | None) -> Sequence[Item]:

@@ -1,15 +1,17 @@
 """Randomness as a function of counters: the order of examples, and the seed of anything else."""
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from regrow.data.errors import BadInput
+from regrow.data.mixture import Mixture
 
-Key = tuple[int, int]  # epoch, index
+Key = tuple[int, ...]  # epoch, index; and which of its copies, where an epoch has it again
 IN_WORKER = "regrow.data.errors.BadInput: "
 
 
@@ -27,7 +29,7 @@ def counter_seed(*counters: int) -> int:
 
 
 class EpochSampler(Sampler[Key]):
-    """Give each example's epoch and index, in an order that is a function of seed and epoch.
+    """Give the keys of examples in an order that is a function of seed and epoch.
 
     Args:
         length: Number of examples.
@@ -36,14 +38,22 @@ class EpochSampler(Sampler[Key]):
         rank: Number of this process.
         world: Number of processes. Shuffled examples are repeated until all processes have equally
             many, as torch's DistributedSampler does; others are never repeated.
+        mixture: How often each of the shuffled examples comes; once where it is None.
     """
 
     def __init__(
-        self, length: int, seed: int = 0, *, shuffle: bool, rank: int = 0, world: int = 1
+        self,
+        length: int,
+        seed: int = 0,
+        *,
+        shuffle: bool,
+        rank: int = 0,
+        world: int = 1,
+        mixture: Mixture | None = None,
     ) -> None:
         self.length, self.seed, self.shuffle = length, seed, shuffle
         self.rank, self.world, self.epoch = rank, world, 0
-        self.skipped = 0
+        self.skipped, self.mixture = 0, mixture
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, as Lightning does before each."""
@@ -56,16 +66,28 @@ class EpochSampler(Sampler[Key]):
         return len(range(self.rank, self.length, self.world))
 
     def __iter__(self) -> Iterator[Key]:
-        """Give epoch and index of each, less those skipped once by a resumed run."""
+        """Give the key of each, less those skipped once by a resumed run."""
         order = list(range(self.length))
         if self.shuffle and order:
             generator = torch.Generator().manual_seed(counter_seed(self.seed, self.epoch))
-            order = torch.randperm(self.length, generator=generator).tolist()
+            if self.mixture is None:
+                order = torch.randperm(self.length, generator=generator).tolist()
+            else:
+                order = self.mixture.draw(self.epoch, generator)
             total = len(self) * self.world
             order = (order * -(-total // self.length))[:total]
-        mine = order[self.rank :: self.world]
+        keys = self._keys(order) if self.mixture is not None else [(self.epoch, i) for i in order]
         skipped, self.skipped = self.skipped, 0
-        return iter([(self.epoch, index) for index in mine[skipped:]])
+        return iter(keys[self.rank :: self.world][skipped:])
+
+    def _keys(self, order: Sequence[int]) -> list[Key]:
+        """Number the copies of an example, so that each is augmented in its own way."""
+        seen: Counter[int] = Counter()
+        keys: list[Key] = []
+        for index in order:
+            keys.append((self.epoch, index, seen[index]) if seen[index] else (self.epoch, index))
+            seen[index] += 1
+        return keys
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -270,6 +270,7 @@ class Snapshot:
         digests: The digest of each label, 8 bytes each.
         val_share: Share of the images that validate, where that is not official, in [0, 1).
         test_share: Share of the images that test, where that is not official, in [0, 1).
+        splits: The split of each image, if it is known already.
     """
 
     def __init__(
@@ -282,10 +283,11 @@ class Snapshot:
         *,
         val_share: float = 0.1,
         test_share: float = 0.1,
+        splits: Sequence[str] | None = None,
     ) -> None:
         self.kind, self.classes, self.items = kind, tuple(classes), tuple(items)
         self.hashes, self.digests = tuple(hashes), tuple(digests)
-        self.splits = _splits(self.items, self.hashes, val_share, test_share)
+        self.splits = tuple(splits or _splits(self.items, self.hashes, val_share, test_share))
 
     def indices(self, split: str) -> list[int]:
         """Give the places of a split's items."""

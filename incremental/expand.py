@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from regrow.models.masks import carried
 from regrow.models.task import Task
 
 ClassLayer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+NewRows = Literal["random", "mean", "imprint"]
 
 
 def expand_(
@@ -20,21 +22,24 @@ def expand_(
     *,
     renamed: Mapping[str, str] | None = None,
     removed: Sequence[str] = (),
+    new_rows: NewRows = "random",
     seed: int = 0,
 ) -> LabelMap:
     """Give the layers of a task that carry rows a class the rows of other classes, in place.
 
     Rows of kept classes and of the background stay bit for bit, with the masks of their weights,
-    wherever they move to. The weights of a new class are drawn as PyTorch draws those of a new
-    layer, and none is masked; its biases are the mean of the old classes' biases, so that a
-    detector's prior for "nothing here" stays.
+    wherever they move to. No weight of a new class is masked; its biases are the mean of the old
+    classes' biases, so that a detector's prior for "nothing here" stays.
 
     Args:
         task: The task; its net, classes, hyperparameters and metric change.
         classes: The new class names in row order.
         renamed: Names that changed, old name to new name.
         removed: Old classes that are given up on purpose.
-        seed: What the new rows are drawn from.
+        new_rows: What the weights of a new class are: `random`, as PyTorch draws those of a new
+            layer, or else the mean of the old classes' weights, which `imprint_` then turns
+            towards the features of their images.
+        seed: What random rows are drawn from.
 
     Returns:
         How old and new classes correspond.
@@ -50,7 +55,7 @@ def expand_(
         generator = torch.Generator().manual_seed(seed)
         with carried(task.net):
             for layer, rows in zip(layers, specs, strict=True):
-                _regrow_(layer, rows, label_map, generator)
+                _regrow_(layer, rows, label_map, new_rows, generator)
         _recount_(task.net, specs, old_count, len(classes))
     task.classes = list(classes)
     task.hparams["classes"] = list(classes)
@@ -98,17 +103,25 @@ def _class_layer(net: nn.Module, rows: ClassRows, num_classes: int) -> ClassLaye
 
 @torch.no_grad()
 def _regrow_(
-    layer: ClassLayer, rows: ClassRows, label_map: LabelMap, generator: torch.Generator
+    layer: ClassLayer,
+    rows: ClassRows,
+    label_map: LabelMap,
+    new_rows: NewRows,
+    generator: torch.Generator,
 ) -> None:
     sources = source_rows(rows, label_map)
     target = torch.tensor([i for i, s in enumerate(sources) if s is not None], dtype=torch.long)
     origin = torch.tensor([s for s in sources if s is not None], dtype=torch.long)
-    fresh = torch.empty(len(sources), *layer.weight.shape[1:])
-    # Source: torch.nn.Linear.reset_parameters, which convolutions share.
-    nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
+    if new_rows == "random":
+        fresh = torch.empty(len(sources), *layer.weight.shape[1:])
+        # Source: torch.nn.Linear.reset_parameters, which convolutions share.
+        nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
+    else:
+        # What is masked counts as the zero that it was.
+        fresh = _mean_rows(layer.weight.nan_to_num(), rows, label_map)
     layer.weight = _with_old_rows(fresh, layer.weight, target, origin)
     if layer.bias is not None:
-        bias = _mean_bias(layer.bias, rows, label_map)
+        bias = _mean_rows(layer.bias, rows, label_map)
         layer.bias = _with_old_rows(bias, layer.bias, target, origin)
     if isinstance(layer, nn.Linear):
         layer.out_features = len(sources)
@@ -122,12 +135,12 @@ def _with_old_rows(fresh: Tensor, old: Tensor, target: Tensor, origin: Tensor) -
     return nn.Parameter(grown, requires_grad=old.requires_grad)
 
 
-def _mean_bias(bias: Tensor, rows: ClassRows, label_map: LabelMap) -> Tensor:
-    """Give the biases of the grown layer as if all classes were new: the old classes' mean."""
+def _mean_rows(tensor: Tensor, rows: ClassRows, label_map: LabelMap) -> Tensor:
+    """Give the rows of the grown layer as if all classes were new: the old classes' mean."""
     num_old, num_new = len(label_map.old), len(label_map.new)
     origins = torch.tensor([rows.indices(index, num_old) for index in range(num_old)])
-    mean = bias.detach().cpu().double()[origins].mean(0)
-    grown = torch.zeros(rows.num_rows(num_new), dtype=torch.float64)
+    mean = tensor.detach().cpu().double()[origins].mean(0)
+    grown = torch.zeros(rows.num_rows(num_new), *tensor.shape[1:], dtype=torch.float64)
     for index in range(num_new):
         grown[rows.indices(index, num_new)] = mean
     return grown

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Diff, Manifest, diff
-from regrow.incremental.expand import expand_
+from regrow.incremental.expand import NewRows, expand_
 from regrow.incremental.label_map import LabelMap
 from regrow.models.evaluation import Evaluation, evaluate
 from regrow.models.task import Task
@@ -57,6 +57,8 @@ def warm_start_(
     *,
     renamed: Mapping[str, str] | None = None,
     removed: Sequence[str] = (),
+    new_rows: NewRows = "random",
+    allow_absent: bool = False,
     seed: int = 0,
 ) -> WarmStart:
     """Make an old network ready to be trained on data that has grown, in place.
@@ -70,7 +72,9 @@ def warm_start_(
         data: The grown data; it has the order of the rows afterwards.
         renamed: Names that changed, old name to new name.
         removed: Old classes that are given up on purpose.
-        seed: What the rows of new classes are drawn from.
+        new_rows: What the rows of new classes begin with, see `expand_`.
+        allow_absent: Keep the rows of old classes that the data does not have.
+        seed: What new rows are drawn from.
 
     Returns:
         What the old network knew, and what changed since.
@@ -84,8 +88,12 @@ def warm_start_(
             f"data.size is {_size(data.size)}, but the checkpoint's network was made for "
             f"{_size(parent.size)}; set data.size to that, or train from the start"
         )
-    classes = LabelMap.merged(parent.classes, data.classes, renamed, removed).new
-    label_map = expand_(parent, classes, renamed=renamed, removed=removed, seed=seed)
+    now = [(renamed or {}).get(name, name) for name in parent.classes if name not in removed]
+    absent = [name for name in now if name not in data.classes] if allow_absent else []
+    classes = LabelMap.merged(parent.classes, [*data.classes, *absent], renamed, removed).new
+    label_map = expand_(
+        parent, classes, renamed=renamed, removed=removed, new_rows=new_rows, seed=seed
+    )
     data.order_classes(classes)
     with silenced(parent, label_map.added):
         before = evaluate(parent, data.val_dataloader(), description="before")

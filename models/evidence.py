@@ -1,7 +1,9 @@
 """Per-image evidence: what a score is made of, so that two networks can be compared in pairs."""
 
+import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from regrow.data.snapshot import VOID
-from regrow.models.metrics import RECALLS, mean_iou
+from regrow.models.metrics import RECALLS, iou
 from regrow.models.paired_test import low_end
 
 MAX_DETECTIONS = 100
@@ -35,6 +37,16 @@ class Evidence(ABC):
         return torch.zeros(0)
 
     @abstractmethod
+    def only(self, classes: Sequence[int]) -> "Evidence":
+        """Give what was collected as far as it speaks of some classes.
+
+        Accuracy is then that of the images of these classes; other scores are means over them.
+
+        Args:
+            classes: Their numbers.
+        """
+
+    @abstractmethod
     def scores(self, counts: Tensor) -> Tensor:
         """Give the score of sets of images.
 
@@ -57,10 +69,21 @@ class CorrectEvidence(Evidence):
 
     def __init__(self) -> None:
         self._batches: list[Tensor] = []
+        self._labels: list[Tensor] = []
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
         """Add probabilities (b, c) and labels (b,)."""
         self._batches.append((predictions.argmax(1) == targets).cpu())
+        self._labels.append(targets.cpu())
+
+    def only(self, classes: Sequence[int]) -> "CorrectEvidence":
+        """Give what the images of some classes have shown."""
+        part = CorrectEvidence()
+        for correct, labels in zip(self._batches, self._labels, strict=True):
+            mine = torch.isin(labels, torch.tensor([*classes], dtype=labels.dtype))
+            part._batches.append(correct[mine])
+            part._labels.append(labels[mine])
+        return part
 
     @property
     def correct(self) -> Tensor:
@@ -88,6 +111,13 @@ class ConfusionEvidence(Evidence):
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self._images: list[Tensor] = []
+        self._classes = list(range(num_classes))
+
+    def only(self, classes: Sequence[int]) -> "ConfusionEvidence":
+        """Give the same images, of which some classes count."""
+        part = copy.copy(self)
+        part._classes = list(classes)
+        return part
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
         """Add masks of class indices, (b, h, w) each."""
@@ -106,12 +136,14 @@ class ConfusionEvidence(Evidence):
     def images_by_class(self) -> Tensor:
         """Count the images with pixels of each class, (c,)."""
         size = self.num_classes
-        return torch.stack([image.view(size, size).sum(1) > 0 for image in self._images]).sum(0)
+        shown = torch.stack([image.view(size, size).sum(1) > 0 for image in self._images])
+        return shown.sum(0)[self._classes]
 
     def scores(self, counts: Tensor) -> Tensor:
         """Give the mean IoU of sets of images."""
         total = counts.double() @ torch.stack(self._images)
-        return mean_iou(total.view(-1, self.num_classes, self.num_classes))
+        counts = total.view(-1, self.num_classes, self.num_classes)
+        return iou(counts)[:, self._classes].nanmean(1)
 
 
 class BoxEvidence(Evidence):
@@ -126,6 +158,13 @@ class BoxEvidence(Evidence):
         self._num_objects: list[Tensor] = []
         # By class: scores, matches and image numbers of its detections.
         self._found: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in range(num_classes)]
+        self._classes = list(range(num_classes))
+
+    def only(self, classes: Sequence[int]) -> "BoxEvidence":
+        """Give the same images, of which some classes count."""
+        part = copy.copy(self)
+        part._classes = list(classes)
+        return part
 
     def update(self, predictions: Any, targets: Any) -> None:
         """Add detections and objects, one mapping an image, boxes xyxy in pixels."""
@@ -150,13 +189,13 @@ class BoxEvidence(Evidence):
     @property
     def images_by_class(self) -> Tensor:
         """Count the images with objects of each class, (c,)."""
-        return (torch.stack(self._num_objects) > 0).sum(0)
+        return (torch.stack(self._num_objects) > 0).sum(0)[self._classes]
 
     def scores(self, counts: Tensor) -> Tensor:
         """Give the mean average precision at an overlap of one half, of sets of images."""
         counts = counts.double()
         objects = counts @ torch.stack(self._num_objects).double()
-        columns = [self._class_scores(i, counts, objects[:, i]) for i in range(self.num_classes)]
+        columns = [self._class_scores(i, counts, objects[:, i]) for i in self._classes]
         return torch.stack(columns, 1).nanmean(1).nan_to_num(0)
 
     def _class_scores(self, index: int, counts: Tensor, objects: Tensor) -> Tensor:

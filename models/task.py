@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -326,6 +327,18 @@ class Task(LightningModule, ABC):
         metrics = {n: float(v) for n, v in self.trainer.callback_metrics.items()}
         self.provenance.scores = {n: v for n, v in metrics.items() if n.startswith("val")}
         checkpoint["regrow"] = self.record()
+
+
+def loss_of(task: Task, images: Tensor, targets: Any) -> Tensor:
+    """Give the loss of a batch, all its terms together, wherever the batch is.
+
+    Args:
+        task: The task, in the mode that it is in.
+        images: Images of one batch, uint8 (b, 3, h, w).
+        targets: Their targets.
+    """
+    images, targets = move_data_to_device((images, targets), task.mean.device)
+    return torch.stack(list(task.losses(task(images), targets).values())).sum()
 
 
 def seed_step(seed: int, device: torch.device) -> None:

@@ -19,13 +19,13 @@ from torch.utils.data import DataLoader
 from regrow.data.examples import collate
 from regrow.data.module import GrowingData
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
+from regrow.models.budget import Budget
 from regrow.models.checkpoint import load, save, write_atomic
 from regrow.models.cost import count_macs
 from regrow.models.evaluation import evaluate
 from regrow.models.structure import fresh_twin
 from regrow.models.task import Provenance, Task
 from regrow.models.training import fine_tune_
-from regrow.prune.budget import Budget
 from regrow.prune.contestants import Contestant, Phase, Recipe, Result
 from regrow.prune.criteria import Criterion
 from regrow.prune.dropout import Dropout

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from regrow.data.errors import BadInput
 from regrow.data.sampling import counter_seed
+from regrow.models.budget import Budget, Verdict, decide
 from regrow.models.cost import Cost, measure
 from regrow.models.evaluation import Evaluation, not_finite
 from regrow.models.evaluation import evaluate as evaluate_task
 from regrow.models.latency import Latency
 from regrow.models.masks import sparsity, zero_masked_
 from regrow.models.task import Task
-from regrow.prune.budget import Budget, Verdict, decide
 from regrow.prune.channels import Groups, widths
 from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion

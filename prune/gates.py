@@ -7,13 +7,12 @@ from itertools import islice
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
 from regrow.models.attention import converted
 from regrow.models.modes import evaluating, thawed
-from regrow.models.task import Task
+from regrow.models.task import Task, loss_of
 from regrow.prune.channels import WEIGHTED_TYPES, Group, Member
 from regrow.prune.gathering import combine
 
@@ -228,15 +227,3 @@ def _differentiable(task: Task) -> Iterator[None]:
         torch.enable_grad(),
     ):
         yield
-
-
-def loss_of(task: Task, images: Tensor, targets: Any) -> Tensor:
-    """Give the loss of a batch, all its terms together, wherever the batch is.
-
-    Args:
-        task: The task, in the mode that it is in.
-        images: Images of one batch, uint8 (b, 3, h, w).
-        targets: Their targets.
-    """
-    images, targets = move_data_to_device((images, targets), task.mean.device)
-    return torch.stack(list(task.losses(task(images), targets).values())).sum()

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from regrow.models.modes import evaluating
-from regrow.models.task import Task
+from regrow.models.task import Task, loss_of
 from regrow.prune.channels import Group
-from regrow.prune.gates import loss_of
 from regrow.prune.surgery import clone, mask_
 
 PROBED_SHARE = 0.25

@@ -39,6 +39,10 @@ class MeanEvidence(Evidence):
         """Count the images."""
         return self.parts[0].num_images
 
+    def only(self, classes: Sequence[int]) -> "MeanEvidence":
+        """Give what each part says of some classes."""
+        return MeanEvidence([part.only(classes) for part in self.parts])
+
     def scores(self, counts: Tensor) -> Tensor:
         """Give the mean score of sets of images."""
         return torch.stack([part.scores(counts) for part in self.parts]).mean(0)

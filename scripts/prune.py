@@ -18,6 +18,7 @@ from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
 from regrow.data.transforms import decode
 from regrow.incremental.resume import refuse_changes
+from regrow.models.budget import Budget, Verdict
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.command import (
     DATA_CHOICES,
@@ -35,7 +36,6 @@ from regrow.models.report import Report, before_after_table, device_name, side
 from regrow.models.run import command, guard, open_run, refuse_run
 from regrow.models.task import Task
 from regrow.models.training import Fit, fine_tune_, make_trainer
-from regrow.prune.budget import Budget, Verdict
 from regrow.prune.criteria import (
     ActivationGradient,
     Criterion,

@@ -6,7 +6,6 @@ python scripts/train.py --config configs/classification.yaml --resume auto
 """
 
 import copy
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -16,11 +15,16 @@ from typing import Any
 import torch
 from pytorch_lightning import seed_everything
 
-from regrow.data.errors import BadInput
+from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
+from regrow.incremental.gate import Decision, Gate
+from regrow.incremental.growth import Growth
+from regrow.incremental.memory import MEMORY, check_replay, store_memory
+from regrow.incremental.outcome import describe_outcome, describe_start
+from regrow.incremental.promotion import PROMOTED, promote
 from regrow.incremental.resume import find_stopped, load_stopped, refuse_changes
-from regrow.incremental.warm_start import WarmStart, warm_start_
-from regrow.models.checkpoint import file_hash, load, write_atomic
+from regrow.incremental.start import Start
+from regrow.models.checkpoint import load
 from regrow.models.classification import Classification
 from regrow.models.command import DATA_CHOICES, parse, write_data_file
 from regrow.models.dashboard import flat, log_hparams, save_prediction_picture
@@ -41,10 +45,15 @@ def run_training(
     fit: Fit = Fit(),  # noqa: B008 - frozen
     run: Path = Path("runs/train"),
     warm_start: Path | None = None,
-    resume: str | None = None,
+    growth: Growth = Growth(),  # noqa: B008 - frozen
     renamed: dict[str, str] | None = None,
     removed: list[str] | None = None,
     regrow: bool = False,
+    allow_forgetting: bool = False,
+    replay: float | None = None,
+    gate: Gate | None = None,
+    promoted: Path | None = None,
+    resume: str | None = None,
     allow: list[str] | None = None,
     seed: int = 0,
     settings: dict[str, Any] | None = None,
@@ -58,10 +67,17 @@ def run_training(
         fit: How long and on what.
         run: The run's folder; one that exists is moved aside.
         warm_start: A checkpoint to start from; architecture and classes come from it.
-        resume: A checkpoint of this run to go on from, or `auto` for its newest.
+        growth: How a warm start begins, and what it trains on.
         renamed: Old class names to new ones, for a warm start.
         removed: Classes of the checkpoint to give up on purpose, for a warm start.
         regrow: Let the masked weights of the checkpoint grow again, for a warm start.
+        allow_forgetting: Warm-start on new images alone, although no memory of the old was kept.
+        replay: Keep a memory of the images in the run's folder, for later warm starts on new images
+            alone: their number, or a share in (0, 1].
+        gate: What a network must keep and reach to be served; null decides nothing.
+        promoted: The file that names the checkpoint to serve, which the gate moves; by default
+            `promoted.json` in the run's folder.
+        resume: A checkpoint of this run to go on from, or `auto` for its newest.
         allow: Other people's packages that a checkpoint's network may come from.
         seed: What fresh weights and dropout are functions of; order and augmentation are
             functions of data.seed.
@@ -82,34 +98,63 @@ def run_training(
     seed_everything(seed, verbose=False)
     values, continued = flat(settings) if settings else {}, None
     if resume is not None:
-        continued = find_stopped(run, resume)
+        continued, start = find_stopped(run, resume), Start.read(run)
+        if start is not None:
+            start.rejoin_(data)
         net = _around(load_stopped(continued, data, packages), task)
         trainer = make_trainer(net, fit, run)
         refuse_changes(net.provenance.settings, values | {"processes": trainer.world_size})
+        if start is not None:
+            growth.join_(net, data, start, fit.epochs, packages)
     else:
         refuse_run(run, warm_start)
-        parent = load(warm_start, allow=packages, kind=data.kind) if warm_start else None
-        if parent is not None:
-            parent.to(dtype=fit.dtype)
-        if parent is not None and regrow:
-            regrow_(parent.net)
-        net, grown = _begin(task, data, parent, fit.device, renamed, removed)
+        if warm_start is None:
+            net, start = task(data.classes, data.size), None
+            _refuse_kind(net, data)
+            data.order_classes(net.classes)
+        else:
+            parent = load(warm_start, allow=packages, kind=data.kind).to(dtype=fit.dtype)
+            if regrow:
+                regrow_(parent.net)
+            net = _around(parent, task).to(fit.device)
+            _refuse_kind(net, data)
+            start = growth.begin_(
+                net, data, warm_start, fit.epochs,
+                # YAML takes a name such as 1 for a number, which stays one in a mapping's keys.
+                renamed={str(old): new for old, new in (renamed or {}).items()},
+                removed=list(removed or []),
+                allow_forgetting=allow_forgetting,
+                allow=packages,
+                seed=seed,
+            )  # fmt: skip
+            print(f"data: {start.said}")
+            print(f"the old model on the new validation images: {net.score} {start.score:.4f}")
+        _refuse_images(net, data)
+        if replay is not None:
+            check_replay(data, replay)
         trainer = make_trainer(net, fit, run)
         run = open_run(run, command_line)
         net.provenance = Provenance(
             data=data.snapshot.hash,
             manifest=data.snapshot.manifest().to_dict(),
-            parent=file_hash(warm_start) if warm_start else None,
+            parent=start.parent_hash if start else None,
             command=command_line,
             settings=values | {"processes": trainer.world_size},
         )
-        _remember(run, grown)
+        if start is not None:
+            start.write(run)
         if settings:
             write_data_file(run, settings)
     train(net, data, trainer, run, seed=seed, resume=continued)
     data.trainer = None  # whatever trained, one process scores all images
     after = evaluate(net, data.val_dataloader(), description="validation")
     report = _report(net, data, after, run, trainer.current_epoch)
+    if trainer.is_global_zero:
+        if replay is not None:
+            _keep_memory(data, replay, run, start, report)
+        decision = _judge(report, net, data, after, start, gate or Gate(), packages)
+        if gate is not None:
+            _promote(report, run, promoted, start, decision.reasons)
     report.set(
         seconds=round(time.monotonic() - started, 1),
         seeds=[seed],
@@ -129,31 +174,9 @@ def run_training(
     return report
 
 
-def _begin(
-    make: Callable[..., Task],
-    data: GrowingData,
-    parent: Task | None,
-    device: torch.device,
-    renamed: dict[str, str] | None,
-    removed: list[str] | None,
-) -> tuple[Task, WarmStart | None]:
-    task = _around(parent, make) if parent is not None else make(data.classes, data.size)
+def _refuse_kind(task: Task, data: GrowingData) -> None:
     if task.kind != data.kind:
         raise BadInput(f"{type(task).__name__} needs {task.kind}, the data has {data.kind}")
-    if parent is None:
-        data.order_classes(task.classes)
-        _refuse_images(task, data)
-        return task, None
-    task.to(device)
-    # YAML takes a name such as 1 for a number, which the parser leaves in a mapping's keys.
-    named = {str(old): new for old, new in (renamed or {}).items()}
-    grown = warm_start_(task, data, renamed=named, removed=tuple(removed or ()))
-    _refuse_images(task, data)
-    print(f"data: {grown.diff or 'the checkpoint does not say what it was trained on'}")
-    print(
-        f"the old model on the new validation images: {grown.before.name} {grown.before.value:.4f}"
-    )
-    return task, grown
 
 
 def _refuse_images(task: Task, data: GrowingData) -> None:
@@ -194,28 +217,13 @@ def _around(loaded: Task, make: Callable[..., Task]) -> Task:
     return task
 
 
-def _remember(run: Path, grown: WarmStart | None) -> None:
-    """Keep what the report will need of the start, for a run that is resumed."""
-    if grown is None:
-        return
-    start = {
-        "diff": asdict(grown.diff) | {"text": str(grown.diff)} if grown.diff else None,
-        "score": grown.before.value,
-        "per_class": grown.before.per_class,
-        "old_names": grown.label_map.old_names,
-        "num_leaked": grown.num_leaked,
-    }
-    write_atomic(run / "start.json", lambda file: file.write(json.dumps(start).encode()))
-
-
 def _kept(run: Path) -> Path:
     """Give the checkpoint with the weights that were scored last."""
     return next((run / n for n in ("best.ckpt", "last.ckpt") if (run / n).is_file()), run)
 
 
 def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs: int) -> Report:
-    start_file = run / "start.json"
-    start = json.loads(start_file.read_text()) if start_file.is_file() else None
+    start = Start.read(run)
     report = Report(
         run,
         title="Training" if start is None else "Warm start",
@@ -228,7 +236,7 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
         parent=task.provenance.parent,
         data={
             "hash": task.provenance.data,
-            "diff": start["diff"] if start else None,
+            "diff": start.diff if start else None,
             "num_skipped": data.num_skipped,
         },
         others=after.others,
@@ -242,27 +250,55 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
     if data.skipped:
         names = ", ".join(data.skipped[:20])
         report.say(f"{data.num_skipped} corrupt images were skipped: {names}.")
-    if start is None:
-        rows = [[name, value] for name, value in after.per_class.items()]
-        report.add_table("Classes", ["class", after.name], rows)
-        return report
-    report.set(before_training={"score": start["score"]})
-    change = start["diff"]["text"] if start["diff"] else "an unknown amount"
-    report.say(
-        f"The data changed by {change}; the old model scored {start['score']:.4f} on the same "
-        "images before training."
-    )
-    if start["num_leaked"]:
-        report.say(
-            f"Beware: the old model was trained on {start['num_leaked']} of the validation and "
-            "test images, so its score is too high."
-        )
-    report.add_per_class(start["per_class"], after.per_class, after.name, start["old_names"])
+    if start is not None:
+        describe_start(report, start)
     return report
 
 
+def _judge(
+    report: Report,
+    task: Task,
+    data: GrowingData,
+    validation: Evaluation,
+    start: Start | None,
+    gate: Gate,
+    allow: tuple[str, ...],
+) -> Decision:
+    """Compare with the old network on test images; on validation images where there are none."""
+    split = "test" if data.snapshot.indices("test") else "val"
+    after = validation
+    if split == "test":
+        after = evaluate(task, data.test_dataloader(), description="test")
+    before = start.evaluate_old(task, data, split, allow) if start else None
+    return describe_outcome(report, before, after, start, split, gate)
+
+
+def _promote(
+    report: Report, run: Path, promoted: Path | None, start: Start | None, reasons: list[str]
+) -> None:
+    parent = Path(start.parent) if start else None
+    served = promote(promoted or run / PROMOTED, _kept(run), reasons, parent)
+    report.set(gate={"is_passed": not reasons, "reasons": reasons, "served": str(served)})
+    told = f"The gate is shut: {'; '.join(reasons)}." if reasons else "The gate is open."
+    report.say(told)
+
+
+def _keep_memory(
+    data: GrowingData, replay: float, run: Path, start: Start | None, report: Report
+) -> None:
+    parts = start.history.parts if start else []
+    before = next((Path(part.folder) for part in parts if part.is_memory), None)
+    size = store_memory(data, replay, run, before=before)
+    report.set(memory={"num_images": size, "folder": str(run / MEMORY)})
+    report.say(f"A memory of {size} training images is kept.")
+
+
 def run(args: Sequence[str] | None = None) -> Report:
-    """Read the command line and train."""
+    """Read the command line and train.
+
+    Raises:
+        CheckFailed: If the gate is shut; all files are there all the same.
+    """
     values, settings = parse(
         run_training,
         args,
@@ -270,7 +306,11 @@ def run(args: Sequence[str] | None = None) -> Report:
         skip=["settings", "command_line"],
         choices={"task": [Classification, Detection, Segmentation], **DATA_CHOICES},
     )
-    return run_training(**values, settings=settings, command_line=command(Path(__file__), args))
+    report = run_training(**values, settings=settings, command_line=command(Path(__file__), args))
+    reasons = report.figures.get("gate", {}).get("reasons")
+    if reasons:
+        raise CheckFailed(f"not to be served: {'; '.join(reasons)}; the old network stays")
+    return report
 
 
 main = guard(run)

@@ -12,12 +12,12 @@ import pytest
 from regrow.data.formats import Coco, ManifestFile, Masks
 from regrow.data.module import GrowingData
 from regrow.data.sample import DigitScenes
+from regrow.models.budget import Budget
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.optimization import Optimization
 from regrow.models.segmentation import Segmentation
 from regrow.models.training import Fit
-from regrow.prune.budget import Budget
 from regrow.prune.criteria import Magnitude, Taylor
 from regrow.prune.dropout import DropBlock, HeadDropout, SpatialDropout
 from regrow.prune.selection import Selection

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional
 
 from regrow.data.errors import BadInput
+from regrow.models.budget import Budget
 from regrow.models.evaluation import Evaluation
 from regrow.prune import budget as budget_module
 from regrow.prune import removal
-from regrow.prune.budget import Budget
 from regrow.prune.channels import Group, Groups, Member, widths
 from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion, Random, Taylor

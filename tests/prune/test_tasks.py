@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from regrow.models.budget import Budget
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
-from regrow.prune.budget import Budget
 from regrow.prune.criteria import Taylor
 from regrow.prune.engine import prune
 from regrow.prune.groups import find_groups

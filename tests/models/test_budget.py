@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from regrow.data.errors import BadInput
+from regrow.models.budget import Budget, decide, images_needed
 from regrow.models.evidence import ConfusionEvidence, CorrectEvidence, Evidence
 from regrow.models.paired_test import images_to_decide
 from regrow.prune import budget as module
-from regrow.prune.budget import Budget, decide, images_needed
 
 
 class Scored(Evidence):

@@ -1,0 +1,186 @@
+"""Labelled images stored beside a run: a snapshot that needs nothing but its own folder."""
+
+import json
+import shutil
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from regrow.data.errors import BadInput
+from regrow.data.files import read_json
+from regrow.data.formats import Content, Source, locate
+from regrow.data.snapshot import (
+    SPLITS,
+    Boxes,
+    Item,
+    Kind,
+    Mask,
+    Target,
+    pixels_hash,
+)
+from regrow.data.transforms import decode, decode_mask
+
+LIST = "snapshot.json"
+KINDS = ("labels", "boxes", "masks")
+
+
+class Stored(Source):
+    """A stored snapshot, as `store` wrote it.
+
+    The pixels are compared with the hash that they had, those of an image whenever it is read.
+    """
+
+    def read(self, root: Path | None) -> Content:
+        """Read the list of the snapshot."""
+        root = locate(root)
+        content = read_json(root / LIST)
+        try:
+            if content["kind"] not in KINDS:
+                raise ValueError(f"it has the kind {content['kind']!r}")
+            items = [_item(root, entry) for entry in content["items"]]
+            return Content(content["kind"], [str(name) for name in content["classes"]], items)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{root / LIST}: no list of a stored snapshot ({error})") from error
+
+
+def store(
+    folder: Path,
+    kind: Kind,
+    classes: Sequence[str],
+    items: Sequence[Item],
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Store images and labels: files as they are, pixels as PNG.
+
+    Args:
+        folder: Where to; what is there is replaced when everything is written.
+        kind: What the labels are.
+        classes: Class names.
+        items: The images, each with the split that it shall have.
+        about: Further plain data, to stand beside them in the list.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        made = Path(name) / folder.name
+        (made / "images").mkdir(parents=True)
+        entries = [_store(made, number, item) for number, item in enumerate(items)]
+        listed = {**(about or {}), "kind": kind, "classes": list(classes), "items": entries}
+        (made / LIST).write_text(json.dumps(listed, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        if folder.exists():
+            folder.rename(Path(name) / "before")
+        made.rename(folder)
+
+
+def exemplars(shown: Sequence[set[str]], hashes: Sequence[bytes], count: int) -> list[int]:
+    """Choose images so that the classes come as equally often as they can.
+
+    Again and again the class of which the fewest are chosen gives its next image. Which that is
+    depends on nothing but the hashes of the images, so a larger choice contains a smaller one.
+
+    Args:
+        shown: The classes that each image shows; images that show none are taken last.
+        hashes: The hash of each image's pixels.
+        count: How many to choose, at most as many as there are.
+
+    Returns:
+        Their places, ascending.
+    """
+    order = sorted(range(len(shown)), key=lambda place: hashes[place])
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for place in reversed(order):
+        for name in shown[place]:
+            waiting[name].append(place)
+    chosen: dict[int, None] = {}
+    counts = Counter({name: 0 for name in sorted(waiting)})
+    while len(chosen) < count and waiting:
+        name = min(waiting, key=lambda own: (counts[own], own))
+        place = waiting[name].pop()
+        if not waiting[name]:
+            del waiting[name]
+        if place not in chosen:
+            chosen[place] = None
+            counts.update(shown[place])
+    rest = [place for place in order if place not in chosen]
+    return sorted([*chosen, *rest[: count - len(chosen)]])
+
+
+def _store(folder: Path, number: int, item: Item) -> dict[str, Any]:
+    place = _put(folder / "images", number, item.image, decode)
+    entry = {
+        "name": item.name,
+        "image": place.relative_to(folder).as_posix(),
+        "hash": pixels_hash(decode(place)).hex(),
+        "split": item.split,
+    }
+    return entry | {"target": _label(folder, number, item.target)}
+
+
+def _label(folder: Path, number: int, target: Target) -> Any:
+    if isinstance(target, str):
+        return target
+    if isinstance(target, Boxes):
+        return {"classes": list(target.classes), "xyxy": target.xyxy.tolist()}
+    masks = folder / "masks"
+    masks.mkdir(exist_ok=True)
+    place = _put(masks, number, target.pixels, decode_mask)
+    return {
+        "mask": place.relative_to(folder).as_posix(),
+        "hash": pixels_hash(decode_mask(place)).hex(),
+        "names": {str(key): name for key, name in target.names.items()},
+        "void": sorted(target.void),
+    }
+
+
+def _put(folder: Path, number: int, image: Any, read: Any) -> Path:
+    """Copy a file, or write pixels as PNG."""
+    if isinstance(image, Path):
+        return Path(shutil.copyfile(image, folder / f"{number:06}{image.suffix.lower()}"))
+    place = folder / f"{number:06}.png"
+    pixels = read(image)
+    if pixels.ndim == 2 and pixels.max(initial=0) > 255:
+        pixels = pixels.astype(np.uint16)
+    Image.fromarray(pixels).save(place)
+    return place
+
+
+def _item(root: Path, entry: Mapping[str, Any]) -> Item:
+    split = entry["split"]
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"it has the split {split!r}")
+    image = partial(_image, root / str(entry["image"]), str(entry["hash"]))
+    return Item(str(entry["name"]), image, _target(root, entry["target"]), split)
+
+
+def _target(root: Path, label: Any) -> Target:
+    if isinstance(label, str):
+        return label
+    if "xyxy" in label:
+        xyxy = np.array(label["xyxy"], dtype=np.float32).reshape(-1, 4)
+        names = tuple(map(str, label["classes"]))
+        if len(names) != len(xyxy):
+            raise ValueError("it has boxes without a class")
+        return Boxes(xyxy, names)
+    file, names = root / str(label["mask"]), label["names"].items()
+    _refuse_changed(file, decode_mask(file), str(label["hash"]))
+    void = frozenset(int(number) for number in label["void"])
+    return Mask(file, {int(number): str(name) for number, name in names}, void)
+
+
+def _image(file: Path, wanted: str) -> np.ndarray:
+    pixels = decode(file)
+    _refuse_changed(file, pixels, wanted)
+    return pixels
+
+
+def _refuse_changed(file: Path, pixels: np.ndarray, wanted: str) -> None:
+    if pixels_hash(pixels).hex() != wanted:
+        raise BadInput(
+            f"{file}: not what was stored, its pixels have changed; restore the file, or train the "
+            "network before with `replay` again"
+        )

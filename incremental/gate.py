@@ -1,0 +1,145 @@
+"""Whether a new network may take the place of the old one: for each class, and as a whole."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from regrow.data.errors import BadInput
+from regrow.models.budget import Budget, Verdict, decide
+from regrow.models.evaluation import Evaluation
+from regrow.models.evidence import paired_interval
+
+Fate = Literal["kept", "gained", "forgotten", "undecided", "new"]
+
+
+@dataclass(frozen=True)  # slots would hide its defaults from the command line
+class Gate:
+    """When a network may be served.
+
+    Args:
+        margin: The largest accepted drop of the score over the classes that the old network knew,
+            a share in [0, 1].
+        floor: The least score of each class that is new, in [0, 1].
+        confidence: How sure the decision about the margin must be, in [0.5, 1).
+
+    Raises:
+        BadInput: If a value is out of range.
+    """
+
+    margin: float = 0.01
+    floor: float = 0.5
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name, value in (("margin", self.margin), ("floor", self.floor)):
+            if not 0 <= value <= 1:
+                raise BadInput(f"gate.{name} is {value}, it must lie in [0, 1]")
+        if not 0.5 <= self.confidence < 1:
+            raise BadInput(f"gate.confidence is {self.confidence}, it must lie in [0.5, 1)")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """What became of one class.
+
+    Args:
+        before: The old network's score; None for a new class. NaN where no image shows the class.
+        after: The new network's.
+        interval: Low and high end of the difference, each alone at a confidence; None for a new
+            class.
+        fate: `gained` or `forgotten` where the interval lies on one side of zero, `kept` where it
+            lies above minus the margin, else `undecided`.
+    """
+
+    before: float | None
+    after: float
+    interval: tuple[float, float] | None
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether the new network may be served, and why.
+
+    Args:
+        is_passed: Whether it may.
+        reasons: What speaks against it, a line each.
+        verdict: On the classes that the old network knew; None where it knew none.
+    """
+
+    is_passed: bool
+    reasons: list[str]
+    verdict: Verdict | None
+
+
+def changes(
+    before: Evaluation, after: Evaluation, known: Sequence[str], gate: Gate
+) -> dict[str, ClassChange]:
+    """Compare two networks class by class, on the same images.
+
+    Args:
+        before: What the old network gave, for the classes of the new one.
+        after: What the new one gave.
+        known: The classes that the old network knew.
+        gate: The margin and the confidence.
+
+    Returns:
+        One change a class, in the order of the new network.
+    """
+    found = {}
+    for place, (name, value) in enumerate(after.per_class.items()):
+        if name not in known:
+            found[name] = ClassChange(None, value, None, "new")
+            continue
+        old, new = before.evidence.only([place]), after.evidence.only([place])
+        low, high = paired_interval(old, new, gate.confidence)
+        fate: Fate = "kept" if low >= -gate.margin else "undecided"
+        fate = "gained" if low > 0 else "forgotten" if high < 0 else fate
+        found[name] = ClassChange(before.per_class[name], value, (low, high), fate)
+    return found
+
+
+def judge(
+    before: Evaluation | None, after: Evaluation, known: Sequence[str], gate: Gate
+) -> Decision:
+    """Decide whether a new network may be served.
+
+    Args:
+        before: What the old network gave for the same images; None where there is none.
+        after: What the new one gave.
+        known: The classes that the old network knew.
+        gate: What is asked for.
+
+    Returns:
+        The decision: the score over the known classes must not be worse than the margin allows, at
+        the confidence; and each new class must reach the floor.
+    """
+    reasons = [
+        f"{name}: {after.name} {value:.4f} is below the floor of {gate.floor:g}"
+        if not math.isnan(value)
+        else f"{name}: no image shows it, so it cannot be said to reach the floor"
+        for name, value in after.per_class.items()
+        if name not in known and not value >= gate.floor
+    ]
+    verdict = None
+    if before is not None and known:
+        places = [place for place, name in enumerate(after.per_class) if name in known]
+        parts = before.evidence.only(places), after.evidence.only(places)
+        verdict = decide(*parts, Budget(gate.margin, gate.confidence))
+        if verdict.is_met is not True:
+            reasons.insert(0, _unmet(verdict, after.name, gate))
+    return Decision(not reasons, reasons, verdict)
+
+
+def _unmet(verdict: Verdict, name: str, gate: Gate) -> str:
+    low, high = (f"{100 * end:+.2f}" for end in verdict.interval)
+    seen = f"{name} over the old classes changed by {low} to {high} points"
+    if verdict.is_met is False:
+        return f"{seen}, which is worse than the margin of {100 * gate.margin:g}"
+    needed = f"; about {verdict.num_needed:,} images would decide" if verdict.num_needed else ""
+    return (
+        f"{seen} on {verdict.num_images} images, which does not decide about a margin of "
+        f"{100 * gate.margin:g}{needed}"
+    )

@@ -1,0 +1,140 @@
+"""How a warm start begins and what it trains on, for a new run and for one that goes on."""
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from torch import nn
+
+from regrow.data.errors import BadInput
+from regrow.data.module import GrowingData
+from regrow.incremental.expand import NewRows
+from regrow.incremental.history import join_history_
+from regrow.incremental.imprint import imprint_
+from regrow.incremental.mixing import Mixing
+from regrow.incremental.start import Start
+from regrow.incremental.warm_init import WarmInit, dash_, shrink_perturb_
+from regrow.incremental.warm_start import warm_start_
+from regrow.models.distillation import Distillation, Imitation
+from regrow.models.task import Task
+
+# Of each source's own code: Ash and Adams's, and Shin et al.'s.
+SHRINK = {"keep": 1.0, "shrink-perturb": 0.4, "dash": 0.3}
+
+
+@dataclass(frozen=True)  # slots would hide its defaults from the command line
+class Growth:
+    """How a warm start begins, and what it trains on.
+
+    Args:
+        warm_init: What becomes of the old weights before the first step: `keep` leaves them,
+            `shrink-perturb` pulls them towards a little noise, `dash` shrinks those that point
+            where the loss of the data does not fall.
+        shrink: What is kept of them, at least, in [0, 1]; null is 0.4 for shrink-perturb, 0.3 for
+            dash.
+        perturb: How much of a fresh network's weights shrink-perturb adds, >= 0.
+        new_rows: What the head's rows of new classes begin with: `random`, the `mean` of the old
+            rows, or `imprint`, which points to the features of their images.
+        num_batches: Number of training batches that dash and imprint look at.
+        mixing: How often old and new images come.
+        distillation: Draw the network towards the old one on all images; null does not.
+
+    Raises:
+        BadInput: If a value is out of range.
+    """
+
+    warm_init: WarmInit = "keep"
+    shrink: float | None = None
+    perturb: float = 0.1
+    new_rows: NewRows = "random"
+    num_batches: int = 16
+    mixing: Mixing = Mixing()
+    distillation: Imitation | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.shrink is not None and not 0 <= self.shrink <= 1:
+            raise BadInput(f"growth.shrink is {self.shrink}, it must lie in [0, 1], or be null")
+        if not 0 <= self.perturb < float("inf"):
+            raise BadInput(f"growth.perturb is {self.perturb}, it must be 0 or more")
+        if self.num_batches < 1:
+            raise BadInput(f"growth.num_batches is {self.num_batches}, it must be at least 1")
+
+    def begin_(
+        self,
+        task: Task,
+        data: GrowingData,
+        parent: Path,
+        num_epochs: int,
+        *,
+        renamed: dict[str, str],
+        removed: list[str],
+        allow_forgetting: bool = False,
+        allow: tuple[str, ...] = (),
+        seed: int = 0,
+    ) -> Start:
+        """Make an old network ready for its first step on data that has grown, and the data too.
+
+        Args:
+            task: The old network, where it will be trained.
+            data: The grown data.
+            parent: The old network's checkpoint.
+            num_epochs: The epochs of the run.
+            renamed: Old class names to new ones.
+            removed: Classes that are given up on purpose.
+            allow_forgetting: Train on new images alone where there is no memory of the old ones.
+            allow: Other people's packages that the checkpoint's network may come from.
+            seed: What all that is random here is a function of.
+
+        Returns:
+            What the run has to remember.
+
+        Raises:
+            BadInput: If old network and data do not go together.
+        """
+        history = join_history_(
+            data, parent, task.provenance, renamed=renamed, allow_forgetting=allow_forgetting
+        )
+        grown = warm_start_(
+            task,
+            data,
+            renamed=renamed,
+            removed=removed,
+            new_rows=self.new_rows,
+            allow_absent=allow_forgetting and history.forgets,
+            seed=seed,
+        )
+        start = Start.of(grown, history, parent, renamed, removed)
+        self.join_(task, data, start, num_epochs, allow)
+        if self.warm_init == "shrink-perturb":
+            shrink_perturb_(task, self._shrink, self.perturb, seed=seed)
+        elif self.warm_init == "dash":
+            dash_(task, islice(data.train_dataloader(), self.num_batches), self._shrink)
+        if self.new_rows == "imprint" and grown.label_map.added:
+            batches = islice(data.train_dataloader(), self.num_batches)
+            imprint_(task, grown.label_map.added, batches)
+        return start
+
+    def join_(
+        self,
+        task: Task,
+        data: GrowingData,
+        start: Start,
+        num_epochs: int,
+        allow: tuple[str, ...] = (),
+    ) -> None:
+        """Give a run its mixture of images and its teacher, in place; a resumed one too."""
+        data.mixture = self.mixing.mixture(
+            data.shown("train"),
+            start.history.is_new,
+            [name for name in task.classes if name not in start.old_names],
+            num_epochs,
+            has_memory=start.history.has_memory,
+        )
+        if self.distillation is not None:
+            teacher = Distillation(start.teacher(task, allow), self.distillation)
+            task.penalties = nn.ModuleList([*task.penalties, teacher])
+
+    @property
+    def _shrink(self) -> float:
+        return SHRINK[self.warm_init] if self.shrink is None else self.shrink

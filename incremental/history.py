@@ -1,0 +1,163 @@
+"""What is left of the data that an old network was trained on: all, a memory of it, or nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regrow.data.errors import BadInput
+from regrow.data.module import GrowingData
+from regrow.data.snapshot import SPLITS, Manifest
+from regrow.data.stored import Stored
+from regrow.incremental.memory import MEMORY
+from regrow.models.command import data_beside
+from regrow.models.task import Provenance
+
+HELD_OUT = ("val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Images of another place that stand beside those of the data.
+
+    Args:
+        folder: The folder of a memory, or the checkpoint beside which a `data.yaml` lies.
+        is_memory: Which of both it is.
+        splits: The splits that were taken.
+    """
+
+    folder: str
+    is_memory: bool
+    splits: tuple[str, ...] = SPLITS
+
+    def join_(self, data: GrowingData, called: Mapping[str, str]) -> None:
+        """Let data take the images, in place.
+
+        Args:
+            data: The data.
+            called: Names of classes there to names here.
+        """
+        data.join(self.read(data), "memory" if self.is_memory else "before", self.splits, called)
+
+    def read(self, data: GrowingData) -> GrowingData:
+        """Give the images, resized as those of other data are."""
+        if not self.is_memory:
+            return data_beside(Path(self.folder))
+        return GrowingData(
+            Stored(), Path(self.folder), size=data.size, cache_bytes=data.cache_bytes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How the training images relate to those that the old network was trained on.
+
+    Args:
+        num_known: How many of the training images the old network was trained on; None where that
+            is not recorded.
+        is_new: For each training image of the data whether it was not.
+        parts: What was joined to the data.
+    """
+
+    num_known: int | None
+    is_new: list[bool]
+    parts: list[Part] = field(default_factory=list)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a memory stands for the old training images."""
+        return any(part.is_memory and "train" in part.splits for part in self.parts)
+
+    @property
+    def forgets(self) -> bool:
+        """Whether nothing of the old training images is left."""
+        return self.num_known == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as JSON can hold it, for a run that is resumed."""
+        parts = [[part.folder, part.is_memory, list(part.splits)] for part in self.parts]
+        bits = "".join("01"[flag] for flag in self.is_new)
+        return {"num_known": self.num_known, "is_new": bits, "parts": parts}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "History":
+        """Read what `to_dict` gave."""
+        parts = [Part(folder, flag, tuple(splits)) for folder, flag, splits in values["parts"]]
+        return cls(values["num_known"], [bit == "1" for bit in values["is_new"]], parts)
+
+
+def join_history_(
+    data: GrowingData,
+    checkpoint: Path,
+    provenance: Provenance,
+    *,
+    renamed: Mapping[str, str] | None = None,
+    allow_forgetting: bool = False,
+) -> History:
+    """Put what is left of the old images beside new ones, in place; refuse new data alone.
+
+    Where the data has old training images itself, it stays as it is. Else the memory beside the
+    checkpoint is joined, and for scores the old validation and test images: from the old data where
+    that is at hand, or from the memory.
+
+    Args:
+        data: The new data.
+        checkpoint: The old network's file.
+        provenance: What it says of its data.
+        renamed: Class names that changed, old name to new name.
+        allow_forgetting: Train on new data alone where there is no memory.
+
+    Returns:
+        What there is of the old data.
+
+    Raises:
+        BadInput: If nothing of the old training images is left, unless that is allowed.
+    """
+    if provenance.manifest is None:
+        return History(None, [True] * len(data.snapshot.indices("train")))
+    old = Manifest.from_dict(provenance.manifest)
+    trained = {row.tobytes() for row in old.hashes[old.splits == SPLITS.index("train")].numpy()}
+    parts: list[Part] = []
+    if not _known(data, trained):
+        parts = _parts(data, checkpoint, provenance)
+        if not allow_forgetting and not any("train" in part.splits for part in parts):
+            raise BadInput(_refusal(data, checkpoint, len(trained), parts))
+        for part in parts:
+            part.join_(data, renamed or {})
+    known = _known(data, trained)
+    is_new = [data.snapshot.hashes[i] not in trained for i in data.snapshot.indices("train")]
+    return History(known, is_new, parts)
+
+
+def _known(data: GrowingData, trained: set[bytes]) -> int:
+    return sum(data.snapshot.hashes[i] in trained for i in data.snapshot.indices("train"))
+
+
+def _parts(data: GrowingData, checkpoint: Path, provenance: Provenance) -> list[Part]:
+    """Find the memory and the old validation and test images."""
+    memory = checkpoint.parent / MEMORY
+    has_memory, is_at_hand = memory.is_dir(), _is_at_hand(checkpoint, provenance)
+    splits: Sequence[str] = ("train",) if is_at_hand else SPLITS
+    parts = [Part(str(memory.absolute()), True, tuple(splits))] if has_memory else []
+    if is_at_hand:
+        parts.append(Part(str(checkpoint.absolute()), False, HELD_OUT))
+    return parts
+
+
+def _is_at_hand(checkpoint: Path, provenance: Provenance) -> bool:
+    """Say whether the data that a checkpoint was trained on can be read, unchanged."""
+    try:
+        return data_beside(checkpoint).snapshot.hash == provenance.data
+    except BadInput:
+        return False
+
+
+def _refusal(data: GrowingData, checkpoint: Path, num_old: int, parts: list[Part]) -> str:
+    count = len(data.snapshot.indices("train"))
+    where = " (it is still where it was)" if parts else ""
+    return (
+        f"none of the {count} training images is one of the {num_old} that {checkpoint} was "
+        "trained on, and training on new data alone forgets the old: give old and new images "
+        f"together{where}, or keep a memory of the old ones by training {checkpoint.parent.name} "
+        "with `replay`; --allow-forgetting trains all the same, and measures what is forgotten"
+    )

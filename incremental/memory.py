@@ -1,0 +1,82 @@
+"""A memory of old images: exemplars that are stored with a run, for the next one to replay."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from regrow.data.errors import BadInput
+from regrow.data.files import read_json
+from regrow.data.module import GrowingData
+from regrow.data.snapshot import SPLITS, Item
+from regrow.data.stored import LIST, exemplars, store
+
+MEMORY = "memory"
+
+
+def stood_for(memory: Path) -> int:
+    """Give the number of training images that a memory stands for."""
+    listed = read_json(memory / LIST)
+    value = listed.get("stands_for") if isinstance(listed, dict) else None
+    if not isinstance(value, int):
+        raise BadInput(f"{memory / LIST}: does not say what the memory stands for")
+    return value
+
+
+def check_replay(data: GrowingData, replay: float) -> None:
+    """Refuse a size of a memory that the data cannot fill.
+
+    Raises:
+        BadInput: If it is no size or share, or larger than the data.
+    """
+    count = len(data.snapshot.indices("train"))
+    if replay <= 0 or (replay > 1 and replay != int(replay)):
+        raise BadInput(f"replay is {replay}, it must be a share in (0, 1], or a number of images")
+    if replay > max(count, 1):
+        raise BadInput(
+            f"replay is {replay:g}, more than the {count} training images; lower it, or give a "
+            "share in (0, 1]"
+        )
+
+
+def store_memory(data: GrowingData, replay: float, run: Path, *, before: Path | None = None) -> int:
+    """Store exemplars of the data with a run, of which the classes come as equally as they can.
+
+    There is the same share of validation and test images, for the scores of later networks.
+
+    Source: Chaudhry et al., On Tiny Episodic Memories in Continual Learning, 2019, arXiv
+    1902.10486, for random exemplars that are balanced by class.
+
+    Args:
+        data: The data.
+        replay: The share of the training images, in (0, 1]; or how many, if more than 1. Where the
+            data has a memory joined, the share is that of all images it stands for too.
+        run: The run's folder; the memory goes to `memory/` there.
+        before: The memory that was joined to the data, if one was.
+
+    Returns:
+        The number of training images in it.
+
+    Raises:
+        BadInput: If the memory is larger than the data.
+    """
+    check_replay(data, replay)
+    snapshot = data.snapshot
+    count = len(snapshot.indices("train"))
+    kept = sum(snapshot.items[i].name.startswith(f"{MEMORY}/") for i in snapshot.indices("train"))
+    stands_for = count if before is None else count - kept + stood_for(before)
+    share = min(replay * stands_for if replay <= 1 else replay, count) / count
+    items: list[Item] = []
+    sizes = {}
+    for split in SPLITS:
+        places = snapshot.indices(split)
+        size = min(max(round(share * len(places)), 1), len(places))
+        hashes = [snapshot.hashes[place] for place in places]
+        chosen = exemplars(data.shown(split), hashes, size)
+        items += [_of_split(snapshot.items[places[own]], split) for own in chosen]
+        sizes[split] = size
+    about = {"stands_for": stands_for}
+    store(run / MEMORY, snapshot.kind, snapshot.classes, items, about)
+    return sizes["train"]
+
+
+def _of_split(item: Item, split: str) -> Item:
+    return replace(item, split=split, group=None)

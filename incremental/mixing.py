@@ -1,0 +1,100 @@
+"""How much of an epoch is old and how much new: what a warm start's images weigh."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from regrow.data.errors import BadInput
+from regrow.data.mixture import Mixture
+
+
+@dataclass(frozen=True)  # slots would hide its defaults from the command line
+class Mixing:
+    """How often the images of a warm start come in an epoch, whose length stays.
+
+    Args:
+        new_share: Share of an epoch that images make up which the old network was not trained on,
+            in (0, 1); null leaves the share that they have in the data.
+        boost: How many times as often images come at first that show a class new to the network.
+        boosted: Share of the run, from its start, in which they do, in [0, 1].
+        balance: Let classes come equally often, however many images show them: null does so where
+            a memory stands for the old data.
+
+    Raises:
+        BadInput: If a value is out of range.
+    """
+
+    new_share: float | None = None
+    boost: float = 2.0
+    boosted: float = 0.25
+    balance: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.new_share is not None and not 0 < self.new_share < 1:
+            raise BadInput(f"mixing.new_share is {self.new_share}, it must lie in (0, 1), or null")
+        if not 1 <= self.boost < float("inf"):
+            raise BadInput(f"mixing.boost is {self.boost}, it must be 1 or more")
+        if not 0 <= self.boosted <= 1:
+            raise BadInput(f"mixing.boosted is {self.boosted}, it must lie in [0, 1]")
+
+    def mixture(
+        self,
+        shown: Sequence[Collection[str]],
+        is_new: Sequence[bool],
+        new_classes: Collection[str],
+        num_epochs: int,
+        *,
+        has_memory: bool = False,
+    ) -> Mixture | None:
+        """Weigh the training images.
+
+        Args:
+            shown: The classes that each image shows.
+            is_new: Whether the old network was not trained on it.
+            new_classes: The classes that are new to the network.
+            num_epochs: The epochs of the run.
+            has_memory: Whether the old images are a memory of what there was.
+
+        Returns:
+            The mixture; None if each image comes once an epoch.
+        """
+        is_balanced = self.balance if self.balance is not None else has_memory
+        weights = balanced(shown) if is_balanced else [1.0] * len(shown)
+        weights = _shared(weights, is_new, self.new_share)
+        boosts = [self.boost if set(new_classes) & set(own) else 1.0 for own in shown]
+        first = [weight * boost for weight, boost in zip(weights, boosts, strict=True)]
+        num_first = round(self.boosted * num_epochs) if first != weights else 0
+        if not num_first and len(set(weights)) == 1:
+            return None
+        return Mixture(weights, first, num_first)
+
+
+def balanced(shown: Sequence[Collection[str]]) -> list[float]:
+    """Give weights by which classes come equally often, where images show one class each.
+
+    An image that shows several has the weight of the rarest; one that shows none the least weight.
+
+    Source: Gupta et al., LVIS, 2019, arXiv 1908.03195, appendix B: an image counts by its rarest
+    class; there by the square root of the rate, and only up to a threshold.
+
+    Args:
+        shown: The classes that each image shows.
+    """
+    counts = Counter(name for own in shown for name in own)
+    rarest = [min((counts[name] for name in own), default=None) for own in shown]
+    most = max(counts.values(), default=1)
+    return [1 / (most if count is None else count) for count in rarest]
+
+
+def _shared(
+    weights: Sequence[float], is_new: Sequence[bool], new_share: float | None
+) -> list[float]:
+    totals = {
+        flag: sum(w for w, own in zip(weights, is_new, strict=True) if own is flag)
+        for flag in (True, False)
+    }
+    if new_share is None or not all(totals.values()):
+        return list(weights)
+    parts = {True: new_share / totals[True], False: (1 - new_share) / totals[False]}
+    return [weight * parts[own] for weight, own in zip(weights, is_new, strict=True)]

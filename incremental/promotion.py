@@ -1,0 +1,56 @@
+"""`promoted.json`: the file that names the checkpoint to serve."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from regrow.data.errors import BadInput
+from regrow.models.checkpoint import file_hash, write_atomic
+
+PROMOTED = "promoted.json"
+
+
+def read_promoted(file: Path) -> Path | None:
+    """Give the checkpoint that a file names; None where there is no file.
+
+    Raises:
+        BadInput: If it names none.
+    """
+    if not file.is_file():
+        return None
+    try:
+        return Path(json.loads(file.read_text(encoding="utf-8"))["checkpoint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{file}: names no checkpoint; remove it, or write it anew") from error
+
+
+def promote(file: Path, checkpoint: Path, reasons: list[str], parent: Path | None) -> Path:
+    """Let a file name a new checkpoint, or leave the old one in its place.
+
+    Args:
+        file: The file; it is replaced atomically.
+        checkpoint: The new checkpoint.
+        reasons: What speaks against it; nothing lets it be served.
+        parent: The old checkpoint. Where that was itself refused, the one that is served in its
+            stead, by the `promoted.json` beside it, stays.
+
+    Returns:
+        The checkpoint to serve; the new one if there is no other, which the file then does not
+        name.
+    """
+    served = checkpoint
+    if reasons:
+        stays = read_promoted(file)
+        if stays is None and parent is not None:
+            stays = read_promoted(parent.parent / PROMOTED) or parent
+        if stays is None:
+            return checkpoint
+        served = stays
+    content: dict[str, Any] = {
+        "checkpoint": str(served.absolute()),
+        "sha256": file_hash(served) if served.is_file() else None,
+        "refused": {"checkpoint": str(checkpoint.absolute()), "why": reasons} if reasons else None,
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomic(file, lambda opened: opened.write(text.encode()))
+    return served

@@ -1,0 +1,126 @@
+"""What a run that began warm remembers of its start, for its report and for going on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regrow.data.errors import BadInput
+from regrow.data.module import GrowingData
+from regrow.incremental.expand import expand_
+from regrow.incremental.history import History
+from regrow.incremental.warm_start import WarmStart, silenced
+from regrow.models.checkpoint import file_hash, load, write_atomic
+from regrow.models.evaluation import Evaluation, evaluate
+from regrow.models.task import Task
+
+START = "start.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The start of a run, as plain data.
+
+    Args:
+        parent: The path of the checkpoint that the run began with.
+        parent_hash: The hash of that file.
+        renamed: Old class names to new ones.
+        removed: Classes that were given up.
+        old_names: For each class that is kept its name now and the old one.
+        diff: What changed in the data, with its `text`; None where that is not known.
+        score: The old network's score on the new validation images.
+        num_leaked: Validation and test images that the old network was trained on.
+        history: What there was of the old data.
+    """
+
+    parent: str
+    parent_hash: str
+    renamed: Mapping[str, str]
+    removed: list[str]
+    old_names: Mapping[str, str]
+    diff: Mapping[str, Any] | None
+    score: float
+    num_leaked: int
+    history: History = field(default_factory=lambda: History(None, []))
+
+    @classmethod
+    def of(
+        cls,
+        grown: WarmStart,
+        history: History,
+        parent: Path,
+        renamed: Mapping[str, str],
+        removed: list[str],
+    ) -> "Start":
+        """Put down what a warm start found out."""
+        return cls(
+            parent=str(parent.absolute()),
+            parent_hash=file_hash(parent),
+            renamed=renamed,
+            removed=removed,
+            old_names=grown.label_map.old_names,
+            diff=asdict(grown.diff) | {"text": str(grown.diff)} if grown.diff else None,
+            score=grown.before.value,
+            num_leaked=grown.num_leaked,
+            history=history,
+        )
+
+    @classmethod
+    def read(cls, run: Path) -> "Start | None":
+        """Read what a run remembers; None if it did not begin warm."""
+        file = run / START
+        if not file.is_file():
+            return None
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return cls(**{**values, "history": History.from_dict(values["history"])})
+
+    def write(self, run: Path) -> None:
+        """Let a run remember it."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "history"}
+        text = json.dumps(values | {"history": self.history.to_dict()}, ensure_ascii=False)
+        write_atomic(run / START, lambda file: file.write(text.encode()))
+
+    def rejoin_(self, data: GrowingData) -> None:
+        """Put what was joined to the data beside it again, in place."""
+        for part in self.history.parts:
+            part.join_(data, self.renamed)
+
+    @property
+    def said(self) -> str:
+        """Say in a line what changed in the data."""
+        return self.diff["text"] if self.diff else "the checkpoint does not say its data"
+
+    def teacher(self, task: Task, allow: tuple[str, ...] = ()) -> Task:
+        """Load the old network with its own classes, called as they are now.
+
+        Raises:
+            BadInput: If its file is not there any more, or is another.
+        """
+        return self._old_network(task, list(self.old_names), allow)
+
+    def evaluate_old(
+        self, task: Task, data: GrowingData, split: str, allow: tuple[str, ...] = ()
+    ) -> Evaluation:
+        """Score the old network on images of the new data; it cannot name a new class.
+
+        Raises:
+            BadInput: If its file is not there any more, or is another.
+        """
+        old = self._old_network(task, task.classes, allow)
+        loader = data.test_dataloader() if split == "test" else data.val_dataloader()
+        with silenced(old, [name for name in task.classes if name not in self.old_names]):
+            return evaluate(old, loader, description="the old network")
+
+    def _old_network(self, task: Task, classes: list[str], allow: tuple[str, ...]) -> Task:
+        """Load the old network, with rows for these classes.
+
+        Raises:
+            BadInput: If its file is not there any more, or is another.
+        """
+        path = Path(self.parent)
+        if not path.is_file() or file_hash(path) != self.parent_hash:
+            raise BadInput(f"{path}: not the checkpoint that the run began with; put it back")
+        old = load(path, allow=allow, kind=task.kind)
+        expand_(old, classes, renamed=self.renamed, removed=self.removed)
+        return old.to(task.mean.device)
