@@ -1,0 +1,140 @@
+"""Warm starts as a user runs them: old images, a memory of them, or none; and the gate."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from regrow.data.errors import BadInput
+from regrow.models.checkpoint import net_state, read
+from regrow.models.dashboard import Throughput
+from regrow.scripts import train
+
+Words = Callable[..., list[str]]
+Folder = Callable[..., Path]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return net_state(read(path))
+
+
+@pytest.fixture
+def old(folder: Folder, words: Words, tmp_path: Path) -> Path:
+    """A network of green and red, which keeps a memory, and whose images are gone."""
+    root = folder("old")
+    train.run(words(root, "old", "--fit.epochs=6", "--replay=0.5"))
+    shutil.rmtree(root)
+    return tmp_path / "old" / "best.ckpt"
+
+
+def test_new_images_alone_are_refused(
+    folder: Folder, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.run(words(folder("old"), "old"))
+    blue = folder("new", ("blue", "green"))
+    shutil.rmtree(blue / "train" / "green")
+    start = f"--warm-start={tmp_path}/old/best.ckpt"
+    assert train.main(words(blue, "new", start)) == 2
+    line = capsys.readouterr().err
+    assert "none of the 12 training images is one of the 24 that" in line
+    assert "--allow-forgetting" in line
+    assert not (tmp_path / "new").exists()
+
+
+def test_forgetting_is_allowed_and_measured(folder: Folder, words: Words, tmp_path: Path) -> None:
+    train.run(words(folder("old"), "old", "--fit.epochs=6"))
+    blue = folder("new", ("blue",))
+    options = [f"--warm-start={tmp_path}/old/best.ckpt", "--allow-forgetting=true"]
+    report = train.run(words(blue, "new", *options, "--fit.epochs=6"))
+    figures = report.figures
+    assert figures["classes"] == ["green", "red", "blue"]
+    # The old test images are where they were, so it shows what was forgotten.
+    assert figures["per_class"]["red"]["before"] == 1.0
+    assert figures["per_class"]["blue"]["fate"] == "new"
+    page = (tmp_path / "new" / "report.md").read_text()
+    assert "It was trained on new images alone." in page
+
+
+def test_a_memory_stands_for_the_old_images(
+    folder: Folder, words: Words, old: Path, tmp_path: Path
+) -> None:
+    blue = folder("new", ("blue",))
+    report = train.run(words(blue, "new", f"--warm-start={old}", "--fit.epochs=8", "--replay=12"))
+    figures = report.figures
+    assert figures["classes"] == ["green", "red", "blue"]
+    assert all(change["after"] > 0.9 for change in figures["per_class"].values())
+    assert "A memory of 12 images stood for those" in (tmp_path / "new" / "report.md").read_text()
+    listed = json.loads((tmp_path / "new" / "memory" / "snapshot.json").read_text())
+    # 12 blue images are new, and the memory of before stands for 24.
+    assert listed["stands_for"] == 36
+    kept = [item["target"] for item in listed["items"] if item["split"] == "train"]
+    assert {name: kept.count(name) for name in kept} == {"red": 4, "green": 4, "blue": 4}
+
+
+def test_a_stopped_run_with_a_memory_and_a_teacher_goes_on_bit_for_bit(
+    folder: Folder, words: Words, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blue = folder("new", ("blue",))
+    options = [f"--warm-start={old}", "--growth.distillation={weight: 1.0}", "--growth.warm_init"]
+    options = [*options[:-1], "--growth.warm_init=shrink-perturb", "--growth.new_rows=imprint"]
+    train.run(words(blue, "whole", *options))
+    counted, original = 0, Throughput.on_train_batch_end
+
+    def counting(self, *args, **kwargs) -> None:
+        nonlocal counted
+        original(self, *args, **kwargs)
+        counted += 1
+        if counted == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Throughput, "on_train_batch_end", counting)
+        assert train.main(words(blue, "stopped", *options)) == 143
+    again = [word for word in options if "warm-start" not in word]
+    assert train.main(words(blue, "stopped", *again, "--resume=auto")) == 0
+    one, other = (weights(tmp_path / run / "last.ckpt") for run in ("whole", "stopped"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_changed_memory_is_refused_by_name(
+    folder: Folder, words: Words, old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = old.parent / "memory" / "images" / "000003.png"
+    shutil.copyfile(image.with_name("000004.png"), image)
+    assert train.main(words(folder("new", ("blue",)), "new", f"--warm-start={old}")) == 2
+    assert "000003.png: not what was stored" in capsys.readouterr().err
+
+
+def test_the_gate_names_the_checkpoint_to_serve(
+    folder: Folder, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = ["--gate.margin=0.5", "--gate.floor=0.5", f"--promoted={tmp_path}/promoted.json"]
+    long = "--fit.epochs=8"
+    train.run(words(folder("old"), "old", *gate, long))
+
+    def served() -> str:
+        return json.loads((tmp_path / "promoted.json").read_text())["checkpoint"]
+
+    first = tmp_path / "old" / "best.ckpt"
+    assert served() == str(first)
+    grown = folder("old", ("blue", "green", "red"))
+    start = f"--warm-start={first}"
+    # A rate of 0 learns no new class.
+    assert train.main(words(grown, "bad", *gate, start, "--task.optimization.lr=0")) == 3
+    assert "not to be served: blue: accuracy" in capsys.readouterr().err
+    assert served() == str(first)
+    assert train.main(words(grown, "good", *gate, start, long)) == 0
+    assert served() == str(tmp_path / "good" / "best.ckpt")
+
+
+def test_a_memory_larger_than_the_data_is_refused(
+    folder: Folder, words: Words, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match="replay is 25, more than the 24 training images"):
+        train.run(words(folder(), "run", "--replay=25"))
+    assert not (tmp_path / "run").exists()
