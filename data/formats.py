@@ -60,6 +60,18 @@ class Source(ABC):
         """
 
 
+def some_items(items: Sequence[Item], count: int | None) -> Sequence[Item]:
+    """Draw so many items of each split at most; they stay in order."""
+    if count is None:
+        return items
+    splits: dict[str | None, list[int]] = {}
+    for place, item in enumerate(items):
+        splits.setdefault(item.split, []).append(place)
+    random = np.random.default_rng(0)
+    drawn = [random.permutation(places)[:count] for places in splits.values()]
+    return [items[place] for place in np.sort(np.concatenate(drawn))]
+
+
 def locate(root: Path | None) -> Path:
     """Find the folder of the data.
 

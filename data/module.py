@@ -1,5 +1,6 @@
 """The data of a run: snapshots of a source, in batches of uint8 images."""
 
+import copy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from torchvision.transforms import v2
 
 from regrow.data.errors import BadInput
 from regrow.data.examples import Examples, Pixels, collate, keep
-from regrow.data.formats import Source
+from regrow.data.formats import Source, some_items
 from regrow.data.mixture import Mixture
 from regrow.data.progress import progress
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
@@ -133,7 +134,7 @@ class GrowingData(LightningDataModule):
         items: list[Item] = []
         kept: list[Pixels] = []
         hashes, digests, shown, room = [], [], [], self.cache_bytes
-        for item in progress(_some(content.items, self.max_images), "reading images"):
+        for item in progress(some_items(content.items, self.max_images), "reading images"):
             try:
                 image = decode(item.image)
                 mask = decode_mask(item.target.pixels) if isinstance(item.target, Mask) else None
@@ -213,6 +214,41 @@ class GrowingData(LightningDataModule):
         now_shown: list[Shown] = [{called.get(str(n), n) for n in more_shown[p]} for p in places]
         kept = [*kept, *(more_kept[place] for place in places)]
         self.__dict__["_loaded"] = both, kept, [*shown, *now_shown]
+
+    def copy(self) -> "GrowingData":
+        """Give the same data for another run, without reading it again."""
+        _ = self._loaded
+        other = copy.copy(self)
+        other.mixture = None
+        return other
+
+    def later_than(self, before: "GrowingData") -> "GrowingData":
+        """Give the images alone that earlier data does not have with the same label.
+
+        Args:
+            before: The earlier data.
+
+        Raises:
+            BadInput: If no training or no validation image is left.
+        """
+        snapshot, kept, shown = self._loaded
+        known = set(zip(before.snapshot.hashes, before.snapshot.digests, strict=True))
+        pairs = zip(snapshot.hashes, snapshot.digests, strict=True)
+        places = [place for place, pair in enumerate(pairs) if pair not in known]
+        part = Snapshot(
+            snapshot.kind,
+            snapshot.classes,
+            [snapshot.items[place] for place in places],
+            [snapshot.hashes[place] for place in places],
+            [snapshot.digests[place] for place in places],
+            splits=[snapshot.splits[place] for place in places],
+        )
+        for split in ("train", "val"):
+            if not part.indices(split):
+                raise BadInput(f"{self._name}: no {split} image that {before._name} lacks")
+        later = self.copy()
+        later.__dict__["_loaded"] = part, [kept[p] for p in places], [shown[p] for p in places]
+        return later
 
     def _check_shown(self, snapshot: Snapshot, shown: set[str | int]) -> None:
         """Refuse training images that show nothing, and name the classes that none shows."""
@@ -371,18 +407,6 @@ def _joined(item: Item, name: str, called: Mapping[str, str]) -> Item:
 
 def _digest(target: Target) -> bytes:
     return label_digest(target, decode_mask(target.pixels) if isinstance(target, Mask) else None)
-
-
-def _some(items: Sequence[Item], count: int | None) -> Sequence[Item]:
-    """Draw so many items of each split at most; they stay in order."""
-    if count is None:
-        return items
-    splits: dict[str | None, list[int]] = {}
-    for place, item in enumerate(items):
-        splits.setdefault(item.split, []).append(place)
-    random = np.random.default_rng(0)
-    drawn = [random.permutation(places)[:count] for places in splits.values()]
-    return [items[place] for place in np.sort(np.concatenate(drawn))]
 
 
 def _check_target(item: Item, pixels: np.ndarray, mask: np.ndarray | None) -> None:

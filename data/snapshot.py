@@ -287,7 +287,9 @@ class Snapshot:
     ) -> None:
         self.kind, self.classes, self.items = kind, tuple(classes), tuple(items)
         self.hashes, self.digests = tuple(hashes), tuple(digests)
-        self.splits = tuple(splits or _splits(self.items, self.hashes, val_share, test_share))
+        if splits is None:
+            splits = _splits(self.items, self.hashes, val_share, test_share)
+        self.splits = tuple(splits)
 
     def indices(self, split: str) -> list[int]:
         """Give the places of a split's items."""

@@ -21,6 +21,12 @@ def stood_for(memory: Path) -> int:
     return value
 
 
+def memory_size(memory: Path) -> int:
+    """Count the training images of a memory."""
+    listed = read_json(memory / LIST)
+    return sum(item["split"] == "train" for item in listed["items"])
+
+
 def check_replay(data: GrowingData, replay: float) -> None:
     """Refuse a size of a memory that the data cannot fill.
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser
 
-from regrow.data import formats, sample
+from regrow.data import formats, sample, staged
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.models.checkpoint import write_atomic
@@ -29,6 +29,7 @@ Choices = Mapping[str, Sequence[type]]
 DATA_CHOICES: Choices = {
     "data": [GrowingData],
     "data.source": [
+        staged.Staged,
         formats.ImageFolder,
         formats.ManifestFile,
         formats.Coco,
@@ -126,6 +127,24 @@ def parse(
         raise BadInput(f"an option has a value that cannot be used: {error}") from error
     values.pop("config", None)
     return {name: value for name, value in values.items() if "." not in name}, plain
+
+
+def names_option(args: Sequence[str] | None, name: str) -> bool:
+    """Say whether a command line, or a config that it names, gives an option.
+
+    Args:
+        args: The words after the command's name; None reads those of the process.
+        name: The option, without dashes.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    if any(re.match(rf"--{name}(\.|=|$)", word) for word in words):
+        return True
+    for file in _configs(words):
+        _check_yaml(file)
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and name in content:
+            return True
+    return False
 
 
 def data_beside(checkpoint: Path) -> GrowingData:

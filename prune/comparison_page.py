@@ -8,9 +8,10 @@ from typing import Any
 from scipy.stats import t as student_t
 
 from regrow.models.charts import Point
+from regrow.models.differences import Difference, Interval
 from regrow.models.report import Report, signed
 from regrow.prune.contestants import DENSE, PRUNED, RANDOM, SCRATCH, Result
-from regrow.prune.standings import Difference, Interval, Standing
+from regrow.prune.standings import Standing
 
 WORDS = """
 **Dropout** changes how a network is trained, not what it is. In each step a random part of it is

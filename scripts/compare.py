@@ -1,7 +1,10 @@
-"""Compare dropout with pruning on equal compute.
+"""Compare dropout with pruning on equal compute, or ways to retrain when the data has grown.
 
 python scripts/compare.py --config configs/compare.yaml
+python scripts/compare.py --config configs/compare_retraining.yaml
 python scripts/compare.py --config configs/compare.yaml --resume true
+
+A config or option with `before`, the data of the past, asks for the second.
 """
 
 import json
@@ -11,7 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -19,11 +22,26 @@ from torch.utils.tensorboard import SummaryWriter
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.progress import progress
+from regrow.data.snapshot import diff
+from regrow.incremental.growth import Growth
+from regrow.incremental.memory import check_replay
 from regrow.incremental.resume import refuse_changes
+from regrow.incremental.strategies import (
+    PARENT,
+    SCRATCH,
+    Plan,
+    Strategy,
+    Way,
+    is_early,
+    score,
+    train_strategy,
+)
+from regrow.incremental.strategies_page import fill as fill_retraining
+from regrow.incremental.strategies_page import points as points_retraining
 from regrow.models.charts import scatter
 from regrow.models.checkpoint import write_atomic
 from regrow.models.classification import Classification
-from regrow.models.command import DATA_CHOICES, parse, write_data_file
+from regrow.models.command import DATA_CHOICES, names_option, parse, write_data_file
 from regrow.models.cost import latency_ms, measure, peak_memory
 from regrow.models.dashboard import flat
 from regrow.models.detection import Detection
@@ -43,6 +61,7 @@ from regrow.prune.removal import Channels
 from regrow.prune.selection import Selection
 from regrow.prune.standings import Standing
 from regrow.prune.target import Target
+from regrow.scripts.train import run_training
 
 SETTINGS = "settings.json"
 # What a resumed run may change: nothing that affects the results that are there.
@@ -231,20 +250,106 @@ def _log(run: Path, standings: Sequence[Standing], picture: torch.Tensor) -> Non
         writer.add_image("compare/score_against_latency", picture)
 
 
+def run_retraining(
+    task: Callable[[list[str], tuple[int, int]], Task],
+    before: GrowingData,
+    data: GrowingData,
+    strategies: list[Literal["warm", "replay", "new-only"]] | None = None,
+    fit: Fit = Fit(devices=1),  # noqa: B008 - frozen
+    growth: Growth = Growth(),  # noqa: B008 - frozen
+    share: float = 0.4,
+    memory: float = 0.01,
+    num_seeds: int = 3,
+    run: Path = Path("runs/compare_retraining"),
+    resume: bool = False,
+    settings: dict[str, Any] | None = None,
+    command_line: str = "",
+) -> Report:
+    """Retrain in all ways at all seeds, and leave networks, a picture and a report.
+
+    Args:
+        task: The task and its network.
+        before: The data of the past, which the old network is trained on.
+        data: All data there is now: history and new images. Test images are looked at once.
+        strategies: The ways to retrain besides from scratch; all by default.
+        fit: How long a network trains from scratch, and on what.
+        growth: How the others begin, and how often old and new images come.
+        share: Share of the images from scratch that the others go through, in (0, 1].
+        memory: The memory of `replay`: a share of the old training images, or their number.
+        num_seeds: Number of seeds; they count from 0.
+        run: The run's folder; one that exists is moved aside, unless it is resumed.
+        resume: Go on with the run in that folder; what is done there is not done again.
+        settings: The settings of the run as plain data.
+        command_line: The command, for the report.
+
+    Returns:
+        The report, written.
+
+    Raises:
+        BadInput: If anything given cannot be used.
+    """
+    started = time.monotonic()
+    if num_seeds < 1:
+        raise BadInput(f"num_seeds is {num_seeds}, it must be at least 1")
+    if not resume:
+        refuse_run(run)
+    first = task(data.classes, data.size)
+    if first.kind != data.kind or before.kind != data.kind:
+        raise BadInput(f"{type(first).__name__} needs {first.kind}, the data has {data.kind}")
+    names = (first.net_name.split(".")[0],)  # the user has named it
+    plan = Plan(task, before, data, fit, share, memory, growth, run, names, command_line)
+    data.test_dataloader()  # says at once that there are no test images
+    check_replay(before, memory)
+    values = flat(settings) if settings else {}
+    values |= {"images": data.snapshot.hash, "images_before": before.snapshot.hash}
+    _begin(run, resume, values, command_line)
+    ways: list[Strategy] = [PARENT, SCRATCH, *(strategies or get_args(Way))]
+    seeds, trained, tests = list(range(num_seeds)), {}, {}
+    jobs = [(way, seed) for seed in seeds for way in ways]
+    for way, seed in progress(jobs, "ways to retrain"):
+        trained[way, seed] = train_strategy(plan, way, seed, run_training)
+    for way, seed in jobs:
+        tests[way, seed] = score(plan, way, seed)
+    report = Report(
+        run,
+        title="Ways to retrain",
+        command=command_line,
+        task=type(first).__name__.lower(),
+        classes=data.classes,
+    )
+    report.set(
+        data={"hash": data.snapshot.hash, "diff": str(diff(before.manifest(), data.manifest()))},
+        seconds=round(time.monotonic() - started, 1),
+        seeds=seeds,
+        device=device_name(fit.device),
+    )
+    by_way = {way: [tests[way, seed] for seed in seeds] for way in ways}
+    runs = {way: [trained[way, seed] for seed in seeds] for way in ways}
+    fill_retraining(report, plan, runs, by_way, is_early(plan))
+    picture = scatter(points_retraining(runs, by_way), "training images, thousands", "test score")
+    save_picture(run / "score_against_images.png", picture)
+    caption = "Mean test score against the training images gone through; lines span the seeds"
+    report.add_picture(run / "score_against_images.png", caption)
+    with SummaryWriter(str(run / "tensorboard")) as writer:
+        for way, seed in jobs:
+            writer.add_scalar(f"retrain_test/{way}", tests[way, seed].value, seed)
+        writer.add_image("retrain/score_against_images", picture)
+    report.write()
+    print(f"report: {run / 'report.md'}")
+    return report
+
+
 def run(args: Sequence[str] | None = None) -> Report:
     """Read the command line and compare."""
-    values, settings = parse(
-        run_comparison,
-        args,
-        description=__doc__ or "",
-        skip=["settings", "command_line"],
-        choices={
-            "task": [Classification, Detection, Segmentation],
-            "dropouts": [HeadDropout, SpatialDropout, DropBlock],
-            **DATA_CHOICES,
-        },
-    )
-    return run_comparison(**values, settings=settings, command_line=command(Path(__file__), args))
+    choices = {"task": [Classification, Detection, Segmentation], **DATA_CHOICES}
+    about: dict[str, Any] = {"description": __doc__ or "", "skip": ["settings", "command_line"]}
+    line = command(Path(__file__), args)
+    if names_option(args, "before"):
+        values, settings = parse(run_retraining, args, choices=choices, **about)
+        return run_retraining(**values, settings=settings, command_line=line)
+    choices["dropouts"] = [HeadDropout, SpatialDropout, DropBlock]
+    values, settings = parse(run_comparison, args, choices=choices, **about)
+    return run_comparison(**values, settings=settings, command_line=line)
 
 
 main = guard(run)

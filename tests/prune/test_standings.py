@@ -7,10 +7,11 @@ import scipy.stats
 import torch
 
 from regrow.models.cost import Cost
+from regrow.models.differences import Difference, MeanEvidence, differ, seed_interval
 from regrow.models.evaluation import Evaluation
 from regrow.models.evidence import CorrectEvidence
 from regrow.prune.contestants import Contestant, Phase, Result
-from regrow.prune.standings import Difference, MeanEvidence, Standing, differ, seed_interval
+from regrow.prune.standings import Standing
 
 
 def evidence(right: list[int]) -> CorrectEvidence:
