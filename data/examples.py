@@ -38,7 +38,11 @@ class Pixels:
 
 
 class Examples(Dataset[Example]):
-    """The images of one split, resized, with targets in row numbers."""
+    """The images of one split, resized, with targets in row numbers.
+
+    Where some boxes or masks do not show all classes, each target is a mapping that also says which
+    it knows, `known` (c,); a mask is its `mask` then.
+    """
 
     def __init__(
         self,
@@ -48,8 +52,11 @@ class Examples(Dataset[Example]):
         size: tuple[int, int],
         augment: Sequence[v2.Transform],
         seed: int,
+        num_rows: int | None = None,
     ) -> None:
         self.items, self.kept, self.rows = items, kept, rows
+        self.num_rows = len(rows) if num_rows is None else num_rows
+        self.is_partial = any(item.known is not None for item in items)
         self.labels = {name: torch.tensor(row) for name, row in rows.items()}
         self.size, self.augment, self.seed = size, augment, seed
 
@@ -69,7 +76,17 @@ class Examples(Dataset[Example]):
         if self.augment:
             seed = counter_seed(self.seed, epoch, index, *copy)
             image, target = augmented(image, target, self.augment, seed)
+        if self.is_partial and not isinstance(item.target, str):
+            parts = target if isinstance(target, dict) else {"mask": target}
+            target = {**parts, "known": self._known(item)}
         return image, target
+
+    def _known(self, item: Item) -> Tensor:
+        """Say for each row whether the label would show its class, (c,)."""
+        known = torch.ones(self.num_rows, dtype=torch.bool)
+        if item.known is not None:
+            known[[row for name, row in self.rows.items() if name not in item.known]] = False
+        return known
 
     def _target(self, target: Target, kept: Pixels) -> Any:
         if isinstance(target, str):

@@ -177,7 +177,8 @@ class GrowingData(LightningDataModule):
     ) -> None:
         """Take images of other data too, each in the split that it has there.
 
-        Those that show the same pixels as an image of this data stay out.
+        Those that show the same pixels as an image of this data stay out. Boxes and masks know the
+        classes of their own data; what they do not show of others is unknown.
 
         Args:
             other: The other data, of the same kind and size of images.
@@ -197,15 +198,19 @@ class GrowingData(LightningDataModule):
             for place, (split, key) in enumerate(zip(more.splits, more.hashes, strict=True))
             if split in splits and key not in known
         ]
+        classes = [*snapshot.classes, *(called.get(own, own) for own in more.classes)]
+        classes = list(dict.fromkeys(classes))
+        own_items = [_knowing(item, snapshot.classes, classes) for item in snapshot.items]
         items = [_joined(more.items[place], name, called) for place in places]
+        theirs = [called.get(own, own) for own in more.classes]
+        items = [_knowing(item, theirs, classes) for item in items]
         digests = [more.digests[place] for place in places]
         if called:
             digests = [_digest(item.target) for item in items]
-        classes = [*snapshot.classes, *(called.get(own, own) for own in more.classes)]
         both = Snapshot(
             snapshot.kind,
-            list(dict.fromkeys(classes)),
-            [*snapshot.items, *items],
+            classes,
+            [*own_items, *items],
             [*snapshot.hashes, *(more.hashes[place] for place in places)],
             [*snapshot.digests, *digests],
             splits=[*snapshot.splits, *(more.splits[place] for place in places)],
@@ -342,6 +347,7 @@ class GrowingData(LightningDataModule):
             self.size,
             self.augment if split == "train" else [],
             self.seed,
+            len(order),
         )
 
     @contextmanager
@@ -402,7 +408,15 @@ def _joined(item: Item, name: str, called: Mapping[str, str]) -> Item:
     """Give an item of other data its name and classes here."""
     prefix = f"{name}/"
     told = item.name if item.name.startswith(prefix) else prefix + item.name
-    return replace(item, name=told, target=renamed(item.target, called))
+    known = item.known and frozenset(called.get(own, own) for own in item.known)
+    return replace(item, name=told, target=renamed(item.target, called), known=known)
+
+
+def _knowing(item: Item, known: Sequence[str], classes: Sequence[str]) -> Item:
+    """Let an item say which classes its boxes or mask know, where there are others."""
+    if isinstance(item.target, str) or (item.known is None and len(known) == len(classes)):
+        return item
+    return replace(item, known=frozenset(known) if item.known is None else item.known)
 
 
 def _digest(target: Target) -> bytes:

@@ -62,6 +62,7 @@ class Item:
         target: A class name, boxes, or a mask.
         split: Its official split, if it has one.
         group: What must stay on one side of a split together, such as the video it comes from.
+        known: The classes that its label would show, boxes or mask; None where that is all.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Item:
     target: Target
     split: str | None = None
     group: str | None = None
+    known: frozenset[str] | None = None
 
 
 def pixels_hash(pixels: np.ndarray) -> bytes:

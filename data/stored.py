@@ -117,6 +117,7 @@ def _store(folder: Path, number: int, item: Item) -> dict[str, Any]:
         "image": place.relative_to(folder).as_posix(),
         "hash": pixels_hash(decode(place)).hex(),
         "split": item.split,
+        "known": sorted(item.known) if item.known is not None else None,
     }
     return entry | {"target": _label(folder, number, item.target)}
 
@@ -154,7 +155,9 @@ def _item(root: Path, entry: Mapping[str, Any]) -> Item:
     if split is not None and split not in SPLITS:
         raise ValueError(f"it has the split {split!r}")
     image = partial(_image, root / str(entry["image"]), str(entry["hash"]))
-    return Item(str(entry["name"]), image, _target(root, entry["target"]), split)
+    known = None if entry["known"] is None else frozenset(map(str, entry["known"]))
+    target = _target(root, entry["target"])
+    return Item(str(entry["name"]), image, target, split, known=known)
 
 
 def _target(root: Path, label: Any) -> Target:

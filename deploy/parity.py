@@ -17,6 +17,7 @@ from torch import Tensor
 from regrow.data.errors import BadInput
 from regrow.data.progress import progress
 from regrow.models.graph import metadata, suppression_of
+from regrow.models.known import plain_targets
 from regrow.models.metrics import alone
 from regrow.models.modes import evaluating
 from regrow.models.task import Task
@@ -226,6 +227,7 @@ def check_parity(
             if not len(images):
                 break
             num_images += len(images)
+            targets = plain_targets(targets)
             raw, outputs = reference(images), model(images)
             _compare_(differences, reference.decode(raw), outputs)
             ours.update(reference.predict(raw), targets)

@@ -18,6 +18,7 @@ from torchvision.utils import make_grid
 
 from regrow.data.module import GrowingData
 from regrow.data.progress import is_drawing
+from regrow.models.known import plain_targets
 from regrow.models.modes import evaluating
 from regrow.models.pictures import draw, picture, save_picture
 from regrow.models.task import Task
@@ -53,7 +54,7 @@ class PredictionImages(Callback):
         missing = self.num_images - sum(len(pairs) for pairs in self._pairs)
         if missing <= 0 or not self._is_due(trainer) or not isinstance(pl_module, Task):
             return
-        images, targets = batch[0][:missing], batch[1][:missing]
+        images, targets = batch[0][:missing], plain_targets(batch[1])[:missing]
         with trainer.precision_plugin.val_step_context():
             predictions = pl_module.predict(pl_module(images))
         drawn = draw(images, predictions, targets, pl_module.classes, pl_module.kind)
@@ -230,7 +231,7 @@ def save_prediction_picture(task: Task, data: GrowingData, path: Path, num_image
         num_images: How many images at most.
     """
     images, targets = next(iter(data.val_dataloader()))
-    images, targets = images[:num_images], targets[:num_images]
+    images, targets = images[:num_images], plain_targets(targets)[:num_images]
     with evaluating(task):
         predictions = task.predict(task(images.to(task.mean.device)))
     save_picture(path, picture(images, predictions, targets, task.classes, task.kind))

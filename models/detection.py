@@ -11,6 +11,7 @@ from regrow.models.detector import Detections, Detector, Targets, suppress
 from regrow.models.evidence import BoxEvidence, Evidence
 from regrow.models.head import ClassRows
 from regrow.models.imitation import Shared
+from regrow.models.known import hidden
 from regrow.models.metrics import MeanAP
 from regrow.models.task import Task
 
@@ -92,6 +93,15 @@ class Detection(Task):
     def from_decoded(self, decoded: dict[str, Tensor]) -> Detections:
         """Give detections from dense boxes and scores."""
         return suppress(decoded["boxes"], decoded["scores"], **self.suppression)
+
+    def hide(self, outputs: dict[str, Tensor], known: Tensor) -> dict[str, Tensor]:
+        """Take unknown classes out of the logits of dense detectors."""
+        if "cls_logits" not in outputs:
+            raise BadInput(
+                f"net {self.net_name!r} cannot train on labels that know some classes only; train "
+                "an SSDLite, RetinaNet or FCOS, or label all images for all classes"
+            )
+        return hidden(outputs, "cls_logits", known, -1)
 
     def imitation(
         self,

@@ -57,7 +57,8 @@ def evaluate(
     with evaluating(task):
         for images, targets in progress(loader, description, total):
             images, targets = _moved(images, task), _moved(targets, task)
-            predictions = task.predict((forward or task)(images))
+            outputs, targets = task.as_labelled((forward or task)(images), targets)
+            predictions = task.predict(outputs)
             metric.update(predictions, targets)
             evidence.update(predictions, targets)
     values = metric.compute()

@@ -14,6 +14,7 @@ from regrow.data.snapshot import VOID, Kind
 from regrow.models.evidence import ConfusionEvidence, Evidence
 from regrow.models.head import ClassRows
 from regrow.models.imitation import Shared, soft_divergence
+from regrow.models.known import hidden
 from regrow.models.metrics import MeanIoU
 from regrow.models.nets import find_class_rows
 from regrow.models.task import Task
@@ -66,6 +67,10 @@ class Segmentation(Task):
     def from_decoded(self, decoded: dict[str, Tensor]) -> Tensor:
         """Give the mask."""
         return decoded["mask"]
+
+    def hide(self, outputs: dict[str, Tensor], known: Tensor) -> dict[str, Tensor]:
+        """Take unknown classes out of the softmax."""
+        return hidden(outputs, "logits", known, 1)
 
     def imitation(
         self,

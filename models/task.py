@@ -21,6 +21,7 @@ from regrow.models import masks, structure
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows
 from regrow.models.imitation import Shared
+from regrow.models.known import known_classes, plain_targets
 from regrow.models.nets import build_net
 from regrow.models.optimization import Optimization, load_state_by_name_
 
@@ -200,6 +201,18 @@ class Task(LightningModule, ABC):
         """
         raise BadInput(f"distillation: {type(self).__name__} has no method `imitation`; write one")
 
+    def hide(self, outputs: dict[str, Tensor], known: Tensor) -> dict[str, Tensor]:
+        """Give raw outputs in which classes that a label does not know take no part.
+
+        Args:
+            outputs: The raw outputs.
+            known: Which classes the label of each image knows, (b, c).
+        """
+        raise BadInput(
+            f"{type(self).__name__} cannot train on labels that know some classes only; label all "
+            "images for all classes"
+        )
+
     # ---- what all tasks share
 
     def fresh_net(self, weights: str | None = None) -> nn.Module:
@@ -239,6 +252,20 @@ class Task(LightningModule, ABC):
         """Give the raw outputs for uint8 images, (b, 3, h, w)."""
         return self.outputs(self.prepare(images))
 
+    def as_labelled(
+        self, outputs: dict[str, Tensor], targets: Any
+    ) -> tuple[dict[str, Tensor], Any]:
+        """Give raw outputs and targets as losses and metrics take them, see `regrow.models.known`.
+
+        Args:
+            outputs: The raw outputs.
+            targets: Targets as a batch has them.
+        """
+        known = known_classes(targets)
+        if known is not None:
+            outputs = self.hide(outputs, known)
+        return outputs, plain_targets(targets)
+
     def example_images(self, batch: int = 1) -> Tensor:
         """Give images of the right shape, uint8 noise that is the same at every call."""
         generator = torch.Generator().manual_seed(0)
@@ -254,7 +281,7 @@ class Task(LightningModule, ABC):
             for penalty in penalties:
                 watches.enter_context(penalty.watching(self))
             outputs = self(images)
-            losses = self.losses(outputs, targets)
+            losses = self.losses(*self.as_labelled(outputs, targets))
             for penalty in penalties:
                 losses[penalty.name] = penalty(self, images, outputs)
         total = torch.stack(list(losses.values())).sum()
@@ -266,7 +293,8 @@ class Task(LightningModule, ABC):
     def validation_step(self, batch: tuple[Tensor, Any], batch_idx: int) -> None:
         """Add one batch to the metric."""
         images, targets = batch
-        self.metric.update(self.predict(self(images)), targets)
+        outputs, targets = self.as_labelled(self(images), targets)
+        self.metric.update(self.predict(outputs), targets)
 
     def on_validation_epoch_end(self) -> None:
         """Log the score, and one score a class."""
@@ -338,7 +366,8 @@ def loss_of(task: Task, images: Tensor, targets: Any) -> Tensor:
         targets: Their targets.
     """
     images, targets = move_data_to_device((images, targets), task.mean.device)
-    return torch.stack(list(task.losses(task(images), targets).values())).sum()
+    losses = task.losses(*task.as_labelled(task(images), targets))
+    return torch.stack(list(losses.values())).sum()
 
 
 def seed_step(seed: int, device: torch.device) -> None:
