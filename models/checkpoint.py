@@ -6,21 +6,20 @@ word, so a record may name regrow's own tasks and networks that regrow, torchvis
 """
 
 import hashlib
-import os
 import pickle
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from pytorch_lightning.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
+from regrow.data.files import write_atomic
 from regrow.data.snapshot import Manifest
 from regrow.models import masks, structure
 from regrow.models.nets import check_name
@@ -32,32 +31,6 @@ TASKS = (
     "regrow.models.detection.Detection",
     "regrow.models.segmentation.Segmentation",
 )
-
-
-def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Args:
-        path: The file; its folder is made.
-        write: Writes the content into an open binary file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def file_hash(path: Path) -> str:

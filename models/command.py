@@ -14,8 +14,8 @@ from jsonargparse import ArgumentParser
 
 from regrow.data import formats, sample
 from regrow.data.errors import BadInput
+from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
-from regrow.models.checkpoint import write_atomic
 
 DATA_FILE = "data.yaml"
 # What jsonargparse says of Python's types, which nobody wrote in a config.

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from regrow.data.examples import collate
+from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
-from regrow.models.checkpoint import load, save, write_atomic
+from regrow.models.checkpoint import load, save
 from regrow.models.cost import count_macs
 from regrow.models.evaluation import evaluate
 from regrow.models.structure import fresh_twin

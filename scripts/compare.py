@@ -17,11 +17,11 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.errors import BadInput
+from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
 from regrow.data.progress import progress
 from regrow.incremental.resume import refuse_changes
 from regrow.models.charts import scatter
-from regrow.models.checkpoint import write_atomic
 from regrow.models.classification import Classification
 from regrow.models.command import DATA_CHOICES, parse, write_data_file
 from regrow.models.cost import latency_ms, measure, peak_memory

@@ -17,10 +17,11 @@ import torch
 from pytorch_lightning import seed_everything
 
 from regrow.data.errors import BadInput
+from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
 from regrow.incremental.resume import find_stopped, load_stopped, refuse_changes
 from regrow.incremental.warm_start import WarmStart, warm_start_
-from regrow.models.checkpoint import file_hash, load, write_atomic
+from regrow.models.checkpoint import file_hash, load
 from regrow.models.classification import Classification
 from regrow.models.command import DATA_CHOICES, parse, write_data_file
 from regrow.models.dashboard import flat, log_hparams, save_prediction_picture
