@@ -9,7 +9,7 @@ import hashlib
 import pickle
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from regrow.data.errors import BadInput
 from regrow.data.files import write_atomic
 from regrow.data.snapshot import Manifest
 from regrow.models import masks, structure
+from regrow.models.ancestors import read_lineage
 from regrow.models.nets import check_name
 from regrow.models.optimization import Optimization
 from regrow.models.task import RECORD_VERSION, Provenance, Task
@@ -169,6 +170,21 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
     return task.eval()
 
 
+def load_provenance(path: Path) -> Provenance:
+    """Read where a network comes from, without building it.
+
+    Raises:
+        BadInput: If the file cannot be used.
+    """
+    payload = read(path)
+    try:
+        return _provenance(payload["regrow"]["provenance"])
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+    except Exception as error:  # as when it is loaded
+        raise BadInput(f"{path}: its record does not say where it comes from") from error
+
+
 def net_state(payload: Mapping[str, Any]) -> dict[str, Tensor]:
     """Give the weights of the net alone, by their names inside the net."""
     state = payload["state_dict"]
@@ -222,11 +238,13 @@ def _provenance(values: Mapping[str, Any]) -> Provenance:
     known = {entry.name for entry in fields(Provenance)}
     provenance = Provenance(**{name: value for name, value in values.items() if name in known})
     texts = [provenance.data or "", provenance.parent or "", provenance.command]
+    texts += [provenance.date, provenance.change or ""]
     mappings = [provenance.scores, provenance.settings]
     if not all(isinstance(text, str) for text in texts):
         raise BadInput("its provenance has hashes or a command that are no text")
     if not all(isinstance(mapping, Mapping) for mapping in mappings):
         raise BadInput("its provenance has scores or settings that are no mapping")
+    provenance.lineage = [asdict(ancestor) for ancestor in read_lineage(provenance.lineage)]
     if provenance.manifest is not None:
         Manifest.from_dict(provenance.manifest)
     return provenance

@@ -21,6 +21,7 @@ from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
 from regrow.incremental.resume import find_stopped, load_stopped, refuse_changes
 from regrow.incremental.warm_start import WarmStart, warm_start_
+from regrow.models.ancestors import descent, now
 from regrow.models.checkpoint import file_hash, load
 from regrow.models.classification import Classification
 from regrow.models.command import DATA_CHOICES, parse, write_data_file
@@ -103,6 +104,9 @@ def run_training(
             parent=file_hash(warm_start) if warm_start else None,
             command=command_line,
             settings=values | {"processes": trainer.world_size},
+            date=now(),
+            change=str(grown.diff) if grown is not None and grown.diff is not None else None,
+            lineage=descent(file_hash(warm_start), net.provenance) if warm_start else [],
         )
         _remember(run, grown)
         if settings:
