@@ -1,7 +1,6 @@
 """The examples of a split: an image and its target in row numbers, from memory or from the file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,31 +9,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from regrow.data.pixels import Pixels
 from regrow.data.sampling import Key, counter_seed
 from regrow.data.snapshot import VOID, Boxes, Item, Target
-from regrow.data.transforms import augmented, decode, decode_mask, resize, resize_mask
+from regrow.data.transforms import augmented
 
 Example = tuple[Tensor, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Pixels:
-    """What is remembered of the files of an item.
-
-    Args:
-        size: Height and width of the image in its file, in pixels.
-        image: The resized image, uint8 (3, h, w), where it is kept.
-        mask: The resized mask, numbers as the file has them, (h, w), where it is kept.
-    """
-
-    size: tuple[int, int]
-    image: np.ndarray | None = None
-    mask: np.ndarray | None = None
-
-    @property
-    def num_bytes(self) -> int:
-        """Count the bytes."""
-        return sum(part.nbytes for part in (self.image, self.mask) if part is not None)
 
 
 class Examples(Dataset[Example]):
@@ -68,11 +48,8 @@ class Examples(Dataset[Example]):
         """Give the image and target of an epoch and index, augmented as this copy of it is."""
         epoch, index, *copy = key
         item, kept = self.items[index], self.kept[index]
-        if kept.image is not None:
-            image = torch.from_numpy(kept.image)
-        else:
-            image = _small(decode(item.image), self.size)
-        target = self._target(item.target, kept)
+        image, numbers = kept.read(item, self.size)
+        target = self._target(item.target, kept, numbers)
         if self.augment:
             seed = counter_seed(self.seed, epoch, index, *copy)
             image, target = augmented(image, target, self.augment, seed)
@@ -88,7 +65,7 @@ class Examples(Dataset[Example]):
             known[[row for name, row in self.rows.items() if name not in item.known]] = False
         return known
 
-    def _target(self, target: Target, kept: Pixels) -> Any:
+    def _target(self, target: Target, kept: Pixels, numbers: np.ndarray | None) -> Any:
         if isinstance(target, str):
             return self.labels[target]
         if isinstance(target, Boxes):
@@ -96,9 +73,6 @@ class Examples(Dataset[Example]):
             down, across = (new / old for new, old in zip(self.size, kept.size, strict=True))
             scale = torch.tensor([across, down, across, down])
             return {"boxes": torch.from_numpy(target.xyxy) * scale, "labels": labels}
-        numbers = kept.mask
-        if numbers is None:
-            numbers = _small_mask(decode_mask(target.pixels), self.size)
         table = np.full(max(VOID, *target.names, *target.void) + 1, VOID, dtype=np.uint8)
         for number, name in target.names.items():
             table[number] = self.rows[name]
@@ -110,24 +84,3 @@ def collate(examples: Sequence[Example]) -> tuple[Tensor, Any]:
     images = torch.stack([image for image, _ in examples])
     targets = [target for _, target in examples]
     return images, targets if isinstance(targets[0], dict) else torch.stack(targets)
-
-
-def keep(
-    item: Item, image: np.ndarray, mask: np.ndarray | None, size: tuple[int, int] | None
-) -> Pixels:
-    """Keep what must not be read again, resized; only its size where there is no room for more."""
-    small = small_mask = None
-    if size is not None:
-        small = _small(image, size).contiguous().numpy()
-    if size is not None and mask is not None:
-        small_mask = _small_mask(mask, size)
-    return Pixels((image.shape[0], image.shape[1]), small, small_mask)
-
-
-def _small(image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    return resize(torch.from_numpy(np.array(image)).permute(2, 0, 1), size)
-
-
-def _small_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    numbers = mask.astype(np.uint8 if mask.dtype == np.uint8 else np.int32)
-    return resize_mask(torch.from_numpy(numbers), size).numpy()

@@ -1,11 +1,13 @@
-"""Files below a folder: listed, found and read, with errors that name them."""
+"""Files below a folder: listed, found, read with errors that name them, and written whole."""
 
 import contextlib
 import json
 import os
 import re
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from regrow.data.errors import BadInput
 
@@ -71,6 +73,32 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except ValueError as error:
         raise BadInput(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Args:
+        path: The file; its folder is made.
+        write: Writes the content into an open binary file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def one_line(error: Exception) -> str:

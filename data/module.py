@@ -15,9 +15,11 @@ from rich.console import Console
 from torchvision.transforms import v2
 
 from regrow.data.errors import BadInput
-from regrow.data.examples import Examples, Pixels, collate, keep
+from regrow.data.examples import Examples, collate
+from regrow.data.fingerprints import Fingerprint, Fingerprints
 from regrow.data.formats import Source, some_items
 from regrow.data.mixture import Mixture
+from regrow.data.pixels import Pixels, PixelStore
 from regrow.data.progress import progress
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.data.snapshot import (
@@ -33,15 +35,10 @@ from regrow.data.snapshot import (
     check_items,
     digest_rows,
     label_digest,
-    pixels_hash,
     renamed,
     shown_classes,
 )
-from regrow.data.transforms import (
-    CorruptImage,
-    decode,
-    decode_mask,
-)
+from regrow.data.transforms import CorruptImage
 
 Shown = set[str | int]  # names of classes, and 255 for void
 SPLIT_WAY_OUT = {
@@ -70,7 +67,8 @@ class GrowingData(LightningDataModule):
         skip_corrupt: Skip images that cannot be decoded, and count them, instead of ending.
         max_images: Take so many images of each split of the source at most, drawn at random, the
             same ones every time; null takes all.
-        cache_bytes: Resized images and masks are kept in memory up to so many bytes.
+        cache_bytes: Resized images and masks are kept in memory up to so many bytes. An image that
+            is known from an earlier run (`regrow.data.fingerprints`) is read when it is first used.
         classes: Class names in the order that labels count in, where not that of the data; a label
             that is none of them is refused.
 
@@ -126,30 +124,34 @@ class GrowingData(LightningDataModule):
 
     @cached_property
     def _loaded(self) -> "tuple[Snapshot, list[Pixels], list[Shown]]":
-        """Read, decode and hash everything once; keep what fits."""
+        """Find out what each file holds, reading those that are not known; keep what was read."""
         content = self.source.read(self.root)
         classes = content.classes if self._asked is None else self._asked
         check_items(classes, content.items, self._name if self._asked is None else "data.classes")
         self.skipped = []
         items: list[Item] = []
         kept: list[Pixels] = []
-        hashes, digests, shown, room = [], [], [], self.cache_bytes
-        for item in progress(some_items(content.items, self.max_images), "reading images"):
-            try:
-                image = decode(item.image)
-                mask = decode_mask(item.target.pixels) if isinstance(item.target, Mask) else None
-            except CorruptImage as error:
-                if not self.skip_corrupt:
-                    raise
-                self.skipped.append(f"{item.name} ({error})")
-                continue
-            _check_target(item, image, mask)
-            items.append(item)
-            hashes.append(pixels_hash(image))
-            digests.append(label_digest(item.target, mask))
-            shown.append(shown_classes(item.target, mask))
-            kept.append(keep(item, image, mask, self.size if room > 0 else None))
-            room -= kept[-1].num_bytes
+        hashes, digests, shown = [], [], []
+        store = PixelStore(self.cache_bytes)
+        with Fingerprints(self.root) as known:
+            for item in progress(some_items(content.items, self.max_images), "reading images"):
+                try:
+                    image = known.image(item.image)
+                    mask = known.mask(item.target) if isinstance(item.target, Mask) else None
+                except CorruptImage as error:
+                    if not self.skip_corrupt:
+                        raise
+                    self.skipped.append(f"{item.name} ({error})")
+                    continue
+                _check_target(item, image, mask)
+                items.append(item)
+                hashes.append(image.digest)
+                digests.append(mask.digest if mask is not None else label_digest(item.target))
+                numbers = mask.numbers if mask is not None else None
+                shown.append(shown_classes(item.target, numbers or ()))
+                kept.append(store.place(image.size, self.size, numbers))
+                if image.pixels is not None and (mask is None or mask.pixels is not None):
+                    kept[-1].fill(image.pixels, mask.pixels if mask is not None else None)
         if self.skipped:
             line = f"skipped {len(self.skipped)} corrupt images: {self.skipped[:5]}"
             Console(stderr=True).print(line, markup=False)
@@ -283,7 +285,11 @@ class GrowingData(LightningDataModule):
         if not called:
             return manifest
         targets = [renamed(item.target, called) for item in self.snapshot.items]
-        digests = [_digest(target) for target in progress(targets, "labels before renaming")]
+        with Fingerprints(self.root) as known:
+            digests = [
+                known.mask(target).digest if isinstance(target, Mask) else label_digest(target)
+                for target in progress(targets, "labels before renaming")
+            ]
         names = [called.get(name, name) for name in manifest.classes]
         return replace(manifest, digests=digest_rows(digests), classes=names)
 
@@ -423,15 +429,15 @@ def _digest(target: Target) -> bytes:
     return label_digest(target, decode_mask(target.pixels) if isinstance(target, Mask) else None)
 
 
-def _check_target(item: Item, pixels: np.ndarray, mask: np.ndarray | None) -> None:
-    height, width = pixels.shape[:2]
-    if mask is not None and mask.shape != (height, width):
+def _check_target(item: Item, image: Fingerprint, mask: Fingerprint | None) -> None:
+    height, width = image.size
+    if mask is not None and mask.size != image.size:
         raise BadInput(
-            f"{item.name}: the mask is {mask.shape[1]}x{mask.shape[0]}, the image {width}x{height}"
+            f"{item.name}: the mask is {mask.size[1]}x{mask.size[0]}, the image {width}x{height}"
             "; they must have the same size"
         )
     if mask is not None and isinstance(item.target, Mask):
-        unknown = set(np.unique(mask).tolist()) - item.target.names.keys() - item.target.void
+        unknown = set(mask.numbers) - item.target.names.keys() - item.target.void
         if unknown - {VOID}:
             file = item.target.pixels if isinstance(item.target.pixels, Path) else item.name
             raise BadInput(

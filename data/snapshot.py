@@ -108,20 +108,19 @@ def label_digest(target: Target, mask: np.ndarray | None = None) -> bytes:
     return digest.digest()
 
 
-def shown_classes(target: Target, mask: np.ndarray | None = None) -> set[str | int]:
+def shown_classes(target: Target, numbers: Collection[int] = ()) -> set[str | int]:
     """Give the names of the classes that a label shows; and 255 where a mask has it as void.
 
     Args:
         target: The label.
-        mask: The numbers of a mask's file, (h, w).
+        numbers: The numbers in a mask.
     """
     if isinstance(target, str):
         return {target}
     if isinstance(target, Boxes):
         return set(target.classes)
-    numbers = set(np.unique(mask).tolist()) if mask is not None else set()
     shown: set[str | int] = {name for number, name in target.names.items() if number in numbers}
-    return shown | ((numbers & {VOID}) - target.names.keys() - target.void)
+    return shown | (({*numbers} & {VOID}) - target.names.keys() - target.void)
 
 
 def renamed(target: Target, called: Mapping[str, str]) -> Target:

@@ -22,8 +22,9 @@ import yaml
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
+from regrow.data.files import write_atomic
 from regrow.deploy.model_channel import warm_start
-from regrow.models.checkpoint import furthest, write_atomic
+from regrow.models.checkpoint import furthest
 
 TRAIN_CHANNELS = ("train", "training")
 DATA_CHANNELS = (*TRAIN_CHANNELS, "validation", "val", "valid", "test")

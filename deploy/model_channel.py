@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regrow.data.errors import BadInput
-from regrow.models.checkpoint import write_atomic
+from regrow.data.files import write_atomic
 
 # Of the checkpoints that a model channel may hold, the one that was shipped comes first.
 WARM_STARTS = ("pruned.ckpt", "best.ckpt", "last.ckpt")

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from regrow.data.errors import BadInput
-from regrow.models.checkpoint import file_hash, write_atomic
+from regrow.data.files import write_atomic
+from regrow.models.checkpoint import file_hash
 
 PROMOTED = "promoted.json"
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from regrow.data.errors import BadInput
+from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
 from regrow.incremental.expand import expand_
 from regrow.incremental.history import History
 from regrow.incremental.warm_start import WarmStart, silenced
-from regrow.models.checkpoint import file_hash, load, write_atomic
+from regrow.models.checkpoint import file_hash, load
 from regrow.models.evaluation import Evaluation, evaluate
 from regrow.models.task import Task
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regrow.data.errors import BadInput
+from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
 from regrow.incremental.expand import expand_
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, memory_size
 from regrow.incremental.warm_start import silenced
-from regrow.models.checkpoint import load, write_atomic
+from regrow.models.checkpoint import load
 from regrow.models.evaluation import Evaluation, evaluate
 from regrow.models.task import Task
 from regrow.models.training import Fit

@@ -6,23 +6,23 @@ word, so a record may name regrow's own tasks and networks that regrow, torchvis
 """
 
 import hashlib
-import os
 import pickle
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from pytorch_lightning.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
+from regrow.data.files import write_atomic
 from regrow.data.snapshot import Manifest
 from regrow.models import masks, structure
+from regrow.models.ancestors import read_lineage
 from regrow.models.nets import check_name
 from regrow.models.optimization import Optimization
 from regrow.models.task import RECORD_VERSION, Provenance, Task
@@ -32,32 +32,6 @@ TASKS = (
     "regrow.models.detection.Detection",
     "regrow.models.segmentation.Segmentation",
 )
-
-
-def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Args:
-        path: The file; its folder is made.
-        write: Writes the content into an open binary file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def file_hash(path: Path) -> str:
@@ -196,6 +170,21 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
     return task.eval()
 
 
+def load_provenance(path: Path) -> Provenance:
+    """Read where a network comes from, without building it.
+
+    Raises:
+        BadInput: If the file cannot be used.
+    """
+    payload = read(path)
+    try:
+        return _provenance(payload["regrow"]["provenance"])
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+    except Exception as error:  # as when it is loaded
+        raise BadInput(f"{path}: its record does not say where it comes from") from error
+
+
 def net_state(payload: Mapping[str, Any]) -> dict[str, Tensor]:
     """Give the weights of the net alone, by their names inside the net."""
     state = payload["state_dict"]
@@ -249,11 +238,13 @@ def _provenance(values: Mapping[str, Any]) -> Provenance:
     known = {entry.name for entry in fields(Provenance)}
     provenance = Provenance(**{name: value for name, value in values.items() if name in known})
     texts = [provenance.data or "", provenance.parent or "", provenance.command]
+    texts += [provenance.date, provenance.change or ""]
     mappings = [provenance.scores, provenance.settings]
     if not all(isinstance(text, str) for text in texts):
         raise BadInput("its provenance has hashes or a command that are no text")
     if not all(isinstance(mapping, Mapping) for mapping in mappings):
         raise BadInput("its provenance has scores or settings that are no mapping")
+    provenance.lineage = [asdict(ancestor) for ancestor in read_lineage(provenance.lineage)]
     if provenance.manifest is not None:
         Manifest.from_dict(provenance.manifest)
     return provenance

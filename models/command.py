@@ -14,8 +14,8 @@ from jsonargparse import ArgumentParser
 
 from regrow.data import formats, sample, staged
 from regrow.data.errors import BadInput
+from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
-from regrow.models.checkpoint import write_atomic
 
 DATA_FILE = "data.yaml"
 # What jsonargparse says of Python's types, which nobody wrote in a config.
@@ -87,8 +87,8 @@ def parse(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a command line for a function.
 
-    Options are the function's arguments, `--config FILE` reads them from YAML, and dashes may
-    stand for underscores (`--warm-start`).
+    Options are the function's arguments, `--config FILE` reads them from YAML, dashes may stand for
+    underscores (`--warm-start`), and a flag that stands alone is true (`--json`).
 
     Args:
         function: The function; its types, defaults and docstring make the options.
@@ -116,6 +116,8 @@ def parse(
     # The keys of a mapping, such as names of classes, may have dashes of their own.
     mappings = {n for n, p in signature(function).parameters.items() if "dict[" in str(p)}
     words = [_underscored(word, mappings) for word in words]
+    flags = {f"--{n}" for n, p in signature(function).parameters.items() if p.annotation is bool}
+    words = [_valued(word, words[place + 1 :], flags) for place, word in enumerate(words)]
     for file in _configs(words):
         _check_yaml(file)
     config = parser.parse_args(words)
@@ -196,6 +198,11 @@ def _underscored(word: str, mappings: Collection[str]) -> str:
     option = option[2:].replace("-", "_")
     key = key if option in mappings else key.replace("-", "_")
     return f"--{option}{dot}{key}{equals}{value}"
+
+
+def _valued(word: str, following: Sequence[str], flags: Collection[str]) -> str:
+    is_alone = word in flags and (not following or following[0] not in ("true", "false"))
+    return f"{word}=true" if is_alone else word
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
-from regrow.models.checkpoint import write_atomic
+from regrow.data.files import write_atomic
 from regrow.models.modes import evaluating
 from regrow.models.task import Task
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
+from regrow.data.files import write_atomic
 from regrow.data.snapshot import VOID, Kind
-from regrow.models.checkpoint import write_atomic
 
 CELL = 200  # pixels that the longer side of a small image is enlarged to
 CAPTION = 16  # height of the line of text below an image

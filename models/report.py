@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.table import Table
 from torch import Tensor
 
-from regrow.models.checkpoint import write_atomic
+from regrow.data.files import write_atomic
 from regrow.models.cost import Cost
 
 PACKAGES = ("regrow", "torch", "torchvision", "pytorch-lightning", "onnxruntime")

@@ -55,6 +55,10 @@ class Provenance:
         scores: What it reached, by name, such as `val/accuracy`.
         command: The command that made it.
         settings: The settings of the run, which a resumed run must repeat.
+        date: When the run that made it began, as ISO 8601 in UTC.
+        change: What changed from the parent's data, in a line.
+        lineage: What is remembered of its ancestors, oldest first, as `regrow.models.ancestors`
+            writes it, so that it survives their files.
     """
 
     data: str | None = None
@@ -63,6 +67,9 @@ class Provenance:
     scores: dict[str, float] = field(default_factory=dict)
     command: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    date: str = ""
+    change: str | None = None
+    lineage: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Task(LightningModule, ABC):

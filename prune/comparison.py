@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from regrow.data.examples import collate
+from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
+from regrow.models.ancestors import now
 from regrow.models.budget import Budget
-from regrow.models.checkpoint import load, save, write_atomic
+from regrow.models.checkpoint import load, save
 from regrow.models.cost import count_macs
 from regrow.models.evaluation import evaluate
 from regrow.models.structure import fresh_twin
@@ -57,6 +59,7 @@ def compete(recipe: Recipe, contestant: Contestant, seed: int) -> Result:
         manifest=snapshot.manifest().to_dict(),
         scores={f"train/{name}": result.train, f"val/{name}": result.val},
         command=recipe.command,
+        date=now(),
     )
     save(file.with_suffix(".ckpt"), task)
     text = json.dumps(asdict(result), indent=2)

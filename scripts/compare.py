@@ -20,6 +20,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.errors import BadInput
+from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
 from regrow.data.progress import progress
 from regrow.data.snapshot import diff
@@ -39,7 +40,6 @@ from regrow.incremental.strategies import (
 from regrow.incremental.strategies_page import fill as fill_retraining
 from regrow.incremental.strategies_page import points as points_retraining
 from regrow.models.charts import scatter
-from regrow.models.checkpoint import write_atomic
 from regrow.models.classification import Classification
 from regrow.models.command import DATA_CHOICES, names_option, parse, write_data_file
 from regrow.models.cost import latency_ms, measure, peak_memory

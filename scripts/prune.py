@@ -18,8 +18,9 @@ from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
 from regrow.data.transforms import decode
 from regrow.incremental.resume import refuse_changes
+from regrow.models.ancestors import change_between, descent, now
 from regrow.models.budget import Budget, Verdict
-from regrow.models.checkpoint import file_hash, load, save
+from regrow.models.checkpoint import file_hash, load, load_provenance, save
 from regrow.models.command import (
     DATA_CHOICES,
     DATA_FILE,
@@ -34,7 +35,7 @@ from regrow.models.masks import sparsity
 from regrow.models.optimization import Optimization
 from regrow.models.report import Report, before_after_table, device_name, side
 from regrow.models.run import command, guard, open_run, refuse_run
-from regrow.models.task import Task
+from regrow.models.task import Provenance, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer
 from regrow.prune.criteria import (
     ActivationGradient,
@@ -256,16 +257,22 @@ def _show(writer: SummaryWriter, console: Console, step: Step) -> None:
 
 
 def _keep(result: Result, path: Path, parent: Path, data: GrowingData, command_line: str) -> None:
-    provenance = result.task.provenance
-    provenance.parent = file_hash(parent)
-    provenance.data = data.snapshot.hash
-    provenance.manifest = data.snapshot.manifest().to_dict()
-    provenance.command = command_line
+    old, manifest, checkpoint = load_provenance(parent), data.snapshot.manifest(), file_hash(parent)
     kept = [step.score for step in result.steps if step.is_kept]
-    provenance.scores = {
-        f"val/{result.after.name}": kept[-1] if kept else result.baseline,
-        f"test/{result.after.name}": result.after.value,
-    }
+    result.task.provenance = Provenance(
+        data=data.snapshot.hash,
+        manifest=manifest.to_dict(),
+        parent=checkpoint,
+        scores={
+            f"val/{result.after.name}": kept[-1] if kept else result.baseline,
+            f"test/{result.after.name}": result.after.value,
+        },
+        command=command_line,
+        settings=old.settings,
+        date=now(),
+        change=change_between(old, manifest),
+        lineage=descent(checkpoint, old),
+    )
     save(path, result.task)
 
 

@@ -24,6 +24,7 @@ from regrow.incremental.outcome import describe_outcome, describe_start
 from regrow.incremental.promotion import PROMOTED, promote
 from regrow.incremental.resume import find_stopped, load_stopped, refuse_changes
 from regrow.incremental.start import Start
+from regrow.models.ancestors import descent, now
 from regrow.models.checkpoint import load
 from regrow.models.classification import Classification
 from regrow.models.command import DATA_CHOICES, parse, write_data_file
@@ -140,6 +141,9 @@ def run_training(
             parent=start.parent_hash if start else None,
             command=command_line,
             settings=values | {"processes": trainer.world_size},
+            date=now(),
+            change=start.diff["text"] if start and start.diff else None,
+            lineage=descent(start.parent_hash, net.provenance) if start else [],
         )
         if start is not None:
             start.write(run)

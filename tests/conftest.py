@@ -1,4 +1,4 @@
-"""What all tests share: where real data is, and one thread."""
+"""What all tests share: where real data is, a cache of their own, and one thread."""
 
 import os
 import subprocess
@@ -36,6 +36,16 @@ def cifar10_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("cifar10")
     subprocess.run([sys.executable, str(folder / "unpack.py"), str(root)], check=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def _fingerprints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fingerprints")
+
+
+@pytest.fixture(autouse=True)
+def _no_cache_of_the_user(monkeypatch: pytest.MonkeyPatch, _fingerprints: Path) -> None:
+    monkeypatch.setenv("REGROW_CACHE", str(_fingerprints))
 
 
 @pytest.fixture(autouse=True)

@@ -41,4 +41,4 @@ def test_the_wheel_has_every_module_config_and_command(tmp_path: Path) -> None:
         module, _, function = target.partition(":")
         assert f"{module.replace('.', '/')}.py" in names, command
         assert function == "main"
-    assert len(commands["console_scripts"]) == 6
+    assert len(commands["console_scripts"]) == 7

@@ -22,7 +22,7 @@ from regrow.prune.criteria import Magnitude, Taylor
 from regrow.prune.dropout import DropBlock, HeadDropout, SpatialDropout
 from regrow.prune.selection import Selection
 from regrow.prune.target import Target
-from regrow.scripts import compare, demo, export, prune, train
+from regrow.scripts import compare, demo, export, lineage, prune, train
 
 ROOT = Path(__file__).parents[1]
 LINES = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
@@ -64,6 +64,7 @@ def test_the_lines_of_use_work_one_after_the_other(
             "--budget.max_drop=1",
         ],
         "export": ["--max_images=8", "--max_score_change=1"],
+        "lineage": [],
         "compare": [
             "--data.source=regrow.data.sample.Digits",
             "--data.augment=[]",
@@ -90,7 +91,9 @@ KNOBS = {
         [Classification, Fit, Target, Selection, HeadDropout, SpatialDropout, DropBlock],
     ),
     "demo": (demo.run_demo, []),
+    "lineage": (lineage.run_lineage, []),
 }
+WITHOUT_DATA = {"demo", "lineage"}
 FROM_DATA = {"classes", "size", "settings", "command_line", "kwargs", "self"}
 
 
@@ -101,7 +104,7 @@ def test_help_explains_every_knob(script: str, capsys: pytest.CaptureFixture[str
     assert ended.value.code == 0
     text = capsys.readouterr().out
     function, classes = KNOBS[script]
-    if script != "demo":
+    if script not in WITHOUT_DATA:
         classes = [*classes, GrowingData, Coco, Masks, ManifestFile, DigitScenes]
     for owner in (function, *classes):
         for name in signature(owner).parameters.keys() - FROM_DATA:

@@ -381,14 +381,17 @@ def test_the_cache_changes_nothing_but_the_room_it_takes(tmp_path: Path) -> None
     masked(tmp_path / "masks")
     for source, root in ((ImageFolder(), tmp_path / "files"), (Masks(), tmp_path / "masks")):
         options = {"root": root, "val_share": 0.3, "size": (3, 5), "batch_size": 1}
-        # An image takes 45 bytes, a mask 15.
+        # An image takes 45 bytes, a mask 15, and the mark that they are there one.
         modules = [data(source, cache_bytes=room, **options) for room in (0, 100, 10**6)]
         given = [batches(module.train_dataloader()) for module in modules]
         assert equal(given[0], given[1])
         assert equal(given[0], given[2])
         sizes = [sum(kept.num_bytes for kept in module._loaded[1]) for module in modules]
         assert sizes[0] == 0
-        assert 100 <= sizes[1] < 160 <= sizes[2]
+        assert 45 <= sizes[1] <= 100
+        assert sizes[2] == len(modules[2].snapshot.items) * (
+            45 if source.__class__ is ImageFolder else 60
+        )
 
 
 # Randomness.

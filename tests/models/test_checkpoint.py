@@ -17,7 +17,6 @@ from regrow.models.checkpoint import (
     load,
     read,
     save,
-    write_atomic,
 )
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
@@ -278,20 +277,6 @@ def test_other_kind_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.ckpt", task)
     with pytest.raises(BadInput, match="segmentation network for masks, the data has labels"):
         load(tmp_path / "a.ckpt", kind="labels")
-
-
-def test_write_atomic_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    path.write_bytes(b"old")
-
-    def fail(file: Any) -> None:
-        file.write(b"half of the new")
-        raise OSError("No space left on device")
-
-    with pytest.raises(OSError, match="No space"):
-        write_atomic(path, fail)
-    assert path.read_bytes() == b"old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
 
 
 def test_file_hash_is_sha256(tmp_path: Path) -> None:

@@ -1,0 +1,212 @@
+"""The chain of checkpoints is printed from the first training on, whether its files are there."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regrow.data.errors import BadInput
+from regrow.data.snapshot import Manifest
+from regrow.models.checkpoint import file_hash, load, save
+from regrow.models.classification import Classification
+from regrow.models.task import Provenance
+from regrow.scripts import lineage, prune, train
+
+Words = Callable[..., list[str]]
+Folder = Callable[..., Path]
+KEPT_SINCE = ("lineage", "date", "change")
+Chain = list[tuple[str, str | None, str | None]]
+
+
+@pytest.fixture
+def three(folder: Folder, words: Words, tmp_path: Path) -> list[Path]:
+    """Train, warm-start on grown data, and prune; give the three checkpoints."""
+    short = "--fit.epochs=1"
+    train.run(words(folder("old"), "first", short))
+    first, grown = tmp_path / "first" / "best.ckpt", tmp_path / "grown" / "best.ckpt"
+    new = folder("new", ("blue", "green", "red"))
+    train.run(words(new, "grown", short, f"--warm-start={first}"))
+    options = ["--clock.runtime=torch", "--num_steps=1", "--recovery.epochs=0"]
+    options += ["--budget.max_drop=1", f"--run={tmp_path / 'small'}"]
+    prune.run([f"--checkpoint={grown}", *options])
+    return [first, grown, tmp_path / "small" / "pruned.ckpt"]
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert lineage.main([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def in_short(figures: dict[str, Any]) -> Chain:
+    return [(link["checkpoint"], link["change"], link["path"]) for link in figures["chain"]]
+
+
+def test_a_chain_survives_the_files_of_its_parents(
+    three: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hashes = [file_hash(path) for path in three]
+    commands = [load(path).provenance.command for path in three]
+    changes = [None, "+36 images, +1 classes", "+0 images"]
+    figures = printed(capsys, str(three[-1].parent))
+    assert figures["end"] is None
+    expected = list(zip(hashes, changes, map(str, three), strict=True))
+    assert in_short(figures) == expected
+    first, grown, small = figures["chain"]
+    assert [link["command"] for link in figures["chain"]] == commands
+    assert [link["parent"] for link in figures["chain"]] == [None, *hashes[:-1]]
+    assert first["num_images"] == {"train": 24, "val": 24, "test": 24}
+    assert grown["num_images"] == {"train": 36, "val": 36, "test": 36}
+    assert (first["num_classes"], first["classes"]) == (2, ["green", "red"])
+    assert grown["classes"] == ["blue", "green", "red"]
+    for path, link in zip(three, figures["chain"], strict=True):
+        own = load(path).provenance
+        assert link["data"] == own.data
+        assert link["scores"]["val/accuracy"] == own.scores["val/accuracy"]
+        assert link["date"] == own.date > "2026"
+    assert small["scores"].keys() == {"val/accuracy", "test/accuracy"}
+
+    # One parent is moved to another name, the other is gone.
+    shutil.rmtree(three[0].parent)
+    moved = tmp_path / "moved.ckpt"
+    three[1].rename(moved)
+    after = printed(capsys, str(three[-1]))
+    paths = [None, str(moved), str(three[-1])]
+    assert in_short(after) == list(zip(hashes, changes, paths, strict=True))
+    without = [{**link, "path": None} for link in after["chain"]]
+    assert without == [{**link, "path": None} for link in figures["chain"]]
+
+
+def test_a_resumed_run_remembers_its_ancestors(
+    folder: Folder, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, first = folder(), tmp_path / "first" / "best.ckpt"
+    train.run(words(root, "first", "--fit.epochs=1"))
+    start = f"--warm-start={first}"
+    whole = train.train
+
+    def stopped(*args: Any, **options: Any) -> None:
+        whole(*args, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train", stopped)
+        assert train.main(words(root, "second", start)) == 143
+    before = load(tmp_path / "second" / "last.ckpt").provenance
+    assert [entry["checkpoint"] for entry in before.lineage] == [file_hash(first)]
+    train.run(words(root, "second", "--resume=auto"))
+    after = load(tmp_path / "second" / "last.ckpt").provenance
+    assert after.lineage == before.lineage
+    assert (after.date, after.change, after.parent) == (before.date, "+0 images", file_hash(first))
+
+
+def made(path: Path, images: int, parent: Path | None = None, *, is_old: bool = False) -> Path:
+    """Write a checkpoint by hand that says where it comes from, and remembers nothing older."""
+    hashes = torch.arange(images, dtype=torch.uint8)[:, None].repeat(1, 16)
+    digests, splits = torch.zeros(images, 8, dtype=torch.uint8), torch.zeros(images).byte()
+    data = Manifest(hashes, digests, splits, ["ant"])
+    task = Classification(["ant", "bee"], (32, 32))
+    task.provenance = Provenance(
+        data=data.hash,
+        manifest=data.to_dict(),
+        parent=file_hash(parent) if parent is not None else None,
+        command=f"made with {images} images",
+        date="" if is_old else "2026-01-01T00:00:00+00:00",
+    )
+    save(path, task)
+    if is_old:
+        payload = torch.load(path)
+        for name in KEPT_SINCE:
+            del payload["regrow"]["provenance"][name]
+        torch.save(payload, path)
+    return path
+
+
+def test_checkpoints_from_before_lineage_are_followed_through_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = made(tmp_path / "a" / "best.ckpt", 3, is_old=True)
+    second = made(tmp_path / "b" / "best.ckpt", 5, first, is_old=True)
+    third = made(tmp_path / "c" / "best.ckpt", 4, second, is_old=True)
+    figures = printed(capsys, str(third))
+    assert figures["end"] is None
+    assert in_short(figures) == [
+        (file_hash(first), None, str(first)),
+        (file_hash(second), "+2 images", str(second)),
+        (file_hash(third), "+0 images, -1 images", str(third)),
+    ]
+    elsewhere = tmp_path / "far" / "away" / "from" / "here.ckpt"
+    elsewhere.parent.mkdir(parents=True)
+    missing = file_hash(first)
+    first.rename(elsewhere)
+    figures = printed(capsys, str(third))
+    assert [link["path"] for link in figures["chain"]] == [str(second), str(third)]
+    assert figures["end"] == (
+        f"parent {missing[:12]} not found below {tmp_path}; {file_hash(second)[:12]}, "
+        "which was made from it, was written before lineage was kept"
+    )
+    figures = printed(capsys, str(third), f"--folders=[{elsewhere.parent}]")
+    assert [link["path"] for link in figures["chain"]] == [
+        str(path) for path in (elsewhere, second, third)
+    ]
+    assert figures["end"] is None
+    # The text says the same.
+    assert lineage.main([str(third)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"breaks off: parent {missing[:12]} not found below {tmp_path}" in said
+
+
+def test_the_text_tells_all_of_a_chain_in_100_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = made(tmp_path / "a" / "best.ckpt", 3)
+    second = made(tmp_path / "b" / "best.ckpt", 5, first)
+    task = load(second)
+    task.provenance.command = "python scripts/train.py \x1b[2J" + "--fit.epochs=1 " * 20
+    task.provenance.scores = {"val/accuracy": 0.98765, "val_class/ant": 0.5}
+    task.provenance.change = "+2 images"
+    save(second, task)
+    assert lineage.main([str(second.parent)]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\x1b" not in text
+    said = " ".join(text.split())
+    for part in (
+        f"1 checkpoint {file_hash(first)[:12]}: {first}",
+        f"2 checkpoint {file_hash(second)[:12]}: {second}",
+        "made with 3 images",
+        "--fit.epochs=1 " * 20,
+        "3 train, 0 val, 0 test images; 1 class: ant",
+        f"+2 images, from {file_hash(first)[:12]}",
+        "a training from the start",
+        "val/accuracy 0.9877",
+    ):
+        assert part.strip() in said
+    assert "val_class" not in said
+    assert said.index("1 checkpoint") < said.index("2 checkpoint")
+
+
+def test_a_chain_that_bites_its_tail_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = Classification(["ant", "bee"], (32, 32))
+    entries = [{"checkpoint": "a", "parent": "b"}, {"checkpoint": "b", "parent": "a"}]
+    task.provenance = Provenance(parent="b", lineage=entries)
+    save(tmp_path / "run" / "best.ckpt", task)
+    figures = printed(capsys, str(tmp_path / "run"))
+    assert figures["end"] == "b is named as an ancestor of itself"
+    assert [link["checkpoint"] for link in figures["chain"][:-1]] == ["a", "b"]
+
+
+def test_a_folder_without_a_checkpoint_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lineage.main([str(tmp_path)]) == 2
+    assert "no run with a checkpoint (pruned.ckpt, best.ckpt" in capsys.readouterr().err
+    (tmp_path / "best.ckpt").write_bytes(b"anything")
+    with pytest.raises(BadInput, match=r"best\.ckpt: "):
+        lineage.run([str(tmp_path)])
