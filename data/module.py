@@ -38,7 +38,7 @@ from regrow.data.snapshot import (
     renamed,
     shown_classes,
 )
-from regrow.data.transforms import CorruptImage
+from regrow.data.transforms import CorruptImage, decode_mask
 
 Shown = set[str | int]  # names of classes, and 255 for void
 SPLIT_WAY_OUT = {

@@ -107,7 +107,9 @@ class Staged(Source):
         return split_of(b"late" + key, self.late_share, 0.0) == "val"
 
     def _shows_late(self, target: Target) -> bool:
-        numbers = decode_mask(target.pixels) if isinstance(target, Mask) else None
+        numbers: list[int] = []
+        if isinstance(target, Mask):
+            numbers = np.unique(decode_mask(target.pixels)).tolist()
         return bool(shown_classes(target, numbers) & set(self.late_classes))
 
     def _early(self, target: Target) -> Target:

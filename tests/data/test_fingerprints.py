@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from regrow.data import fingerprints, memory
+from regrow.data import fingerprints
+from regrow.data import pixels as pixel_store
 from regrow.data.errors import BadInput
 from regrow.data.fingerprints import Fingerprints
 from regrow.data.formats import ImageFolder, Masks, Source
@@ -44,7 +45,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Names:
 
         return call
 
-    for module in (fingerprints, memory):
+    for module in (fingerprints, pixel_store):
         for name in ("decode", "decode_mask"):
             monkeypatch.setattr(module, name, counted(getattr(module, name)))
     return names
@@ -366,7 +367,7 @@ def test_pixels_that_lie_in_no_file_are_looked_at_every_time(cache: Path, tmp_pa
 
 
 def test_places_do_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "SLAB", 100)
+    monkeypatch.setattr(pixel_store, "SLAB", 100)
     room = PixelStore(10_000)
     random = np.random.default_rng(0)
     sizes = random.integers(1, 9, (20, 2)).tolist()
