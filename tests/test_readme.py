@@ -12,6 +12,9 @@ import pytest
 from regrow.data.formats import Coco, ManifestFile, Masks
 from regrow.data.module import GrowingData
 from regrow.data.sample import DigitScenes
+from regrow.incremental.gate import Gate
+from regrow.incremental.growth import Growth
+from regrow.incremental.mixing import Mixing
 from regrow.models.budget import Budget
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
@@ -83,7 +86,10 @@ def test_the_lines_of_use_work_one_after_the_other(
 
 
 KNOBS = {
-    "train": (train.run_training, [Classification, Detection, Segmentation, Fit, Optimization]),
+    "train": (
+        train.run_training,
+        [Classification, Detection, Segmentation, Fit, Optimization, Growth, Mixing, Gate],
+    ),
     "prune": (prune.run_pruning, [Taylor, Magnitude, Target, Budget, Selection, Fit]),
     "export": (export.run_export, [GrowingData]),
     "compare": (
