@@ -39,7 +39,7 @@ from regrow.data.snapshot import (
     shown_classes,
     without,
 )
-from regrow.data.transforms import CorruptImage
+from regrow.data.transforms import CorruptImage, decode_mask
 
 Shown = set[str | int]  # names of classes, and 255 for void
 SPLIT_WAY_OUT = {
