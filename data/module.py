@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -37,6 +37,7 @@ from regrow.data.snapshot import (
     label_digest,
     renamed,
     shown_classes,
+    without,
 )
 from regrow.data.transforms import CorruptImage, decode_mask
 
@@ -176,6 +177,7 @@ class GrowingData(LightningDataModule):
         name: str,
         splits: Sequence[str] = SPLITS,
         called: Mapping[str, str] | None = None,
+        removed: Collection[str] = (),
     ) -> None:
         """Take images of other data too, each in the split that it has there.
 
@@ -187,6 +189,8 @@ class GrowingData(LightningDataModule):
             name: What its images are called after, as of a folder.
             splits: The splits whose images are taken.
             called: Names of classes there to names here; those not listed stay.
+            removed: Names of classes there that are left out: images that are one of them, or the
+                boxes and pixels that show them.
 
         Raises:
             BadInput: If it has another kind of labels.
@@ -195,19 +199,25 @@ class GrowingData(LightningDataModule):
         if more.kind != snapshot.kind:
             raise BadInput(f"{other._name}: has {more.kind}, {self._name} has {snapshot.kind}")
         called, known = dict(called or {}), set(snapshot.hashes)
-        places = [
-            place
-            for place, (split, key) in enumerate(zip(more.splits, more.hashes, strict=True))
-            if split in splits and key not in known
-        ]
-        classes = [*snapshot.classes, *(called.get(own, own) for own in more.classes)]
-        classes = list(dict.fromkeys(classes))
+        stay = [own for own in more.classes if own not in removed]
+        theirs = [called.get(own, own) for own in stay]
+        classes = list(dict.fromkeys([*snapshot.classes, *theirs]))
         own_items = [_knowing(item, snapshot.classes, classes) for item in snapshot.items]
-        items = [_joined(more.items[place], name, called) for place in places]
-        theirs = [called.get(own, own) for own in more.classes]
-        items = [_knowing(item, theirs, classes) for item in items]
+        taken, places, items = {item.name for item in snapshot.items}, [], []
+        for place, (item, split, key) in enumerate(
+            zip(more.items, more.splits, more.hashes, strict=True)
+        ):
+            target = without(item.target, removed)
+            if split not in splits or key in known or target is None:
+                continue
+            told = _name_below(name, item.name, taken)
+            taken.add(told)
+            places.append(place)
+            stays = item.known and item.known - set(removed)
+            item = _joined(replace(item, target=target, known=stays), told, called)
+            items.append(_knowing(item, theirs, classes))
         digests = [more.digests[place] for place in places]
-        if called:
+        if called or removed:
             digests = [_digest(item.target) for item in items]
         both = Snapshot(
             snapshot.kind,
@@ -218,7 +228,10 @@ class GrowingData(LightningDataModule):
             splits=[*snapshot.splits, *(more.splits[place] for place in places)],
         )
         check_items(both.classes, both.items, other._name)
-        now_shown: list[Shown] = [{called.get(str(n), n) for n in more_shown[p]} for p in places]
+        now_shown: list[Shown] = [
+            {called.get(own, own) if isinstance(own, str) else own for own in more_shown[place]}
+            for place in places
+        ]
         kept = [*kept, *(more_kept[place] for place in places)]
         self.__dict__["_loaded"] = both, kept, [*shown, *now_shown]
 
@@ -412,10 +425,8 @@ class GrowingData(LightningDataModule):
 
 def _joined(item: Item, name: str, called: Mapping[str, str]) -> Item:
     """Give an item of other data its name and classes here."""
-    prefix = f"{name}/"
-    told = item.name if item.name.startswith(prefix) else prefix + item.name
     known = item.known and frozenset(called.get(own, own) for own in item.known)
-    return replace(item, name=told, target=renamed(item.target, called), known=known)
+    return replace(item, name=name, target=renamed(item.target, called), known=known)
 
 
 def _knowing(item: Item, known: Sequence[str], classes: Sequence[str]) -> Item:
@@ -423,6 +434,14 @@ def _knowing(item: Item, known: Sequence[str], classes: Sequence[str]) -> Item:
     if isinstance(item.target, str) or (item.known is None and len(known) == len(classes)):
         return item
     return replace(item, known=frozenset(known) if item.known is None else item.known)
+
+
+def _name_below(folder: str, name: str, taken: Collection[str]) -> str:
+    """Give the name that an image of other data has here, as if it lay in a folder."""
+    told = name if name.startswith(f"{folder}/") else f"{folder}/{name}"
+    while told in taken:
+        told = f"{folder}/{told}"
+    return told
 
 
 def _digest(target: Target) -> bytes:

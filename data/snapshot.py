@@ -138,6 +138,27 @@ def renamed(target: Target, called: Mapping[str, str]) -> Target:
     return replace(target, names=names)
 
 
+def without(target: Target, classes: Collection[str]) -> Target | None:
+    """Give a label without some classes: what shows them is background, in a mask void.
+
+    Args:
+        target: The label.
+        classes: Names.
+
+    Returns:
+        The label; None where it was the name of one of them.
+    """
+    if isinstance(target, str):
+        return None if target in classes else target
+    if isinstance(target, Boxes):
+        stays = [name not in classes for name in target.classes]
+        names = tuple(name for name in target.classes if name not in classes)
+        return Boxes(target.xyxy[np.array(stays, dtype=bool)], names)
+    gone = {number for number, name in target.names.items() if name in classes}
+    kept = {number: name for number, name in target.names.items() if number not in gone}
+    return replace(target, names=kept, void=target.void | gone)
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What a snapshot holds, without the images.

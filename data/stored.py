@@ -17,6 +17,7 @@ from regrow.data.files import read_json
 from regrow.data.formats import Content, Source, locate
 from regrow.data.snapshot import (
     SPLITS,
+    VOID,
     Boxes,
     Item,
     Kind,
@@ -45,7 +46,7 @@ class Stored(Source):
                 raise ValueError(f"it has the kind {content['kind']!r}")
             items = [_item(root, entry) for entry in content["items"]]
             return Content(content["kind"], [str(name) for name in content["classes"]], items)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{root / LIST}: no list of a stored snapshot ({error})") from error
 
 
@@ -73,7 +74,7 @@ def store(
         listed = {**(about or {}), "kind": kind, "classes": list(classes), "items": entries}
         (made / LIST).write_text(json.dumps(listed, ensure_ascii=False, indent=1) + "\n", "utf-8")
         if folder.exists():
-            folder.rename(Path(name) / "before")
+            folder.rename(Path(name) / f"{folder.name}.before")
         made.rename(folder)
 
 
@@ -144,8 +145,8 @@ def _put(folder: Path, number: int, image: Any, read: Any) -> Path:
         return Path(shutil.copyfile(image, folder / f"{number:06}{image.suffix.lower()}"))
     place = folder / f"{number:06}.png"
     pixels = read(image)
-    if pixels.ndim == 2 and pixels.max(initial=0) > 255:
-        pixels = pixels.astype(np.uint16)
+    if pixels.ndim == 2:
+        pixels = pixels.astype(np.uint8 if pixels.max(initial=0) <= VOID else np.uint16)
     Image.fromarray(pixels).save(place)
     return place
 

@@ -1,6 +1,6 @@
 """What is left of the data that an old network was trained on: all, a memory of it, or nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,21 +30,31 @@ class Part:
     is_memory: bool
     splits: tuple[str, ...] = SPLITS
 
-    def join_(self, data: GrowingData, called: Mapping[str, str]) -> None:
+    def join_(
+        self, data: GrowingData, called: Mapping[str, str], removed: Collection[str] = ()
+    ) -> None:
         """Let data take the images, in place.
 
         Args:
             data: The data.
             called: Names of classes there to names here.
+            removed: Names of classes there that are given up.
         """
-        data.join(self.read(data), "memory" if self.is_memory else "before", self.splits, called)
+        name = MEMORY if self.is_memory else "before"
+        data.join(self.read(data), name, self.splits, called, removed)
 
     def read(self, data: GrowingData) -> GrowingData:
         """Give the images, resized as those of other data are."""
         if not self.is_memory:
             return data_beside(Path(self.folder))
         return GrowingData(
-            Stored(), Path(self.folder), size=data.size, cache_bytes=data.cache_bytes
+            Stored(),
+            Path(self.folder),
+            size=data.size,
+            # A memory may have no test images; none of its training images become some.
+            val_share=0,
+            test_share=0,
+            cache_bytes=data.cache_bytes,
         )
 
 
@@ -92,6 +102,7 @@ def join_history_(
     provenance: Provenance,
     *,
     renamed: Mapping[str, str] | None = None,
+    removed: Collection[str] = (),
     allow_forgetting: bool = False,
 ) -> History:
     """Put what is left of the old images beside new ones, in place; refuse new data alone.
@@ -105,6 +116,7 @@ def join_history_(
         checkpoint: The old network's file.
         provenance: What it says of its data.
         renamed: Class names that changed, old name to new name.
+        removed: Old classes that are given up; nothing of them is joined.
         allow_forgetting: Train on new data alone where there is no memory.
 
     Returns:
@@ -123,7 +135,7 @@ def join_history_(
         if not allow_forgetting and not any("train" in part.splits for part in parts):
             raise BadInput(_refusal(data, checkpoint, len(trained), parts))
         for part in parts:
-            part.join_(data, renamed or {})
+            part.join_(data, renamed or {}, removed)
     known = _known(data, trained)
     is_new = [data.snapshot.hashes[i] not in trained for i in data.snapshot.indices("train")]
     return History(known, is_new, parts)

@@ -34,7 +34,7 @@ def check_replay(data: GrowingData, replay: float) -> None:
         BadInput: If it is no size or share, or larger than the data.
     """
     count = len(data.snapshot.indices("train"))
-    if replay <= 0 or (replay > 1 and replay != int(replay)):
+    if not (0 < replay <= 1 or (replay > 1 and float(replay).is_integer())):
         raise BadInput(f"replay is {replay}, it must be a share in (0, 1], or a number of images")
     if replay > max(count, 1):
         raise BadInput(

@@ -65,7 +65,7 @@ class Mixing:
         boosts = [self.boost if set(new_classes) & set(own) else 1.0 for own in shown]
         first = [weight * boost for weight, boost in zip(weights, boosts, strict=True)]
         num_first = round(self.boosted * num_epochs) if first != weights else 0
-        if not num_first and len(set(weights)) == 1:
+        if len(set(weights)) == 1 and (not num_first or len(set(first)) == 1):
             return None
         return Mixture(weights, first, num_first)
 

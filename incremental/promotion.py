@@ -42,9 +42,12 @@ def promote(file: Path, checkpoint: Path, reasons: list[str], parent: Path | Non
     served = checkpoint
     if reasons:
         stays = read_promoted(file)
+        if stays == checkpoint.absolute():  # as it was before it was trained on
+            stays = None
         if stays is None and parent is not None:
             stays = read_promoted(parent.parent / PROMOTED) or parent
         if stays is None:
+            file.unlink(missing_ok=True)
             return checkpoint
         served = stays
     content: dict[str, Any] = {

@@ -77,7 +77,8 @@ def dash_(task: Task, batches: Batches, shrink: float) -> None:
             weight = layer.weight
             is_kernel = weight.ndim > 2 and weight[0, 0].numel() > 1
             rows = weight.flatten(2) if is_kernel else weight.flatten(1)
-            cosine = torch.cosine_similarity(wanted.view_as(rows), rows, dim=-1)
+            # PyTorch's own eps takes the gradients of a network that is nearly right for none.
+            cosine = torch.cosine_similarity(wanted.view_as(rows), rows, dim=-1, eps=1e-18)
             factor = cosine.clamp(shrink, 1)
             weight.mul_(factor.view(*factor.shape, *[1] * (weight.ndim - factor.ndim)))
     zero_masked_(task.net)

@@ -267,7 +267,8 @@ def paired_interval(
     images into thirds, the same for both networks; see `_reaches`. What no image showed comes on
     top, see `unseen`: together the two reach as far as the root of the sum of their squares
     (Newcombe, Statistics in Medicine 17, 1998, for two proportions; Zou and Donner, Statistics in
-    Medicine 27, 2008, for two parameters of any kind).
+    Medicine 27, 2008, for two parameters of any kind). Where no image shows one of the classes, the
+    interval is everything.
 
     Args:
         before: Evidence of the first network.
@@ -289,7 +290,7 @@ def paired_interval(
         lost, gained = lost_and_gained(before, after)
         bounds = [low_end(*pair, count, confidence) for pair in ((lost, gained), (gained, lost))]
         return bounds[0], -bounds[1]
-    if count < 3:
+    if count < 3 or _shows_nothing(before):
         return -1.0, 1.0
     thirds = _thirds(count, math.ceil(num_resamples / 3), seed)
     difference = (after.scores(thirds) - before.scores(thirds)).view(-1, 3)
@@ -335,6 +336,11 @@ def unseen(evidence: Evidence, confidence: float) -> float:
     classes = classes[classes > 0]
     of_class = _unseen_share(int(classes.min()), confidence) / len(classes) if len(classes) else 0.0
     return max(2 * share / (1 + share), of_class)
+
+
+def _shows_nothing(evidence: Evidence) -> bool:
+    classes = evidence.images_by_class
+    return len(classes) > 0 and not classes.any()
 
 
 def _unseen_share(num_images: int, confidence: float) -> float:

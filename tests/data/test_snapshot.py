@@ -21,6 +21,7 @@ from regrow.data.snapshot import (
     pixels_hash,
     renamed,
     split_of,
+    without,
 )
 
 
@@ -273,3 +274,29 @@ def test_a_renamed_label_is_that_of_the_name(target: Target) -> None:
     back = renamed(other, {"d": "b"})
     assert label_digest(back, pixels) == label_digest(target, pixels)
     assert label_digest(renamed(target, {}), pixels) == label_digest(target, pixels)
+
+
+def test_splits_that_are_known_stand() -> None:
+    items = [item(value, split="val", group="x") for value in range(4)]
+    splits = ["test", "train", "val", "train"]
+    found = snapshot(items, splits=splits, val_share=0.5)
+    assert found.splits == tuple(splits)
+    assert found.indices("train") == [1, 3]
+    assert found.manifest().splits.tolist() == [2, 0, 1, 0]
+
+
+def test_a_label_without_a_class() -> None:
+    assert without("a", ["b"]) == "a"
+    assert without("a", ["b", "a"]) is None
+    both = boxes((0, 0, 4, 4), (1, 1, 3, 3), (2, 2, 3, 3), names="aba")
+    left = without(both, ["a"])
+    assert isinstance(left, Boxes)
+    assert (left.xyxy.tolist(), left.classes) == ([[1, 1, 3, 3]], ("b",))
+    empty = without(both, ["a", "b"])
+    assert isinstance(empty, Boxes)
+    assert empty.xyxy.shape == (0, 4)
+    assert len(both.classes) == 3
+    mask = Mask(np.zeros((2, 2), np.uint8), {0: "a", 1: "b", 2: "a"}, frozenset({9}))
+    found = without(mask, ["a"])
+    assert isinstance(found, Mask)
+    assert (found.names, found.void) == ({1: "b"}, {0, 2, 9})

@@ -1,11 +1,16 @@
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from regrow.data.formats import Content, Source
+from regrow.data.module import GrowingData
+from regrow.data.snapshot import Item
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows
 from regrow.models.task import Task
@@ -72,3 +77,31 @@ def make_task() -> Callable[..., Task]:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+class Noise(Source):
+    """Images of noise by split, whose classes take turns."""
+
+    def __init__(self, classes: str, counts: Mapping[str, int], seed: int) -> None:
+        self.classes, self.counts, self.seed = classes, counts, seed
+
+    def read(self, root: Path | None) -> Content:
+        random = np.random.default_rng(self.seed)
+        items = []
+        for split, count in self.counts.items():
+            for number in range(count):
+                pixels = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+                target = self.classes[number % len(self.classes)]
+                items.append(Item(f"{split}{number}", pixels, target, split))
+        return Content("labels", sorted(set(self.classes)), items)
+
+
+@pytest.fixture
+def make_data() -> Callable[..., GrowingData]:
+    """Data of 4x4 noise: `make_data(train=8, val=2, test=0, classes="ab", seed=0)`."""
+
+    def make(classes: str = "ab", seed: int = 0, **counts: int) -> GrowingData:
+        source = Noise(classes, counts, seed)
+        return GrowingData(source, size=(4, 4), val_share=0, test_share=0)
+
+    return make

@@ -340,3 +340,52 @@ def test_kept_rows_keep_their_masks_and_new_rows_have_none(make_task) -> None:
     assert torch.equal(net[2].weight[1:], old[[2, 0]])
     assert net[2].weight[0].count_nonzero() == old.shape[1]
     torch.testing.assert_close(net[2].bias, torch.stack([bias.mean(), bias[2], bias[0]]))
+
+
+@pytest.mark.parametrize("new_rows", ["mean", "imprint"])
+def test_new_rows_can_begin_as_the_mean_of_the_old_classes(make_task: MakeTask, new_rows) -> None:
+    net = _classifier(3)
+    task = make_task(net, [ClassRows("4")], ["a", "b", "c"])
+    old, bias = net[4].weight.detach().clone(), net[4].bias.detach().clone()
+    expand_(task, ["new", "c", "a", "other"], removed=["b"], new_rows=new_rows)
+    mean = (old[0] + old[1] + old[2]) / 3
+    torch.testing.assert_close(net[4].weight, torch.stack([mean, old[2], old[0], mean]), **EXACT)
+    torch.testing.assert_close(net[4].bias[[0, 3]], bias.mean().expand(2), **EXACT)
+    assert torch.equal(net[4].weight[1:3], old[[2, 0]])
+    assert net[4].weight.requires_grad
+
+
+def test_each_anchor_has_a_mean_of_its_own_without_the_background(make_task: MakeTask) -> None:
+    head, rows = _ssd(2)
+    task = make_task(head, rows, ["a", "b"])
+    layers = [head.classification_head.module_list[place] for place in (0, 1)]
+    before = [layer.weight.detach().clone() for layer in layers]
+    expand_(task, ["b", "new", "a"], new_rows="mean")
+    for layer, old, num_anchors in zip(layers, before, (4, 6), strict=True):
+        for anchor in range(num_anchors):
+            background, a, b = old[3 * anchor : 3 * anchor + 3]
+            wanted = torch.stack([background, b, (a + b) / 2, a])
+            torch.testing.assert_close(layer.weight[4 * anchor : 4 * anchor + 4], wanted, **EXACT)
+
+
+def test_each_side_of_a_box_has_a_mean_of_its_own(make_task: MakeTask) -> None:
+    predictor = FastRCNNPredictor(7, 3).double()
+    rows = [ClassRows("bbox_pred", background=1, rows_per_class=4)]
+    old = predictor.bbox_pred.weight.detach().clone().view(3, 4, 7)
+    expand_(make_task(predictor, rows, ["a", "b"]), ["a", "b", "new"], new_rows="mean")
+    weight = predictor.bbox_pred.weight.view(4, 4, 7)
+    torch.testing.assert_close(weight[3], (old[1] + old[2]) / 2, **EXACT)
+
+
+def test_what_is_masked_counts_as_zero_in_a_mean_that_has_no_mask(make_task: MakeTask) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
+    task = make_task(net, [ClassRows("1")], ["a", "b"])
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[2.0, 4, 6, 8], [10, 20, 30, 40]]))
+    kept = torch.tensor([[True, False, True, False], [True, True, False, False]])
+    mask_weights_(net, {"1.weight": kept})
+    expand_(task, ["a", "b", "new"], new_rows="mean")
+    assert net[1].weight[2].tolist() == [6, 10, 3, 0]
+    found = masks_of(net)["1.weight"]
+    assert torch.equal(found[:2], kept)
+    assert found[2].all()

@@ -1,13 +1,14 @@
+from collections.abc import Sequence
 from math import ceil, log, nan
 
 import pytest
 import torch
 
 from regrow.data.errors import BadInput
+from regrow.models import budget as module
 from regrow.models.budget import Budget, decide, images_needed
 from regrow.models.evidence import ConfusionEvidence, CorrectEvidence, Evidence
 from regrow.models.paired_test import images_to_decide
-from regrow.prune import budget as module
 
 
 class Scored(Evidence):
@@ -19,6 +20,9 @@ class Scored(Evidence):
         self.value, self.num_images = value, num_images
 
     def update(self, predictions, targets) -> None: ...
+
+    def only(self, classes: Sequence[int]) -> Evidence:
+        raise NotImplementedError
 
     def scores(self, counts: torch.Tensor) -> torch.Tensor:
         return torch.full((len(counts),), self.value, dtype=torch.float64)

@@ -1,6 +1,7 @@
 """Evidence gives the metric's own score, resampled truly, and intervals that cover."""
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -337,6 +338,9 @@ class _Mean(Evidence):
     def update(self, predictions: Any, targets: Any) -> None:
         raise NotImplementedError
 
+    def only(self, classes: Sequence[int]) -> Evidence:
+        raise NotImplementedError
+
     @property
     def num_images(self) -> int:
         return len(self.values)
@@ -529,3 +533,89 @@ def _detections(is_rare: Tensor, is_taken: Tensor, scores: Tensor) -> BoxEvidenc
         (scores[0, is_taken], is_right[is_taken], numbers[is_taken]),
     ]
     return evidence
+
+
+# Evidence of some classes alone.
+
+
+def _drawn_counts(num_images: int) -> Tensor:
+    draws = torch.randint(0, num_images, (20, num_images), generator=_generator(9))
+    return torch.stack([torch.bincount(row, minlength=num_images) for row in draws])
+
+
+def test_accuracy_of_some_classes_is_that_of_their_images() -> None:
+    predictions = torch.rand(40, 4, generator=_generator(0))
+    labels = torch.randint(0, 4, (40,), generator=_generator(1))
+    whole, alone = CorrectEvidence(), CorrectEvidence()
+    for part in (slice(0, 25), slice(25, 40)):
+        whole.update(predictions[part], labels[part])
+        mine = (labels[part] == 1) | (labels[part] == 3)
+        alone.update(predictions[part][mine], labels[part][mine])
+    found = whole.only([3, 1])
+    assert (
+        found.num_images == alone.num_images == int(torch.isin(labels, torch.tensor([1, 3])).sum())
+    )
+    assert torch.equal(found.correct, alone.correct)
+    assert found.only([1]).num_images == int((labels == 1).sum())
+    # An image taken for the class is none that shows it.
+    assert whole.only([0, 1, 2, 3]).score() == whole.score()
+    assert whole.only([]).num_images == 0
+
+
+def test_mean_iou_of_some_classes_is_the_mean_of_theirs() -> None:
+    predicted, truth = _masks(0, 12)
+    evidence = ConfusionEvidence(5)
+    evidence.update(predicted, truth)
+    counts = _drawn_counts(12)
+    wanted = []
+    for row in counts:
+        metric = MeanIoU(5)
+        repeated = torch.repeat_interleave(torch.arange(12), row)
+        metric.update(predicted[repeated], truth[repeated])
+        per_class = metric.compute()["per_class"]
+        wanted.append(float((per_class[2] + per_class[0]) / 2))
+    found = evidence.only([2, 0])
+    assert found.num_images == 12
+    assert found.scores(counts).tolist() == pytest.approx(wanted, abs=1e-12)
+    shown = [int(((truth == index).flatten(1).any(1)).sum()) for index in (2, 0)]
+    assert found.images_by_class.tolist() == shown
+    # The whole is left as it was; a class that nobody sees or names has no score.
+    assert evidence.score() == pytest.approx(evidence.only([0, 1, 2, 3]).score())
+    assert torch.tensor(evidence.only([4]).score()).isnan()
+
+
+def test_average_precision_of_some_classes_is_that_without_the_others() -> None:
+    images = _boxes(4, 8)
+    for number, (found, _) in enumerate(images):
+        found["scores"] = found["scores"] - torch.arange(len(found["scores"])) / 500 - number / 9000
+
+    def of(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        mine = (parts["labels"] == 0) | (parts["labels"] == 2)
+        return {name: value[mine] for name, value in parts.items()}
+
+    alone = _box_evidence([(of(found), of(truth)) for found, truth in images])
+    found = _box_evidence(images).only([0, 2])
+    counts = _drawn_counts(8)
+    assert found.num_images == 8
+    assert found.scores(counts).tolist() == pytest.approx(alone.scores(counts).tolist(), abs=1e-12)
+    assert found.score() != _box_evidence(images).score()
+    assert found.images_by_class.tolist() == alone.images_by_class[[0, 2]].tolist()
+
+
+@pytest.mark.parametrize("kind", ["masks", "boxes"])
+def test_an_interval_of_classes_that_no_image_shows_is_everything(kind: str) -> None:
+    """Two networks that never see a class agree about it, and that says nothing of them."""
+    if kind == "masks":
+        predicted, truth = _masks(0, 60)
+        evidence: Evidence = ConfusionEvidence(5)
+        evidence.update(predicted, truth)
+    else:
+        images = _boxes(4, 60)
+        found, _ = images[1]
+        found["labels"] = torch.full_like(found["labels"], 3)
+        evidence = _box_evidence(images, 5)
+    # The truth has three classes; class 3 is named all the same, 4 is not.
+    for absent in ([3], [4], [3, 4]):
+        assert paired_interval(evidence.only(absent), evidence.only(absent)) == (-1, 1)
+    low, high = paired_interval(evidence.only([0, 4]), evidence.only([0, 4]))
+    assert -0.5 < low < 0 < high < 0.5

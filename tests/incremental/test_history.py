@@ -1,0 +1,226 @@
+"""What is left of the old images is found, joined, or asked for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from regrow.data.errors import BadInput
+from regrow.data.formats import ImageFolder
+from regrow.data.module import GrowingData
+from regrow.incremental.history import History, Part, join_history_
+from regrow.incremental.memory import store_memory
+from regrow.models.task import Provenance
+
+MakeData = Callable[..., GrowingData]
+
+
+def known_by(data: GrowingData) -> Provenance:
+    return Provenance(data=data.snapshot.hash, manifest=data.snapshot.manifest().to_dict())
+
+
+def count(data: GrowingData) -> tuple[int, ...]:
+    return tuple(len(data.snapshot.indices(split)) for split in ("train", "val", "test"))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A file in the place of a checkpoint, of which only the folder counts."""
+    file = tmp_path / "old" / "best.ckpt"
+    file.parent.mkdir()
+    file.write_bytes(b"")
+    return file
+
+
+@pytest.fixture
+def at_hand(tmp_path: Path, checkpoint: Path) -> GrowingData:
+    """Old images in a folder, which the `data.yaml` beside the checkpoint names."""
+    random = np.random.default_rng(7)
+    root = tmp_path / "images"
+    for split, number in (("train", 12), ("val", 3), ("test", 2)):
+        for place in range(number):
+            file = root / split / "ab"[place % 2] / f"{place}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(file)
+    source = {"class_path": "regrow.data.formats.ImageFolder"}
+    content = {"data": {"source": source, "root": str(root), "size": [4, 4]}}
+    (checkpoint.parent / "data.yaml").write_text(yaml.safe_dump(content))
+    return GrowingData(ImageFolder(), root, size=(4, 4))
+
+
+def test_old_images_at_hand_are_told_from_new_and_nothing_is_joined(
+    make_data: MakeData, checkpoint: Path
+) -> None:
+    old = make_data(train=6, val=2, test=2)
+    store_memory(old, 3, checkpoint.parent)
+    both = make_data(train=4, val=2, seed=1)
+    both.join(old, "old")
+    before = both.snapshot.hash
+    history = join_history_(both, checkpoint, known_by(old))
+    assert both.snapshot.hash == before
+    assert history == History(6, [True] * 4 + [False] * 6, [])
+    assert (history.has_memory, history.forgets) == (False, False)
+
+
+def test_images_that_were_held_out_before_are_new_to_the_network(
+    make_data: MakeData, checkpoint: Path
+) -> None:
+    old = make_data(train=6, val=2)
+    provenance = known_by(old)
+    provenance.manifest["splits"][5] = 2  # type: ignore[index]
+    history = join_history_(old, checkpoint, provenance)
+    assert history.is_new == [False] * 5 + [True]
+    assert history.num_known == 5
+
+
+def test_a_memory_beside_the_checkpoint_is_joined(make_data: MakeData, checkpoint: Path) -> None:
+    old, new = make_data(train=10, val=4, test=4), make_data(train=8, val=2, seed=1)
+    store_memory(old, 0.5, checkpoint.parent)
+    history = join_history_(new, checkpoint, known_by(old))
+    assert count(new) == (8 + 5, 2 + 2, 2)
+    assert history.num_known == 5
+    assert history.is_new == [True] * 8 + [False] * 5
+    memory = str((checkpoint.parent / "memory").absolute())
+    assert history.parts == [Part(memory, True, ("train", "val", "test"))]
+    assert (history.has_memory, history.forgets) == (True, False)
+
+
+def test_training_images_of_a_memory_without_test_images_stay_training_images(
+    make_data: MakeData, checkpoint: Path
+) -> None:
+    """Carved out, a tenth would be test images that the network was trained on."""
+    old, new = make_data(train=80, val=4), make_data(train=8, val=2, test=2, seed=1)
+    store_memory(old, 1, checkpoint.parent)
+    assert join_history_(new, checkpoint, known_by(old)).num_known == 80
+    assert count(new) == (8 + 80, 2 + 4, 2)
+
+
+def test_names_of_a_memory_are_those_of_now(make_data: MakeData, checkpoint: Path) -> None:
+    old = make_data(train=9, val=3, classes="axz")
+    new = make_data(train=4, val=2, seed=1)
+    store_memory(old, 1, checkpoint.parent)
+    join_history_(new, checkpoint, known_by(old), renamed={"x": "b"}, removed=["z"])
+    assert new.classes == ["a", "b"]
+    assert count(new) == (4 + 6, 2 + 2, 0)
+    assert [i.target for i in new.snapshot.items[6:12]] == ["a", "b"] * 3
+
+
+def test_old_data_at_hand_gives_its_held_out_images_beside_a_memory(
+    make_data: MakeData, checkpoint: Path, at_hand: GrowingData
+) -> None:
+    new = make_data(train=8, val=2, seed=1)
+    store_memory(at_hand, 4, checkpoint.parent)
+    history = join_history_(new, checkpoint, known_by(at_hand))
+    # The memory trains; all the old validation and test images score.
+    assert count(new) == (8 + 4, 2 + 3, 2)
+    assert [part.splits for part in history.parts] == [("train",), ("val", "test")]
+    assert (history.num_known, history.has_memory) == (4, True)
+    for split, first in (("val", 2), ("test", 0)):
+        old, now = at_hand.snapshot, new.snapshot
+        held_out = [old.hashes[place] for place in old.indices(split)]
+        assert [now.hashes[place] for place in now.indices(split)][first:] == held_out
+
+
+@pytest.mark.parametrize("change", ["edited", "gone"])
+def test_old_data_that_is_no_longer_what_it_was_gives_nothing(
+    make_data: MakeData, checkpoint: Path, at_hand: GrowingData, change: str
+) -> None:
+    provenance = known_by(at_hand)
+    store_memory(at_hand, 4, checkpoint.parent)
+    file = at_hand.root / "val" / "a" / "0.png"  # type: ignore[operator]
+    file.unlink()
+    if change == "edited":
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(file)
+    new = make_data(train=8, val=2, seed=1)
+    history = join_history_(new, checkpoint, provenance)
+    assert [part.is_memory for part in history.parts] == [True]
+    assert count(new) == (8 + 4, 2 + 1, 1)
+
+
+def test_new_images_alone_are_refused_with_the_way_out(
+    make_data: MakeData, checkpoint: Path
+) -> None:
+    old, new = make_data(train=6, val=2), make_data(train=8, val=2, seed=1)
+    with pytest.raises(BadInput) as told:
+        join_history_(new, checkpoint, known_by(old))
+    line = str(told.value)
+    assert "\n" not in line
+    assert line.startswith(f"none of the 8 training images is one of the 6 that {checkpoint} was")
+    for way_out in ("give old and new images together,", "`replay`", "--allow-forgetting"):
+        assert way_out in line
+    assert count(new) == (8, 2, 0)
+
+
+def test_the_refusal_says_where_old_data_is_at_hand(
+    make_data: MakeData, checkpoint: Path, at_hand: GrowingData
+) -> None:
+    new = make_data(train=8, val=2, seed=1)
+    with pytest.raises(BadInput, match=r"images together \(it is still where it was\), or keep"):
+        join_history_(new, checkpoint, known_by(at_hand))
+    assert count(new) == (8, 2, 0)
+
+
+def test_forgetting_can_be_allowed(make_data: MakeData, checkpoint: Path) -> None:
+    old, new = make_data(train=6, val=2), make_data(train=8, val=2, seed=1)
+    history = join_history_(new, checkpoint, known_by(old), allow_forgetting=True)
+    assert history == History(0, [True] * 8, [])
+    assert (history.has_memory, history.forgets) == (False, True)
+
+
+def test_allowed_forgetting_is_measured_on_old_images_at_hand(
+    make_data: MakeData, checkpoint: Path, at_hand: GrowingData
+) -> None:
+    new = make_data(train=8, val=2, seed=1)
+    history = join_history_(new, checkpoint, known_by(at_hand), allow_forgetting=True)
+    assert count(new) == (8, 2 + 3, 2)
+    assert history.forgets
+    assert not history.has_memory
+
+
+def test_a_memory_is_used_though_forgetting_is_allowed(
+    make_data: MakeData, checkpoint: Path
+) -> None:
+    old, new = make_data(train=6, val=2), make_data(train=8, val=2, seed=1)
+    store_memory(old, 2, checkpoint.parent)
+    history = join_history_(new, checkpoint, known_by(old), allow_forgetting=True)
+    assert (history.num_known, history.has_memory, history.forgets) == (2, True, False)
+
+
+def test_a_memory_that_has_changed_is_refused(make_data: MakeData, checkpoint: Path) -> None:
+    old, new = make_data(train=6, val=2), make_data(train=8, val=2, seed=1)
+    store_memory(old, 2, checkpoint.parent)
+    file = checkpoint.parent / "memory" / "images" / "000000.png"
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(file)
+    with pytest.raises(BadInput, match=r"000000\.png: not what was stored"):
+        join_history_(new, checkpoint, known_by(old))
+
+
+def test_a_checkpoint_that_does_not_say_its_data_has_no_known_images(
+    make_data: MakeData, checkpoint: Path
+) -> None:
+    new = make_data(train=8, val=2)
+    history = join_history_(new, checkpoint, Provenance())
+    assert history == History(None, [True] * 8, [])
+    assert not history.forgets
+
+
+def test_what_a_run_remembers_of_its_history_comes_back() -> None:
+    parts = [Part("/x/memory", True, ("train",)), Part("/x/best.ckpt", False, ("val", "test"))]
+    for history in (History(3, [True, False, False], parts), History(None, [], [])):
+        assert History.from_dict(history.to_dict()) == history
+
+
+def test_a_resumed_run_joins_the_same_images_again(
+    make_data: MakeData, checkpoint: Path, at_hand: GrowingData
+) -> None:
+    store_memory(at_hand, 4, checkpoint.parent)
+    first, again = (make_data(train=8, val=2, seed=1) for _ in range(2))
+    history = join_history_(first, checkpoint, known_by(at_hand), renamed={"b": "c"})
+    for part in History.from_dict(history.to_dict()).parts:
+        part.join_(again, {"b": "c"})
+    assert again.snapshot.hash == first.snapshot.hash
+    assert again.snapshot.hashes == first.snapshot.hashes
+    assert [i.name for i in again.snapshot.items] == [i.name for i in first.snapshot.items]
