@@ -93,7 +93,12 @@ class Growth:
             BadInput: If old network and data do not go together.
         """
         history = join_history_(
-            data, parent, task.provenance, renamed=renamed, allow_forgetting=allow_forgetting
+            data,
+            parent,
+            task.provenance,
+            renamed=renamed,
+            removed=removed,
+            allow_forgetting=allow_forgetting,
         )
         grown = warm_start_(
             task,

@@ -9,7 +9,7 @@ from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import SPLITS, Manifest
 from regrow.data.stored import Stored
-from regrow.incremental.memory import MEMORY
+from regrow.incremental.memory import MEMORY, memory_size
 from regrow.models.command import data_beside
 from regrow.models.task import Provenance
 
@@ -65,11 +65,13 @@ class History:
     Args:
         num_known: How many of the training images the old network was trained on; None where that
             is not recorded.
+        num_old: How many images that was trained on; 0 where that is not recorded.
         is_new: For each training image of the data whether it was not.
         parts: What was joined to the data.
     """
 
     num_known: int | None
+    num_old: int
     is_new: list[bool]
     parts: list[Part] = field(default_factory=list)
 
@@ -87,13 +89,15 @@ class History:
         """Give it as JSON can hold it, for a run that is resumed."""
         parts = [[part.folder, part.is_memory, list(part.splits)] for part in self.parts]
         bits = "".join("01"[flag] for flag in self.is_new)
-        return {"num_known": self.num_known, "is_new": bits, "parts": parts}
+        counts = {"num_known": self.num_known, "num_old": self.num_old}
+        return {**counts, "is_new": bits, "parts": parts}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "History":
         """Read what `to_dict` gave."""
         parts = [Part(folder, flag, tuple(splits)) for folder, flag, splits in values["parts"]]
-        return cls(values["num_known"], [bit == "1" for bit in values["is_new"]], parts)
+        is_new = [bit == "1" for bit in values["is_new"]]
+        return cls(values["num_known"], values["num_old"], is_new, parts)
 
 
 def join_history_(
@@ -107,9 +111,9 @@ def join_history_(
 ) -> History:
     """Put what is left of the old images beside new ones, in place; refuse new data alone.
 
-    Where the data has old training images itself, it stays as it is. Else the memory beside the
-    checkpoint is joined, and for scores the old validation and test images: from the old data where
-    that is at hand, or from the memory.
+    Where the data has old training images itself, as many as a memory would have, it stays as it
+    is. Else the memory beside the checkpoint is joined, and for scores the old validation and test
+    images: from the old data where that is at hand, or from the memory.
 
     Args:
         data: The new data.
@@ -126,11 +130,13 @@ def join_history_(
         BadInput: If nothing of the old training images is left, unless that is allowed.
     """
     if provenance.manifest is None:
-        return History(None, [True] * len(data.snapshot.indices("train")))
+        return History(None, 0, [True] * len(data.snapshot.indices("train")))
     old = Manifest.from_dict(provenance.manifest)
     trained = {row.tobytes() for row in old.hashes[old.splits == SPLITS.index("train")].numpy()}
     parts: list[Part] = []
-    if not _known(data, trained):
+    memory = checkpoint.parent / MEMORY
+    least = memory_size(memory) if memory.is_dir() else 1
+    if _known(data, trained) < least:
         parts = _parts(data, checkpoint, provenance)
         if not allow_forgetting and not any("train" in part.splits for part in parts):
             raise BadInput(_refusal(data, checkpoint, len(trained), parts))
@@ -138,7 +144,7 @@ def join_history_(
             part.join_(data, renamed or {}, removed)
     known = _known(data, trained)
     is_new = [data.snapshot.hashes[i] not in trained for i in data.snapshot.indices("train")]
-    return History(known, is_new, parts)
+    return History(known, len(trained), is_new, parts)
 
 
 def _known(data: GrowingData, trained: set[bytes]) -> int:

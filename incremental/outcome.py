@@ -37,6 +37,11 @@ def describe_start(report: Report, start: Start) -> None:
         )
     elif history.forgets:
         report.say("It was trained on new images alone.")
+    elif history.num_known is not None and history.num_known < history.num_old:
+        report.say(
+            f"{history.num_known} of the {history.num_old} images that it was trained on are still "
+            "in the data."
+        )
 
 
 def describe_outcome(

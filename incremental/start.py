@@ -43,7 +43,7 @@ class Start:
     diff: Mapping[str, Any] | None
     score: float
     num_leaked: int
-    history: History = field(default_factory=lambda: History(None, []))
+    history: History = field(default_factory=lambda: History(None, 0, []))
 
     @classmethod
     def of(
@@ -85,7 +85,7 @@ class Start:
     def rejoin_(self, data: GrowingData) -> None:
         """Put what was joined to the data beside it again, in place."""
         for part in self.history.parts:
-            part.join_(data, self.renamed)
+            part.join_(data, self.renamed, self.removed)
 
     @property
     def said(self) -> str:

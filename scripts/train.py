@@ -30,6 +30,7 @@ from regrow.models.classification import Classification
 from regrow.models.command import DATA_CHOICES, parse, write_data_file
 from regrow.models.dashboard import flat, log_hparams, save_prediction_picture
 from regrow.models.detection import Detection
+from regrow.models.distillation import Imitation
 from regrow.models.evaluation import Evaluation, evaluate
 from regrow.models.masks import regrow_
 from regrow.models.nets import TIMM, TORCHVISION
@@ -308,7 +309,12 @@ def run(args: Sequence[str] | None = None) -> Report:
         args,
         description=__doc__ or "",
         skip=["settings", "command_line"],
-        choices={"task": [Classification, Detection, Segmentation], **DATA_CHOICES},
+        choices={
+            "task": [Classification, Detection, Segmentation],
+            "growth.distillation": [Imitation],
+            "gate": [Gate],
+            **DATA_CHOICES,
+        },
     )
     report = run_training(**values, settings=settings, command_line=command(Path(__file__), args))
     reasons = report.figures.get("gate", {}).get("reasons")

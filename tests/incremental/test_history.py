@@ -61,7 +61,7 @@ def test_old_images_at_hand_are_told_from_new_and_nothing_is_joined(
     before = both.snapshot.hash
     history = join_history_(both, checkpoint, known_by(old))
     assert both.snapshot.hash == before
-    assert history == History(6, [True] * 4 + [False] * 6, [])
+    assert history == History(6, 6, [True] * 4 + [False] * 6, [])
     assert (history.has_memory, history.forgets) == (False, False)
 
 
@@ -166,7 +166,7 @@ def test_the_refusal_says_where_old_data_is_at_hand(
 def test_forgetting_can_be_allowed(make_data: MakeData, checkpoint: Path) -> None:
     old, new = make_data(train=6, val=2), make_data(train=8, val=2, seed=1)
     history = join_history_(new, checkpoint, known_by(old), allow_forgetting=True)
-    assert history == History(0, [True] * 8, [])
+    assert history == History(0, 6, [True] * 8, [])
     assert (history.has_memory, history.forgets) == (False, True)
 
 
@@ -203,13 +203,13 @@ def test_a_checkpoint_that_does_not_say_its_data_has_no_known_images(
 ) -> None:
     new = make_data(train=8, val=2)
     history = join_history_(new, checkpoint, Provenance())
-    assert history == History(None, [True] * 8, [])
+    assert history == History(None, 0, [True] * 8, [])
     assert not history.forgets
 
 
 def test_what_a_run_remembers_of_its_history_comes_back() -> None:
     parts = [Part("/x/memory", True, ("train",)), Part("/x/best.ckpt", False, ("val", "test"))]
-    for history in (History(3, [True, False, False], parts), History(None, [], [])):
+    for history in (History(3, 9, [True, False, False], parts), History(None, 0, [], [])):
         assert History.from_dict(history.to_dict()) == history
 
 
@@ -224,3 +224,14 @@ def test_a_resumed_run_joins_the_same_images_again(
     assert again.snapshot.hash == first.snapshot.hash
     assert again.snapshot.hashes == first.snapshot.hashes
     assert [i.name for i in again.snapshot.items] == [i.name for i in first.snapshot.items]
+
+
+def test_fewer_old_images_than_a_memory_has_do_not_stand_for_it(
+    make_data: MakeData, checkpoint: Path
+) -> None:
+    old, new = make_data(train=6, val=2), make_data(train=8, val=2, seed=1)
+    store_memory(old, 3, checkpoint.parent)
+    new.join(make_data(train=1, val=1), "old")
+    history = join_history_(new, checkpoint, known_by(old))
+    assert history.has_memory
+    assert history.num_known in (3, 4)  # the one that was there may be in the memory too
