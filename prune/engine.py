@@ -1,7 +1,7 @@
 """Pruning: score, choose, cut, prove, recover, evaluate; step by step, under a budget."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, replace
 from math import isnan, nan
 from typing import Any
@@ -153,6 +153,8 @@ def prune(
             frozen, the budget is broken before anything is removed, or a score is not finite.
     """
     reference = reference or task
+    if isinstance(test_loader, Sized) and not len(test_loader):
+        raise BadInput("there are no test images, on which the budget is decided; give some")
     if removal is None:
         removal = Channels(task, target, selection, criterion, groups, reference, latency)
     run = _Run(

@@ -162,13 +162,14 @@ class Channels(Removal):
     ) -> Cut | None:
         """Cut channels; the last step gives back what can be kept under the ceilings."""
         ceilings = {name: self.full[name] * share for name, share in kept.items()}
+        extremes = darkest_and_brightest(batches)
         while True:
             plan = self._choose(task, self._chooser(task, batches), ceilings, tightly)
             if plan is None:
                 return None
             if not plan:
                 return NOTHING
-            removed, error, refused = _cut_exactly_(task, plan)
+            removed, error, refused = _cut_exactly_(task, plan, extremes)
             if not refused:
                 return Cut(removed, {group.layer: list(units) for group, units in plan}, error)
             self.refuse(refused)
@@ -264,19 +265,33 @@ def _measured(latency: Latency, task: Task, plan: Plan, expected: float) -> floa
         return expected
 
 
-def _cut_exactly_(task: Task, plan: Plan) -> tuple[Removed, float, dict[str, str]]:
+def darkest_and_brightest(batches: Batches) -> Tensor | None:
+    """Give the two images of the first batch that a network is likeliest to treat otherwise.
+
+    Returns:
+        Images as the batch has them, (2, 3, h, w); None if there is no batch.
+    """
+    for images, _ in batches:
+        light = images.float().flatten(1).mean(1)
+        return images[[int(light.argmin()), int(light.argmax())]]
+    return None
+
+
+def _cut_exactly_(
+    task: Task, plan: Plan, images: Tensor | None
+) -> tuple[Removed, float, dict[str, str]]:
     """Cut, and undo it unless the result is that of masking; then say which layers are at fault."""
     masked, whole, momenta = clone(task), copy.deepcopy(task.net), task.momenta
     mask_(masked, plan)
     try:
         removed = cut_(task, plan)
-        error = check_exact(masked, task)
+        error = check_exact(masked, task, images)
     # Whatever a network raises when it is cut, it cannot be cut there.
     except Exception:
         removed, error = {}, float("inf")
     if error <= TOLERANCE:
         return removed, error, {}
     task.net, task.momenta = whole, momenta
-    _, refused = sift(task, plan)
+    _, refused = sift(task, plan, images=images)
     reason = f"cutting it with others is not exact: the output moves by {error:.1e}"
     return {}, error, refused or {group.layer: reason for group, _ in plan}

@@ -46,6 +46,11 @@ class Selection:
             raise BadInput(f"selection.round_to is {self.round_to}, it must be at least 1")
         if not 0 < self.max_share < 1:
             raise BadInput(f"selection.max_share is {self.max_share}, it must lie in (0, 1)")
+        if self.scope == "local" and self.per != "unit":
+            raise BadInput(
+                f"selection.per {self.per} has no say where selection.scope is local: every layer "
+                "loses the same share; set one of them to its default"
+            )
 
 
 class Chooser:

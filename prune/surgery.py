@@ -181,33 +181,36 @@ def pruner_of(module: nn.Module) -> function.BasePruningFunc:
 
 
 @torch.no_grad()
-def check_exact(masked: Task, cut: Task) -> float:
+def check_exact(masked: Task, cut: Task, images: Tensor | None = None) -> float:
     """Compare a masked network with the cut one, on float64 copies in evaluation mode.
 
     Args:
         masked: The network whose chosen channels are zero.
         cut: The network without these channels.
+        images: Images to compare on besides noise, uint8 (b, 3, h, w): a network may take another
+            way for them.
 
     Returns:
         The largest difference of a raw output over the largest value of that output; infinite if
         one of them is not finite or the shapes differ.
     """
-    return _disagreement(exact_copy(masked), exact_copy(cut))
+    return _disagreement(exact_copy(masked), exact_copy(cut), images)
 
 
-def probe(task: Task, plan: Plan) -> str | None:
+def probe(task: Task, plan: Plan, images: Tensor | None = None) -> str | None:
     """Say why a plan cannot be carried out exactly; None if it can.
 
     Args:
         task: The network, which stays as it is.
         plan: Groups with the units to remove.
+        images: Images that it is tried on besides noise, uint8 (b, 3, h, w).
     """
     masked, cut = exact_copy(task), exact_copy(task)
     try:
         mask_(masked, plan)
         cut_(cut, plan)
         with torch.no_grad():
-            error = _disagreement(masked, cut)
+            error = _disagreement(masked, cut, images)
             _train_once(masked, cut)
     # Whatever a network raises when it is cut, it cannot be cut there.
     except Exception as problem:
@@ -241,27 +244,30 @@ def _trained_on_meta(task: Task) -> None:
     task(task.example_images(2).to("meta"))
 
 
-def sift(task: Task, plan: Plan, sound: Plan = ()) -> tuple[list, dict[str, str]]:
+def sift(
+    task: Task, plan: Plan, sound: Plan = (), images: Tensor | None = None
+) -> tuple[list, dict[str, str]]:
     """Separate the groups of a plan that can be cut exactly from the others, by halving.
 
     Args:
         task: The network, which stays as it is.
         plan: The groups in question with the units to remove.
         sound: Groups and units that are known to be exact, together with which they must be.
+        images: Images that they are tried on besides noise, uint8 (b, 3, h, w).
 
     Returns:
         The part of the plan that is exact, and the reason for each group that is not, by layer.
     """
     if not plan:
         return [], {}
-    reason = probe(task, [*sound, *plan])
+    reason = probe(task, [*sound, *plan], images)
     if reason is None:
         return list(plan), {}
     if len(plan) == 1:
         return [], {plan[0][0].layer: reason}
     half = len(plan) // 2
-    first, refused = sift(task, plan[:half], sound)
-    second, others = sift(task, plan[half:], [*sound, *first])
+    first, refused = sift(task, plan[:half], sound, images)
+    second, others = sift(task, plan[half:], [*sound, *first], images)
     return [*first, *second], refused | others
 
 
@@ -335,8 +341,13 @@ def _leave_out(kept: Tensor, norm: nn.Module, inputs: tuple[Tensor, ...]) -> Ten
     return x if is_last else x.movedim(-1, 1)
 
 
-def _disagreement(masked: Task, cut: Task) -> float:
-    images = masked.example_images(2)
+def _disagreement(masked: Task, cut: Task, images: Tensor | None = None) -> float:
+    noise = masked.example_images(2)
+    sets = [noise] if images is None else [noise, images.to(noise.device)]
+    return max(_disagreement_on(some, masked, cut) for some in sets)
+
+
+def _disagreement_on(images: Tensor, masked: Task, cut: Task) -> float:
     # The cut one first: where it fails, it does so at once.
     after, before = cut(images), masked(images)
     worst = 0.0

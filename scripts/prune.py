@@ -140,6 +140,7 @@ def run_pruning(
     removal: Removal
     if weights is not None:
         removal = SingleWeights(task, weights, criterion)
+        print("target and selection have no say: weights are masked, and no channel goes")
     else:
         removal = Channels(task, target, selection, criterion, None, dense, latency)
     penalties = [Distillation(dense, distillation)] if distillation is not None else []
@@ -178,7 +179,7 @@ def run_pruning(
         )
         hparams = {
             "criterion": type(criterion).__name__,
-            **{f"target_{name}": share for name, share in target.shares().items()},
+            **{f"target_{name}": share for name, share in removal.shares.items()},
             "num_steps": num_steps,
             "epochs": recovery.epochs,
             "seed": seed,
@@ -206,9 +207,9 @@ def run_pruning(
     (run / PROGRESS).unlink(missing_ok=True)
     figures = report.figures
     console.print(before_after_table(figures["before"], figures["after"], result.after.name))
-    console.print(_verdict_in_words(result))
+    console.print(_verdict_in_words(result, budget))
     if result.stopped != "target":
-        raise CheckFailed(f"{_verdict_in_words(result)} See {run / 'report.md'}")
+        raise CheckFailed(f"{_verdict_in_words(result, budget)} See {run / 'report.md'}")
     if result.verdict.is_met is False:
         raise CheckFailed(
             f"the budget of {budget.max_drop} is broken on {result.verdict.num_images} test "
@@ -309,7 +310,7 @@ def _report(
         f"which nothing was chosen on, {after.name} went from {before.value:.4f} to "
         f"{after.value:.4f}; the change is between "
         f"{verdict.interval[0]:+.4f} and {verdict.interval[1]:+.4f}, with "
-        f"{100 * budget.confidence:g} % confidence in each end. {_verdict_in_words(result)}"
+        f"{100 * budget.confidence:g} % confidence in each end. {_verdict_in_words(result, budget)}"
     )
     costs = zip((result.cost_before, result.cost_after), latency(task), strict=True)
     old, new = (replace(cost, latency_ms=spent) for cost, spent in costs)
@@ -372,7 +373,7 @@ def _report(
     return report
 
 
-def _verdict_in_words(result: Result) -> str:
+def _verdict_in_words(result: Result, budget: Budget) -> str:
     """Say how the run ended: whether the target was reached, and the budget kept."""
     verdict, words = result.verdict, ""
     if result.stopped == "budget":
@@ -381,7 +382,7 @@ def _verdict_in_words(result: Result) -> str:
         words = "The target was not reached: no legal cut of what is left comes down to it. "
     if not any(step.is_kept for step in result.steps):
         return f"{words}Nothing was removed."
-    return words + _budget_in_words(verdict)
+    return words + _budget_in_words(verdict, budget)
 
 
 def _training_in_words(result: Result, epochs: int, final_epochs: int) -> str:
@@ -400,7 +401,9 @@ def _rolled_back(result: Result) -> str:
     )
 
 
-def _budget_in_words(verdict: Verdict) -> str:
+def _budget_in_words(verdict: Verdict, budget: Budget) -> str:
+    if budget.max_drop == 1:
+        return "There was no budget: a max_drop of 1 accepts any score, one point is 0.01."
     if verdict.is_met is True:
         return "The budget is met."
     if verdict.is_met is False:

@@ -43,6 +43,9 @@ class AnyTask(nn.Module):
     def losses(self, outputs: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         return {"ce": functional.cross_entropy(outputs["logits"], targets)}
 
+    def as_labelled(self, outputs: dict[str, Tensor], targets: Tensor) -> tuple:
+        return outputs, targets
+
     def example_images(self, batch: int = 1) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         shape = (batch, 3, *self.size)

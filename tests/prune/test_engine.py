@@ -26,6 +26,7 @@ from regrow.prune.target import Target
 class Scored:
     value: float
     num_images: int = 10
+    images_by_class = torch.zeros(0)
 
     def score(self) -> float:
         return self.value
@@ -400,9 +401,12 @@ def test_a_target_out_of_reach_is_bad_input(make_task):
         Bench(0.9).run(make_task("residual"), target=Target(macs=0.01))
 
 
-def test_no_target_and_shares_out_of_range_are_bad_input():
-    with pytest.raises(BadInput, match="names no cost"):
-        Target(macs=None)
+def test_half_the_macs_are_the_target_where_none_is_named():
+    assert Target().shares() == {"macs": 0.5}
+    assert Target(latency=0.8).shares() == {"latency": 0.8}
+
+
+def test_shares_out_of_range_are_bad_input():
     with pytest.raises(BadInput, match=r"target\.params is 1\.5"):
         Target(params=1.5)
 

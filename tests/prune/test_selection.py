@@ -163,3 +163,8 @@ def test_the_same_share_of_every_layer_goes_in_one_step_and_in_many(make_task, n
 
     # A width of 12 gives way in blocks of 3 of 16: a small step by itself asks for none of them.
     assert left(0.9, 0.8, 0.7, 0.6, 0.5, 0.4) == left(0.4)
+
+
+def test_what_has_no_say_is_refused():
+    with pytest.raises(BadInput, match=r"selection\.per macs has no say where .* is local"):
+        Selection(scope="local", per="macs")

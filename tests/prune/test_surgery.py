@@ -15,7 +15,10 @@ from regrow.models.structure import rebuild_, record
 from regrow.prune.channels import Group, Member, removal
 from regrow.prune.cost_model import CostModel, costs_of
 from regrow.prune.groups import _disturb_, find_groups
+from regrow.prune.removal import Channels
+from regrow.prune.selection import Selection
 from regrow.prune.surgery import check_exact, clone, cut_, exact_copy, mask_, probe, sift
+from regrow.prune.target import Target
 
 SMALL = [
     "plain", "residual", "concat", "squeeze", "depthwise", "grouped", "split", "shuffle", "padded",
@@ -293,3 +296,36 @@ def last_layers(task) -> list[str]:
     """Name the layer of a classifier that makes the logits."""
     linear = [name for name, m in task.net.named_modules() if isinstance(m, nn.Linear)]
     return [name for name in linear if task.net.get_submodule(name).out_features == 3][-1:]
+
+
+class Dusk(torch.nn.Module):
+    """Looks at some of its channels once more where an image is dark, which noise never is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = torch.nn.Conv2d(3, 32, 3), torch.nn.Conv2d(32, 48, 3)
+        self.extra, self.fc = torch.nn.Linear(1, 48), torch.nn.Linear(48, 3)
+
+    def forward(self, x):
+        seen = self.stem(x).relu()
+        y = self.body(seen).mean((2, 3))
+        dark = x.mean((1, 2, 3))[:, None] < -0.4
+        if dark.any():
+            y = torch.where(dark, self.extra(seen[:, :8].mean((1, 2, 3))[:, None]), y)
+        return self.fc(y)
+
+
+def test_a_way_that_only_some_images_take_is_proved_on_these(make_task):
+    task = make_task(Dusk())
+    dark = torch.zeros(1, 3, *task.size, dtype=torch.uint8)
+    (group,) = (g for g in find_groups(task).groups if g.layer == "stem")
+    plan = [(group, list(range(8)))]
+    assert probe(task, plan) is None
+    assert "not exact" in str(probe(task, plan, dark))
+    noise = task.example_images(8)
+    labels = torch.zeros(9, dtype=torch.long)
+    batches = [(torch.cat([noise, dark]), labels)]
+    channels = Channels(task, Target(macs=0.8), Selection(round_to=8))
+    channels.cut_(task, batches, {"macs": 0.8}, tightly=True)
+    assert "not exact" in channels.refused["stem"]
+    assert task.net.stem.out_channels == 32
