@@ -61,6 +61,23 @@ def mask_weights_(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
     zero_masked_(net)
 
 
+def remask_(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Give weights other masks than they have, in place; what grows is zero until it is trained.
+
+    Args:
+        net: The network.
+        masks: As for `mask_weights_`; what they do not name keeps its mask.
+
+    Raises:
+        BadInput: As `mask_weights_` does.
+    """
+    places = {name: _place(net, name, mask) for name, mask in masks.items()}
+    for name, mask in masks.items():
+        module, key = places[name]
+        _set(module, key, mask.to(module._parameters[key].device, copy=True))  # type: ignore[union-attr]
+    zero_masked_(net)
+
+
 def masks_of(net: nn.Module) -> dict[str, Tensor]:
     """Give the masks of a network by the names of the weights, True where a weight is kept."""
     found = {}
@@ -101,9 +118,14 @@ class Hold:
     """
 
     def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.weights = _weights(net)
+        self.net = net
+        self.follow()
         if self.weights:
             optimizer.register_step_post_hook(self._zero_weights)
+
+    def follow(self) -> None:
+        """Hold the masks that the network has now; to be called when they have moved."""
+        self.weights = _weights(self.net)
 
     def clear_gradients(self) -> None:
         """Set the gradients of masked weights to zero; to be called before they are clipped."""
@@ -192,6 +214,20 @@ def is_n_of_m(kept: Tensor, n: int = 2, m: int = 4, dim: int = 1) -> bool:
     if kept.shape[dim] % m:
         return False
     return bool((kept.movedim(dim, -1).reshape(-1, m).sum(1) <= n).all())
+
+
+def pattern_dim(layer: nn.Module, kept: Tensor) -> int | None:
+    """Give the dimension of the inputs of a mask of the pattern 2:4; None if it has no pattern.
+
+    Very sparse masks may fit by chance. The pattern is meant where half of its places are used.
+
+    Args:
+        layer: The layer of the weight.
+        kept: True where a weight is kept.
+    """
+    dim = 0 if isinstance(layer, nn.modules.conv._ConvTransposeNd) else 1
+    is_dense_enough = 4 * int(kept.sum()) >= kept.numel()
+    return dim if is_dense_enough and is_n_of_m(kept, dim=dim) else None
 
 
 def _masked(net: nn.Module) -> list[tuple[str, nn.Module, str]]:

@@ -326,6 +326,12 @@ class Task(LightningModule, ABC):
         if self._hold is not None:
             self._hold.clear_gradients()
 
+    def remask(self, weights: Mapping[str, Tensor]) -> None:
+        """Give weights of the net other masks while it is trained, by name as `masks.remask_`."""
+        masks.remask_(self.net, weights)
+        if self._hold is not None:
+            self._hold.follow()
+
     def on_fit_start(self) -> None:
         """Lay the weights out as asked, and compile."""
         if self.channels_last:

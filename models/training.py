@@ -19,6 +19,7 @@ from torch import nn
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
+from regrow.models import masks
 from regrow.models.checkpoint import AtomicCheckpointIO, net_state, read
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.evaluation import not_finite
@@ -150,7 +151,12 @@ class RefuseNaN(Callback):
 
 
 def make_trainer(
-    task: Task, fit: Fit, run: Path, *, logs: Literal["full", "none"] = "full"
+    task: Task,
+    fit: Fit,
+    run: Path,
+    *,
+    logs: Literal["full", "none"] = "full",
+    watchers: Sequence[Callback] = (),
 ) -> Trainer:
     """Give the Trainer of a run, whose checkpoints are `best.ckpt` and `last.ckpt`.
 
@@ -159,6 +165,7 @@ def make_trainer(
         fit: How long and on what.
         run: The run's folder.
         logs: `none` leaves out checkpoints and TensorBoard, as recovery needs.
+        watchers: Further callbacks, such as one that moves masks.
 
     Raises:
         BadInput: If Lightning refuses what `fit` asks for.
@@ -187,6 +194,7 @@ def make_trainer(
         callbacks.append(EarlyStopping(f"val/{task.score}", patience=fit.patience, mode="max"))
     if fit.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=fit.ema))
+    callbacks += watchers
     options: dict[str, Any] = {
         "max_epochs": fit.epochs,
         "accelerator": fit.accelerator,
@@ -294,9 +302,11 @@ def _joined(task: Task, penalties: Sequence[Penalty]) -> Iterator[None]:
 
 
 def load_weights_(task: Task, path: Path) -> None:
-    """Put the weights and scores of a checkpoint of the same network into the task."""
+    """Put the weights, masks and scores of a checkpoint of the same network into the task."""
     payload = read(path)
     task.net.load_state_dict(net_state(payload))
+    masks.regrow_(task.net)
+    masks.rebuild_(task.net, payload["regrow"].get("masks", {}))
     task.provenance.scores = payload["regrow"]["provenance"]["scores"]
 
 

@@ -22,14 +22,16 @@ from regrow.models.masks import (
     is_n_of_m,
     mask_weights_,
     masks_of,
+    pattern_dim,
     rebuild_,
     record,
     regrow_,
+    remask_,
     sparsity,
     zero_masked_,
 )
 from regrow.models.optimization import Optimization
-from regrow.models.training import Fit, fine_tune_, make_trainer, train
+from regrow.models.training import Fit, fine_tune_, load_weights_, make_trainer, train
 
 EPOCHS = 2
 
@@ -273,6 +275,40 @@ def test_what_was_trained_without_masks_is_set_to_zero_again_or_not_saved(tmp_pa
     zero_masked_(task.net)
     assert_zero(task.net.state_dict(), masks)
     save(tmp_path / "a.ckpt", task)
+
+
+def test_other_masks_take_the_place_of_old_ones(tmp_path: Path) -> None:
+    task, masks = make_masked()
+    others = half_of(task.net, seed=1)
+    before = task.net.head.weight.detach().clone()
+    remask_(task.net, {"head.weight": others["head.weight"]})
+    assert_same_masks(task.net, masks | {"head.weight": others["head.weight"]})
+    kept, grown = masks["head.weight"] & others["head.weight"], others["head.weight"]
+    assert torch.equal(task.net.head.weight[kept], before[kept])
+    assert task.net.head.weight.count_nonzero() == kept.sum() < grown.sum()
+    with pytest.raises(BadInput, match="a mask for 'tail'"):
+        remask_(task.net, {"tail": grown})
+
+
+def test_the_weights_of_a_file_come_with_its_masks(tmp_path: Path) -> None:
+    best, masks = make_masked()
+    save(tmp_path / "best.ckpt", best)
+    task = make_task()
+    mask_weights_(task.net, half_of(task.net, seed=1))
+    load_weights_(task, tmp_path / "best.ckpt")
+    assert_same_masks(task.net, masks)
+    assert_zero(task.net.state_dict(), masks)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [([1, 1, 0, 0], 1), ([1, 1, 1, 0], None), ([1, 0, 0, 0], 1), ([1, 0, 0, 0, 0, 0, 0, 0], None)],
+)
+def test_a_pattern_is_meant_where_it_is_used(row: list[int], expected: int | None) -> None:
+    kept = torch.tensor([row, row]).bool()
+    assert pattern_dim(nn.Linear(2, 4), kept) == expected
+    filters = kept.T[:, :, None, None]
+    assert pattern_dim(nn.ConvTranspose2d(4, 2, 1), filters) == (None if expected is None else 0)
 
 
 def test_weights_grow_again_when_asked_to(data: GrowingData, tmp_path: Path) -> None:
