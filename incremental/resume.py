@@ -25,7 +25,9 @@ FREE = {
     "fit.trainer.enable_progress_bar",
 }
 # What a run began with lies behind it; pruning compares the files' hashes instead.
-BEGINNING = {"warm_start", "renamed", "removed", "regrow", "checkpoint", "reference"}
+BEGINNING = {"warm_start", "renamed", "removed", "allow_forgetting", "checkpoint", "reference"}
+# What is done when training is over.
+ENDING = {"replay", "gate", "promoted"}
 
 
 def find_stopped(run: Path, resume: str) -> Path:
@@ -98,7 +100,7 @@ def refuse_changes(
         BadInput: Naming the setting that would change the weights.
     """
     for name in sorted(old.keys() | new.keys()):
-        is_free = name in free or name.split(".")[0] in BEGINNING
+        is_free = name in free or name.split(".")[0] in BEGINNING | ENDING
         if not is_free and old.get(name) != new.get(name):
             raise BadInput(
                 f"--resume cannot change {name} from {old.get(name)} to {new.get(name)}; "

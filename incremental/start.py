@@ -33,6 +33,7 @@ class Start:
         score: The old network's score on the new validation images.
         num_leaked: Validation and test images that the old network was trained on.
         history: What there was of the old data.
+        num_wide_epochs: Epochs that a pruned network was trained with its channels back.
     """
 
     parent: str
@@ -44,6 +45,7 @@ class Start:
     score: float
     num_leaked: int
     history: History = field(default_factory=lambda: History(None, 0, []))
+    num_wide_epochs: int = 0
 
     @classmethod
     def of(

@@ -8,15 +8,16 @@ python scripts/train.py --config configs/classification.yaml --resume auto
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import seed_everything
 
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
+from regrow.incremental.dynamic_sparsity import DynamicSparsity
 from regrow.incremental.gate import Decision, Gate
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, check_replay, store_memory
@@ -32,13 +33,15 @@ from regrow.models.dashboard import flat, log_hparams, save_prediction_picture
 from regrow.models.detection import Detection
 from regrow.models.distillation import Imitation
 from regrow.models.evaluation import Evaluation, evaluate
-from regrow.models.masks import regrow_
+from regrow.models.masks import regrow_ as unmask_
 from regrow.models.nets import TIMM, TORCHVISION
 from regrow.models.report import Report, device_name
 from regrow.models.run import command, guard, open_run, refuse_run
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Provenance, Task
-from regrow.models.training import Fit, make_trainer, train
+from regrow.models.training import Fit, fine_tune_, make_trainer, train
+from regrow.prune.regrowing import regrow_
+from regrow.prune.widening import widen_
 
 
 def run_training(
@@ -50,7 +53,7 @@ def run_training(
     growth: Growth = Growth(),  # noqa: B008 - frozen
     renamed: dict[str, str] | None = None,
     removed: list[str] | None = None,
-    regrow: bool = False,
+    sparsity: Literal["keep", "regrow", "dense"] = "keep",
     allow_forgetting: bool = False,
     replay: float | None = None,
     gate: Gate | None = None,
@@ -72,7 +75,10 @@ def run_training(
         growth: How a warm start begins, and what it trains on.
         renamed: Old class names to new ones, for a warm start.
         removed: Classes of the checkpoint to give up on purpose, for a warm start.
-        regrow: Let the masked weights of the checkpoint grow again, for a warm start.
+        sparsity: What becomes of a pruned network in a warm start: `keep` leaves masks and widths
+            as they are; `regrow` moves masks to where the gradient is large and lets channels
+            come back, which go again after half of the epochs, so that the cost in the end is that
+            of the old network; `dense` lets all weights and channels come back for good.
         allow_forgetting: Warm-start on new images alone, although no memory of the old was kept.
         replay: Keep a memory of the images in the run's folder, for later warm starts on new images
             alone: their number, or a share in (0, 1].
@@ -99,15 +105,17 @@ def run_training(
         raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
     seed_everything(seed, verbose=False)
     values, continued = flat(settings) if settings else {}, None
+    watchers = [DynamicSparsity()] if sparsity == "regrow" else []
     if resume is not None:
         continued, start = find_stopped(run, resume), Start.read(run)
         if start is not None:
             start.rejoin_(data)
+            fit = replace(fit, epochs=fit.epochs - start.num_wide_epochs)
         net = _around(load_stopped(continued, data, packages), task)
-        trainer = make_trainer(net, fit, run)
+        trainer = make_trainer(net, fit, run, watchers=watchers)
         refuse_changes(net.provenance.settings, values | {"processes": trainer.world_size})
         if start is not None:
-            growth.join_(net, data, start, fit.epochs, packages)
+            growth.join_(net, data, start, fit.epochs + start.num_wide_epochs, packages)
     else:
         refuse_run(run, warm_start)
         if warm_start is None:
@@ -116,10 +124,11 @@ def run_training(
             data.order_classes(net.classes)
         else:
             parent = load(warm_start, allow=packages, kind=data.kind).to(dtype=fit.dtype)
-            if regrow:
-                regrow_(parent.net)
             net = _around(parent, task).to(fit.device)
             _refuse_kind(net, data)
+            if sparsity == "dense":
+                unmask_(net.net)
+                widen_(net, seed=seed)
             start = growth.begin_(
                 net, data, warm_start, fit.epochs,
                 # YAML takes a name such as 1 for a number, which stays one in a mapping's keys.
@@ -134,22 +143,27 @@ def run_training(
         _refuse_images(net, data)
         if replay is not None:
             check_replay(data, replay)
-        trainer = make_trainer(net, fit, run)
+        # Lightning says at once what it refuses.
+        world = make_trainer(net, fit, run).world_size
         run = open_run(run, command_line)
         net.provenance = Provenance(
             data=data.snapshot.hash,
             manifest=data.snapshot.manifest().to_dict(),
             parent=start.parent_hash if start else None,
             command=command_line,
-            settings=values | {"processes": trainer.world_size},
+            settings=values | {"processes": world},
             date=now(),
             change=start.diff["text"] if start and start.diff else None,
             lineage=descent(start.parent_hash, net.provenance) if start else [],
         )
-        if start is not None:
-            start.write(run)
         if settings:
             write_data_file(run, settings)
+        if start is not None:
+            if sparsity == "regrow":
+                start = replace(start, num_wide_epochs=_grow_again_(net, data, fit, run, seed))
+                fit = replace(fit, epochs=fit.epochs - start.num_wide_epochs)
+            start.write(run)
+        trainer = make_trainer(net, fit, run, watchers=watchers)
     train(net, data, trainer, run, seed=seed, resume=continued)
     data.trainer = None  # whatever trained, one process scores all images
     after = evaluate(net, data.val_dataloader(), description="validation")
@@ -177,6 +191,25 @@ def run_training(
             f"validation images; report: {run / 'report.md'}"
         )
     return report
+
+
+def _grow_again_(net: Task, data: GrowingData, fit: Fit, run: Path, seed: int) -> int:
+    """Let channels come back, learn, and go; give the epochs that this took."""
+    epochs = fit.epochs // 2
+    grown = regrow_(
+        net,
+        train=lambda work, index: fine_tune_(
+            work, data, replace(fit, epochs=epochs), run, seed=seed, round_=index + 1
+        ),
+        batches=data.train_dataloader(),
+        seed=seed,
+    )
+    if not grown.widening.gained:
+        return 0
+    net.momenta = {}  # the rest begins with a fresh optimizer, as every training run does
+    changed = sum(grown.before[name] != width for name, width in grown.after.items())
+    print(f"regrown: {changed} layers have other widths, at the same cost")
+    return epochs
 
 
 def _refuse_kind(task: Task, data: GrowingData) -> None:

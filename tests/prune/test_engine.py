@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from regrow.data.errors import BadInput
+from regrow.models import budget as budget_module
 from regrow.models.budget import Budget
 from regrow.models.evaluation import Evaluation
-from regrow.prune import budget as budget_module
 from regrow.prune import removal
 from regrow.prune.channels import Group, Groups, Member, widths
 from regrow.prune.cost_model import costs_of
@@ -315,8 +315,8 @@ def test_test_images_are_read_only_at_the_end(make_task):
 def test_norms_are_measured_anew_before_recovery(make_task):
     bench = Bench(0.9)
     bench.run(make_task("plain"), num_steps=1)
-    # Training images are read for the sensitivity of layers, and then for the norms.
-    assert bench.log == ["val", "train", "train", "recover", "val", "test", "test"]
+    # Training images are read for the proof of the cut, the sensitivity of layers, and the norms.
+    assert bench.log == ["val", *["train"] * 3, "recover", "val", "test", "test"]
 
 
 def test_recovery_may_train_the_smaller_net(make_task):
@@ -509,9 +509,11 @@ def test_an_empty_set_of_training_images_is_bad_input(make_task):
             make_task("plain"),
             train_loader=[],
             val_loader=[],
-            test_loader=[],
+            test_loader=iter([]),
             evaluate=lambda *_: Evaluation("accuracy", 0.9, {}, {}, Scored(0.9), 10),
         )
+    with pytest.raises(BadInput, match="no test images, on which the budget is decided"):
+        prune(make_task("plain"), train_loader=[], val_loader=[], test_loader=[])
 
 
 def test_importance_kept_is_the_share_of_the_first_scores(make_task):

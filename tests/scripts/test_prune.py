@@ -372,7 +372,7 @@ def test_masked_weights_stay_zero_through_a_warm_start_and_an_export(
     again = dict(grown.net.named_parameters())
     assert all(bool((again[name][~mask] == 0).all()) for name, mask in masks.items())
     assert any(not torch.equal(again[n], p) for n, p in load(pruned).net.named_parameters())
-    train.run(words(more, "free", f"--warm-start={pruned}", "--regrow=true"))
+    train.run(words(more, "free", f"--warm-start={pruned}", "--sparsity=dense"))
     free = dict(load(tmp_path / "free" / "best.ckpt").net.named_parameters())
     assert any(bool((free[name][~mask] != 0).any()) for name, mask in masks.items())
 

@@ -1,0 +1,101 @@
+"""What becomes of a pruned network when it is trained on more classes."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from regrow.incremental.dynamic_sparsity import DynamicSparsity
+from regrow.models.checkpoint import load, net_state, read, save
+from regrow.models.classification import Classification
+from regrow.models.cost import count_macs
+from regrow.models.dashboard import Throughput
+from regrow.models.masks import mask_weights_, masks_of
+from regrow.prune.channels import widths
+from regrow.prune.groups import find_groups
+from regrow.prune.surgery import cut_
+from regrow.scripts import train
+
+Words = Callable[..., list[str]]
+Folder = Callable[..., Path]
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Path:
+    """A network of green and red that lost half of each layer's channels."""
+    torch.manual_seed(0)
+    task = Classification(["green", "red"], (32, 32), net_args={"width": 8})
+    groups = find_groups(task).groups
+    cut_(task, [(group, list(range(group.num_units // 2))) for group in groups])
+    save(tmp_path / "parent.ckpt", task)
+    return tmp_path / "parent.ckpt"
+
+
+def run(words: Words, root: Path, name: str, parent: Path, *more: str) -> int:
+    options = [f"--warm-start={parent}", '--task.net_args={"width": 8}', *more]
+    return train.main(words(root, name, *options))
+
+
+def test_keep_regrow_and_dense(folder: Folder, words: Words, parent: Path, tmp_path: Path) -> None:
+    root, old = folder("grown", ("red", "green", "blue")), load(parent)
+    narrow = widths(old.net) | {"head": 3}
+    whole = widths(Classification(["a", "b", "c"], (32, 32), net_args={"width": 8}).net)
+    for how in ("keep", "regrow", "dense"):
+        assert run(words, root, how, parent, f"--sparsity={how}", "--fit.epochs=4") == 0
+    found = {how: load(tmp_path / how / "last.ckpt") for how in ("keep", "regrow", "dense")}
+    assert widths(found["keep"].net) == narrow
+    assert widths(found["dense"].net) == whole
+    # The head has a class more, so that the cost is not that of the old network.
+    assert count_macs(found["regrow"]) <= count_macs(found["keep"])
+    epochs = {how: read(tmp_path / how / "last.ckpt")["epoch"] + 1 for how in found}
+    assert epochs == {"keep": 4, "regrow": 2, "dense": 4}
+
+
+def test_masks_move_with_as_many_weights_kept(
+    folder: Folder, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    task = Classification(["green", "red"], (32, 32), net_args={"width": 8})
+    weights = {n: p for n, p in task.net.named_parameters() if p.ndim == 4}
+    mask_weights_(task.net, {name: torch.rand(p.shape) < 0.3 for name, p in weights.items()})
+    save(tmp_path / "parent.ckpt", task)
+    root = folder("grown", ("red", "green", "blue"), 40)  # 15 batches an epoch
+    monkeypatch.setattr(DynamicSparsity.__init__, "__defaults__", (0.3, 5, 0.9))
+    for how in ("keep", "regrow"):
+        parent = tmp_path / "parent.ckpt"
+        assert run(words, root, how, parent, f"--sparsity={how}") == 0
+    before = masks_of(task.net)
+    for how in ("keep", "regrow"):
+        after = masks_of(load(tmp_path / how / "last.ckpt").net)
+        assert {n: int(m.sum()) for n, m in after.items()} == {
+            n: int(m.sum()) for n, m in before.items()
+        }
+        is_same = all(torch.equal(after[name], before[name]) for name in before)
+        assert is_same == (how == "keep")
+
+
+def test_a_stopped_run_that_regrows_goes_on_bit_for_bit(
+    folder: Folder, words: Words, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder("grown", ("red", "green", "blue"))
+    options = ["--sparsity=regrow", "--fit.epochs=4"]
+    assert run(words, root, "whole", parent, *options) == 0
+    counted, original = 0, Throughput.on_train_batch_end
+
+    def counting(self, *args, **kwargs) -> None:
+        nonlocal counted
+        original(self, *args, **kwargs)
+        counted += 1
+        if counted == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Throughput, "on_train_batch_end", counting)
+        assert run(words, root, "stopped", parent, *options) == 143
+    again = [*options, '--task.net_args={"width": 8}', "--resume=auto"]
+    assert train.main(words(root, "stopped", *again)) == 0
+    one, other = (net_state(read(tmp_path / n / "last.ckpt")) for n in ("whole", "stopped"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
