@@ -44,6 +44,26 @@ def describe_start(report: Report, start: Start) -> None:
         )
 
 
+def describe_compute(report: Report, epochs: int, scratch_epochs: int, num_images: int) -> None:
+    """Say how much was computed, beside what training from scratch would have taken.
+
+    Args:
+        report: The report.
+        epochs: The epochs of this run.
+        scratch_epochs: Those of the training that its first ancestor began with; 0 if unknown.
+        num_images: Training images of an epoch.
+    """
+    images, scratch = epochs * num_images, scratch_epochs * num_images
+    report.set(compute={"images": images, "scratch_estimate": scratch or None})
+    told = f"It went through {images:,} training images"
+    if scratch:
+        told += (
+            f", {100 * images / scratch:.0f} % of the {scratch:,} that the {scratch_epochs} epochs "
+            "of the first training would have taken from scratch"
+        )
+    report.say(f"{told}.")
+
+
 def describe_outcome(
     report: Report,
     before: Evaluation | None,

@@ -244,6 +244,9 @@ def _provenance(values: Mapping[str, Any]) -> Provenance:
         raise BadInput("its provenance has hashes or a command that are no text")
     if not all(isinstance(mapping, Mapping) for mapping in mappings):
         raise BadInput("its provenance has scores or settings that are no mapping")
+    epochs = provenance.scratch_epochs
+    if type(epochs) is not int or epochs < 0:
+        raise BadInput("its provenance has epochs that are no number of them")
     provenance.lineage = [asdict(ancestor) for ancestor in read_lineage(provenance.lineage)]
     if provenance.manifest is not None:
         Manifest.from_dict(provenance.manifest)

@@ -59,6 +59,7 @@ class Provenance:
         change: What changed from the parent's data, in a line.
         lineage: What is remembered of its ancestors, oldest first, as `regrow.models.ancestors`
             writes it, so that it survives their files.
+        scratch_epochs: Epochs of the training from scratch that it goes back to; 0 if unknown.
     """
 
     data: str | None = None
@@ -70,6 +71,7 @@ class Provenance:
     date: str = ""
     change: str | None = None
     lineage: list[dict[str, Any]] = field(default_factory=list)
+    scratch_epochs: int = 0
 
 
 class Task(LightningModule, ABC):

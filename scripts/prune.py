@@ -273,6 +273,7 @@ def _keep(result: Result, path: Path, parent: Path, data: GrowingData, command_l
         date=now(),
         change=change_between(old, manifest),
         lineage=descent(checkpoint, old),
+        scratch_epochs=old.scratch_epochs,
     )
     save(path, result.task)
 

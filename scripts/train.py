@@ -21,7 +21,7 @@ from regrow.incremental.dynamic_sparsity import DynamicSparsity
 from regrow.incremental.gate import Decision, Gate
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, check_replay, store_memory
-from regrow.incremental.outcome import describe_outcome, describe_start
+from regrow.incremental.outcome import describe_compute, describe_outcome, describe_start
 from regrow.incremental.promotion import PROMOTED, promote
 from regrow.incremental.resume import find_stopped, load_stopped, refuse_changes
 from regrow.incremental.start import Start
@@ -155,6 +155,7 @@ def run_training(
             date=now(),
             change=start.diff["text"] if start and start.diff else None,
             lineage=descent(start.parent_hash, net.provenance) if start else [],
+            scratch_epochs=net.provenance.scratch_epochs if start else fit.epochs,
         )
         if settings:
             write_data_file(run, settings)
@@ -174,6 +175,9 @@ def run_training(
         decision = _judge(report, net, data, after, start, gate or Gate(), packages)
         if gate is not None:
             _promote(report, run, promoted, start, decision.reasons)
+    if start is not None:
+        done = trainer.current_epoch + start.num_wide_epochs
+        describe_compute(report, done, net.provenance.scratch_epochs, len(data.examples("train")))
     report.set(
         seconds=round(time.monotonic() - started, 1),
         seeds=[seed],
