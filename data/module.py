@@ -18,6 +18,7 @@ from regrow.data.errors import BadInput
 from regrow.data.examples import Examples, collate
 from regrow.data.fingerprints import Fingerprint, Fingerprints
 from regrow.data.formats import Source, some_items
+from regrow.data.gathered import Gathered
 from regrow.data.mixture import Mixture
 from regrow.data.pixels import Pixels, PixelStore
 from regrow.data.progress import progress
@@ -31,17 +32,14 @@ from regrow.data.snapshot import (
     Manifest,
     Mask,
     Snapshot,
-    Target,
     check_items,
     digest_rows,
     label_digest,
     renamed,
     shown_classes,
-    without,
 )
-from regrow.data.transforms import CorruptImage, decode_mask
+from regrow.data.transforms import CorruptImage
 
-Shown = set[str | int]  # names of classes, and 255 for void
 SPLIT_WAY_OUT = {
     "train": "lower data.val_share and data.test_share, or add some",
     "val": "raise data.val_share, or add some",
@@ -124,7 +122,7 @@ class GrowingData(LightningDataModule):
         self._renamed: dict[str, str] = {}
 
     @cached_property
-    def _loaded(self) -> "tuple[Snapshot, list[Pixels], list[Shown]]":
+    def _loaded(self) -> Gathered:
         """Find out what each file holds, reading those that are not known; keep what was read."""
         content = self.source.read(self.root)
         classes = content.classes if self._asked is None else self._asked
@@ -169,7 +167,7 @@ class GrowingData(LightningDataModule):
             if not snapshot.indices(split):
                 raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
         self._check_shown(snapshot, set().union(*(shown[i] for i in snapshot.indices("train"))))
-        return snapshot, kept, shown
+        return Gathered(snapshot, kept, shown)
 
     def join(
         self,
@@ -195,45 +193,10 @@ class GrowingData(LightningDataModule):
         Raises:
             BadInput: If it has another kind of labels.
         """
-        (snapshot, kept, shown), (more, more_kept, more_shown) = self._loaded, other._loaded
-        if more.kind != snapshot.kind:
-            raise BadInput(f"{other._name}: has {more.kind}, {self._name} has {snapshot.kind}")
-        called, known = dict(called or {}), set(snapshot.hashes)
-        stay = [own for own in more.classes if own not in removed]
-        theirs = [called.get(own, own) for own in stay]
-        classes = list(dict.fromkeys([*snapshot.classes, *theirs]))
-        own_items = [_knowing(item, snapshot.classes, classes) for item in snapshot.items]
-        taken, places, items = {item.name for item in snapshot.items}, [], []
-        for place, (item, split, key) in enumerate(
-            zip(more.items, more.splits, more.hashes, strict=True)
-        ):
-            target = without(item.target, removed)
-            if split not in splits or key in known or target is None:
-                continue
-            told = _name_below(name, item.name, taken)
-            taken.add(told)
-            places.append(place)
-            stays = item.known and item.known - set(removed)
-            item = _joined(replace(item, target=target, known=stays), told, called)
-            items.append(_knowing(item, theirs, classes))
-        digests = [more.digests[place] for place in places]
-        if called or removed:
-            digests = [_digest(item.target) for item in items]
-        both = Snapshot(
-            snapshot.kind,
-            classes,
-            [*own_items, *items],
-            [*snapshot.hashes, *(more.hashes[place] for place in places)],
-            [*snapshot.digests, *digests],
-            splits=[*snapshot.splits, *(more.splits[place] for place in places)],
+        joined = self._loaded.joined(
+            other._loaded, name, splits, dict(called or {}), tuple(removed)
         )
-        check_items(both.classes, both.items, other._name)
-        now_shown: list[Shown] = [
-            {called.get(own, own) if isinstance(own, str) else own for own in more_shown[place]}
-            for place in places
-        ]
-        kept = [*kept, *(more_kept[place] for place in places)]
-        self.__dict__["_loaded"] = both, kept, [*shown, *now_shown]
+        self.__dict__["_loaded"] = joined
 
     def copy(self) -> "GrowingData":
         """Give the same data for another run, without reading it again."""
@@ -251,23 +214,11 @@ class GrowingData(LightningDataModule):
         Raises:
             BadInput: If no training or no validation image is left.
         """
-        snapshot, kept, shown = self._loaded
-        known = set(zip(before.snapshot.hashes, before.snapshot.digests, strict=True))
-        pairs = zip(snapshot.hashes, snapshot.digests, strict=True)
-        places = [place for place, pair in enumerate(pairs) if pair not in known]
-        part = Snapshot(
-            snapshot.kind,
-            snapshot.classes,
-            [snapshot.items[place] for place in places],
-            [snapshot.hashes[place] for place in places],
-            [snapshot.digests[place] for place in places],
-            splits=[snapshot.splits[place] for place in places],
-        )
-        for split in ("train", "val"):
-            if not part.indices(split):
-                raise BadInput(f"{self._name}: no {split} image that {before._name} lacks")
         later = self.copy()
-        later.__dict__["_loaded"] = part, [kept[p] for p in places], [shown[p] for p in places]
+        later.__dict__["_loaded"] = self._loaded.later_than(before.snapshot)
+        for split in ("train", "val"):
+            if not later.snapshot.indices(split):
+                raise BadInput(f"{self._name}: no {split} image that {before._name} lacks")
         return later
 
     def _check_shown(self, snapshot: Snapshot, shown: set[str | int]) -> None:
@@ -286,7 +237,7 @@ class GrowingData(LightningDataModule):
     @property
     def snapshot(self) -> Snapshot:
         """Give the snapshot; reading it takes a while the first time."""
-        return self._loaded[0]
+        return self._loaded.snapshot
 
     def manifest(self, called: Mapping[str, str] | None = None) -> Manifest:
         """Give what the snapshot holds, as if classes had other names.
@@ -328,8 +279,8 @@ class GrowingData(LightningDataModule):
     def shown(self, split: str) -> list[set[str]]:
         """Give for each image of a split the names of the classes that its label shows."""
         names, places = set(self.classes), self._renamed
-        snapshot, _, shown = self._loaded
-        found = [shown[index] & names for index in snapshot.indices(split)]
+        shown = self._loaded.shown
+        found = [shown[index] & names for index in self.snapshot.indices(split)]
         return [{places.get(str(name), str(name)) for name in own} for own in found]
 
     def order_classes(self, names: Sequence[str], mapping: Mapping[str, str] | None = None) -> None:
@@ -353,7 +304,7 @@ class GrowingData(LightningDataModule):
 
     def examples(self, split: str) -> "Examples":
         """Give the examples of a split."""
-        snapshot, kept, _ = self._loaded
+        snapshot, kept = self._loaded.snapshot, self._loaded.kept
         order = self._order or self.classes
         if self.kind == "masks" and len(order) > VOID:
             raise BadInput(f"masks have at most {VOID} classes, these {len(order)}")
@@ -421,31 +372,6 @@ class GrowingData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
         )
-
-
-def _joined(item: Item, name: str, called: Mapping[str, str]) -> Item:
-    """Give an item of other data its name and classes here."""
-    known = item.known and frozenset(called.get(own, own) for own in item.known)
-    return replace(item, name=name, target=renamed(item.target, called), known=known)
-
-
-def _knowing(item: Item, known: Sequence[str], classes: Sequence[str]) -> Item:
-    """Let an item say which classes its boxes or mask know, where there are others."""
-    if isinstance(item.target, str) or (item.known is None and len(known) == len(classes)):
-        return item
-    return replace(item, known=frozenset(known) if item.known is None else item.known)
-
-
-def _name_below(folder: str, name: str, taken: Collection[str]) -> str:
-    """Give the name that an image of other data has here, as if it lay in a folder."""
-    told = name if name.startswith(f"{folder}/") else f"{folder}/{name}"
-    while told in taken:
-        told = f"{folder}/{told}"
-    return told
-
-
-def _digest(target: Target) -> bytes:
-    return label_digest(target, decode_mask(target.pixels) if isinstance(target, Mask) else None)
 
 
 def _check_target(item: Item, image: Fingerprint, mask: Fingerprint | None) -> None:

@@ -1,7 +1,7 @@
 """A data set that arrives in two stages, for experiments with data that grows or drifts."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from regrow.data.errors import BadInput
 from regrow.data.formats import Content, Source, some_items
-from regrow.data.snapshot import VOID, Boxes, Item, Mask, Target, shown_classes, split_of
+from regrow.data.snapshot import Item, Mask, Target, shown_classes, split_of, without
 from regrow.data.transforms import decode, decode_mask
 
 Stage = Literal["before", "after"]
@@ -86,7 +86,9 @@ class Staged(Source):
         items = []
         for item in some_items(content.items, self.max_images):
             if self.stage == "before" and not self._is_late(item):
-                items.append(replace(item, target=self._early(item.target)))
+                # Nobody has labelled the late classes yet.
+                target = without(item.target, self.late_classes)
+                items.append(item if target is None else replace(item, target=target))
             elif self.stage == "after":
                 items.append(self._corrupted(item) if self._is_late(item) else item)
         if not items:
@@ -112,27 +114,11 @@ class Staged(Source):
             numbers = np.unique(decode_mask(target.pixels)).tolist()
         return bool(shown_classes(target, numbers) & set(self.late_classes))
 
-    def _early(self, target: Target) -> Target:
-        """Leave out what nobody has labelled yet."""
-        if isinstance(target, Boxes):
-            kept = [name not in self.late_classes for name in target.classes]
-            names = tuple(name for name in target.classes if name not in self.late_classes)
-            return Boxes(target.xyxy[kept], names)
-        if isinstance(target, Mask):
-            return _without(target, self.late_classes)
-        return target
-
     def _corrupted(self, item: Item) -> Item:
         if self.corruption is None:
             return item
         seen = partial(_seen, item.image, CORRUPTIONS[self.corruption], self.severity)
         return replace(item, image=seen)
-
-
-def _without(target: Mask, names: Collection[str]) -> Mask:
-    gone = {number for number, name in target.names.items() if name in names} - {VOID}
-    kept: Mapping[int, str] = {n: name for n, name in target.names.items() if name not in names}
-    return Mask(target.pixels, kept, target.void | frozenset(gone))
 
 
 def _seen(image: Any, corrupt: Corrupt, severity: int) -> np.ndarray:

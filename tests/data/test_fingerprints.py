@@ -150,7 +150,7 @@ def test_what_is_kept_later_stays_within_its_bytes(
     first, again = (sorted(i.numpy().tobytes() for i, _ in module.train_dataloader()) for _ in "ab")
     assert first == again
     assert len(set(first)) == 8
-    kept = [entry for entry in module._loaded[1] if entry.num_bytes]
+    kept = [entry for entry in module._loaded.kept if entry.num_bytes]
     assert [entry.num_bytes for entry in kept] == [72] * 3
 
 

@@ -111,7 +111,7 @@ def test_names_of_images_stay_unique_over_generations() -> None:
 def test_another_kind_of_labels_is_refused() -> None:
     boxes = Boxes(SQUARE, ("a", "b"))
     new = data(both_splits(0, "a"))
-    with pytest.raises(BadInput, match="Given: has boxes, Given has labels"):
+    with pytest.raises(BadInput, match="before: has boxes, and the data labels"):
         new.join(data(both_splits(10, boxes)), "before")
     assert len(new.snapshot.items) == 2
 

@@ -386,7 +386,7 @@ def test_the_cache_changes_nothing_but_the_room_it_takes(tmp_path: Path) -> None
         given = [batches(module.train_dataloader()) for module in modules]
         assert equal(given[0], given[1])
         assert equal(given[0], given[2])
-        sizes = [sum(kept.num_bytes for kept in module._loaded[1]) for module in modules]
+        sizes = [sum(kept.num_bytes for kept in module._loaded.kept) for module in modules]
         assert sizes[0] == 0
         assert 45 <= sizes[1] <= 100
         assert sizes[2] == len(modules[2].snapshot.items) * (

@@ -1,0 +1,142 @@
+"""Images that were read, from one place or several, with what is known of them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from regrow.data.errors import BadInput
+from regrow.data.pixels import Pixels
+from regrow.data.snapshot import (
+    Item,
+    Mask,
+    Snapshot,
+    Target,
+    check_items,
+    label_digest,
+    renamed,
+    without,
+)
+from regrow.data.transforms import decode_mask
+
+Shown = set[str | int]  # names of classes, and 255 for void
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """A snapshot, and what is remembered of each of its items.
+
+    Args:
+        snapshot: The snapshot.
+        kept: The pixels of each item, as far as they are kept.
+        shown: The classes that each label shows.
+    """
+
+    snapshot: Snapshot
+    kept: Sequence[Pixels]
+    shown: Sequence[Shown]
+
+    def part(self, places: Sequence[int]) -> "Gathered":
+        """Give some of the items, each in its split.
+
+        Args:
+            places: Their places.
+        """
+        own = self.snapshot
+        snapshot = Snapshot(
+            own.kind,
+            own.classes,
+            [own.items[place] for place in places],
+            [own.hashes[place] for place in places],
+            [own.digests[place] for place in places],
+            splits=[own.splits[place] for place in places],
+        )
+        return Gathered(snapshot, [self.kept[p] for p in places], [self.shown[p] for p in places])
+
+    def later_than(self, before: Snapshot) -> "Gathered":
+        """Give the items that an earlier snapshot does not have with the same label."""
+        known = set(zip(before.hashes, before.digests, strict=True))
+        pairs = zip(self.snapshot.hashes, self.snapshot.digests, strict=True)
+        return self.part([place for place, pair in enumerate(pairs) if pair not in known])
+
+    def joined(
+        self,
+        other: "Gathered",
+        name: str,
+        splits: Sequence[str],
+        called: Mapping[str, str],
+        removed: Collection[str],
+    ) -> "Gathered":
+        """Give these items and others beside them, see `GrowingData.join`.
+
+        Args:
+            other: The others.
+            name: What they are called after, as of a folder.
+            splits: The splits whose items are taken.
+            called: Names of classes there to names here.
+            removed: Names of classes there that are left out.
+
+        Raises:
+            BadInput: If they have another kind of labels.
+        """
+        own, more = self.snapshot, other.snapshot
+        if more.kind != own.kind:
+            raise BadInput(f"{name}: has {more.kind}, and the data {own.kind}")
+        theirs = [called.get(old, old) for old in more.classes if old not in removed]
+        classes = list(dict.fromkeys([*own.classes, *theirs]))
+        known = set(own.hashes)
+        places = [
+            place
+            for place, (item, split, key) in enumerate(
+                zip(more.items, more.splits, more.hashes, strict=True)
+            )
+            if split in splits and key not in known and without(item.target, removed) is not None
+        ]
+        taken = {item.name for item in own.items}
+        items = []
+        for place in places:
+            item = _here(more.items[place], name, taken, called, removed)
+            items.append(_knowing(item, theirs, classes))
+        digests = [more.digests[place] for place in places]
+        if called or removed:
+            digests = [_digest(item.target) for item in items]
+        snapshot = Snapshot(
+            own.kind,
+            classes,
+            [*(_knowing(item, own.classes, classes) for item in own.items), *items],
+            [*own.hashes, *(more.hashes[place] for place in places)],
+            [*own.digests, *digests],
+            splits=[*own.splits, *(more.splits[place] for place in places)],
+        )
+        check_items(snapshot.classes, snapshot.items, name)
+        shown = [
+            {called.get(old, old) if isinstance(old, str) else old for old in other.shown[place]}
+            for place in places
+        ]
+        kept = [*self.kept, *(other.kept[place] for place in places)]
+        return Gathered(snapshot, kept, [*self.shown, *shown])
+
+
+def _here(
+    item: Item, folder: str, taken: set[str], called: Mapping[str, str], removed: Collection[str]
+) -> Item:
+    """Give an item of other data its name and classes here; the name is taken then."""
+    name = item.name if item.name.startswith(f"{folder}/") else f"{folder}/{item.name}"
+    while name in taken:
+        name = f"{folder}/{name}"
+    taken.add(name)
+    stays = without(item.target, removed)
+    known = item.known and frozenset(
+        called.get(old, old) for old in item.known if old not in removed
+    )
+    target = item.target if stays is None else stays
+    return replace(item, name=name, target=renamed(target, called), known=known)
+
+
+def _knowing(item: Item, known: Sequence[str], classes: Sequence[str]) -> Item:
+    """Let an item say which classes its boxes or mask know, where there are others."""
+    if isinstance(item.target, str) or (item.known is None and len(known) == len(classes)):
+        return item
+    return replace(item, known=frozenset(known) if item.known is None else item.known)
+
+
+def _digest(target: Target) -> bytes:
+    return label_digest(target, decode_mask(target.pixels) if isinstance(target, Mask) else None)
