@@ -33,20 +33,23 @@ class DynamicSparsity(Callback):
     Args:
         share: The share of the kept weights that moves at first, in (0, 1); it falls to zero as a
             cosine.
-        interval: How many steps lie between two moves.
+        interval: How many steps lie between two moves; by default a thirtieth of the run, and at
+            most 100.
         until: The share of the run after which masks stay, in (0, 1].
 
     Raises:
         BadInput: If a value is out of range.
     """
 
-    def __init__(self, share: float = 0.3, interval: int = 100, until: float = 0.75) -> None:
+    def __init__(
+        self, share: float = 0.3, interval: int | None = None, until: float = 0.75
+    ) -> None:
         if not 0 < share < 1 or not 0 < until <= 1:
             raise BadInput(
                 f"the share of weights that move is {share} and they move until {until} of the "
                 "run; the first must lie in (0, 1), the second in (0, 1]"
             )
-        if interval < 1:
+        if interval is not None and interval < 1:
             raise BadInput(f"masks move every {interval} steps, it must be at least 1")
         self.share, self.interval, self.until = share, interval, until
 
@@ -60,7 +63,8 @@ class DynamicSparsity(Callback):
             num_steps: How many the whole run has.
         """
         end = self.until * num_steps
-        if step == 0 or step % self.interval or step >= end:
+        interval = self.interval or max(1, min(100, num_steps // 30))
+        if step == 0 or step % interval or step >= end:
             return 0.0
         return self.share / 2 * (1 + math.cos(math.pi * step / end))
 

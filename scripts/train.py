@@ -77,8 +77,8 @@ def run_training(
         removed: Classes of the checkpoint to give up on purpose, for a warm start.
         sparsity: What becomes of a pruned network in a warm start: `keep` leaves masks and widths
             as they are; `regrow` moves masks to where the gradient is large and lets channels
-            come back, which go again after half of the epochs, so that the cost in the end is that
-            of the old network; `dense` lets all weights and channels come back for good.
+            come back, which go again after a third of the epochs, so that the cost in the end is
+            that of the old network; `dense` lets all weights and channels come back for good.
         allow_forgetting: Warm-start on new images alone, although no memory of the old was kept.
         replay: Keep a memory of the images in the run's folder, for later warm starts on new images
             alone: their number, or a share in (0, 1].
@@ -199,7 +199,9 @@ def run_training(
 
 def _grow_again_(net: Task, data: GrowingData, fit: Fit, run: Path, seed: int) -> int:
     """Let channels come back, learn, and go; give the epochs that this took."""
-    epochs = fit.epochs // 2
+    if fit.epochs < 2:
+        raise BadInput("sparsity regrow needs fit.epochs of 2 or more: channels come, and go again")
+    epochs = max(1, fit.epochs // 3)
     grown = regrow_(
         net,
         train=lambda work, index: fine_tune_(
