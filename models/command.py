@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser
 
-from regrow.data import formats, sample
+from regrow.data import formats, sagemaker, sample
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.models.checkpoint import write_atomic
@@ -35,6 +35,9 @@ DATA_CHOICES: Choices = {
         formats.Voc,
         formats.Masks,
         formats.Torchvision,
+        sagemaker.SageMakerList,
+        sagemaker.SageMakerBoxes,
+        sagemaker.SageMakerMasks,
         sample.Digits,
         sample.DigitScenes,
     ],
