@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from regrow.data.augmented import kind_and_classes, target_of
 from regrow.data.errors import BadInput
 from regrow.data.files import (
     GAP,
@@ -125,23 +126,33 @@ class ManifestFile(Source):
     """A list of images with a label each: CSV, or JSON lines such as SageMaker's.
 
     CSV has the columns `image` and `label`, perhaps `split` and `group`. JSON lines have the same
-    keys, or those of an augmented manifest: `source-ref` and the label attribute.
+    keys, or those of an augmented manifest: `source-ref` and the label attribute, whose value is a
+    class, `annotations` of boxes, or the file of a mask where the attribute's name ends in `-ref`.
 
     Args:
         file: The list, below the root; by default the only .csv, .jsonl or .manifest there, or the
             only one in each folder of a split.
-        attribute: The label attribute of an augmented manifest.
+        attribute: The label attribute of an augmented manifest; null takes `class`, or the only
+            one.
+        num_classes: How many classes the masks of an augmented manifest have, where its metadata
+            does not name them.
     """
 
-    def __init__(self, file: str | None = None, attribute: str = "class") -> None:
-        self.file, self.attribute = file, attribute
+    def __init__(
+        self,
+        file: str | None = None,
+        attribute: str | None = None,
+        num_classes: int | None = None,
+    ) -> None:
+        self.file, self.attribute, self.num_classes = file, attribute, num_classes
 
     def read(self, root: Path | None) -> Content:
         """Read the list, or those of the splits."""
         root = locate(root)
         lists = [(root / self.file, None)] if self.file else find_lists(root)
         items = [item for path, split in lists for item in self._read_list(path, split, root)]
-        return Content("labels", sorted({str(item.target) for item in items}), items)
+        kind, classes = kind_and_classes(items, str(root))
+        return Content(kind, sorted(classes) if kind == "labels" else classes, items)
 
     def _read_list(self, path: Path, official: str | None, root: Path) -> list[Item]:
         if not path.is_file():
@@ -152,8 +163,8 @@ class ManifestFile(Source):
             name, label = row.get("image"), row.get("label")
             if not name or label in (None, ""):
                 raise BadInput(f"{path} line {line}: needs an image and a label, has {row}")
-            if isinstance(label, list | dict):
-                raise BadInput(f"{path} line {line}: the label {label} is not one class name")
+            where, folders = f"{path} line {line}", (path.parent, root)
+            target = target_of(row, folders, self.num_classes, where)
             split = str(row.get("split") or official or "").lower()
             if split and split not in SPLIT_NAMES:
                 raise BadInput(f"{path} line {line}: the split {split!r} is not train, val or test")
@@ -163,7 +174,7 @@ class ManifestFile(Source):
                 raise BadInput(f"{path} line {line}: no image {name} below {root}")
             group = None if group in (None, "") else str(group)
             called = str(name) if official is None else name_below(root, file)
-            items.append(Item(called, file, str(label), SPLIT_NAMES.get(split), group))
+            items.append(Item(called, file, target, SPLIT_NAMES.get(split), group))
         if not items:
             raise BadInput(f"{path}: lists no images")
         return items

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from regrow.data.augmented import augmented_row
 from regrow.data.errors import BadInput
 from regrow.data.files import SPLIT_NAMES, list_folders, read_text
 
@@ -52,12 +53,13 @@ def csv_rows(path: Path) -> list[tuple[int, Mapping[str, Any]]]:
         raise BadInput(f"{path}: not CSV ({error})") from error
 
 
-def json_rows(path: Path, attribute: str) -> list[tuple[int, Mapping[str, Any]]]:
+def json_rows(path: Path, attribute: str | None) -> list[tuple[int, Mapping[str, Any]]]:
     """Give the objects of a JSON-lines file, each with its line's number.
 
     Args:
         path: The file; the rows of an augmented manifest get `image` and `label` too.
-        attribute: The label attribute of an augmented manifest.
+        attribute: The label attribute of an augmented manifest; None takes `class`, or the only
+            one.
     """
     rows: list[tuple[int, Mapping[str, Any]]] = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
@@ -69,10 +71,5 @@ def json_rows(path: Path, attribute: str) -> list[tuple[int, Mapping[str, Any]]]
             raise BadInput(f"{path} line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise BadInput(f"{path} line {number}: not a JSON object")
-        if "source-ref" in row:
-            described, label = row.get(f"{attribute}-metadata"), row.get(attribute)
-            if isinstance(described, dict):
-                label = described.get("class-name", label)
-            row = {**row, "image": row["source-ref"], "label": label}
-        rows.append((number, row))
+        rows.append((number, augmented_row(row, attribute, f"{path} line {number}")))
     return rows

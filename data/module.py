@@ -387,7 +387,8 @@ def _check_target(item: Item, image: Fingerprint, mask: Fingerprint | None) -> N
             file = item.target.pixels if isinstance(item.target.pixels, Path) else item.name
             raise BadInput(
                 f"{file}: the mask has the number {min(unknown - {VOID})}, which is neither a "
-                "class nor void; list it in the file of classes, or correct the mask"
+                "class nor void; list it in the file of classes (SageMaker's masks: raise "
+                "num_classes, or put it in the label map), or correct the mask"
             )
     if isinstance(item.target, Boxes):
         limits = np.array([width, height, width, height], dtype=np.float32)

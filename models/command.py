@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser
 
-from regrow.data import formats, sample, staged
+from regrow.data import formats, sagemaker, sample, staged
 from regrow.data.errors import BadInput
 from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
@@ -36,6 +36,9 @@ DATA_CHOICES: Choices = {
         formats.Voc,
         formats.Masks,
         formats.Torchvision,
+        sagemaker.SageMakerList,
+        sagemaker.SageMakerBoxes,
+        sagemaker.SageMakerMasks,
         sample.Digits,
         sample.DigitScenes,
     ],

@@ -1,8 +1,8 @@
 """Networks by name, their weights, and what a checkpoint may name.
 
-Names: `small`, `cifar_resnet20` (32, 56), `fcos`, `lraspp`, `torchvision/<name>`, `timm/<name>`,
-or the import path of anyone's `nn.Module`, which is called with `num_classes` and the further
-arguments.
+Names: `small`, `cifar_resnet20` (32, 44, 56, 110), `fcos`, `lraspp`, `torchvision/<name>`,
+`timm/<name>`, or the import path of anyone's `nn.Module`, which is called with `num_classes` and
+the further arguments.
 """
 
 import difflib
@@ -53,7 +53,9 @@ OWN: dict[Kind, dict[str, Build]] = {
         "small": lambda count, size, args: SmallClassifier(count, **args),
         "cifar_resnet20": lambda count, size, args: CifarResNet(20, count, **args),
         "cifar_resnet32": lambda count, size, args: CifarResNet(32, count, **args),
+        "cifar_resnet44": lambda count, size, args: CifarResNet(44, count, **args),
         "cifar_resnet56": lambda count, size, args: CifarResNet(56, count, **args),
+        "cifar_resnet110": lambda count, size, args: CifarResNet(110, count, **args),
     },
     "boxes": {
         "small": lambda count, size, args: build_fcos(count, size, **args),

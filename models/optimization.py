@@ -10,38 +10,70 @@ from torch import nn
 
 from regrow.data.errors import BadInput
 
+POLY_POWER = 0.9
+
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Optimization:
     """How the weights move.
 
     Args:
-        optimizer: `sgd` with Nesterov momentum, or `adamw`.
+        optimizer: `sgd`, `adamw` or `rmsprop`.
         lr: The peak learning rate.
         weight_decay: Decay of weight matrices and filters; biases and norms have none.
-        momentum: Momentum of `sgd`; ignored by `adamw`.
+        momentum: Momentum of `sgd` and `rmsprop`; ignored by `adamw`.
         warmup: Share of the run in which the rate rises linearly to its peak, in [0, 1).
-        schedule: `cosine` falls to zero at the end of the run, `constant` stays at the peak.
+        schedule: `cosine` and `poly`, a power of what is left of the run, fall to zero at its end;
+            `constant` stays at the peak; `steps` falls by `factor` at each of the `milestones`.
+        milestones: Shares of the run that are done when `steps` falls, in (0, 1).
+        factor: What `steps` multiplies the rate by, in [0, 1].
+        nesterov: Whether the momentum of `sgd` is Nesterov's.
+        beta1: Decay of the mean of gradients of `adamw`, in [0, 1).
+        beta2: Decay of the mean of squared gradients of `adamw`, in [0, 1).
+        alpha: Decay of the mean of squared gradients of `rmsprop`, in [0, 1).
+        eps: What `adamw` and `rmsprop` add to what they divide by.
 
     Raises:
         BadInput: If a value is out of range.
     """
 
-    optimizer: Literal["sgd", "adamw"] = "adamw"
+    optimizer: Literal["sgd", "adamw", "rmsprop"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 1e-2
     momentum: float = 0.9
     warmup: float = 0.05
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "steps", "poly"] = "cosine"
+    milestones: tuple[float, ...] = ()
+    factor: float = 0.1
+    nesterov: bool = True
+    beta1: float = 0.9
+    beta2: float = 0.999
+    alpha: float = 0.9
+    eps: float = 1e-8
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name, value in (("lr", self.lr), ("weight_decay", self.weight_decay)):
-            if not 0 <= value < math.inf:
-                raise BadInput(f"optimization.{name} is {value}, it must be 0 or more")
-        for name, value in (("momentum", self.momentum), ("warmup", self.warmup)):
-            if not 0 <= value < 1:
-                raise BadInput(f"optimization.{name} is {value}, it must lie in [0, 1)")
+        # A checkpoint holds a list.
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        for name in ("lr", "weight_decay", "eps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadInput(
+                    f"optimization.{name} is {getattr(self, name)}, it must be 0 or more"
+                )
+        for name in ("momentum", "warmup", "beta1", "beta2", "alpha"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadInput(
+                    f"optimization.{name} is {getattr(self, name)}, it must lie in [0, 1)"
+                )
+        if not 0 <= self.factor <= 1:
+            raise BadInput(f"optimization.factor is {self.factor}, it must lie in [0, 1]")
+        if not all(0 < share < 1 for share in self.milestones):
+            raise BadInput(
+                f"optimization.milestones are {list(self.milestones)}; they are shares of the run, "
+                "each in (0, 1)"
+            )
+        if self.schedule == "steps" and not self.milestones:
+            raise BadInput("optimization.schedule is steps; say when, in optimization.milestones")
 
     def build(self, net: nn.Module) -> torch.optim.Optimizer:
         """Give the optimizer of the net's trainable parameters.
@@ -57,11 +89,21 @@ class Optimization:
         ]
         groups = [group for group in groups if group["params"]]
         if self.optimizer == "sgd":
-            nesterov = self.momentum > 0
+            nesterov = self.nesterov and self.momentum > 0
             return torch.optim.SGD(
                 groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov, foreach=True
             )
-        return torch.optim.AdamW(groups, lr=self.lr, foreach=True)
+        if self.optimizer == "rmsprop":
+            return torch.optim.RMSprop(
+                groups,
+                lr=self.lr,
+                alpha=self.alpha,
+                eps=self.eps,
+                momentum=self.momentum,
+                foreach=True,
+            )
+        betas = (self.beta1, self.beta2)
+        return torch.optim.AdamW(groups, lr=self.lr, betas=betas, eps=self.eps, foreach=True)
 
     def rate(self, progress: float) -> float:
         """Give the learning rate at a point of the run.
@@ -69,7 +111,8 @@ class Optimization:
         It is a function of progress alone, so a resumed run needs no scheduler state.
 
         Source: linear warm-up, Goyal et al. 2017, arXiv 1706.02677; cosine without restarts,
-        Loshchilov and Hutter 2016, arXiv 1608.03983.
+        Loshchilov and Hutter 2016, arXiv 1608.03983; poly and its power, Chen et al., DeepLab,
+        2016, arXiv 1606.00915.
 
         Args:
             progress: Share of the run that is done, in [0, 1].
@@ -81,8 +124,12 @@ class Optimization:
             return self.lr * progress / self.warmup
         if self.schedule == "constant":
             return self.lr
-        after = (progress - self.warmup) / max(1 - self.warmup, 1e-9)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
+        if self.schedule == "steps":
+            return self.lr * self.factor ** sum(progress >= share for share in self.milestones)
+        after = min((progress - self.warmup) / max(1 - self.warmup, 1e-9), 1.0)
+        if self.schedule == "poly":
+            return self.lr * (1 - after) ** POLY_POWER
+        return self.lr * 0.5 * (1 + math.cos(math.pi * after))
 
 
 def state_by_name(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str, dict[str, Any]]:

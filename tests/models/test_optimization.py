@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from regrow.data.errors import BadInput
 from regrow.models.optimization import Optimization
 
 
@@ -63,6 +65,51 @@ def test_rate_stays_within_its_range() -> None:
     assert rates == sorted(rates[:peak]) + sorted(rates[peak:], reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("epoch", "rate"), [(0, 0.4), (9, 0.4), (10, 0.1), (19, 0.1), (20, 0.025), (29, 0.025)]
+)
+def test_rate_falls_in_steps(epoch: int, rate: float) -> None:
+    steps = Optimization(
+        lr=0.4, warmup=0, schedule="steps", milestones=(10 / 30, 20 / 30), factor=0.25
+    )
+    assert steps.rate(epoch / 30) == pytest.approx(rate)
+    assert steps.rate((epoch + 0.99) / 30) == pytest.approx(rate)
+
+
+def test_steps_rise_first_like_any_schedule() -> None:
+    steps = Optimization(lr=0.4, warmup=0.2, schedule="steps", milestones=(0.5,))
+    assert [steps.rate(p) for p in (0, 0.1, 0.2)] == pytest.approx([0, 0.2, 0.4])
+    assert steps.rate(1) == pytest.approx(0.04)
+
+
+def test_poly_equals_the_library_schedule() -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.3)
+    schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, 40, power=0.9)
+    ours = Optimization(lr=0.3, warmup=0, schedule="poly")
+    for step in range(41):
+        assert ours.rate(step / 40) == pytest.approx(schedule.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"schedule": "steps"}, "schedule is steps; say when, in optimization.milestones"),
+        ({"milestones": [0.5, 1.0]}, r"milestones are \[0.5, 1.0\]; they are shares of the run"),
+        ({"factor": 2.0}, "factor is 2.0, it must lie in"),
+        ({"beta2": 1.0}, "beta2 is 1.0, it must lie in"),
+        ({"alpha": -0.1}, "alpha is -0.1, it must lie in"),
+        ({"eps": -1.0}, "eps is -1.0, it must be 0 or more"),
+        ({"lr": -1.0}, "lr is -1.0, it must be 0 or more"),
+        ({"momentum": 1.0}, "momentum is 1.0, it must lie in"),
+    ],
+)
+def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Optimization(**values)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_filters_and_matrices_decay_and_biases_and_norms_do_not(name: str) -> None:
     net = _net()
@@ -114,6 +161,39 @@ def test_sgd_has_nesterov_momentum_unless_momentum_is_zero() -> None:
     assert (plain.defaults["momentum"], plain.defaults["nesterov"]) == (0, False)
 
 
+def test_sgd_may_have_plain_momentum() -> None:
+    """The second step of heavy-ball momentum on a constant gradient is 1 + m times the first."""
+    net = _net()
+    optimizer = Optimization("sgd", lr=0.1, weight_decay=0, momentum=0.8, nesterov=False).build(net)
+    moved = []
+    for _ in range(2):
+        before = net[3].bias.detach().clone()
+        net[3].bias.grad = torch.ones(2)
+        optimizer.step()
+        moved.append(before - net[3].bias.detach())
+    torch.testing.assert_close(moved[0], torch.full((2,), 0.1))
+    torch.testing.assert_close(moved[1], torch.full((2,), 0.18))
+
+
+def test_rmsprop_divides_by_the_root_of_the_mean_square() -> None:
+    net = _net()
+    rmsprop = Optimization("rmsprop", lr=0.1, weight_decay=0, momentum=0, alpha=0.75, eps=0.5)
+    optimizer = rmsprop.build(net)
+    before = net[3].bias.detach().clone()
+    net[3].bias.grad = torch.full((2,), 2.0)
+    optimizer.step()
+    # The mean square is 0.25 * 4 = 1.
+    torch.testing.assert_close(net[3].bias.detach(), before - 0.1 * 2 / (1 + 0.5))
+    with_momentum = Optimization("rmsprop", momentum=0.7, weight_decay=0.3).build(_net())
+    assert with_momentum.defaults["momentum"] == 0.7
+    assert [group["weight_decay"] for group in with_momentum.param_groups] == [0.3, 0]
+
+
+def test_adamw_takes_its_constants() -> None:
+    adamw = Optimization(beta1=0.8, beta2=0.95, eps=1e-4).build(_net())
+    assert (adamw.defaults["betas"], adamw.defaults["eps"]) == ((0.8, 0.95), 1e-4)
+
+
 def test_adamw_is_the_default() -> None:
     adamw = Optimization(lr=0.1).build(_net())
     assert isinstance(adamw, torch.optim.AdamW)
@@ -136,7 +216,8 @@ def test_a_gradient_in_another_memory_format_is_the_same_gradient(name: str) -> 
 
 
 def test_settings_are_plain_and_frozen() -> None:
-    optimization = Optimization(lr=0.2, schedule="constant")
+    optimization = Optimization(lr=0.2, schedule="steps", milestones=(0.5, 0.75))
+    assert optimization == Optimization(lr=0.2, schedule="steps", milestones=[0.5, 0.75])  # type: ignore[arg-type]
     assert Optimization(**dataclasses.asdict(optimization)) == optimization
     with pytest.raises(dataclasses.FrozenInstanceError):
         optimization.lr = 3  # type: ignore[misc]

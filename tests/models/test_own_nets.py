@@ -20,7 +20,13 @@ SIZE = (32, 32)
 
 @pytest.mark.parametrize(
     ("depth", "published", "exact"),
-    [(20, 0.27e6, 269_722), (32, 0.46e6, 464_154), (56, 0.85e6, 853_018)],
+    [
+        (20, 0.27e6, 269_722),
+        (32, 0.46e6, 464_154),
+        (44, 0.66e6, 658_586),
+        (56, 0.85e6, 853_018),
+        (110, 1.7e6, 1_727_962),
+    ],
 )
 def test_cifar_resnets_have_the_papers_parameters(depth: int, published: float, exact: int) -> None:
     # Table 6 of the paper, and its own arithmetic: 3x3 filters, two norms a block, a linear layer.
