@@ -11,6 +11,7 @@ import pytest
 
 from regrow.data.formats import Coco, ManifestFile, Masks
 from regrow.data.module import GrowingData
+from regrow.data.sagemaker import SageMakerMasks
 from regrow.data.sample import DigitScenes
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
@@ -102,7 +103,7 @@ def test_help_explains_every_knob(script: str, capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     function, classes = KNOBS[script]
     if script != "demo":
-        classes = [*classes, GrowingData, Coco, Masks, ManifestFile, DigitScenes]
+        classes = [*classes, GrowingData, Coco, Masks, ManifestFile, SageMakerMasks, DigitScenes]
     for owner in (function, *classes):
         for name in signature(owner).parameters.keys() - FROM_DATA:
             # The option, its value, and a sentence about it.
