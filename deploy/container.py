@@ -18,12 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import torch
 import yaml
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.files import write_atomic
+from regrow.deploy.builtin import BESIDE, CHOICE, NAMES, Values, recognise
+from regrow.deploy.channels import find_source
 from regrow.deploy.model_channel import warm_start
+from regrow.deploy.translation import data_words, translate
 from regrow.models.checkpoint import furthest
 
 TRAIN_CHANNELS = ("train", "training")
@@ -33,19 +37,6 @@ MODEL_CHANNEL = "model"
 RESERVED = ("run", "resume")
 # What the platform, its SDK and its tuner add to the hyperparameters.
 FOREIGN = ("sagemaker_", "_")
-# What a folder of data is known by, in the order in which it is tried.
-SOURCES = (
-    ("*.csv", "regrow.data.formats.ManifestFile"),
-    ("*.jsonl", "regrow.data.formats.ManifestFile"),
-    ("*.manifest", "regrow.data.formats.ManifestFile"),
-    ("*/*.csv", "regrow.data.formats.ManifestFile"),
-    ("*/*.jsonl", "regrow.data.formats.ManifestFile"),
-    ("*/*.manifest", "regrow.data.formats.ManifestFile"),
-    ("annotations/*.json", "regrow.data.formats.Coco"),
-    ("Annotations/*.xml", "regrow.data.formats.Voc"),
-    ("classes.json", "regrow.data.formats.Masks"),
-    ("*", "regrow.data.formats.ImageFolder"),
-)
 BUILT_IN = "regrow.data.sample."
 DELIVERED = ("best.ckpt", "report.md", "predictions.png")
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
@@ -120,12 +111,7 @@ class Container:
         for name in RESERVED:
             if name in self.hyperparameters:
                 raise BadInput(f"hyperparameter {name}: the container sets it itself; leave it out")
-        config = self._config()
-        words = [f"--config={config}", *self._data(config)]
-        for name, value in sorted(self.hyperparameters.items()):
-            if name != "config":
-                text = value if isinstance(value, str) else json.dumps(value)
-                words.append(f"--{name}={text}")
+        words = self._configured() if "config" in self.hyperparameters else self._built_in()
         words.append(f"--run={self.run}")
         resumed = furthest(self.run)
         if resumed is not None:
@@ -147,35 +133,76 @@ class Container:
             text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
             write_atomic(model / report.name, lambda file: file.write(text.encode()))
 
+    def _configured(self) -> list[str]:
+        """Give the command line of a job whose hyperparameters are regrow's."""
+        for name in self.hyperparameters:
+            if name in NAMES or name == CHOICE:
+                raise BadInput(
+                    f"hyperparameter {name}: beside config, the names are those of regrow's "
+                    "options; leave config out for a built-in algorithm of SageMaker"
+                )
+        config = self._config()
+        own = {name: value for name, value in self.hyperparameters.items() if name != "config"}
+        return [f"--config={config}", *self._data(config), *_words(own)]
+
+    def _built_in(self) -> list[str]:
+        """Give the command line of a job for a built-in algorithm; print what has no effect."""
+        given = {name: value for name, value in self.hyperparameters.items() if "." not in name}
+        algorithm = recognise(given, self.channels, given.pop(CHOICE, None))
+        if algorithm is None:
+            known = ", ".join(self._known_configs())
+            raise BadInput(
+                f"hyperparameter config: not given; give one of {known}, or the hyperparameters of "
+                "a built-in image algorithm of SageMaker"
+            )
+        own = {name: value for name, value in self.hyperparameters.items() if "." in name}
+        values = Values(algorithm, given)
+        shared = 1 if "fit.devices" in own else max(1, torch.cuda.device_count())
+        words = translate(values, shared)
+        root = Path(str(own["data.root"])) if "data.root" in own else self._root()
+        if root is None:
+            raise BadInput(f"{algorithm}: the job has no channel of images; name it train")
+        words += data_words(values, root, own)
+        for line in values.lines(is_warm_start=MODEL_CHANNEL in self.channels):
+            print(line, flush=True)
+        return [*words, *_words(own)]
+
+    def _known_configs(self) -> list[str]:
+        return sorted(file.stem for file in self.configs.glob("*.yaml"))
+
     def _config(self) -> Path:
-        name = self.hyperparameters.get("config")
-        known = sorted(file.stem for file in self.configs.glob("*.yaml"))
-        if name is None:
-            raise BadInput(f"hyperparameter config: not given; give one of {', '.join(known)}")
+        name = self.hyperparameters["config"]
         for file in (Path(str(name)), self.configs / str(name), self.configs / f"{name}.yaml"):
             if file.is_file():
                 return file
         raise BadInput(
             f"hyperparameter config: there is no file {name}; give a path in the source folder, or "
-            f"one of {', '.join(known)}"
+            f"one of {', '.join(self._known_configs())}"
         )
 
-    def _data(self, config: Path) -> list[str]:
+    def _root(self) -> Path | None:
+        """Give the folder of the images."""
         folders = {name: self.channels[name] for name in DATA_CHANNELS if name in self.channels}
-        if not folders or "data.root" in self.hyperparameters:
-            return []
+        if not folders:
+            return None
         if not any(name in folders for name in TRAIN_CHANNELS):
             raise BadInput(
                 f"the job has the channels {', '.join(folders)}; name that of the training images "
                 f"{TRAIN_CHANNELS[0]}"
             )
         # Several channels are official splits, and lie side by side like the folders of splits do.
-        root = next(iter(folders.values()))
-        root = root if len(folders) == 1 else root.parent
+        folder = next(iter(folders.values()))
+        is_alone = len(folders) == 1 and not any(name in self.channels for name in BESIDE)
+        return folder if is_alone else folder.parent
+
+    def _data(self, config: Path) -> list[str]:
+        root = None if "data.root" in self.hyperparameters else self._root()
+        if root is None:
+            return []
         words = [f"--data.root={root}"]
         is_given = any(name.startswith("data.source") for name in self.hyperparameters)
         if not is_given and _reads_no_root(config):
-            words.append(f"--data.source={_source(root)}")
+            words.append(f"--data.source={find_source(root)}")
         return words
 
 
@@ -314,8 +341,9 @@ def _reads_no_root(config: Path) -> bool:
     return name is None or str(name).startswith(BUILT_IN)
 
 
-def _source(root: Path) -> str:
-    return next(name for pattern, name in SOURCES if pattern == "*" or any(root.glob(pattern)))
+def _words(options: Mapping[str, Any]) -> list[str]:
+    texts = {n: v if isinstance(v, str) else json.dumps(v) for n, v in sorted(options.items())}
+    return [f"--{name}={text}" for name, text in texts.items()]
 
 
 def _without(words: list[str], name: str) -> list[str]:

@@ -12,9 +12,14 @@ SAGEMAKER_BASE_DIR:
   input/config/hyperparameters.json   `config`: one of regrow's configs by name (classification), or
                                       a YAML file in the source folder. Any other name is an option
                                       of scripts/train.py (`fit.epochs`, `task.optimization.lr`);
-                                      `run` and `resume` are the container's own.
+                                      `run` and `resume` are the container's own. Without
+                                      `config`, the hyperparameters are those of SageMaker's
+                                      built-in Image Classification, Object Detection or Semantic
+                                      Segmentation, which the README maps to regrow's.
   input/data/train, .../validation,   The images, in any format of regrow. One channel is split by
   .../test                            regrow; several are the official splits.
+  input/data/train_lst, ...           What SageMaker's built-in algorithms have beside the images:
+                                      train_lst, train_annotation, label_map.
   input/data/model                    The model to start from: a checkpoint, or the model.tar.gz of
                                       an earlier job.
   checkpoints                         The run, which is continued from here if it was interrupted.

@@ -11,6 +11,7 @@ import pytest
 
 from regrow.data.formats import Coco, ManifestFile, Masks
 from regrow.data.module import GrowingData
+from regrow.data.sagemaker import SageMakerMasks
 from regrow.data.sample import DigitScenes
 from regrow.incremental.gate import Gate
 from regrow.incremental.growth import Growth
@@ -111,7 +112,8 @@ def test_help_explains_every_knob(script: str, capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     function, classes = KNOBS[script]
     if script not in WITHOUT_DATA:
-        classes = [*classes, GrowingData, Coco, Masks, ManifestFile, DigitScenes]
+        classes = [*classes, GrowingData, Coco, Masks, ManifestFile, SageMakerMasks]
+        classes.append(DigitScenes)
     for owner in (function, *classes):
         for name in signature(owner).parameters.keys() - FROM_DATA:
             # The option, its value, and a sentence about it.
