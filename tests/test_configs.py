@@ -15,7 +15,12 @@ from regrow.scripts import compare, prune, train
 CONFIGS = sorted(Path(regrow.configs.__file__).parent.rglob("*.yaml"))
 CONTENTS: dict[Path, Any] = {path: yaml.safe_load(path.read_text()) for path in CONFIGS}
 COMPARING = [path for path in CONFIGS if "dropouts" in CONTENTS[path]]
-TRAINING = [path for path in CONFIGS if "task" in CONTENTS[path] and path not in COMPARING]
+RETRAINING = [path for path in CONFIGS if "before" in CONTENTS[path]]
+TRAINING = [
+    path
+    for path in CONFIGS
+    if "task" in CONTENTS[path] and path not in COMPARING and path not in RETRAINING
+]
 PRUNING = [path for path in CONFIGS if "criterion" in CONTENTS[path]]
 # What is laid over another config: its data alone.
 YOUNG = [path for path in CONFIGS if list(CONTENTS[path]) == ["data"]]
@@ -44,7 +49,8 @@ def test_every_config_is_run_here() -> None:
     assert len(YOUNG) == 3
     assert len(PRUNING) == 5
     assert len(COMPARING) == 1
-    assert set(CONFIGS) == {*TRAINING, *PRUNING, *YOUNG, *COMPARING}
+    assert len(RETRAINING) == 1
+    assert set(CONFIGS) == {*TRAINING, *PRUNING, *YOUNG, *COMPARING, *RETRAINING}
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
@@ -93,3 +99,16 @@ def test_config_compares(path: Path, tmp_path: Path, cifar10_root: Path) -> None
     assert len(names) == len(CONTENTS[path]["dropouts"]) + len(CONTENTS[path]["criteria"]) + 4
     dense, small = (report.figures["contestants"][name]["cost"] for name in (names[0], "scratch"))
     assert small["macs"] <= CONTENTS[path]["target"]["macs"] * dense["macs"]
+
+
+@pytest.mark.parametrize("path", RETRAINING, ids=lambda path: path.stem)
+def test_config_compares_ways_to_retrain(path: Path, tmp_path: Path, cifar10_root: Path) -> None:
+    words = [f"--config={path}", "--fit.epochs=1", "--num_seeds=1", "--share=1", "--memory=10"]
+    for side in ("data", "before"):
+        words += [f"--{side}.root={cifar10_root}", f"--{side}.batch_size=8"]
+        words += [f"--{side}.source.init_args.max_images=120", f"--{side}.val_share=0.4"]
+    figures = compare.run([*words, f"--run={tmp_path / 'run'}"]).figures
+    assert list(figures["strategies"]) == ["parent", "scratch", "warm", "replay", "new-only"]
+    late = CONTENTS[path]["data"]["source"]["init_args"]["late_classes"]
+    assert set(late) < set(figures["classes"])
+    assert figures["num_images"]["early"] > 0

@@ -162,7 +162,7 @@ def test_the_account_of_a_pruned_network_worked_by_hand(make) -> None:
     assert small <= 0.5 * large
     middle = result.phases[2].macs
     assert 0.5 * large < middle <= 0.75 * large
-    measured = BATCH + IMAGES  # a batch for scores, all for the norms
+    measured = 2 * BATCH + IMAGES  # a batch for scores, one for the proof, all for the norms
     first = measured + BATCH  # and one for the sensitivity of layers
     spent = 4 * IMAGES * large + first * large + IMAGES * middle + measured * middle
     left = round((result.budget - spent - IMAGES * small) / (IMAGES * small))

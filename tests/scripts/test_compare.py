@@ -17,11 +17,11 @@ from regrow.data.transforms import decode
 from regrow.models.checkpoint import load
 from regrow.models.command import data_beside
 from regrow.models.cost import count_macs, count_params, file_size, peak_memory
+from regrow.models.differences import MeanEvidence
 from regrow.models.evaluation import evaluate
 from regrow.models.evidence import paired_interval
 from regrow.prune import comparison
 from regrow.prune.comparison import unaugmented
-from regrow.prune.standings import MeanEvidence
 from regrow.scripts import compare
 
 ROOT = Path(__file__).parents[2]
