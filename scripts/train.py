@@ -106,16 +106,13 @@ def run_training(
     seed_everything(seed, verbose=False)
     values, continued = flat(settings) if settings else {}, None
     watchers = [DynamicSparsity()] if sparsity == "regrow" else []
+    if sparsity == "regrow" and fit.epochs < 2:
+        raise BadInput("sparsity regrow needs fit.epochs of 2 or more: channels come, and go again")
     if resume is not None:
         continued, start = find_stopped(run, resume), Start.read(run)
-        if start is not None:
-            start.rejoin_(data)
-            fit = replace(fit, epochs=fit.epochs - start.num_wide_epochs)
-        net = _around(load_stopped(continued, data, packages), task)
+        net, fit = _resumed(task, data, continued, start, growth, fit, packages)
         trainer = make_trainer(net, fit, run, watchers=watchers)
         refuse_changes(net.provenance.settings, values | {"processes": trainer.world_size})
-        if start is not None:
-            growth.join_(net, data, start, fit.epochs + start.num_wide_epochs, packages)
     else:
         refuse_run(run, warm_start)
         if warm_start is None:
@@ -123,12 +120,7 @@ def run_training(
             _refuse_kind(net, data)
             data.order_classes(net.classes)
         else:
-            parent = load(warm_start, allow=packages, kind=data.kind).to(dtype=fit.dtype)
-            net = _around(parent, task).to(fit.device)
-            _refuse_kind(net, data)
-            if sparsity == "dense":
-                unmask_(net.net)
-                widen_(net, seed=seed)
+            net = _old_network(task, data, warm_start, fit, sparsity, packages, seed)
             start = growth.begin_(
                 net, data, warm_start, fit.epochs,
                 # YAML takes a name such as 1 for a number, which stays one in a mapping's keys.
@@ -144,19 +136,10 @@ def run_training(
         if replay is not None:
             check_replay(data, replay)
         # Lightning says at once what it refuses.
-        world = make_trainer(net, fit, run).world_size
+        processes = make_trainer(net, fit, run).world_size
         run = open_run(run, command_line)
-        net.provenance = Provenance(
-            data=data.snapshot.hash,
-            manifest=data.snapshot.manifest().to_dict(),
-            parent=start.parent_hash if start else None,
-            command=command_line,
-            settings=values | {"processes": world},
-            date=now(),
-            change=start.diff["text"] if start and start.diff else None,
-            lineage=descent(start.parent_hash, net.provenance) if start else [],
-            scratch_epochs=net.provenance.scratch_epochs if start else fit.epochs,
-        )
+        settings_now = values | {"processes": processes}
+        net.provenance = _provenance(net, data, start, fit, command_line, settings_now)
         if settings:
             write_data_file(run, settings)
         if start is not None:
@@ -197,10 +180,68 @@ def run_training(
     return report
 
 
+def _resumed(
+    make: Callable[..., Task],
+    data: GrowingData,
+    checkpoint: Path,
+    start: Start | None,
+    growth: Growth,
+    fit: Fit,
+    allow: tuple[str, ...],
+) -> tuple[Task, Fit]:
+    """Give the network of a stopped run and the rest of its epochs; its data is put together."""
+    if start is not None:
+        start.rejoin_(data)
+    net = _around(load_stopped(checkpoint, data, allow), make)
+    if start is None:
+        return net, fit
+    growth.join_(net, data, start, fit.epochs, allow)
+    return net, replace(fit, epochs=fit.epochs - start.num_wide_epochs)
+
+
+def _old_network(
+    make: Callable[..., Task],
+    data: GrowingData,
+    checkpoint: Path,
+    fit: Fit,
+    sparsity: str,
+    allow: tuple[str, ...],
+    seed: int,
+) -> Task:
+    """Load the network that a warm start begins with, where it is trained; dense if asked for."""
+    loaded = load(checkpoint, allow=allow, kind=data.kind).to(dtype=fit.dtype)
+    net = _around(loaded, make).to(fit.device)
+    _refuse_kind(net, data)
+    if sparsity == "dense":
+        unmask_(net.net)
+        widen_(net, seed=seed)
+    return net
+
+
+def _provenance(
+    net: Task,
+    data: GrowingData,
+    start: Start | None,
+    fit: Fit,
+    command_line: str,
+    settings: dict[str, Any],
+) -> Provenance:
+    """Say where the network of a new run comes from; it still has that of its parent."""
+    return Provenance(
+        data=data.snapshot.hash,
+        manifest=data.snapshot.manifest().to_dict(),
+        parent=start.parent_hash if start else None,
+        command=command_line,
+        settings=settings,
+        date=now(),
+        change=start.diff["text"] if start and start.diff else None,
+        lineage=descent(start.parent_hash, net.provenance) if start else [],
+        scratch_epochs=net.provenance.scratch_epochs if start else fit.epochs,
+    )
+
+
 def _grow_again_(net: Task, data: GrowingData, fit: Fit, run: Path, seed: int) -> int:
     """Let channels come back, learn, and go; give the epochs that this took."""
-    if fit.epochs < 2:
-        raise BadInput("sparsity regrow needs fit.epochs of 2 or more: channels come, and go again")
     epochs = max(1, fit.epochs // 3)
     grown = regrow_(
         net,
