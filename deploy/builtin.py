@@ -33,14 +33,14 @@ class Hyperparameter:
         name: The name.
         defaults: The value that counts where a job gives none, by algorithm; None is no value.
         becomes: What becomes of it, as the README says it.
-        only: The values that are accepted, where there is no choice.
+        only: The value that is accepted, where there is no choice.
         is_idle: Whether it has no effect.
     """
 
     name: str
     defaults: Mapping[str, Any]
     becomes: str
-    only: tuple[str, ...] = ()
+    only: str | None = None
     is_idle: bool = False
 
 
@@ -100,7 +100,7 @@ TABLE = (
         "early_stopping_tolerance",
         _all(0.0),
         "0 only: any better score is better",
-        only=("0", "0.0"),
+        only="0",
     ),
     Hyperparameter(
         "use_pretrained_model", _each(0, 1, True), "`task.weights`, DEFAULT; they are downloaded"
@@ -131,13 +131,11 @@ TABLE = (
         "`fit.precision`: float32 is 32-true, float16 16-mixed; none leaves it to regrow",
     ),
     Hyperparameter("nms_threshold", {OD: 0.45}, "`task.iou_threshold`"),
-    Hyperparameter(
-        "overlap_threshold", {OD: 0.5}, "0.5 only: the score is map50", only=("0.5", ".5")
-    ),
+    Hyperparameter("overlap_threshold", {OD: 0.5}, "0.5 only: the score is map50", only="0.5"),
     Hyperparameter("syncbn", {SS: False}, "`fit.trainer`, sync_batchnorm"),
-    Hyperparameter("multi_label", {IC: 0}, "0 only: an image has one class", only=("0",)),
+    Hyperparameter("multi_label", {IC: 0}, "0 only: an image has one class", only="0"),
     Hyperparameter(
-        "freeze_layer_pattern", {OD: None}, "empty only: every layer is trained", only=("",)
+        "freeze_layer_pattern", {OD: None}, "empty only: every layer is trained", only=""
     ),
     _idle("use_weighted_loss", {IC: 0}, "it is for several labels an image"),
     _idle("top_k", {IC: None}, "the score is that of the first class"),
@@ -190,6 +188,13 @@ def recognise(given: Iterable[str], channels: Mapping[str, Path], choice: Any) -
     )
 
 
+def _agrees(text: str, only: str) -> bool:
+    try:
+        return float(text) == float(only)
+    except ValueError:
+        return text == only
+
+
 @dataclass(slots=True)
 class Values:
     """The values of a job's hyperparameters, read as what they are meant to be.
@@ -218,7 +223,7 @@ class Values:
                     "README lists them; regrow's own options have a dot, such as fit.clip)"
                 )
             only = NAMES[name].only
-            if only and self.text(name) not in only:
+            if only is not None and not _agrees(self.text(name), only):
                 raise BadInput(
                     f"hyperparameter {name} is {self.text(name)}; {NAMES[name].becomes}; leave it "
                     "out"

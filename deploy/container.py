@@ -24,6 +24,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.files import write_atomic
+from regrow.data.formats import locate
 from regrow.deploy.builtin import BESIDE, CHOICE, NAMES, Values, recognise
 from regrow.deploy.channels import find_source
 from regrow.deploy.model_channel import warm_start
@@ -159,7 +160,7 @@ class Container:
         values = Values(algorithm, given)
         shared = 1 if "fit.devices" in own else max(1, torch.cuda.device_count())
         words = translate(values, shared)
-        root = Path(str(own["data.root"])) if "data.root" in own else self._root()
+        root = locate(Path(str(own["data.root"]))) if "data.root" in own else self._root()
         if root is None:
             raise BadInput(f"{algorithm}: the job has no channel of images; name it train")
         words += data_words(values, root, own)

@@ -11,6 +11,8 @@ from regrow.data.files import write_atomic
 
 # Of the checkpoints that a model channel may hold, the one that was shipped comes first.
 WARM_STARTS = ("pruned.ckpt", "best.ckpt", "last.ckpt")
+# What SageMaker's own built-in algorithms leave.
+MXNET = (".params", "-symbol.json")
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 
 
@@ -42,6 +44,12 @@ def warm_start(channel: Path, folder: Path) -> Path:
             for member in members:
                 _refuse_unsafe(member, archives[0])
             held = [m for m in members if m.isfile() and m.name.endswith(".ckpt")]
+            foreign = [m.name for m in members if m.name.endswith(MXNET)]
+            if foreign and not held:
+                raise BadInput(
+                    f"{archives[0]}: {foreign[0]} is of MXNet, whose weights regrow cannot load; "
+                    "train a first model without the channel"
+                )
             source = archive.extractfile(held[_choice([m.name for m in held], archives[0])])
             if source is not None:
                 write_atomic(target, lambda file: shutil.copyfileobj(source, file))

@@ -339,7 +339,7 @@ MAPPED = [
     (entry.name, algorithm)
     for entry in TABLE
     for algorithm in entry.defaults
-    if not entry.only and not entry.is_idle and entry.name not in COUNTS
+    if entry.only is None and not entry.is_idle and entry.name not in COUNTS
 ]
 
 
@@ -357,6 +357,17 @@ def test_no_hyperparameter_is_ignored(name: str, algorithm: str) -> None:
     entry = next(entry for entry in TABLE if entry.name == name)
     named = re.findall(r"`([\w.]+)`", entry.becomes)[0]
     assert any(word.startswith(f"--{named}=") for word in changed), (named, changed)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "given"),
+    [
+        (IC, {"multi_label": "0", "early_stopping_tolerance": "0.00"}),
+        (OD, {"overlap_threshold": 0.50, "freeze_layer_pattern": ""}),
+    ],
+)
+def test_the_values_that_regrow_has_are_accepted(algorithm: str, given: dict[str, Any]) -> None:
+    assert Values(algorithm, given).lines() == []
 
 
 def test_what_has_no_effect_is_said() -> None:

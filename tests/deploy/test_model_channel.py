@@ -137,3 +137,13 @@ def test_what_is_no_archive_is_named(channel: Path, tmp_path: Path) -> None:
     (channel / "model.tar.gz").write_bytes(b"<html>")
     with pytest.raises(BadInput, match="give a training job's model.tar.gz"):
         warm_start(channel, tmp_path)
+
+
+def test_a_model_of_a_built_in_algorithm_is_refused(
+    channel: Path, archive: Archive, tmp_path: Path
+) -> None:
+    archive(**{"model_algo_1-0000.params": b"", "model_algo_1-symbol.json": b"{}"})
+    with pytest.raises(
+        BadInput, match="model_algo_1-0000.params is of MXNet, whose weights regrow"
+    ):
+        warm_start(channel, tmp_path)
