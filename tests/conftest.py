@@ -1,12 +1,17 @@
-"""What all tests share: where real data is, a cache of their own, and one thread."""
+"""What all tests share: where real data is, data made in a moment, a cache, and one thread."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from regrow.data.formats import Content, Source
+from regrow.data.module import GrowingData
+from regrow.data.snapshot import Item
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +41,26 @@ def cifar10_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("cifar10")
     subprocess.run([sys.executable, str(folder / "unpack.py"), str(root)], check=True)
     return root
+
+
+class Noise(Source):
+    """Images of noise, whose labels nothing can generalise."""
+
+    def read(self, root: Path | None) -> Content:
+        random = np.random.default_rng(0)
+        items = []
+        for split, count in (("train", 24), ("val", 8), ("test", 8)):
+            for number in range(count):
+                pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                items.append(Item(f"{split}{number}", pixels, "ab"[number % 2], split))
+        return Content("labels", ["a", "b"], items)
+
+
+@pytest.fixture
+def data() -> GrowingData:
+    data = GrowingData(Noise(), size=(16, 16), batch_size=8)
+    data.order_classes(data.classes)
+    return data
 
 
 @pytest.fixture(scope="session")

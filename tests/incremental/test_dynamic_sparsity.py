@@ -6,7 +6,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback
@@ -14,9 +13,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
-from regrow.data.formats import Content, Source
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import Item
 from regrow.incremental import dynamic_sparsity
 from regrow.incremental.dynamic_sparsity import DynamicSparsity, move_masks_, moved
 from regrow.models.checkpoint import load, net_state, read
@@ -27,24 +24,6 @@ from regrow.models.task import Task
 from regrow.models.training import Fit, make_trainer, train
 
 EPOCHS = 3  # of three batches
-
-
-class Noise(Source):
-    def read(self, root: Path | None) -> Content:
-        random = np.random.default_rng(0)
-        items = []
-        for split, count in (("train", 24), ("val", 8), ("test", 8)):
-            for number in range(count):
-                pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-                items.append(Item(f"{split}{number}", pixels, "ab"[number % 2], split))
-        return Content("labels", ["a", "b"], items)
-
-
-@pytest.fixture
-def data() -> GrowingData:
-    data = GrowingData(Noise(), size=(16, 16), batch_size=8)
-    data.order_classes(data.classes)
-    return data
 
 
 def masked_task(optimizer: str = "adamw") -> Classification:

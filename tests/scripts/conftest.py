@@ -1,5 +1,7 @@
 """Small folders of images, and commands as a user starts them."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from regrow.models.dashboard import Throughput
 
 ROOT = Path(__file__).parents[2]
 COLORS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
@@ -49,6 +53,26 @@ def words(tmp_path: Path) -> Callable[..., list[str]]:
         ]
 
     return make
+
+
+@pytest.fixture
+def stop_after() -> Callable[[pytest.MonkeyPatch, int], None]:
+    """Give what lets the platform's signal come in the middle of a batch."""
+
+    def patch(monkeypatch: pytest.MonkeyPatch, num_batches: int) -> None:
+        counted = 0
+        original = Throughput.on_train_batch_end
+
+        def counting(self, *args, **kwargs) -> None:
+            nonlocal counted
+            original(self, *args, **kwargs)
+            counted += 1
+            if counted == num_batches:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(Throughput, "on_train_batch_end", counting)
+
+    return patch
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Warm starts as a user runs them: old images, a memory of them, or none; and the gate."""
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +10,11 @@ import torch
 
 from regrow.data.errors import BadInput
 from regrow.models.checkpoint import net_state, read
-from regrow.models.dashboard import Throughput
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
+Stop = Callable[[pytest.MonkeyPatch, int], None]
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -79,23 +77,19 @@ def test_a_memory_stands_for_the_old_images(
 
 
 def test_a_stopped_run_with_a_memory_and_a_teacher_goes_on_bit_for_bit(
-    folder: Folder, words: Words, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Folder,
+    words: Words,
+    old: Path,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     blue = folder("new", ("blue",))
     options = [f"--warm-start={old}", "--growth.distillation={weight: 1.0}", "--growth.warm_init"]
     options = [*options[:-1], "--growth.warm_init=shrink-perturb", "--growth.new_rows=imprint"]
     train.run(words(blue, "whole", *options))
-    counted, original = 0, Throughput.on_train_batch_end
-
-    def counting(self, *args, **kwargs) -> None:
-        nonlocal counted
-        original(self, *args, **kwargs)
-        counted += 1
-        if counted == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Throughput, "on_train_batch_end", counting)
+        stop_after(patch, 4)
         assert train.main(words(blue, "stopped", *options)) == 143
     again = [word for word in options if "warm-start" not in word]
     assert train.main(words(blue, "stopped", *again, "--resume=auto")) == 0

@@ -1,7 +1,5 @@
 """A stopped run goes on to the weights that it would have had, and with nothing else."""
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +10,11 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from regrow.data.errors import BadInput
 from regrow.models.checkpoint import net_state, read, save
 from regrow.models.classification import Classification
-from regrow.models.dashboard import Throughput
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
+Stop = Callable[[pytest.MonkeyPatch, int], None]
 
 
 def assert_equal_weights(one: Path, other: Path) -> None:
@@ -25,27 +23,13 @@ def assert_equal_weights(one: Path, other: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, num_batches: int) -> None:
-    """Let the platform's signal come in the middle of a batch."""
-    counted = 0
-    original = Throughput.on_train_batch_end
-
-    def counting(self, *args, **kwargs) -> None:
-        nonlocal counted
-        original(self, *args, **kwargs)
-        counted += 1
-        if counted == num_batches:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Throughput, "on_train_batch_end", counting)
-
-
 @pytest.mark.parametrize("num_batches", [2, 3, 4], ids=["in", "end", "next"])
 @pytest.mark.parametrize("option", ["--fit.epochs=3", "--fit.ema=0.9"])
 def test_a_stopped_run_goes_on_bit_for_bit(
     folder: Folder,
     words: Words,
     tmp_path: Path,
+    stop_after: Stop,
     monkeypatch: pytest.MonkeyPatch,
     num_batches: int,
     option: str,
@@ -111,7 +95,7 @@ def test_resume_needs_the_same_images_in_the_same_order(
 
 
 def test_a_run_goes_on_from_a_checkpoint_of_its_own_alone(
-    folder: Folder, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Folder, words: Words, tmp_path: Path, stop_after: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = folder()
     train.run(words(root, "whole"))
@@ -133,7 +117,7 @@ def test_a_run_goes_on_from_a_checkpoint_of_its_own_alone(
 
 
 def test_a_stopped_warm_start_goes_on(
-    folder: Folder, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Folder, words: Words, tmp_path: Path, stop_after: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train.run(words(folder("old"), "old"))
     new = folder("new", ("blue", "green", "red"))
@@ -149,7 +133,7 @@ def test_a_stopped_warm_start_goes_on(
 
 
 def test_the_signal_is_lightnings_own(
-    folder: Folder, words: Words, monkeypatch: pytest.MonkeyPatch
+    folder: Folder, words: Words, stop_after: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(monkeypatch, 1)
     with pytest.raises(SIGTERMException):

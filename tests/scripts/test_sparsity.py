@@ -1,7 +1,5 @@
 """What becomes of a pruned network when it is trained on more classes."""
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import torch
 from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs
-from regrow.models.dashboard import Throughput
 from regrow.models.masks import mask_weights_, masks_of
 from regrow.prune.channels import widths
 from regrow.prune.groups import find_groups
@@ -20,6 +17,7 @@ from regrow.scripts import train
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
+Stop = Callable[[pytest.MonkeyPatch, int], None]
 
 
 @pytest.fixture
@@ -76,22 +74,18 @@ def test_masks_move_with_as_many_weights_kept(
 
 
 def test_a_stopped_run_that_regrows_goes_on_bit_for_bit(
-    folder: Folder, words: Words, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Folder,
+    words: Words,
+    parent: Path,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root = folder("grown", ("red", "green", "blue"))
     options = ["--sparsity=regrow", "--fit.epochs=4"]
     assert run(words, root, "whole", parent, *options) == 0
-    counted, original = 0, Throughput.on_train_batch_end
-
-    def counting(self, *args, **kwargs) -> None:
-        nonlocal counted
-        original(self, *args, **kwargs)
-        counted += 1
-        if counted == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Throughput, "on_train_batch_end", counting)
+        stop_after(patch, 3)
         assert run(words, root, "stopped", parent, *options) == 143
     again = [*options, '--task.net_args={"width": 8}', "--resume=auto"]
     assert train.main(words(root, "stopped", *again)) == 0
