@@ -83,18 +83,14 @@ class Gathered:
         theirs = [called.get(old, old) for old in more.classes if old not in removed]
         classes = list(dict.fromkeys([*own.classes, *theirs]))
         known = set(own.hashes)
-        places = [
-            place
-            for place, (item, split, key) in enumerate(
-                zip(more.items, more.splits, more.hashes, strict=True)
-            )
-            if split in splits and key not in known and without(item.target, removed) is not None
-        ]
-        taken = {item.name for item in own.items}
-        items = []
-        for place in places:
-            item = _here(more.items[place], name, taken, called, removed)
-            items.append(_knowing(item, theirs, classes))
+        taken, places, items = {item.name for item in own.items}, [], []
+        for place, item in enumerate(more.items):
+            target = without(item.target, removed)
+            is_taken = more.splits[place] in splits and more.hashes[place] not in known
+            if is_taken and target is not None:
+                item = _here(replace(item, target=target), name, taken, called, removed)
+                places.append(place)
+                items.append(_knowing(item, theirs, classes))
         digests = [more.digests[place] for place in places]
         if called or removed:
             digests = [_digest(item.target) for item in items]
@@ -123,12 +119,10 @@ def _here(
     while name in taken:
         name = f"{folder}/{name}"
     taken.add(name)
-    stays = without(item.target, removed)
     known = item.known and frozenset(
         called.get(old, old) for old in item.known if old not in removed
     )
-    target = item.target if stays is None else stays
-    return replace(item, name=name, target=renamed(target, called), known=known)
+    return replace(item, name=name, target=renamed(item.target, called), known=known)
 
 
 def _knowing(item: Item, known: Sequence[str], classes: Sequence[str]) -> Item:

@@ -58,6 +58,8 @@ def translate(values: Values, num_devices: int = 1) -> list[str]:
         SS: _segmentation,
     }
     options = {"task": TASKS[values.algorithm], **parts[values.algorithm](values)}
+    if values.flag("use_pretrained_model"):
+        options["task.weights"] = "DEFAULT"
     options["data.batch_size"] = max(1, values.whole("mini_batch_size") // num_devices)
     moves = _optimizer(values) | _schedule(values)
     options |= {f"task.optimization.{name}": value for name, value in moves.items()}
@@ -126,8 +128,6 @@ def _classification(values: Values) -> Options:
     if len(shape) != 3 or shape[0] != 3:
         raise values.wrong("image_shape", "3,height,width: regrow's images have three channels")
     options: Options = {"task.net": values.choice("num_layers", RESNETS), "data.size": shape[1:]}
-    if values.flag("use_pretrained_model"):
-        options["task.weights"] = "DEFAULT"
     if values.has("augmentation_type"):
         augment = values.choice("augmentation_type", AUGMENTATIONS)
         options["data.augment"] = augment(shape[1:])
@@ -149,10 +149,8 @@ def _detection(values: Values) -> Options:
             _transform("ColorJitter", brightness=0.2, contrast=0.2, saturation=0.2),
         ],
     }
-    if values.flag("use_pretrained_model"):
-        options["task.weights"] = "DEFAULT"
-        if values.text("base_network") == "vgg-16":
-            options |= {"task.mean": VGG_MEAN, "task.std": VGG_STD}
+    if values.flag("use_pretrained_model") and values.text("base_network") == "vgg-16":
+        options |= {"task.mean": VGG_MEAN, "task.std": VGG_STD}
     return options
 
 
@@ -168,8 +166,6 @@ def _segmentation(values: Values) -> Options:
             _transform("RandomResizedCrop", size=[side, side], scale=[0.25, 1.0]),
         ],
     }
-    if values.flag("use_pretrained_model"):
-        options["task.weights"] = "DEFAULT"
     return options
 
 

@@ -1,6 +1,6 @@
 """What is left of the data that an old network was trained on: all, a memory of it, or nothing."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,11 @@ class Part:
     splits: tuple[str, ...] = SPLITS
 
     def join_(
-        self, data: GrowingData, called: Mapping[str, str], removed: Collection[str] = ()
+        self,
+        data: GrowingData,
+        called: Mapping[str, str],
+        removed: Collection[str] = (),
+        images: GrowingData | None = None,
     ) -> None:
         """Let data take the images, in place.
 
@@ -39,9 +43,10 @@ class Part:
             data: The data.
             called: Names of classes there to names here.
             removed: Names of classes there that are given up.
+            images: The images, if they have been read already.
         """
         name = MEMORY if self.is_memory else "before"
-        data.join(self.read(data), name, self.splits, called, removed)
+        data.join(images or self.read(data), name, self.splits, called, removed)
 
     def read(self, data: GrowingData) -> GrowingData:
         """Give the images, resized as those of other data are."""
@@ -134,45 +139,40 @@ def join_history_(
     old = Manifest.from_dict(provenance.manifest)
     trained = {row.tobytes() for row in old.hashes[old.splits == SPLITS.index("train")].numpy()}
     parts: list[Part] = []
-    memory = checkpoint.parent / MEMORY
+    memory, is_new = checkpoint.parent / MEMORY, _is_new(data, trained)
     least = memory_size(memory) if memory.is_dir() else 1
-    if _known(data, trained) < least:
-        parts = _parts(data, checkpoint, provenance)
-        if not allow_forgetting and not any("train" in part.splits for part in parts):
-            raise BadInput(_refusal(data, checkpoint, len(trained), parts))
+    if is_new.count(False) < least:
+        before = _data_at_hand(checkpoint, provenance)
+        if memory.is_dir():
+            splits = SPLITS if before is None else ("train",)
+            parts.append(Part(str(memory.absolute()), True, splits))
+        elif not allow_forgetting:
+            raise BadInput(_refusal(data, checkpoint, len(trained), before is not None))
+        if before is not None:
+            parts.append(Part(str(checkpoint.absolute()), False, HELD_OUT))
         for part in parts:
-            part.join_(data, renamed or {}, removed)
-    known = _known(data, trained)
-    is_new = [data.snapshot.hashes[i] not in trained for i in data.snapshot.indices("train")]
-    return History(known, len(trained), is_new, parts)
+            images = None if part.is_memory else before
+            part.join_(data, renamed or {}, removed, images)
+        is_new = _is_new(data, trained)
+    return History(is_new.count(False), len(trained), is_new, parts)
 
 
-def _known(data: GrowingData, trained: set[bytes]) -> int:
-    return sum(data.snapshot.hashes[i] in trained for i in data.snapshot.indices("train"))
+def _is_new(data: GrowingData, trained: set[bytes]) -> list[bool]:
+    return [data.snapshot.hashes[i] not in trained for i in data.snapshot.indices("train")]
 
 
-def _parts(data: GrowingData, checkpoint: Path, provenance: Provenance) -> list[Part]:
-    """Find the memory and the old validation and test images."""
-    memory = checkpoint.parent / MEMORY
-    has_memory, is_at_hand = memory.is_dir(), _is_at_hand(checkpoint, provenance)
-    splits: Sequence[str] = ("train",) if is_at_hand else SPLITS
-    parts = [Part(str(memory.absolute()), True, tuple(splits))] if has_memory else []
-    if is_at_hand:
-        parts.append(Part(str(checkpoint.absolute()), False, HELD_OUT))
-    return parts
-
-
-def _is_at_hand(checkpoint: Path, provenance: Provenance) -> bool:
-    """Say whether the data that a checkpoint was trained on can be read, unchanged."""
+def _data_at_hand(checkpoint: Path, provenance: Provenance) -> GrowingData | None:
+    """Give the data that a checkpoint was trained on, if it can be read, unchanged."""
     try:
-        return data_beside(checkpoint).snapshot.hash == provenance.data
+        data = data_beside(checkpoint)
+        return data if data.snapshot.hash == provenance.data else None
     except BadInput:
-        return False
+        return None
 
 
-def _refusal(data: GrowingData, checkpoint: Path, num_old: int, parts: list[Part]) -> str:
+def _refusal(data: GrowingData, checkpoint: Path, num_old: int, is_at_hand: bool) -> str:
     count = len(data.snapshot.indices("train"))
-    where = " (it is still where it was)" if parts else ""
+    where = " (it is still where it was)" if is_at_hand else ""
     return (
         f"none of the {count} training images is one of the {num_old} that {checkpoint} was "
         "trained on, and training on new data alone forgets the old: give old and new images "

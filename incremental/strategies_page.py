@@ -8,7 +8,7 @@ from regrow.incremental.strategies import PARENT, SCRATCH, WORDS, Plan, Strategy
 from regrow.models.charts import Point
 from regrow.models.differences import Difference, PartEvidence, differ
 from regrow.models.evaluation import Evaluation
-from regrow.models.report import Report, signed
+from regrow.models.report import Report, ranged, signed
 
 PARTS = ("early", "late", "all")
 PART_WORDS = {
@@ -92,7 +92,7 @@ def fill(
     report.add_table("Scores", columns, rows, f"Mean {metric} over seeds, on {counts}.")
     columns = ["strategy", "images", "difference", "over seeds", "over images", "so it is"]
     rows = [
-        [n, PART_WORDS[p], signed(one.mean), told(one.by_seed), told(one.by_image), one.verdict]
+        [n, PART_WORDS[p], signed(one.mean), ranged(one.by_seed), ranged(one.by_image), one.verdict]
         for n, own in found.items()
         for p, one in own.items()
     ]
@@ -113,13 +113,6 @@ def points(
         values = [test.value for test in own]
         found.append(Point(name, images, fmean(values), min(values), max(values)))
     return found
-
-
-def told(interval: tuple[float, float] | None) -> str:
-    """Give an interval in points."""
-    if interval is None:
-        return "[-]"
-    return f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
 
 
 def _say(
@@ -143,7 +136,7 @@ def _say(
             report.say(f"Against training from scratch, the old network as it is has {said}.")
             continue
         said = ", ".join(
-            f"{signed(one.mean)} {told(one.by_seed)} on {PART_WORDS[p]}" for p, one in own.items()
+            f"{signed(one.mean)} {ranged(one.by_seed)} on {PART_WORDS[p]}" for p, one in own.items()
         )
         report.say(
             f"{name} ({WORDS[name]}), with {100 * compute[name]:.0f} % of the training images "

@@ -14,9 +14,9 @@ from regrow.data.snapshot import Diff, Manifest, diff
 from regrow.incremental.expand import NewRows, expand_
 from regrow.incremental.label_map import LabelMap
 from regrow.models.evaluation import Evaluation, evaluate
+from regrow.models.known import HIDDEN
 from regrow.models.task import Task
 
-SILENT = -1e4  # a raw score whose probability is 0 in any float type
 TRAIN = 0  # in a manifest's splits
 
 
@@ -151,4 +151,4 @@ class _Silencer:
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         dim = -1 if isinstance(layer, nn.Linear) else 1
-        return output.index_fill(dim, self.rows.to(output.device), SILENT)
+        return output.index_fill(dim, self.rows.to(output.device), HIDDEN)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-HIDDEN = -1e4  # a logit whose probability and gradient are 0
+HIDDEN = -1e4  # a logit whose probability and gradient are 0 in any float type
 
 
 def known_classes(targets: Any) -> Tensor | None:

@@ -225,6 +225,13 @@ def signed(change: float | None) -> str:
     return f"{100 * change:+.2f} points"
 
 
+def ranged(interval: tuple[float, float] | None) -> str:
+    """Give an interval of a difference of shares in points; `[-]` where there is none."""
+    if interval is None:
+        return "[-]"
+    return f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
+
+
 def plain(value: Any) -> Any:
     """Give a value as JSON can hold it: records as mappings, NaN and infinities as null."""
     if is_dataclass(value) and not isinstance(value, type):

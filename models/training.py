@@ -150,6 +150,16 @@ class RefuseNaN(Callback):
             )
 
 
+def refuse_kind(task: Task, data: GrowingData) -> None:
+    """Refuse data whose labels are of another kind than the task's.
+
+    Raises:
+        BadInput: If they are.
+    """
+    if task.kind != data.kind:
+        raise BadInput(f"{type(task).__name__} needs {task.kind}, the data has {data.kind}")
+
+
 def make_trainer(
     task: Task,
     fit: Fit,

@@ -8,8 +8,8 @@ from typing import Any
 from scipy.stats import t as student_t
 
 from regrow.models.charts import Point
-from regrow.models.differences import Difference, Interval
-from regrow.models.report import Report, signed
+from regrow.models.differences import Difference
+from regrow.models.report import Report, ranged, signed
 from regrow.prune.contestants import DENSE, PRUNED, RANDOM, SCRATCH, Result
 from regrow.prune.standings import Standing
 
@@ -131,9 +131,9 @@ def _add_differences(
     rows = []
     for name, one in found.items():
         test = one["test"]
-        row = [name, signed(test.mean), _range(test.by_seed), _range(test.by_image), test.verdict]
+        row = [name, signed(test.mean), ranged(test.by_seed), ranged(test.by_image), test.verdict]
         for figure in ("train", "val", "gap"):
-            row += [signed(one[figure].mean), _range(one[figure].by_seed)]
+            row += [signed(one[figure].mean), ranged(one[figure].by_seed)]
         rows.append(row)
     report.add_table(title, columns, rows, note)
 
@@ -263,7 +263,7 @@ def _told(one: Difference) -> str:
         "lower": "lower",
         "undecided": "which these seeds and images cannot tell from none",
     }[one.verdict]
-    return f"{signed(one.mean)} {_range(one.by_seed)}, {told}"
+    return f"{signed(one.mean)} {ranged(one.by_seed)}, {told}"
 
 
 def _share_of(standing: Standing, dense: Standing) -> str:
@@ -276,9 +276,3 @@ def _share_of(standing: Standing, dense: Standing) -> str:
         f"{DENSE} network, and takes {standing.batch_ms / dense.batch_ms:.2f} of its time for a "
         "batch"
     )
-
-
-def _range(interval: Interval | None) -> str:
-    if interval is None:
-        return "[-]"
-    return f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"

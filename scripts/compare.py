@@ -51,7 +51,7 @@ from regrow.models.report import Report, device_name
 from regrow.models.run import MARK, command, guard, open_run, refuse_run
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
-from regrow.models.training import Fit, make_trainer
+from regrow.models.training import Fit, make_trainer, refuse_kind
 from regrow.prune.comparison import compete, trained
 from regrow.prune.comparison_page import fill, points
 from regrow.prune.contestants import DENSE, Contestant, Recipe, Result, enter
@@ -119,8 +119,7 @@ def run_comparison(
     if not resume:
         refuse_run(run)
     first = task(data.classes, data.size)
-    if first.kind != data.kind:
-        raise BadInput(f"{type(first).__name__} needs {first.kind}, the data has {data.kind}")
+    refuse_kind(first, data)
     data.order_classes(first.classes)
     if make_trainer(first, fit, run, logs="none").world_size > 1:
         raise BadInput("fit.devices: a comparison runs in one process; set it to 1")
@@ -294,8 +293,8 @@ def run_retraining(
     if not resume:
         refuse_run(run)
     first = task(data.classes, data.size)
-    if first.kind != data.kind or before.kind != data.kind:
-        raise BadInput(f"{type(first).__name__} needs {first.kind}, the data has {data.kind}")
+    refuse_kind(first, data)
+    refuse_kind(first, before)
     names = (first.net_name.split(".")[0],)  # the user has named it
     plan = Plan(task, before, data, fit, share, memory, growth, run, names, command_line)
     data.test_dataloader()  # says at once that there are no test images

@@ -39,7 +39,7 @@ from regrow.models.report import Report, device_name
 from regrow.models.run import command, guard, open_run, refuse_run
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Provenance, Task
-from regrow.models.training import Fit, fine_tune_, make_trainer, train
+from regrow.models.training import Fit, fine_tune_, make_trainer, refuse_kind, train
 from regrow.prune.regrowing import regrow_
 from regrow.prune.widening import widen_
 
@@ -117,7 +117,7 @@ def run_training(
         refuse_run(run, warm_start)
         if warm_start is None:
             net, start = task(data.classes, data.size), None
-            _refuse_kind(net, data)
+            refuse_kind(net, data)
             data.order_classes(net.classes)
         else:
             net = _old_network(task, data, warm_start, fit, sparsity, packages, seed)
@@ -211,7 +211,7 @@ def _old_network(
     """Load the network that a warm start begins with, where it is trained; dense if asked for."""
     loaded = load(checkpoint, allow=allow, kind=data.kind).to(dtype=fit.dtype)
     net = _around(loaded, make).to(fit.device)
-    _refuse_kind(net, data)
+    refuse_kind(net, data)
     if sparsity == "dense":
         unmask_(net.net)
         widen_(net, seed=seed)
@@ -257,11 +257,6 @@ def _grow_again_(net: Task, data: GrowingData, fit: Fit, run: Path, seed: int) -
     changed = sum(grown.before[name] != width for name, width in grown.after.items())
     print(f"regrown: {changed} layers have other widths, at the same cost")
     return epochs
-
-
-def _refuse_kind(task: Task, data: GrowingData) -> None:
-    if task.kind != data.kind:
-        raise BadInput(f"{type(task).__name__} needs {task.kind}, the data has {data.kind}")
 
 
 def _refuse_images(task: Task, data: GrowingData) -> None:
