@@ -11,7 +11,12 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
-from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import (
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    WeightAveraging,
+)
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import nn
@@ -101,19 +106,16 @@ class Fit:
 
 
 class StoppableTrainer(Trainer):
-    """A trainer that SIGTERM stops between two batches or two epochs.
+    """A trainer that SIGTERM stops after the batch that runs, of training or of validation.
 
-    Lightning's own also stops inside the validation that ends an epoch, and when it goes on from
-    there, that epoch has no scores.
+    Several processes finish a validation first: they gather its scores together.
     """
 
     @property
     def received_sigterm(self) -> bool:
         """Whether to stop now."""
-        epochs = self.fit_loop.epoch_progress.current
-        is_last_batch = self.fit_loop.epoch_loop.batch_progress.is_last_batch
-        is_ending = self.validating or (is_last_batch and epochs.completed < epochs.ready)
-        return super().received_sigterm and not is_ending
+        gathers = self.validating and self.world_size > 1
+        return super().received_sigterm and not gathers
 
 
 class SaveWhenStopped(Callback):
@@ -126,8 +128,25 @@ class SaveWhenStopped(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Save at SIGTERM; after anything else the state may be half a step."""
-        if isinstance(exception, SIGTERMException):
-            trainer.save_checkpoint(self.path)
+        if not isinstance(exception, SIGTERMException):
+            return
+        if trainer.validating:
+            _validate_anew_(trainer, pl_module)
+        trainer.save_checkpoint(self.path)
+
+
+def _validate_anew_(trainer: Trainer, module: LightningModule) -> None:
+    """Let the checkpoint of a stopped validation be one whose first batch had just begun.
+
+    Lightning's own goes on with the next batch, without the scores of those before.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, WeightAveraging):
+            callback.on_validation_epoch_end(trainer, module)  # or weights and average were swapped
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    progress.reset()
+    progress.increment_ready()
+    progress.increment_started()
 
 
 class RefuseNaN(Callback):

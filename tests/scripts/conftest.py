@@ -56,12 +56,13 @@ def words(tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def stop_after() -> Callable[[pytest.MonkeyPatch, int], None]:
-    """Give what lets the platform's signal come in the middle of a batch."""
+def stop_after() -> Callable[..., None]:
+    """Give what lets the platform's signal come in the middle of a batch, of `train` or `val`."""
 
-    def patch(monkeypatch: pytest.MonkeyPatch, num_batches: int) -> None:
+    def patch(monkeypatch: pytest.MonkeyPatch, num_batches: int, split: str = "train") -> None:
+        hook = {"train": "on_train_batch_end", "val": "on_validation_batch_end"}[split]
         counted = 0
-        original = Throughput.on_train_batch_end
+        original = getattr(Throughput, hook)
 
         def counting(self, *args, **kwargs) -> None:
             nonlocal counted
@@ -70,7 +71,7 @@ def stop_after() -> Callable[[pytest.MonkeyPatch, int], None]:
             if counted == num_batches:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        monkeypatch.setattr(Throughput, "on_train_batch_end", counting)
+        monkeypatch.setattr(Throughput, hook, counting)
 
     return patch
 

@@ -1,20 +1,23 @@
 """A stopped run goes on to the weights that it would have had, and with nothing else."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from regrow.data.errors import BadInput
 from regrow.models.checkpoint import net_state, read, save
 from regrow.models.classification import Classification
+from regrow.models.dashboard import Throughput
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
-Stop = Callable[[pytest.MonkeyPatch, int], None]
+Stop = Callable[..., None]
 
 
 def assert_equal_weights(one: Path, other: Path) -> None:
@@ -47,6 +50,44 @@ def test_a_stopped_run_goes_on_bit_for_bit(
         read(tmp_path / "stopped" / "last.ckpt")["global_step"]
         == read(tmp_path / "whole" / "last.ckpt")["global_step"]
     )
+
+
+def scores(run: Path) -> dict[str, list[float]]:
+    """Read what was logged of validation images, in the order of the steps."""
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("val/")]
+    return {tag: [event.value for event in events.Scalars(tag)] for tag in tags}
+
+
+@pytest.mark.parametrize("num_batches", [1, 3, 5, 6], ids=["first", "last", "mid", "end"])
+@pytest.mark.parametrize("option", ["--fit.epochs=2", "--fit.ema=0.9"])
+def test_a_run_stopped_in_a_validation_does_it_again(
+    folder: Folder,
+    words: Words,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
+    num_batches: int,
+    option: str,
+) -> None:
+    root = folder()  # three batches an epoch, of training and of validation
+    train.run(words(root, "whole", option))
+    seen = []
+    monkeypatch.setattr(
+        Throughput, "on_validation_batch_end", lambda *args, **kwargs: seen.append(1)
+    )
+    with monkeypatch.context() as patch:
+        stop_after(patch, num_batches, "val")
+        assert train.main(words(root, "stopped", option)) == 143
+    assert len(seen) == num_batches, "no batch more is waited for"
+    stopped = read(tmp_path / "stopped" / "last.ckpt")
+    assert stopped["global_step"] == 3 * math.ceil(num_batches / 3)
+    assert train.main(words(root, "stopped", option, "--resume=auto")) == 0
+    redone = num_batches % 3
+    assert len(seen) == 6 + redone, "the validation begins again, and no other"
+    for name in ("last.ckpt", "best.ckpt"):
+        assert_equal_weights(tmp_path / "whole" / name, tmp_path / "stopped" / name)
+    assert scores(tmp_path / "stopped") == scores(tmp_path / "whole")
 
 
 def test_resume_passes_over_a_truncated_checkpoint(
