@@ -1,0 +1,164 @@
+"""A run that is killed goes on to the weights that it would have had, bit for bit.
+
+Three tasks, with and without workers, dense, masked and pruned networks. The masks of masked ones
+move while they train. Each run is a process of its own, which dies after a step.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regrow.data.sample import NAMES
+from regrow.models.checkpoint import furthest, net_state, read, save
+from regrow.models.classification import Classification
+from regrow.models.dashboard import Throughput
+from regrow.models.detection import Detection
+from regrow.models.masks import mask_weights_
+from regrow.models.segmentation import Segmentation
+from regrow.models.task import Task
+from regrow.prune.groups import find_groups
+from regrow.prune.surgery import cut_
+from regrow.scripts import train
+
+ROOT = Path(__file__).parents[2]
+EPOCHS, BATCHES = 3, 4
+TASKS: dict[str, Callable[[], Task]] = {
+    "classification": lambda: Classification(NAMES, (32, 32), net="small"),
+    "detection": lambda: Detection(NAMES, (64, 64), net="fcos"),
+    "segmentation": lambda: Segmentation(["background", *NAMES], (64, 64), net="small"),
+}
+SPARSITY = {"dense": "keep", "masked": "regrow", "pruned": "keep"}
+SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
+Stop = tuple[str, int]
+
+combinations = [
+    pytest.param(task, workers, kind, id=f"{task}-{workers}-{kind}")
+    for task in TASKS
+    for workers in (0, 2)
+    for kind in SPARSITY
+]
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Give processes that begin with everything imported, and nothing done."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "regrow.scripts.train"])
+    return context
+
+
+def parent(name: str, kind: str, folder: Path) -> Path:
+    """Write a network to begin with: dense, with masks, or with half of its channels."""
+    torch.manual_seed(0)
+    task = TASKS[name]()
+    if kind == "masked":
+        weights = {n: p for n, p in task.net.named_parameters() if p.ndim == 4}
+        mask_weights_(task.net, {n: torch.rand(p.shape) < 0.7 for n, p in weights.items()})
+    elif kind == "pruned":
+        groups = find_groups(task).groups
+        cut_(task, [(group, list(range(group.num_units // 2))) for group in groups])
+    save(folder / "parent.ckpt", task)
+    return folder / "parent.ckpt"
+
+
+def line(name: str, workers: int, kind: str, folder: Path, run: str) -> list[str]:
+    """Give the words of a run that goes on if there is something to go on with."""
+    is_there = furthest(folder / run) is not None
+    return [
+        "--resume=auto" if is_there else f"--warm-start={folder / 'parent.ckpt'}",
+        f"--config={ROOT / 'configs' / name}.yaml",
+        f"--sparsity={SPARSITY[kind]}",
+        "--data.batch_size=4",
+        f"--data.max_images={4 * BATCHES}",
+        f"--data.num_workers={workers}",
+        f"--fit.epochs={EPOCHS}",
+        "--fit.images=0",
+        f"--run={folder / run}",
+    ]
+
+
+def _train(words: list[str], stop: Stop | None) -> None:
+    """Train in this process, which may end in the middle of it."""
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # as a command has it, for its workers
+    os.setsid()  # they die with it
+    if stop is not None:
+        how, step = stop
+        original = Throughput.on_train_batch_end
+
+        def ending(self: Throughput, trainer: Any, *rest: Any) -> None:
+            original(self, trainer, *rest)
+            if trainer.global_step == step:
+                os.killpg(0, SIGNALS[how])
+
+        Throughput.on_train_batch_end = ending  # type: ignore[method-assign]
+    raise SystemExit(train.main(words))
+
+
+def started(context: ForkServerContext, words: list[str], stop: Stop | None = None) -> int | None:
+    process = context.Process(target=_train, args=(words, stop))
+    process.start()
+    process.join(200)
+    return process.exitcode
+
+
+def stopped_and_resumed(
+    context: ForkServerContext, words: Callable[[], list[str]], stops: Sequence[Stop]
+) -> None:
+    """Train to the end, whatever comes between; what is there is gone on with, always."""
+    for stop in stops:
+        code = {"kill": -signal.SIGKILL, "term": 143}[stop[0]]
+        assert started(context, words(), stop) == code
+    assert started(context, words()) == 0
+
+
+def assert_same(one: Path, other: Path) -> None:
+    for name in ("last.ckpt", "best.ckpt"):
+        first, second = net_state(read(one / name)), net_state(read(other / name))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+        masks = [read(run / name)["regrow"]["masks"] for run in (one, other)]
+        assert masks[0].keys() == masks[1].keys()
+        assert all(torch.equal(masks[0][key], masks[1][key]) for key in masks[0])
+
+
+@pytest.mark.parametrize(("name", "workers", "kind"), combinations)
+def test_a_killed_run_goes_on(
+    processes: ForkServerContext, tmp_path: Path, name: str, workers: int, kind: str
+) -> None:
+    parent(name, kind, tmp_path)
+    assert started(processes, line(name, 0, kind, tmp_path, "whole")) == 0
+    step = random.Random(f"{name}{workers}{kind}").randrange(BATCHES + 1, EPOCHS * BATCHES)
+    words = partial(line, name, workers, kind, tmp_path, "killed")
+    stopped_and_resumed(processes, words, [("kill", step)])
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("name", "workers", "kind"), combinations)
+def test_a_run_killed_twice_in_an_epoch_goes_on(
+    processes: ForkServerContext, tmp_path: Path, name: str, workers: int, kind: str
+) -> None:
+    parent(name, kind, tmp_path)
+    assert started(processes, line(name, 0, kind, tmp_path, "whole")) == 0
+    for number in range(20):
+        draw = random.Random(f"{name}{workers}{kind}{number}")
+        first = BATCHES * draw.randrange(EPOCHS)
+        # The one in the middle leaves a checkpoint of the middle of the epoch.
+        steps = [draw.randrange(first + 1, first + BATCHES) for _ in range(2)]
+        later = draw.randrange(steps[1] + 1, first + BATCHES + 1)
+        stops = [("kill", steps[0]), ("term", steps[1]), ("kill", later)]
+        run = f"killed{number}"
+        words = partial(line, name, workers, kind, tmp_path, run)
+        stopped_and_resumed(processes, words, stops)
+        assert_same(tmp_path / "whole", tmp_path / run)
