@@ -1,19 +1,22 @@
-"""Masks that move while a network is trained, with as many weights kept as before.
+"""Masks that let weights come back where new data asks for them, and take as many away again.
 
-Every so many steps each masked tensor drops the smallest of the weights that it keeps, and lets as
-many grow where the gradient is largest. So capacity goes where new data asks for it, and the cost
-stays what it was to the last weight.
+At the first step a share of the masked weights of each tensor grows where the gradient is largest.
+Then, every so many steps, the smallest weights are masked again, until each tensor keeps as many as
+before, and a falling share of the kept ones moves to where the gradient is largest. So the network
+learns with room, and its cost in the end is what it was, to the last weight.
 
-Source: Evci et al., Rigging the Lottery, 2020, arXiv 1911.11134 (RigL), algorithm 1. There the step
-at which masks move trains nothing; here it goes on, so that as many steps train as without.
+Source: Evci et al., Rigging the Lottery, 2020, arXiv 1911.11134 (RigL), algorithm 1, for what grows
+and moves; there the step at which masks move trains nothing, here it goes on. Zhu and Gupta, To
+Prune, or Not to Prune, 2017, arXiv 1710.01878, equation 1, for the cubic schedule of what goes.
 """
 
 import math
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from torch import Tensor
 
 from regrow.data.errors import BadInput
@@ -25,15 +28,18 @@ BLOCK = 4
 
 
 class DynamicSparsity(Callback):
-    """Moves the masks of a network while Lightning trains it.
+    """Lets masked weights of a network come back while Lightning trains it, and go again.
 
-    When and how much are functions of the step alone, and the masks lie in the checkpoint, so that
-    a run that was stopped goes on to the same weights. A network without masks is trained as it is.
+    When and how much are functions of the step alone, and masks and numbers lie in the checkpoint,
+    so that a run that was stopped goes on to the same weights. No checkpoint is the best one before
+    each tensor keeps as many weights as at first. A network without masks is trained as it is.
 
     Args:
-        share: The share of the kept weights that moves at first, in (0, 1); it falls to zero as a
+        back: The share of the masked weights that comes back at first, in [0, 1]; masks of the
+            pattern 2:4 move alone.
+        share: The share of the kept weights that moves at first, in [0, 1); it falls to zero as a
             cosine.
-        interval: How many steps lie between two moves; by default a thirtieth of the run, and at
+        interval: How many steps lie between two moves; by default a hundredth of the run, and at
             most 100.
         until: The share of the run after which masks stay, in (0, 1].
 
@@ -42,66 +48,132 @@ class DynamicSparsity(Callback):
     """
 
     def __init__(
-        self, share: float = 0.3, interval: int | None = None, until: float = 0.75
+        self,
+        back: float = 0.5,
+        share: float = 0.3,
+        interval: int | None = None,
+        until: float = 0.75,
     ) -> None:
-        if not 0 < share < 1 or not 0 < until <= 1:
+        if not 0 <= back <= 1:
+            raise BadInput(f"a share of {back} of the masked weights comes back; it must be 0 to 1")
+        if not 0 <= share < 1 or not 0 < until <= 1:
             raise BadInput(
                 f"the share of weights that move is {share} and they move until {until} of the "
-                "run; the first must lie in (0, 1), the second in (0, 1]"
+                "run; the first must lie in [0, 1), the second in (0, 1]"
             )
         if interval is not None and interval < 1:
             raise BadInput(f"masks move every {interval} steps, it must be at least 1")
-        self.share, self.interval, self.until = share, interval, until
+        self.back, self.share, self.interval, self.until = back, share, interval, until
+        self.sizes: dict[str, int] = {}
 
-    def share_at(self, step: int, num_steps: int) -> float:
-        """Give the share of the kept weights that moves at a step, 0 where masks stay.
-
-        Source: Evci et al. 2020, arXiv 1911.11134, section 3, the cosine of the update schedule.
+    def is_due(self, step: int, num_steps: int) -> bool:
+        """Say whether masks change at a step.
 
         Args:
             step: How many steps were taken.
             num_steps: How many the whole run has.
         """
-        end = self.until * num_steps
-        interval = self.interval or max(1, min(100, num_steps // 30))
-        if step == 0 or step % interval or step >= end:
-            return 0.0
-        return self.share / 2 * (1 + math.cos(math.pi * step / end))
+        end = self._end(num_steps)
+        interval = self.interval or max(1, min(100, num_steps // 100))
+        return step == end or (step < end and step % interval == 0)
+
+    def share_at(self, step: int, num_steps: int) -> float:
+        """Give the share of the kept weights that moves at a step at which masks change.
+
+        Source: Evci et al. 2020, arXiv 1911.11134, section 3, the cosine of the update schedule.
+        """
+        done = step / max(self._end(num_steps), 1)
+        return self.share / 2 * (1 + math.cos(math.pi * done)) if 0 < done < 1 else 0.0
+
+    def back_at(self, step: int, num_steps: int) -> float:
+        """Give the share of the masked weights that is back at a step at which masks change.
+
+        Source: Zhu and Gupta 2017, arXiv 1710.01878, equation 1, the cubic schedule.
+        """
+        done = min(step / max(self._end(num_steps), 1), 1.0)
+        return self.back * (1 - done) ** 3
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember how many weights there may be in the end.
+
+        Raises:
+            BadInput: If training may end before there are no more.
+        """
+        kept = masks_of(cast(Task, pl_module).net)
+        self.sizes = self.sizes or {name: int(mask.sum()) for name, mask in kept.items()}
+        if self.sizes and self.back and trainer.early_stopping_callbacks:
+            raise BadInput(
+                "fit.patience may end the run while masked weights are back; set it to null with "
+                "sparsity regrow"
+            )
+        self._choose_best(trainer)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Move the masks, while the gradients of masked weights are still there."""
-        task = cast(Task, pl_module)
-        share = self.share_at(trainer.global_step, _num_steps(trainer))
-        if share:
-            move_masks_(task, optimizer, share)
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, WeightAveraging) and callback._average_model is not None:
-                    # Or the average would keep what was dropped, and then so would the network.
-                    average = cast(Task, callback._average_model.module)
-                    remask_(average.net, masks_of(task.net))
+        """Change the masks, while the gradients of masked weights are still there."""
+        task, step, num_steps = cast(Task, pl_module), trainer.global_step, _num_steps(trainer)
+        if not self.sizes or not self.is_due(step, num_steps):
+            return
+        back, net = self.back_at(step, num_steps), task.net
+        masked = {n: net.get_parameter(n).numel() - size for n, size in self.sizes.items()}
+        sizes = {name: size + int(back * masked[name]) for name, size in self.sizes.items()}
+        move_masks_(task, optimizer, self.share_at(step, num_steps), sizes)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging) and callback._average_model is not None:
+                # Or the average would keep what was dropped, and then so would the network.
+                average = cast(Task, callback._average_model.module)
+                remask_(average.net, masks_of(net))
+        self._choose_best(trainer, step + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the numbers of weights that there may be in the end, for a checkpoint."""
+        return {"sizes": self.sizes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them from a checkpoint."""
+        self.sizes = dict(state_dict["sizes"])
+
+    def _end(self, num_steps: int) -> int:
+        """Give the step at which masks change for the last time, which is one of the run."""
+        return max(0, min(math.ceil(self.until * num_steps), num_steps - 1))
+
+    def _choose_best(self, trainer: Trainer, step: int | None = None) -> None:
+        """Keep the best checkpoint of those alone that cost no more than the network did."""
+        taken = trainer.global_step if step is None else step
+        if self.sizes and self.back:
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
+                    callback.save_top_k = int(taken > self._end(_num_steps(trainer)))
 
 
-def move_masks_(task: Task, optimizer: torch.optim.Optimizer, share: float) -> None:
-    """Drop the smallest kept weights of each masked tensor, and grow as many, in place.
+def move_masks_(
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    share: float,
+    sizes: Mapping[str, int] | None = None,
+) -> None:
+    """Drop the smallest kept weights of each masked tensor, and let others grow, in place.
 
     Grown weights are zero, and the optimizer remembers nothing of them or of dropped ones. Frozen
-    tensors keep their masks. Masks of the pattern 2:4 keep it.
+    tensors keep their masks. Masks of the pattern 2:4 keep it, and as many weights.
 
     Args:
         task: The task, with the gradients of all weights, masked ones too.
         optimizer: The optimizer of its parameters.
-        share: The share of the kept weights of each tensor that is dropped, in [0, 1], rounded
-            down.
+        share: The share of the kept weights of each tensor that moves, in [0, 1], rounded down.
+        sizes: How many weights each tensor keeps then; by default as many as before.
     """
     before, after = masks_of(task.net), {}
     for name, kept in before.items():
         weight = task.net.get_parameter(name)
         if weight.grad is not None:
             dim = pattern_dim(task.net.get_submodule(name.rpartition(".")[0]), kept)
-            count = int(share * int(kept.sum()))
-            after[name] = moved(weight.detach(), weight.grad, kept, count, dim)
+            had = int(kept.sum())
+            size = had if sizes is None or dim is not None else sizes[name]
+            moving = int(share * min(had, size))
+            dropped, grown = (moving + max(had - size, 0), moving + max(size - had, 0))
+            after[name] = moved(weight.detach(), weight.grad, kept, dropped, dim, grown)
     task.remask(after)
     for name, kept in after.items():
         changed = kept ^ before[name]
@@ -110,8 +182,15 @@ def move_masks_(task: Task, optimizer: torch.optim.Optimizer, share: float) -> N
                 value.masked_fill_(changed, 0)
 
 
-def moved(weight: Tensor, grad: Tensor, kept: Tensor, count: int, dim: int | None = None) -> Tensor:
-    """Give a mask without the smallest kept weights and with as many of the largest gradients.
+def moved(
+    weight: Tensor,
+    grad: Tensor,
+    kept: Tensor,
+    count: int,
+    dim: int | None = None,
+    grown: int | None = None,
+) -> Tensor:
+    """Give a mask without the smallest kept weights and with some of the largest gradients.
 
     A weight that is dropped may grow at once, and is then as it was.
 
@@ -123,10 +202,11 @@ def moved(weight: Tensor, grad: Tensor, kept: Tensor, count: int, dim: int | Non
         kept: True where a weight is kept, same shape.
         count: How many kept weights are dropped.
         dim: The dimension of the inputs, if each 4 consecutive weights along it are to keep as many
-            as they do; by default the tensor does.
+            as they do; by default the tensor is one block.
+        grown: How many weights grow, without `dim`; by default as many as are dropped.
 
     Returns:
-        The mask, with as many weights kept; of equal weights or gradients the first ones go first.
+        The mask; of equal weights or gradients the first ones go first.
     """
     lying = [x if dim is None else x.movedim(dim, -1) for x in (weight, grad, kept)]
     shape, size = lying[2].shape, kept.numel() if dim is None else BLOCK
@@ -135,6 +215,8 @@ def moved(weight: Tensor, grad: Tensor, kept: Tensor, count: int, dim: int | Non
     staying = mask.flatten().index_fill(0, sizes.argsort(stable=True)[:count], False)
     staying = staying.view_as(mask)
     wanted = mask.sum(1, keepdim=True) - staying.sum(1, keepdim=True)
+    if dim is None and grown is not None:
+        wanted = torch.full_like(wanted, grown)
     order = gradients.abs().masked_fill(staying, -1).argsort(dim=1, descending=True, stable=True)
     grows = torch.arange(size, device=mask.device) < wanted
     after = staying.scatter(1, order, staying.gather(1, order) | grows).view(shape)

@@ -156,17 +156,36 @@ def test_masks_of_the_pattern_keep_it() -> None:
         assert not torch.equal(kept, masks[name])
 
 
-def test_the_share_falls_as_a_cosine_at_each_interval() -> None:
+def test_masks_change_at_each_interval_and_at_the_end() -> None:
     masks = DynamicSparsity(share=0.4, interval=10, until=0.5)
-    assert [masks.share_at(step, 80) for step in (0, 5, 40, 50)] == [0, 0, 0, 0]
-    shares = [masks.share_at(step, 80) for step in (10, 20, 30)]
-    expected = [0.2 * (1 + 1 / math.sqrt(2)), 0.2, 0.2 * (1 - 1 / math.sqrt(2))]
+    assert [step for step in range(80) if masks.is_due(step, 80)] == [0, 10, 20, 30, 40]
+    shares = [masks.share_at(step, 80) for step in (0, 10, 20, 30, 40)]
+    expected = [0, 0.2 * (1 + 1 / math.sqrt(2)), 0.2, 0.2 * (1 - 1 / math.sqrt(2)), 0]
     assert shares == pytest.approx(expected)
+    # The last change is always one of the run's steps.
+    whole = DynamicSparsity(interval=10, until=1.0)
+    assert [step for step in range(35) if whole.is_due(step, 35)] == [0, 10, 20, 30, 34]
+
+
+def test_what_is_back_falls_as_a_cube() -> None:
+    masks = DynamicSparsity(back=0.8, until=0.5)
+    backs = [masks.back_at(step, 80) for step in (0, 10, 20, 40, 60)]
+    assert backs == pytest.approx([0.8, 0.8 * 27 / 64, 0.1, 0, 0])
+
+
+def test_a_move_to_another_size_by_hand() -> None:
+    weight = torch.tensor([[0.1, -2.0, 0.0, 0.0, 3.0]])
+    grad = torch.tensor([[0.5, 9.0, 0.2, -0.7, 9.0]])
+    kept = torch.tensor([[True, True, False, False, True]])
+    assert moved(weight, grad, kept, 0, grown=1).tolist() == [[True, True, False, True, True]]
+    assert moved(weight, grad, kept, 2, grown=0).tolist() == [[False, False, False, False, True]]
+    assert moved(weight, grad, kept, 3, grown=2).tolist() == [[False, True, False, False, True]]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"back": 1.5}, "share of 1.5 of the masked weights"),
         ({"share": 1.0}, "share of weights that move is 1.0"),
         ({"until": 0.0}, r"until 0.0 of the run.*\(0, 1\]"),
         ({"interval": 0}, "every 0 steps"),
@@ -178,10 +197,18 @@ def test_values_out_of_range_are_refused(options: dict[str, Any], message: str) 
 
 
 def fitted(
-    task: Task, data: GrowingData, run: Path, ema: float | None, *others: Callback, **more: Any
+    task: Task,
+    data: GrowingData,
+    run: Path,
+    ema: float | None,
+    *others: Callback,
+    back: float = 0.0,
+    until: float = 1.0,
+    patience: int | None = None,
+    **more: Any,
 ) -> None:
-    fit = Fit(epochs=EPOCHS, ema=ema, clip=0.5, accelerator="cpu", devices=1, images=0)
-    watchers = [DynamicSparsity(0.5, interval=2, until=1.0), *others]
+    fit = Fit(EPOCHS, patience, 0.5, ema, accelerator="cpu", devices=1, images=0)
+    watchers = [DynamicSparsity(back, 0.5, interval=2, until=until), *others]
     train(task, data, make_trainer(task, fit, run, watchers=watchers), run, **more)
 
 
@@ -199,7 +226,7 @@ def test_training_moves_masks_and_keeps_the_cost(
     task = masked_task()
     before, sizes = masks_of(task.net), counts(task.net)
     fitted(task, data, tmp_path, ema)
-    assert len(seen) == 4 * len(before)  # steps 2, 4, 6, 8 of 9
+    assert len(seen) == 5 * len(before)  # steps 0, 2, 4, 6, 8 of 9
     assert all(gradients and not weights for gradients, weights in seen)
     for net in (task.net, load(tmp_path / "best.ckpt").net, load(tmp_path / "last.ckpt").net):
         assert counts(net) == sizes
@@ -222,16 +249,48 @@ class Stop(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize(("ema", "step"), [(None, 3), (0.9, 4), (None, 5)])
+class Watch(Callback):
+    """Note after every step how many weights are kept, and whether there is a best checkpoint."""
+
+    def __init__(self, best: Path) -> None:
+        self.best, self.counts, self.found = best, [], []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        self.counts.append(counts(pl_module.net))
+        self.found.append(self.best.is_file())
+
+
+def test_weights_come_back_and_go_again(data: GrowingData, tmp_path: Path) -> None:
+    task, watch = masked_task(), Watch(tmp_path / "best.ckpt")
+    before, all_of = counts(task.net), {n: m.numel() for n, m in masks_of(task.net).items()}
+    fitted(task, data, tmp_path, None, watch, back=0.5, until=0.5)  # 9 steps, the fifth is the end
+    for name, size in before.items():
+        # The mask of the head is 2:4, by chance.
+        masked = all_of[name] - size if name != "head.weight" else 0
+        first, second, third = (int(0.5 * (1 - k / 5) ** 3 * masked) for k in (0, 2, 4))
+        expected = [first, first, second, second, third, 0, 0, 0, 0]
+        assert [step[name] - size for step in watch.counts] == expected
+    assert watch.found == [False] * 6 + [True] * 3, "no wide network is the best one"
+    for net in (task.net, load(tmp_path / "best.ckpt").net, load(tmp_path / "last.ckpt").net):
+        assert counts(net) == before
+
+
+def test_training_does_not_end_while_weights_are_back(data: GrowingData, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="fit.patience may end the run while"):
+        fitted(masked_task(), data, tmp_path, None, back=0.5, patience=2)
+
+
+@pytest.mark.parametrize("back", [0.0, 0.5])
+@pytest.mark.parametrize(("ema", "step"), [(None, 3), (0.9, 4), (None, 5), (None, 8)])
 def test_a_stopped_run_goes_on_to_the_same_weights_and_masks(
-    data: GrowingData, tmp_path: Path, ema: float | None, step: int
+    data: GrowingData, tmp_path: Path, ema: float | None, step: int, back: float
 ) -> None:
-    fitted(masked_task(), data, tmp_path / "whole", ema)
+    fitted(masked_task(), data, tmp_path / "whole", ema, back=back)
     with pytest.raises(SIGTERMException):
-        fitted(masked_task(), data, tmp_path / "stopped", ema, Stop(step))
+        fitted(masked_task(), data, tmp_path / "stopped", ema, Stop(step), back=back)
     stopped = tmp_path / "stopped" / "last.ckpt"
     assert read(stopped)["global_step"] == step
-    fitted(load(stopped), data, tmp_path / "stopped", ema, resume=stopped)
+    fitted(load(stopped), data, tmp_path / "stopped", ema, back=back, resume=stopped)
     for name in ("last.ckpt", "best.ckpt"):
         whole, again = tmp_path / "whole" / name, tmp_path / "stopped" / name
         one, other = masks_of(load(whole).net), masks_of(load(again).net)
