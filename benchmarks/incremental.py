@@ -7,11 +7,12 @@
 - `replay`: the same, but only `--memory` of the old images was kept, chosen by `train.py --replay`.
 
 Both sides try six settings at a seed of its own, and validation images of all classes choose: from
-scratch three rates and three numbers of epochs, warm starts three rates, and three other
-beginnings at the best one. From scratch trains at every seed with every number of epochs; its steps
-are the fewest that come within 0.2 points of its best mean on test images. A warm start has
-`--share` of those, and an old network that trained as many epochs as from scratch. All networks are
-scored on all test images. `--side 32 --images 50000` is the whole of CIFAR-10.
+scratch three rates with the fewest of `--epochs`, and three numbers of epochs; warm starts three
+rates, and three other beginnings at the best one. From scratch trains at every seed with every
+number of epochs; its steps are the fewest that come within 0.2 points of its best mean on test
+images. A warm start has `--share` of those, and an old network that trained as many epochs as from
+scratch. All networks are scored on all test images. `--side 32 --images 50000` is the whole of
+CIFAR-10.
 
 What is done lies in `--run` and is not done again. Prints a JSON line a trained network, and a
 table of differences from scratch, with 95 % intervals over seeds.
