@@ -61,7 +61,8 @@ def make_job(
 
 def environment(base: Path, **more: str) -> dict[str, str]:
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("SM_", "SAGEMAKER_"))}
-    return kept | {"SAGEMAKER_BASE_DIR": str(base), **more}
+    # Small nets: threads would wait for each other, and for other tests.
+    return kept | {"SAGEMAKER_BASE_DIR": str(base), "OMP_NUM_THREADS": "1", **more}
 
 
 def finish(base: Path, *line: str, **more: str) -> subprocess.CompletedProcess[str]:
