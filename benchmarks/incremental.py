@@ -36,6 +36,7 @@ from regrow.data.formats import Torchvision
 from regrow.data.module import GrowingData
 from regrow.data.staged import Staged
 from regrow.incremental.growth import Growth
+from regrow.incremental.memory import MEMORY, memory_size
 from regrow.models.checkpoint import load
 from regrow.models.classification import Classification
 from regrow.models.differences import seed_interval
@@ -142,14 +143,17 @@ class Study:
         self._train(folder, self.before, setting, seed, replay=memory)
         return folder / "run" / "best.ckpt"
 
+    def at_hand(self) -> GrowingData:
+        """Give what warm starts train on, besides the memory of the old network."""
+        if self.options.scenario == "replay":
+            return self.after.later_than(self.before)
+        return self.after
+
     def warm(self, setting: Setting, parent: Path, seed: int) -> Trained:
         """Train from an old network, on what is at hand."""
-        data = self.after
-        if self.options.scenario == "replay":
-            data = self.after.later_than(self.before)
         growth = BEGINNINGS[self.options.scenario].get(setting.beginning, Growth())
         folder = self.run / f"warm_{setting.key}_{seed}"
-        return self._train(folder, data, setting, seed, warm_start=parent, growth=growth)
+        return self._train(folder, self.at_hand(), setting, seed, warm_start=parent, growth=growth)
 
     def _train(
         self, folder: Path, data: GrowingData, setting: Setting, seed: int, **start: Any
@@ -234,13 +238,11 @@ def scratch_figures(study: Study) -> tuple[Setting, list[Trained]]:
 def warm_figures(study: Study, scratch: Setting, steps: int) -> dict[str, list[Trained]]:
     """Train warm starts with the settings that tuning chose, and with the defaults."""
     options = study.options
-    data = study.after
-    count = len(data.examples("train"))
-    if options.scenario == "replay":
-        old = len(study.before.examples("train"))
-        count += max(1, round(options.memory * old)) - old
-    epochs = max(1, int(options.share * steps / (count // options.batch_size)))
     parent = study.parent(scratch, TUNING_SEED)
+    count = len(study.at_hand().examples("train"))
+    if options.scenario == "replay":
+        count += memory_size(parent.parent / MEMORY)
+    epochs = max(1, int(options.share * steps / (count // options.batch_size)))
 
     def train(setting: Setting) -> Trained:
         return study.warm(setting, parent, TUNING_SEED)

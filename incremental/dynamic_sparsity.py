@@ -106,7 +106,7 @@ class DynamicSparsity(Callback):
                 "fit.patience may end the run while masked weights are back; set it to null with "
                 "sparsity regrow"
             )
-        self._choose_best(trainer)
+        self._choose_best(trainer, trainer.global_step)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -138,9 +138,8 @@ class DynamicSparsity(Callback):
         """Give the step at which masks change for the last time, which is one of the run."""
         return max(0, min(math.ceil(self.until * num_steps), num_steps - 1))
 
-    def _choose_best(self, trainer: Trainer, step: int | None = None) -> None:
-        """Keep the best checkpoint of those alone that cost no more than the network did."""
-        taken = trainer.global_step if step is None else step
+    def _choose_best(self, trainer: Trainer, taken: int) -> None:
+        """Keep the best checkpoint of those alone that cost no more, after so many steps."""
         if self.sizes and self.back:
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
@@ -172,7 +171,7 @@ def move_masks_(
             had = int(kept.sum())
             size = had if sizes is None or dim is not None else sizes[name]
             moving = int(share * min(had, size))
-            dropped, grown = (moving + max(had - size, 0), moving + max(size - had, 0))
+            dropped, grown = moving + max(had - size, 0), moving + max(size - had, 0)
             after[name] = moved(weight.detach(), weight.grad, kept, dropped, dim, grown)
     task.remask(after)
     for name, kept in after.items():

@@ -9,7 +9,6 @@ import os
 import random
 import signal
 from collections.abc import Callable, Sequence
-from functools import partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,11 @@ TASKS: dict[str, Callable[[], Task]] = {
 SPARSITY = {"dense": "keep", "masked": "regrow", "pruned": "keep"}
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
 Stop = tuple[str, int]
+Stops = Sequence[Sequence[Stop]]
+Case = tuple[str, int, str]
 
 combinations = [
-    pytest.param(task, workers, kind, id=f"{task}-{workers}-{kind}")
+    pytest.param((task, workers, kind), id=f"{task}-{workers}-{kind}")
     for task in TASKS
     for workers in (0, 2)
     for kind in SPARSITY
@@ -56,7 +57,7 @@ def processes() -> ForkServerContext:
     return context
 
 
-def parent(name: str, kind: str, folder: Path) -> Path:
+def write_parent(name: str, kind: str, folder: Path) -> None:
     """Write a network to begin with: dense, with masks, or with half of its channels."""
     torch.manual_seed(0)
     task = TASKS[name]()
@@ -67,7 +68,6 @@ def parent(name: str, kind: str, folder: Path) -> Path:
         groups = find_groups(task).groups
         cut_(task, [(group, list(range(group.num_units // 2))) for group in groups])
     save(folder / "parent.ckpt", task)
-    return folder / "parent.ckpt"
 
 
 def line(name: str, workers: int, kind: str, folder: Path, run: str) -> list[str]:
@@ -111,16 +111,6 @@ def started(context: ForkServerContext, words: list[str], stop: Stop | None = No
     return process.exitcode
 
 
-def stopped_and_resumed(
-    context: ForkServerContext, words: Callable[[], list[str]], stops: Sequence[Stop]
-) -> None:
-    """Train to the end, whatever comes between; what is there is gone on with, always."""
-    for stop in stops:
-        code = {"kill": -signal.SIGKILL, "term": 143}[stop[0]]
-        assert started(context, words(), stop) == code
-    assert started(context, words()) == 0
-
-
 def assert_same(one: Path, other: Path) -> None:
     for name in ("last.ckpt", "best.ckpt"):
         first, second = net_state(read(one / name)), net_state(read(other / name))
@@ -131,34 +121,42 @@ def assert_same(one: Path, other: Path) -> None:
         assert all(torch.equal(masks[0][key], masks[1][key]) for key in masks[0])
 
 
-@pytest.mark.parametrize(("name", "workers", "kind"), combinations)
+def check(context: ForkServerContext, folder: Path, combination: Case, stops: Stops) -> None:
+    """Train whole, and as often with stops between; what is there is gone on with, always."""
+    name, workers, kind = combination
+    write_parent(name, kind, folder)
+    assert started(context, line(name, 0, kind, folder, "whole")) == 0
+    for number, own in enumerate(stops):
+        run = f"stopped{number}"
+        for how, step in own:
+            code = {"kill": -signal.SIGKILL, "term": 143}[how]
+            assert started(context, line(*combination, folder, run), (how, step)) == code
+        assert started(context, line(*combination, folder, run)) == 0
+        assert_same(folder / "whole", folder / run)
+
+
+@pytest.mark.parametrize("combination", combinations)
 def test_a_killed_run_goes_on(
-    processes: ForkServerContext, tmp_path: Path, name: str, workers: int, kind: str
+    processes: ForkServerContext, tmp_path: Path, combination: Case
 ) -> None:
-    parent(name, kind, tmp_path)
-    assert started(processes, line(name, 0, kind, tmp_path, "whole")) == 0
+    name, workers, kind = combination
     step = random.Random(f"{name}{workers}{kind}").randrange(BATCHES + 1, EPOCHS * BATCHES)
-    words = partial(line, name, workers, kind, tmp_path, "killed")
-    stopped_and_resumed(processes, words, [("kill", step)])
-    assert_same(tmp_path / "whole", tmp_path / "killed")
+    check(processes, tmp_path, combination, [[("kill", step)]])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("name", "workers", "kind"), combinations)
+@pytest.mark.parametrize("combination", combinations)
 def test_a_run_killed_twice_in_an_epoch_goes_on(
-    processes: ForkServerContext, tmp_path: Path, name: str, workers: int, kind: str
+    processes: ForkServerContext, tmp_path: Path, combination: Case
 ) -> None:
-    parent(name, kind, tmp_path)
-    assert started(processes, line(name, 0, kind, tmp_path, "whole")) == 0
+    name, workers, kind = combination
+    stops = []
     for number in range(20):
         draw = random.Random(f"{name}{workers}{kind}{number}")
         first = BATCHES * draw.randrange(EPOCHS)
         # The one in the middle leaves a checkpoint of the middle of the epoch.
         steps = [draw.randrange(first + 1, first + BATCHES) for _ in range(2)]
         later = draw.randrange(steps[1] + 1, first + BATCHES + 1)
-        stops = [("kill", steps[0]), ("term", steps[1]), ("kill", later)]
-        run = f"killed{number}"
-        words = partial(line, name, workers, kind, tmp_path, run)
-        stopped_and_resumed(processes, words, stops)
-        assert_same(tmp_path / "whole", tmp_path / run)
+        stops.append([("kill", steps[0]), ("term", steps[1]), ("kill", later)])
+    check(processes, tmp_path, combination, stops)
