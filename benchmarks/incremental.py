@@ -1,79 +1,216 @@
-"""What warm starts reach, and for how many steps, beside training from scratch, on CIFAR-10.
+"""What warm starts reach, and for how many steps, beside training from scratch, on real images.
 
-    python benchmarks/incremental.py --data FOLDER_WITH_cifar-10-batches-py --scenario doubled
+    python benchmarks/incremental.py --data FOLDER --scenario doubled classes replay sparse
+    python benchmarks/incremental.py --data FOLDER --scenario cells --weights BACKBONE
+    python benchmarks/incremental.py --data FOLDER --scenario streets dusk --weights BACKBONE
 
-- `doubled`: the old network knows half of the images, of all classes; both halves are at hand.
-- `classes`: it knows all images of eight classes, and two classes come; all images are at hand.
+FOLDER holds `cifar10`, `bccd` and `camvid`, as the configs of these names read them.
+
+- `doubled` (CIFAR-10): the old network knows half of the images; both halves are at hand.
+- `classes` (CIFAR-10): it knows all images of eight classes, and two classes come.
 - `replay`: the same, but only `--memory` of the old images was kept, chosen by `train.py --replay`.
+- `sparse`: as `classes`, and of the old network's weights 97 % are masked; `keep`, `regrow` and
+  `dense` are tuned alike, and compared with `dense`.
+- `cells` (BCCD): platelets were not labelled before; all images are at hand.
+- `streets` (CamVid): cars were not labelled before; all images are at hand.
+- `dusk` (CamVid): images at dusk come to those by day; "old" and "new" are these test images.
 
-Both sides try six settings at a seed of its own, and validation images of all classes choose: from
-scratch three rates with the fewest of `--epochs`, and three numbers of epochs; warm starts three
-rates, and three other beginnings at the best one. From scratch trains at every seed with every
-number of epochs; its steps are the fewest that come within 0.2 points of its best mean on test
-images. A warm start has `--share` of those, and an old network that trained as many epochs as from
-scratch. All networks are scored on all test images. `--side 32 --images 50000` is the whole of
-CIFAR-10.
+Both sides try six settings at a seed of their own, and the mean score of classes on validation
+images chooses: from scratch three rates with the fewest of `--epochs`, and the numbers of epochs;
+warm starts three rates, and three other beginnings at the best of them. From scratch trains at
+every seed with every number of epochs; its steps are the fewest that come within 0.2 points of its
+best mean on test images. A warm start has a share of those. An old network trained as many epochs
+as the longest run from scratch. All are scored on all test images, by the mean over classes.
 
-What is done lies in `--run` and is not done again. Prints a JSON line a trained network, and a
-table of differences from scratch, with 95 % intervals over seeds.
+What is done lies in `--run` and is not done again; with `--jobs` several networks train at a time.
+Prints a JSON line a trained network, and a table of differences, with 95 % intervals over seeds.
 """
 
 import argparse
 import json
+import math
+import multiprocessing
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
+from threading import Lock
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from torchvision.transforms import v2
 
-from regrow.data.files import write_atomic
-from regrow.data.formats import Torchvision
+from regrow.data.files import read_json, write_atomic
 from regrow.data.module import GrowingData
 from regrow.data.staged import Staged
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, memory_size
-from regrow.models.checkpoint import load
-from regrow.models.classification import Classification
-from regrow.models.differences import seed_interval
+from regrow.models.checkpoint import load, save
+from regrow.models.command import parse
+from regrow.models.differences import PartEvidence, seed_interval
 from regrow.models.distillation import Imitation
 from regrow.models.evaluation import evaluate
+from regrow.models.masks import mask_weights_
 from regrow.models.optimization import Optimization
-from regrow.models.report import ranged, signed
-from regrow.models.training import Fit
+from regrow.models.training import Fit, fine_tune_
+from regrow.prune.criteria import Magnitude
+from regrow.prune.weights import choose_masks, find_weights, score_weights
 from regrow.scripts.train import run_training
 
-Scenario = Literal["doubled", "classes", "replay"]
-STAGES: dict[Scenario, dict[str, Any]] = {
-    "doubled": {"late_share": 0.5},
-    "classes": {"late_classes": ["ship", "truck"]},
-    "replay": {"late_classes": ["ship", "truck"]},
-}
-RATES = (0.05, 0.1, 0.2)
-# What a warm start may begin with besides the defaults, at the rate that is best with these.
-BEGINNINGS: dict[Scenario, dict[str, Growth]] = {
-    "doubled": {
-        "shrink-perturb": Growth(warm_init="shrink-perturb"),
-        "dash": Growth(warm_init="dash"),
-        "half shrunk": Growth(warm_init="shrink-perturb", shrink=0.7, perturb=0.05),
-    },
-    "classes": {
-        "mean": Growth(new_rows="mean"),
-        "imprint": Growth(new_rows="imprint"),
-        "half shrunk": Growth(warm_init="shrink-perturb", shrink=0.7, perturb=0.05),
-    },
-    "replay": {
-        "distilled": Growth(distillation=Imitation()),
-        "distilled more": Growth(distillation=Imitation(weight=4.0)),
-        "imprint": Growth(new_rows="imprint"),
-    },
-}
+CONFIGS = Path(__file__).parents[1] / "configs"
+PART_NAMES = ("all", "old", "new")
 CLOSE = 0.002  # to the best from scratch
 TUNING_SEED = 100
+SHARES = (0.8, 0.9, 0.95, 0.97)  # of the weights that are masked, one after the other
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a warm start begins with."""
+
+    growth: Growth = Growth()
+    sparsity: Literal["keep", "regrow", "dense"] = "keep"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What an old network knows, and what comes.
+
+    Args:
+        subject: The config of the images and the network.
+        late: What comes, as `Staged` takes it.
+        rates: Peak learning rates that training from scratch tries.
+        beginnings: What warm starts begin with; the first is tuned before the others, unless each
+            is tuned by itself.
+        warm_rates: Those of warm starts, where they are others.
+        share: Share of the steps from scratch that warm starts have.
+        family: The name under which scenarios share their old networks.
+        is_memory: Only a memory of the old images is at hand.
+        is_sparse: The old network is masked, and each beginning tuned by itself.
+    """
+
+    subject: str
+    late: Mapping[str, Any]
+    rates: tuple[float, ...]
+    beginnings: Mapping[str, Beginning]
+    warm_rates: tuple[float, ...] | None = None
+    share: float = 0.4
+    family: str = ""
+    is_memory: bool = False
+    is_sparse: bool = False
+
+
+def grown(**options: Any) -> Beginning:
+    """Give a beginning of options of `Growth`."""
+    return Beginning(Growth(**options))
+
+
+SGD_RATES, ADAMW_RATES = (0.05, 0.1, 0.2), (5e-4, 1e-3, 2e-3)
+HALF_SHRUNK = grown(warm_init="shrink-perturb", shrink=0.7, perturb=0.05)
+TWO_CLASSES = {"late_classes": ["ship", "truck"]}
+NEW_LABELS = {
+    "default": Beginning(),
+    "imprint": grown(new_rows="imprint"),
+    "mean": grown(new_rows="mean"),
+    "distilled": grown(distillation=Imitation()),
+}
+SCENARIOS = {
+    "doubled": Scenario(
+        "cifar10",
+        {"late_share": 0.5},
+        SGD_RATES,
+        {
+            "default": Beginning(),
+            "half shrunk": HALF_SHRUNK,
+            "dash": grown(warm_init="dash"),
+            "distilled": grown(distillation=Imitation()),
+        },
+    ),
+    "classes": Scenario(
+        "cifar10",
+        TWO_CLASSES,
+        SGD_RATES,
+        {
+            "default": Beginning(),
+            "imprint": grown(new_rows="imprint"),
+            "half shrunk": HALF_SHRUNK,
+            "distilled": grown(distillation=Imitation()),
+        },
+        family="classes",
+    ),
+    "replay": Scenario(
+        "cifar10",
+        TWO_CLASSES,
+        SGD_RATES,
+        {
+            "default": Beginning(),
+            "anchored more": grown(anchor=0.5),
+            "unanchored": grown(anchor=0.0),
+            "plain": grown(anchor=0.0, distillation=Imitation(weight=0.0)),
+        },
+        warm_rates=(0.01, 0.03, 0.1),
+        share=0.1,
+        family="classes",
+        is_memory=True,
+    ),
+    "sparse": Scenario(
+        "cifar10",
+        TWO_CLASSES,
+        SGD_RATES,
+        {
+            "dense": Beginning(sparsity="dense"),
+            "keep": Beginning(sparsity="keep"),
+            "regrow": Beginning(sparsity="regrow"),
+        },
+        share=0.2,
+        family="classes",
+        is_sparse=True,
+    ),
+    "cells": Scenario(
+        "bccd", {"late_classes": ["Platelets"], "unlabelled": True}, ADAMW_RATES, NEW_LABELS
+    ),
+    "streets": Scenario(
+        "camvid", {"late_classes": ["car"], "unlabelled": True}, ADAMW_RATES, NEW_LABELS
+    ),
+    "dusk": Scenario(
+        "camvid",
+        {"late_names": "0001TP"},
+        ADAMW_RATES,
+        {
+            "default": Beginning(),
+            "half shrunk": HALF_SHRUNK,
+            "dash": grown(warm_init="dash"),
+            "distilled": grown(distillation=Imitation()),
+        },
+    ),
+}
+
+
+class CropAndFlip(v2.Transform):
+    """The usual augmentation of CIFAR-10, in one transform: three times as fast as in two.
+
+    Args:
+        margin: How far an image moves at most, in pixels; what it uncovers is black.
+    """
+
+    def __init__(self, margin: int) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Move an image, (3, h, w), and flip it half of the time."""
+        height, width = image.shape[-2:]
+        down, across, flip = torch.randint(2**31, (3,)).tolist()
+        padded = image.new_zeros(3, height + 2 * self.margin, width + 2 * self.margin)
+        padded[:, self.margin : -self.margin, self.margin : -self.margin] = image
+        top, left = (place % (2 * self.margin + 1) for place in (down, across))
+        image = padded[:, top : top + height, left : left + width]
+        return image.flip(-1) if flip % 2 else image
 
 
 @dataclass(frozen=True)
@@ -83,202 +220,336 @@ class Setting:
     Args:
         rate: The peak learning rate.
         epochs: Passes over the training images.
-        beginning: A name of `BEGINNINGS`, or `default`.
+        beginning: A name among the beginnings of its scenario; empty from scratch.
     """
 
     rate: float
     epochs: int
-    beginning: str = "default"
+    beginning: str = ""
 
     @property
     def key(self) -> str:
         """Name a folder."""
-        return f"{self.beginning}_{self.rate:g}_{self.epochs}".replace(" ", "-")
+        return f"{self.beginning}_{self.rate:g}_{self.epochs}".strip("_").replace(" ", "-")
 
     def __str__(self) -> str:
-        beginning = "" if self.beginning == "default" else f", {self.beginning}"
+        beginning = f", {self.beginning}" if self.beginning else ""
         return f"lr {self.rate:g}, {self.epochs} epochs{beginning}"
 
 
 @dataclass(frozen=True)
+class Job:
+    """One network to train: `parent` is the setting of the old one, where there is one."""
+
+    scenario: str
+    role: Literal["scratch", "parent", "pruned", "warm"]
+    setting: Setting
+    seed: int
+    parent: Setting | None = None
+
+
+@dataclass(frozen=True)
 class Trained:
-    """What a network reached: validation score, and the test score of every class."""
+    """What a network reached.
+
+    Args:
+        steps: The optimizer's steps.
+        val: Its mean score over classes, on validation images.
+        parts: Its mean scores over `all`, `old` and `new` classes, on test images.
+        seconds: Processor time.
+    """
 
     steps: int
     val: float
-    classes: dict[str, float]
+    parts: dict[str, float]
     seconds: float
-
-    def over(self, names: Sequence[str]) -> float:
-        """Give the mean test score over classes."""
-        return fmean(self.classes[name] for name in names)
 
 
 class Study:
-    """The networks of a scenario, each trained once.
+    """The data and the networks of a scenario, each trained once.
 
     Args:
+        name: The scenario's.
         options: The command's options.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.run: Path = options.run / options.scenario
-        self.before, self.after = (
-            read_data(options, STAGES[options.scenario], stage) for stage in ("before", "after")
-        )
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        self.name, self.scenario, self.options = name, SCENARIOS[name], options
+        values, plain = self._parsed()
+        self._make, self._fit = values["task"], values["fit"]
+        self._optimization = Optimization(**plain["task"]["init_args"]["optimization"])
+        if self.scenario.subject == "cifar10":
+            self._optimization = replace(self._optimization, weight_decay=5e-4)
+        self.before, self.after = self._read("before"), self._read("after")
         self.old = list(self.before.classes)
         self.new = [name for name in self.after.classes if name not in self.old]
+        self.warm_rates = options.warm_rates or self.scenario.warm_rates or self.rates
 
-    def scratch(self, setting: Setting, seed: int) -> Trained:
-        """Train on all images from fresh weights; scenarios share these."""
-        return self._train(
-            self.options.run / f"scratch_{setting.key}_{seed}", self.after, setting, seed
-        )
+    @property
+    def rates(self) -> Sequence[float]:
+        """Give the learning rates that training from scratch tries."""
+        return self.options.rates or self.scenario.rates
 
-    def parent(self, setting: Setting, seed: int) -> Path:
-        """Train the old network on the old images, and let it keep a memory of them."""
-        folder = self.run / f"parent_{setting.key}_{seed}"
-        memory = self.options.memory if self.options.scenario == "replay" else None
-        self._train(folder, self.before, setting, seed, replay=memory)
-        return folder / "run" / "best.ckpt"
-
+    @property
     def at_hand(self) -> GrowingData:
         """Give what warm starts train on, besides the memory of the old network."""
-        if self.options.scenario == "replay":
-            return self.after.later_than(self.before)
-        return self.after
+        return self.after.later_than(self.before) if self.scenario.is_memory else self.after
 
-    def warm(self, setting: Setting, parent: Path, seed: int) -> Trained:
-        """Train from an old network, on what is at hand."""
-        growth = BEGINNINGS[self.options.scenario].get(setting.beginning, Growth())
-        folder = self.run / f"warm_{setting.key}_{seed}"
-        return self._train(folder, self.at_hand(), setting, seed, warm_start=parent, growth=growth)
+    def warm_epochs(self, steps: int, parent: Job) -> int:
+        """Give the epochs of a warm start that has its share of the steps from scratch."""
+        count = len(self.at_hand.examples("train"))
+        if self.scenario.is_memory:
+            count += memory_size(self.folder(parent) / "run" / MEMORY)
+        share = self.options.share or self.scenario.share
+        return max(1, int(share * steps / max(1, count // self.after.batch_size)))
 
-    def _train(
-        self, folder: Path, data: GrowingData, setting: Setting, seed: int, **start: Any
-    ) -> Trained:
-        file = folder / "trained.json"
-        if file.is_file():
-            return Trained(**json.loads(file.read_text(encoding="utf-8")))
-        data, begun = data.copy(), time.process_time()
-        data.seed = seed
-        optimization = Optimization("sgd", lr=setting.rate, weight_decay=5e-4)
+    def folder(self, job: Job) -> Path:
+        """Give the folder of a network; scenarios share those from scratch, and old ones."""
+        scenario, key = self.scenario, f"{job.setting.key}_{job.seed}"
+        room = {"scratch": scenario.subject, "warm": self.name}.get(
+            job.role, scenario.family or self.name
+        )
+        return self.options.run / room / f"{job.role}_{key}"
 
-        def make(classes: list[str], size: tuple[int, int], **net: Any) -> Classification:
-            return Classification(
-                classes,
-                size,
-                optimization=optimization,
-                channels_last=True,
-                **{"net": self.options.net, **net},
-            )
+    def train(self, job: Job) -> Trained:
+        """Train a network and score it, or read what it reached."""
+        file = self.folder(job) / "trained.json"
+        if not file.is_file():
+            begun = time.process_time()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with (file.parent / "said.txt").open("w") as said, redirect_stdout(said):
+                steps = self._prune(job) if job.role == "pruned" else self._train(job)
+            write_json(file, {"steps": steps, "seconds": time.process_time() - begun})
+        scored = file.parent / f"scored_{self.name}.json"
+        if not scored.is_file():
+            val, parts = self._score(file.parent / "run" / "best.ckpt")
+            write_json(scored, {"val": val, "parts": parts})
+            print(json.dumps({"run": str(file.parent), "val": val, "test": parts}), flush=True)
+        return Trained(**read_json(file), **read_json(scored))
 
-        fit = Fit(epochs=setting.epochs, devices=1, accelerator=self.options.device, images=0)
+    def _train(self, job: Job) -> int:
+        """Train as `scripts/train.py` does; give the number of steps."""
+        start: dict[str, Any] = {}
+        data = {"scratch": self.after, "parent": self.before, "warm": self.at_hand}[job.role].copy()
+        data.seed = job.seed
+        if job.role == "parent":
+            start = {"replay": self.options.memory}
+        elif job.role == "warm":
+            beginning = self.scenario.beginnings[job.setting.beginning]
+            role: Literal["pruned", "parent"] = "pruned" if self.scenario.is_sparse else "parent"
+            parent = replace(job, role=role, setting=job.parent or job.setting, parent=None)
+            start = {
+                "warm_start": self.folder(parent) / "run" / "best.ckpt",
+                "growth": beginning.growth,
+                "sparsity": beginning.sparsity,
+            }
+        run_training(
+            partial(self._make, optimization=self._optimized(job.setting.rate)),
+            data,
+            fit=self._fitting(job.setting.epochs),
+            run=self.folder(job) / "run",
+            seed=job.seed,
+            **start,
+        )
+        return job.setting.epochs * (len(data.examples("train")) // data.batch_size)
+
+    def _prune(self, job: Job) -> int:
+        """Mask the smallest weights of an old network step by step, and train between."""
+        folder = self.folder(job) / "run"
+        old = self.folder(replace(job, role="parent")) / "run"
+        task, data = load(old / "best.ckpt"), self.before.copy()
+        task.optimization, data.seed = self._optimized(0.5 * job.setting.rate), job.seed
+        data.order_classes(task.classes)
+        epochs = max(1, job.setting.epochs // 8)
+        fit = self._fitting(epochs)
+        task.to(fit.device)
+        for number, share in enumerate(SHARES):
+            names, _ = find_weights(task)
+            scores = score_weights(task, names, Magnitude())
+            mask_weights_(task.net, choose_masks(task.net, scores, share))
+            fine_tune_(task, data, fit, folder, seed=job.seed, round_=number + 1)
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "said.txt").open("w") as said, redirect_stdout(said):
-            run_training(make, data, fit=fit, run=folder / "run", seed=seed, **start)
-        seconds = time.process_time() - begun
-        task = load(folder / "run" / "best.ckpt").to(fit.device)
-        scored = (self.after if set(self.new) <= set(task.classes) else self.before).copy()
-        scored.order_classes(task.classes)
-        val = fmean(evaluate(task, scored.val_dataloader()).per_class.values())
-        classes = evaluate(task, scored.test_dataloader()).per_class
-        steps = setting.epochs * (len(data.examples("train")) // data.batch_size)
-        trained = Trained(steps, val, classes, seconds)
-        text = json.dumps(asdict(trained))
-        write_atomic(file, lambda out: out.write(text.encode()))
-        print(json.dumps({"run": str(folder)} | asdict(trained)), flush=True)
-        return trained
+        save(folder / "best.ckpt", task)
+        return epochs * len(SHARES) * (len(data.examples("train")) // data.batch_size)
+
+    def _optimized(self, rate: float) -> Optimization:
+        return replace(self._optimization, lr=rate)
+
+    def _fitting(self, epochs: int) -> Fit:
+        options = self.options
+        return replace(
+            self._fit,
+            epochs=epochs,
+            devices=1,
+            accelerator=options.device,
+            precision=options.precision,
+            images=0,
+        )
+
+    def _score(self, checkpoint: Path) -> tuple[float, dict[str, float]]:
+        """Give the mean score over classes on validation images, and those of test images."""
+        task = load(checkpoint).to(self._fitting(1).device)
+        is_grown = set(self.new) <= set(task.classes)
+        data = (self.after if is_grown else self.before).copy()
+        data.order_classes(task.classes)
+        val = mean(evaluate(task, data.val_dataloader()).per_class.values())
+        test = evaluate(task, data.test_dataloader())
+        if "late_names" not in self.scenario.late:
+            parts = {"all": task.classes, "old": self.old, "new": self.new if is_grown else []}
+            per_class = test.per_class
+            return val, {n: mean(per_class[c] for c in own) for n, own in parts.items() if own}
+        known = {self.before.snapshot.hashes[i] for i in self.before.snapshot.indices("test")}
+        snapshot = data.snapshot
+        is_old = [snapshot.hashes[i] in known for i in snapshot.indices("test")]
+        flags = {"all": [True] * len(is_old), "old": is_old, "new": [not old for old in is_old]}
+        scores = {n: PartEvidence(test.evidence, own).score() for n, own in flags.items()}
+        return val, scores
+
+    def _parsed(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        subject, options = self.scenario.subject, self.options
+        words = [f"--config={CONFIGS / subject}.yaml"]
+        words += [f"--data.root={options.data / subject}"] if options.data else []
+        words += [f"--task.weights={options.weights}"] if options.weights else []
+        return parse(run_training, words, description="", skip=["settings", "command_line"])
+
+    def _read(self, stage: Literal["before", "after"]) -> GrowingData:
+        data, options = self._parsed()[0]["data"], self.options
+        data.source = Staged(data.source, stage, max_images=options.images, **self.scenario.late)
+        if self.scenario.subject == "cifar10":
+            data.size, data.augment = (options.side, options.side), [CropAndFlip(options.side // 8)]
+            data.val_share = options.val_share
+        data.batch_size = options.batch_size or data.batch_size
+        data.snapshot  # noqa: B018 - reads the images
+        return data
 
 
-def read_data(options: argparse.Namespace, stages: Mapping[str, Any], stage: Any) -> GrowingData:
-    """Give one stage of CIFAR-10, shrunk and augmented."""
-    side = options.side
-    crop = v2.RandomCrop(side, padding=side // 8)
-    data = GrowingData(
-        Staged(
-            Torchvision("torchvision.datasets.CIFAR10"), stage, max_images=options.images, **stages
-        ),
-        options.data,
-        size=(side, side),
-        batch_size=options.batch_size,
-        augment=[crop, v2.RandomHorizontalFlip()],
-        val_share=options.val_share,
-    )
-    data.snapshot  # noqa: B018 - reads the images
-    return data
+def write_json(file: Path, values: Mapping[str, Any]) -> None:
+    """Write values, all or none."""
+    write_atomic(file, lambda out: out.write(json.dumps(values).encode()))
 
 
-def tuned(settings: Sequence[Setting], train: Callable[[Setting], Trained]) -> Setting:
-    """Give the setting whose network scores best on validation images."""
-    return max(settings, key=lambda setting: train(setting).val)
+def mean(values: Iterable[float]) -> float:
+    """Give the mean of what is a number; classes without images have no score."""
+    return fmean(value for value in values if not math.isnan(value))
 
 
-def scratch_figures(study: Study) -> tuple[Setting, list[Trained]]:
-    """Train from scratch with every number of epochs, and give the one that counts."""
-    options = study.options
-    fewest = min(options.epochs)
-    tries = [Setting(rate, fewest) for rate in options.rates]
-    rate = tries[0].rate
-    if len(tries) > 1:
-        rate = tuned(tries, lambda setting: study.scratch(setting, TUNING_SEED)).rate
-    found = {}
-    for epochs in options.epochs:
-        setting = Setting(rate, epochs)
-        found[setting] = [study.scratch(setting, seed) for seed in options.seeds]
-    means = {s: fmean(t.over(study.after.classes) for t in own) for s, own in found.items()}
-    for setting, mean in means.items():
-        print(f"from scratch, {setting}: {found[setting][0].steps} steps, {100 * mean:.2f} %")
-    best = max(means.values())
-    chosen = min((s for s in means if means[s] >= best - CLOSE), key=lambda s: s.epochs)
-    return chosen, found[chosen]
+STUDIES: dict[str, Study] = {}  # of the command, for the processes that it forks
 
 
-def warm_figures(study: Study, scratch: Setting, steps: int) -> dict[str, list[Trained]]:
-    """Train warm starts with the settings that tuning chose, and with the defaults."""
-    options = study.options
-    parent = study.parent(scratch, TUNING_SEED)
-    count = len(study.at_hand().examples("train"))
-    if options.scenario == "replay":
-        count += memory_size(parent.parent / MEMORY)
-    epochs = max(1, int(options.share * steps / (count // options.batch_size)))
+def train_job(job: Job) -> Trained:
+    """Train a network of a study, in a process of its own."""
+    torch.set_num_threads(STUDIES[job.scenario].options.threads)
+    return STUDIES[job.scenario].train(job)
 
-    def train(setting: Setting) -> Trained:
-        return study.warm(setting, parent, TUNING_SEED)
 
-    tries = [Setting(rate, epochs) for rate in options.warm_rates]
-    default = tuned(tries, train)
-    others = [replace(default, beginning=name) for name in BEGINNINGS[options.scenario]]
-    chosen = tuned([default, *others], train)
-    found = {}
-    for setting in dict.fromkeys([default, chosen, *(others if options.all else [])]):
-        found[str(setting)] = [
-            study.warm(setting, study.parent(scratch, seed), seed) for seed in options.seeds
+class Workshop:
+    """Processes that train networks, each once.
+
+    Args:
+        processes: What trains.
+    """
+
+    def __init__(self, processes: ProcessPoolExecutor) -> None:
+        self._processes = processes
+        self._begun: dict[Hashable, Future[Trained]] = {}
+        self._lock = Lock()
+
+    def train(self, jobs: Sequence[Job]) -> list[Trained]:
+        """Give what networks reach, in their order."""
+        begun = [self._begin(job, STUDIES[job.scenario].folder(job)) for job in jobs]
+        for future in begun:
+            future.result()
+        # Another scenario may have trained it, and scored it in its own way.
+        scored = [
+            self._begin(job, (STUDIES[job.scenario].folder(job), job.scenario)) for job in jobs
         ]
-    print(f"chosen by tuning: {chosen}")
-    return found
+        return [future.result() for future in scored]
+
+    def best(self, jobs: Sequence[Job]) -> Job:
+        """Give the one whose network scores best on validation images."""
+        found = self.train(jobs)
+        return max(zip(jobs, found, strict=True), key=lambda pair: pair[1].val)[0]
+
+    def _begin(self, job: Job, key: Hashable) -> Future[Trained]:
+        with self._lock:
+            if key not in self._begun:
+                self._begun[key] = self._processes.submit(train_job, job)
+            return self._begun[key]
 
 
-def table(study: Study, scratch: list[Trained], warm: Mapping[str, list[Trained]]) -> str:
-    """Give means over seeds, and differences from scratch."""
-    parts = {"all": study.after.classes, "old": study.old, "new": study.new}
-    parts = {name: classes for name, classes in parts.items() if classes}
-    rows = [
-        ["", "steps", *(f"{name} %" for name in parts), *(f"{name} - scratch" for name in parts)]
+def conduct(study: Study, workshop: Workshop) -> str:
+    """Train all networks of a scenario, and give its table."""
+    options, scenario, name = study.options, study.scenario, study.name
+    longest = max(options.epochs)
+    tries = [Setting(rate, min(options.epochs)) for rate in study.rates]
+    best = workshop.best([Job(name, "scratch", setting, TUNING_SEED) for setting in tries])
+    parent = Setting(best.setting.rate, longest)
+    settings = [Setting(parent.rate, epochs) for epochs in options.epochs]
+    begun = [Job(name, "parent", parent, seed) for seed in (TUNING_SEED, *options.seeds)]
+    jobs = {s: [Job(name, "scratch", s, seed) for seed in options.seeds] for s in settings}
+    workshop.train([*begun, *(job for own in jobs.values() for job in own)])
+    found = {setting: workshop.train(own) for setting, own in jobs.items()}
+    if scenario.is_sparse:
+        begun = [replace(job, role="pruned") for job in begun]
+        workshop.train(begun)
+    lines = [name]
+    means = {s: fmean(one.parts["all"] for one in own) for s, own in found.items()}
+    for setting, value in means.items():
+        steps = found[setting][0].steps
+        lines.append(f"from scratch, {setting}: {steps} steps, {100 * value:.2f} %")
+    near = [s for s in settings if means[s] >= max(means.values()) - CLOSE]
+    scratch = min(near, key=lambda s: s.epochs)
+    epochs = study.warm_epochs(found[scratch][0].steps, replace(begun[0], role="parent"))
+
+    def warm(rate: float, beginning: str, seed: int = TUNING_SEED) -> Job:
+        return Job(name, "warm", Setting(rate, epochs, beginning), seed, parent)
+
+    first, *others = scenario.beginnings
+    tuned = others if scenario.is_sparse else []
+    chosen = [
+        workshop.best([warm(rate, beginning) for rate in study.warm_rates])
+        for beginning in (first, *tuned)
     ]
-    for name, own in {"from scratch": scratch, **warm}.items():
-        means = [f"{100 * fmean(t.over(c) for t in own):.2f}" for c in parts.values()]
-        gaps = []
-        for classes in parts.values():
-            pairs = zip(own, scratch, strict=True)
-            one_by_one = [t.over(classes) - s.over(classes) for t, s in pairs]
-            gaps.append(f"{signed(fmean(one_by_one))} {ranged(seed_interval(one_by_one))}")
-        share = own[0].steps / scratch[0].steps
-        rows.append([name, f"{own[0].steps} ({100 * share:.0f} %)", *means, *gaps])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    if not scenario.is_sparse:
+        at_best = [warm(chosen[0].setting.rate, other) for other in others]
+        overall = workshop.best([*chosen, *at_best])
+        lines.append(f"chosen by tuning: {overall.setting}")
+        chosen = list(dict.fromkeys([*chosen, overall, *(at_best if options.all else [])]))
+    kept = [(job, [replace(job, seed=seed) for seed in options.seeds]) for job in chosen]
+    workshop.train([job for _, own in kept for job in own])
+    rows = {str(job.setting): workshop.train(own) for job, own in kept}
+    rows = {"from scratch": found[scratch], "the old network": workshop.train(begun[1:]), **rows}
+    base = str(chosen[0].setting) if scenario.is_sparse else "from scratch"
+    return "\n".join([*lines, table(rows, base)])
+
+
+def table(rows: Mapping[str, list[Trained]], base: str) -> str:
+    """Give means over seeds, and differences from a row with 95 % intervals."""
+    names = [name for name in PART_NAMES if name in rows[base][0].parts]
+    lines = [["", "steps", *(f"{name} %" for name in names), *(f"{n} - {base}" for n in names)]]
+    for label, own in rows.items():
+        share = own[0].steps / rows["from scratch"][0].steps
+        cells = [label, f"{own[0].steps} ({100 * share:.0f} %)"]
+        known = [name for name in names if name in own[0].parts]
+        values = {n: [100 * one.parts[n] for one in own] for n in known}
+        cells += [f"{fmean(values[n]):.2f}" if n in values else "" for n in names]
+        for name in names:
+            gaps = [
+                100 * (one.parts[name] - other.parts[name])
+                for one, other in zip(own, rows[base], strict=True)
+                if name in one.parts
+            ]
+            cells.append(f"{fmean(gaps):+.2f} {interval(gaps)}" if gaps and label != base else "")
+        lines.append(cells)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [[cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in lines]
+    return "\n".join("  ".join(row).rstrip() for row in padded)
+
+
+def interval(gaps: Sequence[float]) -> str:
+    """Write the interval of a mean over seeds."""
+    ends = seed_interval(gaps)
+    return f"[{ends[0]:+.2f}, {ends[1]:+.2f}]" if ends else ""
 
 
 def read_options() -> argparse.Namespace:
@@ -286,34 +557,43 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--scenario", choices=list(STAGES), required=True)
-    parser.add_argument("--net", default="cifar_resnet20")
-    parser.add_argument("--images", type=int, default=6000, help="of each of train and test")
-    parser.add_argument("--val-share", type=float, default=1 / 6)
-    parser.add_argument("--side", type=int, default=16, help="of the images, in pixels")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, nargs="+", default=[10, 20, 40])
-    parser.add_argument("--share", type=float, default=0.4, help="of the steps from scratch")
-    parser.add_argument("--memory", type=float, default=0.01, help="share of old images, or number")
-    parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="from scratch")
-    parser.add_argument("--warm-rates", type=float, nargs="+", default=list(RATES))
-    parser.add_argument("--all", action="store_true", help="all beginnings at all seeds")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--run", type=Path, default=Path("runs/incremental"))
+    add = parser.add_argument
+    add("--data", type=Path, help="the folder of the images; by default where the configs look")
+    add("--scenario", nargs="+", choices=list(SCENARIOS), required=True)
+    add("--weights", help="of the backbone of cells, streets and dusk")
+    add("--images", type=int, help="of each of train and test; by default all")
+    add("--val-share", type=float, default=0.1, help="of CIFAR-10's training images")
+    add("--side", type=int, default=32, help="of CIFAR-10's images, in pixels")
+    add("--batch-size", type=int, help="by default the config's")
+    add("--epochs", type=int, nargs="+", default=[10, 20, 40], help="from scratch")
+    add("--share", type=float, help="of the steps from scratch that warm starts have")
+    add("--memory", type=float, default=0.01, help="share of old images, or number")
+    add("--rates", type=float, nargs="+", help="learning rates that scratch tries")
+    add("--warm-rates", type=float, nargs="+", help="those that warm starts try")
+    add("--all", action="store_true", help="all beginnings at all seeds")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--device", default="auto")
+    add("--precision", help="Lightning's name of it; by default that of regrow")
+    add("--threads", type=int, default=1, help="of each process")
+    add("--jobs", type=int, default=1, help="networks that train at a time")
+    add("--run", type=Path, default=Path("runs/incremental"))
     return parser.parse_args()
 
 
 def main() -> None:
     """Train, and print what came of it."""
     options = read_options()
-    torch.set_num_threads(options.threads)
-    study = Study(options)
-    setting, scratch = scratch_figures(study)
-    warm = warm_figures(study, setting, scratch[0].steps)
-    print(table(study, scratch, warm))
+    torch.set_num_threads(1)
+    for name in options.scenario:
+        STUDIES[name] = Study(name, options)
+    # Forked, so that all see the images that are in memory; CUDA begins in each by itself.
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(options.jobs, mp_context=fork) as processes:
+        processes.submit(int).result()  # all fork now, before there are threads
+        workshop = Workshop(processes)
+        with ThreadPoolExecutor(len(STUDIES)) as studies:
+            for text in studies.map(lambda study: conduct(study, workshop), STUDIES.values()):
+                print(f"\n{text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ from regrow.models.task import Task
 
 # Consecutive weights along the inputs that the pattern 2:4 counts together.
 BLOCK = 4
+CUT_SHORT = (
+    "fit.patience may end the run while masked weights are back; set it to null with sparsity "
+    "regrow"
+)
 
 
 class DynamicSparsity(Callback):
@@ -102,10 +106,7 @@ class DynamicSparsity(Callback):
         kept = masks_of(cast(Task, pl_module).net)
         self.sizes = self.sizes or {name: int(mask.sum()) for name, mask in kept.items()}
         if self.sizes and self.back and trainer.early_stopping_callbacks:
-            raise BadInput(
-                "fit.patience may end the run while masked weights are back; set it to null with "
-                "sparsity regrow"
-            )
+            raise BadInput(CUT_SHORT)
         self._choose_best(trainer, trainer.global_step)
 
     def on_before_optimizer_step(

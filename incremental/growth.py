@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from pytorch_lightning import Callback
 from torch import nn
 
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
+from regrow.incremental.anchor import Anchor
 from regrow.incremental.expand import NewRows
 from regrow.incremental.history import join_history_
 from regrow.incremental.imprint import imprint_
@@ -17,9 +19,11 @@ from regrow.incremental.warm_init import WarmInit, dash_, shrink_perturb_
 from regrow.incremental.warm_start import warm_start_
 from regrow.models.distillation import Distillation, Imitation
 from regrow.models.task import Task
+from regrow.models.training import Fit
 
 # Of each source's own code: Ash and Adams's, and Shin et al.'s.
 SHRINK = {"keep": 1.0, "shrink-perturb": 0.4, "dash": 0.3}
+ANCHOR = 0.3
 
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
@@ -37,7 +41,10 @@ class Growth:
             rows, or `imprint`, which points to the features of their images.
         num_batches: Number of training batches that dash and imprint look at.
         mixing: How often old and new images come.
-        distillation: Draw the network towards the old one on all images; null does not.
+        distillation: Draw the network towards the old one on all images: null does so where a
+            memory stands for the old data, and a weight of 0 never.
+        anchor: Share of the old weights in those that are validated and kept, in [0, 1): null is
+            0.3 where a memory stands for the old data and `warm_init` keeps it, else 0.
 
     Raises:
         BadInput: If a value is out of range.
@@ -50,6 +57,7 @@ class Growth:
     num_batches: int = 16
     mixing: Mixing = Mixing()
     distillation: Imitation | None = None
+    anchor: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -57,6 +65,8 @@ class Growth:
             raise BadInput(f"growth.shrink is {self.shrink}, it must lie in [0, 1], or be null")
         if not 0 <= self.perturb < float("inf"):
             raise BadInput(f"growth.perturb is {self.perturb}, it must be 0 or more")
+        if self.anchor is not None and not 0 <= self.anchor < 1:
+            raise BadInput(f"growth.anchor is {self.anchor}, it must lie in [0, 1), or be null")
         if self.num_batches < 1:
             raise BadInput(f"growth.num_batches is {self.num_batches}, it must be at least 1")
 
@@ -128,17 +138,39 @@ class Growth:
         num_epochs: int,
         allow: tuple[str, ...] = (),
     ) -> None:
-        """Give a run its mixture of images and its teacher, in place; a resumed one too."""
+        """Give a run its mixture of images and its teacher, in place; a resumed one too.
+
+        Where a memory stands for the old images, few of all validation images are old, so classes
+        count alike in the choice of the best checkpoint.
+        """
+        has_memory = start.history.has_memory
+        if has_memory:
+            task.chosen_by = task.even_score
         data.mixture = self.mixing.mixture(
             data.shown("train"),
             start.history.is_new,
             [name for name in task.classes if name not in start.old_names],
             num_epochs,
-            has_memory=start.history.has_memory,
+            has_memory=has_memory,
         )
-        if self.distillation is not None:
-            teacher = Distillation(start.teacher(task, allow), self.distillation)
+        imitation = self.distillation or (Imitation() if has_memory else Imitation(weight=0))
+        if imitation.weight or imitation.features:
+            teacher = Distillation(start.teacher(task, allow), imitation)
             task.penalties = nn.ModuleList([*task.penalties, teacher])
+
+    def watchers(
+        self, task: Task, start: Start, fit: Fit, allow: tuple[str, ...] = ()
+    ) -> list[Callback]:
+        """Give what a run that is about to train its grown network needs besides."""
+        share = self.anchor
+        if share is None:
+            is_usual = start.history.has_memory and self.warm_init == "keep" and fit.ema is None
+            share = ANCHOR if is_usual else 0.0
+        # The channels of a network that was widened and pruned again are other ones.
+        if not share or start.num_wide_epochs:
+            return []
+        old = start.old_weights(task, allow)
+        return [Anchor(old, share)] if old else []
 
     @property
     def _shrink(self) -> float:

@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from regrow.data.errors import BadInput
 from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
+from regrow.incremental.anchor import old_weights
 from regrow.incremental.expand import expand_
 from regrow.incremental.history import History
 from regrow.incremental.warm_start import WarmStart, silenced
@@ -115,8 +118,22 @@ class Start:
         with silenced(old, [name for name in task.classes if name not in self.old_names]):
             return evaluate(old, loader, description="the old network")
 
+    def old_weights(self, task: Task, allow: tuple[str, ...] = ()) -> dict[str, Tensor]:
+        """Give the weights of the old network in the rows of the grown one, see `old_weights`.
+
+        Raises:
+            BadInput: If its file is not there any more, or is another.
+        """
+        return old_weights(task, self._load(task, allow), self.renamed, self.removed)
+
     def _old_network(self, task: Task, classes: list[str], allow: tuple[str, ...]) -> Task:
-        """Load the old network, with rows for these classes.
+        """Load the old network, with rows for these classes."""
+        old = self._load(task, allow)
+        expand_(old, classes, renamed=self.renamed, removed=self.removed)
+        return old.to(task.mean.device)
+
+    def _load(self, task: Task, allow: tuple[str, ...]) -> Task:
+        """Load the old network as it was.
 
         Raises:
             BadInput: If its file is not there any more, or is another.
@@ -124,6 +141,4 @@ class Start:
         path = Path(self.parent)
         if not path.is_file() or file_hash(path) != self.parent_hash:
             raise BadInput(f"{path}: not the checkpoint that the run began with; put it back")
-        old = load(path, allow=allow, kind=task.kind)
-        expand_(old, classes, renamed=self.renamed, removed=self.removed)
-        return old.to(task.mean.device)
+        return load(path, allow=allow, kind=task.kind)

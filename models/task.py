@@ -140,6 +140,8 @@ class Task(LightningModule, ABC):
         self.compile_net = compile_net
         self.penalties = nn.ModuleList(penalties or [])
         self.provenance = Provenance()
+        # The score by which `best.ckpt` is chosen.
+        self.chosen_by = self.score
         self.seed = 0
         # What an earlier optimizer remembered of each weight, for the next one to go on with.
         self.momenta: dict[str, dict[str, Any]] = {}
@@ -189,6 +191,11 @@ class Task(LightningModule, ABC):
     @abstractmethod
     def output_layers(self) -> list[str]:
         """Give the names of the net's layers whose output width must stay."""
+
+    @property
+    def even_score(self) -> str:
+        """Name the score in which all classes count alike, however many images show them."""
+        return self.score
 
     def imitation(
         self,

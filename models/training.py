@@ -209,7 +209,7 @@ def make_trainer(
             ModelCheckpoint(
                 run,
                 filename="best",
-                monitor=f"val/{task.score}",
+                monitor=f"val/{task.chosen_by}",
                 mode="max",
                 enable_version_counter=False,
             ),
@@ -220,7 +220,7 @@ def make_trainer(
         if fit.images:
             callbacks.append(PredictionImages(fit.images))
     if fit.patience is not None:
-        callbacks.append(EarlyStopping(f"val/{task.score}", patience=fit.patience, mode="max"))
+        callbacks.append(EarlyStopping(f"val/{task.chosen_by}", patience=fit.patience, mode="max"))
     if fit.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=fit.ema))
     callbacks += watchers

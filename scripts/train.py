@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import seed_everything
+from pytorch_lightning import Callback, seed_everything
 
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
-from regrow.incremental.dynamic_sparsity import DynamicSparsity
+from regrow.incremental.dynamic_sparsity import CUT_SHORT, DynamicSparsity
 from regrow.incremental.gate import Decision, Gate
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, check_replay, store_memory
@@ -33,6 +33,7 @@ from regrow.models.dashboard import flat, log_hparams, save_prediction_picture
 from regrow.models.detection import Detection
 from regrow.models.distillation import Imitation
 from regrow.models.evaluation import Evaluation, evaluate
+from regrow.models.masks import masks_of
 from regrow.models.masks import regrow_ as unmask_
 from regrow.models.nets import TIMM, TORCHVISION
 from regrow.models.report import Report, device_name
@@ -106,12 +107,15 @@ def run_training(
         raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
     seed_everything(seed, verbose=False)
     values, continued = flat(settings) if settings else {}, None
-    watchers = [DynamicSparsity()] if sparsity == "regrow" else []
+    watchers: list[Callback] = [DynamicSparsity()] if sparsity == "regrow" else []
     if sparsity == "regrow" and fit.epochs < 2:
         raise BadInput("sparsity regrow needs fit.epochs of 2 or more: channels come, and go again")
+    if growth.anchor and fit.ema is not None:
+        raise BadInput("growth.anchor and fit.ema both say what weights are kept; give one of them")
     if resume is not None:
         continued, start = find_stopped(run, resume), Start.read(run)
         net, fit = _resumed(task, data, continued, start, growth, fit, packages)
+        watchers += growth.watchers(net, start, fit, packages) if start is not None else []
         trainer = make_trainer(net, fit, run, watchers=watchers)
         refuse_changes(net.provenance.settings, values | {"processes": trainer.world_size})
     else:
@@ -147,6 +151,7 @@ def run_training(
             if sparsity == "regrow":
                 start = replace(start, num_wide_epochs=_grow_again_(net, data, fit, run, seed))
                 fit = replace(fit, epochs=fit.epochs - start.num_wide_epochs)
+            watchers += growth.watchers(net, start, fit, packages)
             start.write(run)
         trainer = make_trainer(net, fit, run, watchers=watchers)
     train(net, data, trainer, run, seed=seed, resume=continued)
@@ -213,6 +218,8 @@ def _old_network(
     loaded = load(checkpoint, allow=allow, kind=data.kind).to(dtype=fit.dtype)
     net = _around(loaded, make).to(fit.device)
     refuse_kind(net, data)
+    if sparsity == "regrow" and fit.patience is not None and masks_of(net.net):
+        raise BadInput(CUT_SHORT)
     if sparsity == "dense":
         unmask_(net.net)
         widen_(net, seed=seed)
@@ -323,10 +330,11 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
         others=after.others,
     )
     is_chosen = _kept(run).stem == "best"
+    by = f", by {task.chosen_by}" if task.chosen_by != task.score else ""
     report.say(
         f"The {'best' if is_chosen else 'last'} model of {epochs} epoch{'s' * (epochs != 1)} "
         f"reaches {after.name} {after.value:.4f} on {after.num_images} validation images"
-        f"{', which also chose it' * is_chosen}."
+        f"{f', which also chose it{by}' * is_chosen}."
     )
     if data.skipped:
         names = ", ".join(data.skipped[:20])

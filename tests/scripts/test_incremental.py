@@ -3,13 +3,17 @@
 import json
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from regrow.data.errors import BadInput
 from regrow.models.checkpoint import net_state, read
+from regrow.models.distillation import Distillation
+from regrow.models.metrics import Accuracy
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
@@ -76,6 +80,74 @@ def test_a_memory_stands_for_the_old_images(
     assert {name: kept.count(name) for name in kept} == {"red": 4, "green": 4, "blue": 4}
 
 
+@pytest.mark.parametrize(("options", "teaches"), [([], True), (["weight"], False)])
+def test_the_old_network_teaches_where_there_is_a_memory(
+    options: list[str],
+    teaches: bool,
+    folder: Folder,
+    words: Words,
+    old: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taught = []
+    forward = Distillation.forward
+
+    def noting(self: Distillation, *given: Any) -> torch.Tensor:
+        taught.append(self.imitation.weight)
+        return forward(self, *given)
+
+    monkeypatch.setattr(Distillation, "forward", noting)
+    chosen = [f"--growth.distillation={{{name}: 0}}" for name in options]
+    train.run(words(folder("new", ("blue",)), "new", f"--warm-start={old}", *chosen))
+    assert taught == [1.0] * len(taught)
+    assert bool(taught) is teaches
+
+
+def test_the_best_model_is_that_of_classes_alike_where_there_is_a_memory(
+    folder: Folder, words: Words, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = count()
+    compute = Accuracy.compute
+
+    def contrary(self: Accuracy) -> dict[str, torch.Tensor]:
+        """Let one score rise while the other falls, from epoch to epoch."""
+        rising = torch.tensor(0.1 * (next(epochs) + 1))
+        return {**compute(self), "accuracy": rising, "macro_accuracy": 1 - rising}
+
+    monkeypatch.setattr(Accuracy, "compute", contrary)
+    blue = folder("new", ("blue",))
+    train.run(words(blue, "new", f"--warm-start={old}", "--fit.epochs=3"))
+    scores = {
+        name: read(tmp_path / "new" / name)["regrow"]["provenance"]["scores"]["val/accuracy"]
+        for name in ("best.ckpt", "last.ckpt")
+    }
+    assert scores["last.ckpt"] == pytest.approx(scores["best.ckpt"] + 0.2)
+    page = (tmp_path / "new" / "report.md").read_text()
+    assert "which also chose it, by macro_accuracy" in page
+
+
+def test_a_memory_anchors_what_is_kept_to_the_old_weights(
+    folder: Folder, words: Words, old: Path, tmp_path: Path
+) -> None:
+    blue = folder("new", ("blue",))
+    train.run(words(blue, "new", f"--warm-start={old}", "--fit.epochs=1"))
+    train.run(words(blue, "free", f"--warm-start={old}", "--fit.epochs=1", "--growth.anchor=0"))
+    kept, free, before = (
+        weights(p) for p in (tmp_path / "new" / "best.ckpt", tmp_path / "free" / "best.ckpt", old)
+    )
+    for name, value in kept.items():
+        trained, wanted = free[name], free[name].clone()
+        if value.is_floating_point():
+            rows = len(before[name]) if before[name].ndim else ...
+            wanted[:rows] = 0.7 * trained[:rows] + 0.3 * before[name]
+        torch.testing.assert_close(value, wanted)
+    moved = [name for name in kept if not torch.equal(kept[name], free[name])]
+    assert "head.weight" in moved
+    assert "stem.1.running_var" in moved or any("running_var" in name for name in moved)
+    assert torch.equal(kept["head.weight"][2], free["head.weight"][2])
+    assert not torch.equal(kept["head.weight"][:2], free["head.weight"][:2])
+
+
 def test_a_stopped_run_with_a_memory_and_a_teacher_goes_on_bit_for_bit(
     folder: Folder,
     words: Words,
@@ -85,16 +157,18 @@ def test_a_stopped_run_with_a_memory_and_a_teacher_goes_on_bit_for_bit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     blue = folder("new", ("blue",))
-    options = [f"--warm-start={old}", "--growth.distillation={weight: 1.0}", "--growth.warm_init"]
-    options = [*options[:-1], "--growth.warm_init=shrink-perturb", "--growth.new_rows=imprint"]
+    options = [f"--warm-start={old}", "--growth.distillation={weight: 1.0}"]
+    options += ["--growth.warm_init=shrink-perturb", "--growth.new_rows=imprint"]
+    options += ["--growth.anchor=0.3"]
     train.run(words(blue, "whole", *options))
     with monkeypatch.context() as patch:
         stop_after(patch, 4)
         assert train.main(words(blue, "stopped", *options)) == 143
     again = [word for word in options if "warm-start" not in word]
     assert train.main(words(blue, "stopped", *again, "--resume=auto")) == 0
-    one, other = (weights(tmp_path / run / "last.ckpt") for run in ("whole", "stopped"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    for name in ("best.ckpt", "last.ckpt"):
+        one, other = (weights(tmp_path / run / name) for run in ("whole", "stopped"))
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_a_changed_memory_is_refused_by_name(

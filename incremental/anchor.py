@@ -1,0 +1,87 @@
+"""What is kept of a run lies between its own weights and those of the old network."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
+
+from regrow.incremental.expand import source_rows
+from regrow.incremental.label_map import LabelMap
+from regrow.models.masks import masks_of
+from regrow.models.task import Task
+
+
+class Anchor(WeightAveraging):
+    """Validates and keeps weights a share of the way back from the trained ones to the old ones.
+
+    Training itself goes on from its own weights. Where few old images are left, such weights
+    remember far more of the old classes and lose little of the new.
+
+    Source: Wortsman et al., Robust fine-tuning of zero-shot models, 2022, arXiv 2109.01903,
+    WiSE-FT, there after the training, for networks that saw all classes in captions.
+
+    Args:
+        old: What `old_weights` gave for the task that is trained.
+        share: The share of the old weights, in [0, 1].
+    """
+
+    def __init__(self, old: Mapping[str, Tensor], share: float) -> None:
+        super().__init__()
+        self._old, self._share = dict(old), share
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Give no: the weights are made when they are looked at."""
+        return False
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the weights, and validate them."""
+        assert self._average_model is not None
+        own, kept = cast(Task, pl_module).net, cast(Any, self._average_model.module).net
+        masks = masks_of(own)
+        current = own.state_dict()
+        for name, value in kept.state_dict().items():
+            if name in self._old:
+                old = self._old[name].to(value)
+                back = torch.lerp(current[name], old, self._share)
+                back = torch.where(old.isnan(), current[name], back)
+                value.copy_(back if name not in masks else back.masked_fill(~masks[name], 0))
+            else:
+                value.copy_(current[name])
+        super().on_validation_epoch_start(trainer, pl_module)
+
+
+def old_weights(
+    task: Task, old: Task, renamed: Mapping[str, str], removed: list[str]
+) -> dict[str, Tensor]:
+    """Give the weights and running statistics of an old network, in the rows of a grown one.
+
+    Args:
+        task: The grown network.
+        old: The old one, with its own classes.
+        renamed: Old class names to new ones.
+        removed: Old classes that were given up.
+
+    Returns:
+        Floats by their names in the net, NaN in the rows of classes that only the grown one has;
+        nothing if the networks differ in more than these.
+    """
+    label_map = LabelMap(old.classes, task.classes, renamed, removed)
+    wanted, found = task.net.state_dict(), {}
+    theirs = {n: v for n, v in old.net.state_dict().items() if v.is_floating_point()}
+    for rows in task.class_rows():
+        sources = source_rows(rows, label_map)
+        known = [row for row, source in enumerate(sources) if source is not None]
+        origins = [source for source in sources if source is not None]
+        for name in (f"{rows.layer}.weight", f"{rows.layer}.bias"):
+            if name in theirs and name in wanted:
+                moved = torch.full_like(wanted[name], torch.nan)
+                moved[known] = theirs[name].to(moved)[origins]
+                theirs[name] = moved
+    for name, value in theirs.items():
+        if name not in wanted or wanted[name].shape != value.shape:
+            return {}
+        found[name] = value
+    return found
