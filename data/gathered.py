@@ -52,10 +52,15 @@ class Gathered:
         return Gathered(snapshot, [self.kept[p] for p in places], [self.shown[p] for p in places])
 
     def later_than(self, before: Snapshot) -> "Gathered":
-        """Give the items that an earlier snapshot does not have with the same label."""
+        """Give the items that an earlier snapshot does not have with the same label.
+
+        Where no validation item is new, all of them stay: something has to choose.
+        """
         known = set(zip(before.hashes, before.digests, strict=True))
         pairs = zip(self.snapshot.hashes, self.snapshot.digests, strict=True)
-        return self.part([place for place, pair in enumerate(pairs) if pair not in known])
+        later = {place for place, pair in enumerate(pairs) if pair not in known}
+        val = set(self.snapshot.indices("val"))
+        return self.part(sorted(later if later & val else later | val))
 
     def joined(
         self,

@@ -208,17 +208,18 @@ class GrowingData(LightningDataModule):
     def later_than(self, before: "GrowingData") -> "GrowingData":
         """Give the images alone that earlier data does not have with the same label.
 
+        Where no validation image is new, all of them stay.
+
         Args:
             before: The earlier data.
 
         Raises:
-            BadInput: If no training or no validation image is left.
+            BadInput: If no training image is left.
         """
         later = self.copy()
         later.__dict__["_loaded"] = self._loaded.later_than(before.snapshot)
-        for split in ("train", "val"):
-            if not later.snapshot.indices(split):
-                raise BadInput(f"{self._name}: no {split} image that {before._name} lacks")
+        if not later.snapshot.indices("train"):
+            raise BadInput(f"{self._name}: no train image that {before._name} lacks")
         return later
 
     def _check_shown(self, snapshot: Snapshot, shown: set[str | int]) -> None:

@@ -69,19 +69,16 @@ def old_weights(
         nothing if the networks differ in more than these.
     """
     label_map = LabelMap(old.classes, task.classes, renamed, removed)
-    wanted, found = task.net.state_dict(), {}
-    theirs = {n: v for n, v in old.net.state_dict().items() if v.is_floating_point()}
+    grown = task.net.state_dict()
+    found = {n: v for n, v in old.net.state_dict().items() if v.is_floating_point()}
     for rows in task.class_rows():
         sources = source_rows(rows, label_map)
         known = [row for row, source in enumerate(sources) if source is not None]
         origins = [source for source in sources if source is not None]
         for name in (f"{rows.layer}.weight", f"{rows.layer}.bias"):
-            if name in theirs and name in wanted:
-                moved = torch.full_like(wanted[name], torch.nan)
-                moved[known] = theirs[name].to(moved)[origins]
-                theirs[name] = moved
-    for name, value in theirs.items():
-        if name not in wanted or wanted[name].shape != value.shape:
-            return {}
-        found[name] = value
-    return found
+            if name in found:
+                theirs = found[name]
+                found[name] = theirs.new_full((len(sources), *theirs.shape[1:]), torch.nan)
+                found[name][known] = theirs[origins]
+    is_same = all(n in grown and grown[n].shape == value.shape for n, value in found.items())
+    return found if is_same else {}

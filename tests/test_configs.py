@@ -32,16 +32,21 @@ SHORT = ["--fit.epochs=1", f"--fit.trainer={BATCHES}"]
 def short_training(path: Path, request: pytest.FixtureRequest) -> list[str]:
     """Give the words of a run of one batch; skip where the data is absent."""
     data = CONTENTS[path]["data"]
-    if data.get("root") == "cifar10":
-        root = request.getfixturevalue("cifar10_root")
-        return [f"--config={path}", *SHORT, f"--data.root={root}"]
     if "root" in data:
-        try:
-            locate(Path(data["root"]))
-        except BadInput as error:
-            pytest.skip(f"{path.name}: {error}")
+        return [f"--config={path}", *SHORT, f"--data.root={root_of(path, request)}"]
     is_scenes = data["source"]["class_path"].endswith("DigitScenes")
     return [f"--config={path}", *SHORT, *(SCENES if is_scenes else [])]
+
+
+def root_of(path: Path, request: pytest.FixtureRequest) -> Path:
+    """Give the folder of a config's data; skip where it is absent."""
+    root = CONTENTS[path]["data"]["root"]
+    if root == "cifar10":
+        return request.getfixturevalue("cifar10_root")
+    try:
+        return locate(Path(root))
+    except BadInput as error:
+        pytest.skip(f"{path.name}: {error}")
 
 
 def test_every_config_is_run_here() -> None:
@@ -49,7 +54,7 @@ def test_every_config_is_run_here() -> None:
     assert len(YOUNG) == 3
     assert len(PRUNING) == 5
     assert len(COMPARING) == 1
-    assert len(RETRAINING) == 1
+    assert len(RETRAINING) == 2
     assert set(CONFIGS) == {*TRAINING, *PRUNING, *YOUNG, *COMPARING, *RETRAINING}
 
 
@@ -102,13 +107,17 @@ def test_config_compares(path: Path, tmp_path: Path, cifar10_root: Path) -> None
 
 
 @pytest.mark.parametrize("path", RETRAINING, ids=lambda path: path.stem)
-def test_config_compares_ways_to_retrain(path: Path, tmp_path: Path, cifar10_root: Path) -> None:
-    words = [f"--config={path}", "--fit.epochs=1", "--num_seeds=1", "--share=1", "--memory=10"]
+def test_config_compares_ways_to_retrain(
+    path: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    root, words = root_of(path, request), [f"--config={path}", "--fit.epochs=1", "--num_seeds=1"]
+    count, size = (120, 32) if CONTENTS[path]["data"]["root"] == "cifar10" else (60, 64)
+    words += ["--share=1", "--memory=10"]
     for side in ("data", "before"):
-        words += [f"--{side}.root={cifar10_root}", f"--{side}.batch_size=8"]
-        words += [f"--{side}.source.init_args.max_images=120", f"--{side}.val_share=0.4"]
+        words += [f"--{side}.root={root}", f"--{side}.batch_size=8", f"--{side}.val_share=0.4"]
+        words += [f"--{side}.source.init_args.max_images={count}", f"--{side}.size=[{size},{size}]"]
     figures = compare.run([*words, f"--run={tmp_path / 'run'}"]).figures
     assert list(figures["strategies"]) == ["parent", "scratch", "warm", "replay", "new-only"]
-    late = CONTENTS[path]["data"]["source"]["init_args"]["late_classes"]
+    late = CONTENTS[path]["data"]["source"]["init_args"].get("late_classes", [])
     assert set(late) < set(figures["classes"])
     assert figures["num_images"]["early"] > 0

@@ -145,3 +145,17 @@ def test_late_images_alone(tmp_path: Path) -> None:
     assert [len(late.snapshot.indices(split)) for split in ("train", "val", "test")] == [4, 4, 4]
     with pytest.raises(BadInput, match="no train image that"):
         stages[1].later_than(stages[1])
+
+
+def test_validation_images_stay_where_none_is_late(tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "train", "val", "test")):
+        for name in ("cat", "owl"):
+            file = tmp_path / split / name / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture(50 * number + (name == "owl"))).save(file)
+    before, after = (
+        GrowingData(Staged(ImageFolder(), stage, late_names="^train/.*/1"), tmp_path, size=(8, 8))
+        for stage in ("before", "after")
+    )
+    names = {item.name for item in after.later_than(before).snapshot.items}
+    assert names == {"train/cat/1.png", "train/owl/1.png", "val/cat/2.png", "val/owl/2.png"}

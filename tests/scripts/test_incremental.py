@@ -141,11 +141,9 @@ def test_a_memory_anchors_what_is_kept_to_the_old_weights(
             rows = len(before[name]) if before[name].ndim else ...
             wanted[:rows] = 0.7 * trained[:rows] + 0.3 * before[name]
         torch.testing.assert_close(value, wanted)
-    moved = [name for name in kept if not torch.equal(kept[name], free[name])]
-    assert "head.weight" in moved
-    assert "stem.1.running_var" in moved or any("running_var" in name for name in moved)
+    moved = {name for name in kept if not torch.equal(kept[name], free[name])}
+    assert moved == {name for name, value in kept.items() if value.is_floating_point()}
     assert torch.equal(kept["head.weight"][2], free["head.weight"][2])
-    assert not torch.equal(kept["head.weight"][:2], free["head.weight"][:2])
 
 
 def test_a_stopped_run_with_a_memory_and_a_teacher_goes_on_bit_for_bit(
