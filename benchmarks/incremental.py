@@ -15,12 +15,13 @@ FOLDER holds `cifar10`, `bccd` and `camvid`, as the configs of these names read 
 - `streets` (CamVid): cars were not labelled before; all images are at hand.
 - `dusk` (CamVid): images at dusk come to those by day; "old" and "new" are these test images.
 
-Both sides try six settings at a seed of their own, and the mean score of classes on validation
-images chooses: from scratch three rates with the fewest of `--epochs`, and the numbers of epochs;
-warm starts three rates, and three other beginnings at the best of them. From scratch trains at
-every seed with every number of epochs; its steps are the fewest that come within 0.2 points of its
-best mean on test images. A warm start has a share of those. An old network trained as many epochs
-as the longest run from scratch. All are scored on all test images, by the mean over classes.
+Both sides try six settings. The rates are tried at a seed of their own, and the mean score of classes
+on validation images chooses: from scratch three of them with the fewest of `--epochs`; warm starts
+three, and three other beginnings at the best of them; `sparse` three for each beginning. From scratch
+trains at every seed with three numbers of epochs; its steps are the fewest that come within 0.2
+points of its best mean on test images. A warm start has a share of those. An old network trained as
+many epochs as the longest run from scratch. All are scored on test images, by the mean over classes;
+old networks on those of the classes that they know.
 
 What is done lies in `--run` and is not done again; with `--jobs` several networks train at a time.
 Prints a JSON line a trained network, and a table of differences, with 95 % intervals over seeds.
@@ -309,6 +310,8 @@ class Study:
         room = {"scratch": scenario.subject, "warm": self.name}.get(
             job.role, scenario.family or self.name
         )
+        if job.parent is not None:
+            key += f"_from_{job.parent.key}"
         return self.options.run / room / f"{job.role}_{key}"
 
     def train(self, job: Job) -> Trained:
@@ -395,7 +398,9 @@ class Study:
         val = mean(evaluate(task, data.val_dataloader()).per_class.values())
         test = evaluate(task, data.test_dataloader())
         if "late_names" not in self.scenario.late:
-            parts = {"all": task.classes, "old": self.old, "new": self.new if is_grown else []}
+            parts = {"old": self.old}
+            if is_grown:
+                parts |= {"all": task.classes, "new": self.new}
             per_class = test.per_class
             return val, {n: mean(per_class[c] for c in own) for n, own in parts.items() if own}
         known = {self.before.snapshot.hashes[i] for i in self.before.snapshot.indices("test")}

@@ -17,11 +17,12 @@ from regrow.models.task import Task
 class Anchor(WeightAveraging):
     """Validates and keeps weights a share of the way back from the trained ones to the old ones.
 
-    Training itself goes on from its own weights. Where few old images are left, such weights
-    remember far more of the old classes and lose little of the new.
+    Training itself goes on from its own weights. Where few old images are left, what is kept
+    remembers far more of the old classes and loses little of the new.
 
     Source: Wortsman et al., Robust fine-tuning of zero-shot models, 2022, arXiv 2109.01903,
-    WiSE-FT, there after the training, for networks that saw all classes in captions.
+    WiSE-FT, there after the training, for networks that saw all classes in captions. Running means
+    and variances are interpolated like weights: estimated anew they do no better.
 
     Args:
         old: What `old_weights` gave for the task that is trained.
@@ -33,24 +34,38 @@ class Anchor(WeightAveraging):
         self._old, self._share = dict(old), share
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """Give no: the weights are made when they are looked at."""
+        """Give no: the weights are made where they are looked at."""
         return False
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the weights, and validate them."""
-        assert self._average_model is not None
-        own, kept = cast(Task, pl_module).net, cast(Any, self._average_model.module).net
-        masks = masks_of(own)
-        current = own.state_dict()
-        for name, value in kept.state_dict().items():
-            if name in self._old:
-                old = self._old[name].to(value)
-                back = torch.lerp(current[name], old, self._share)
-                back = torch.where(old.isnan(), current[name], back)
-                value.copy_(back if name not in masks else back.masked_fill(~masks[name], 0))
-            else:
-                value.copy_(current[name])
+        """Validate what is kept."""
+        self._make_(cast(Task, pl_module))
         super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save it, and the trained weights beside it."""
+        self._make_(cast(Task, pl_module))
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave it behind."""
+        self._make_(cast(Task, pl_module))
+        super().on_train_end(trainer, pl_module)
+
+    def _make_(self, task: Task) -> None:
+        """Put what is kept of the weights of now into the average model."""
+        if self._average_model is None:
+            return
+        kept = cast(Task, self._average_model.module).net.state_dict()
+        masks = masks_of(task.net)
+        for name, current in task.net.state_dict().items():
+            value = current
+            if name in self._old:
+                old = self._old[name].to(current)
+                value = torch.lerp(current, old, self._share).where(~old.isnan(), current)
+            kept[name].copy_(value.masked_fill(~masks[name], 0) if name in masks else value)
 
 
 def old_weights(

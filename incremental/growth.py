@@ -1,15 +1,13 @@
 """How a warm start begins and what it trains on, for a new run and for one that goes on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from pytorch_lightning import Callback
 from torch import nn
 
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
-from regrow.incremental.anchor import Anchor
 from regrow.incremental.expand import NewRows
 from regrow.incremental.history import join_history_
 from regrow.incremental.imprint import imprint_
@@ -23,7 +21,7 @@ from regrow.models.training import Fit
 
 # Of each source's own code: Ash and Adams's, and Shin et al.'s.
 SHRINK = {"keep": 1.0, "shrink-perturb": 0.4, "dash": 0.3}
-ANCHOR = 0.3
+ANCHOR = 0.3  # the best mean over classes, with a memory of 1 % of CIFAR-10
 
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
@@ -44,7 +42,8 @@ class Growth:
         distillation: Draw the network towards the old one on all images: null does so where a
             memory stands for the old data, and a weight of 0 never.
         anchor: Share of the old weights in those that are validated and kept, in [0, 1): null is
-            0.3 where a memory stands for the old data and `warm_init` keeps it, else 0.
+            0.3 where a memory stands for the old data, and 0 elsewhere, as with another
+            `warm_init` than `keep`, with fit.ema, or where channels come back.
 
     Raises:
         BadInput: If a value is out of range.
@@ -120,6 +119,8 @@ class Growth:
             seed=seed,
         )
         start = Start.of(grown, history, parent, renamed, removed)
+        imitation = self._imitation(task, start)
+        start = replace(start, taught=imitation.weight + imitation.features if imitation else 0.0)
         self.join_(task, data, start, num_epochs, allow)
         if self.warm_init == "shrink-perturb":
             shrink_perturb_(task, self._shrink, self.perturb, seed=seed)
@@ -140,8 +141,11 @@ class Growth:
     ) -> None:
         """Give a run its mixture of images and its teacher, in place; a resumed one too.
 
-        Where a memory stands for the old images, few of all validation images are old, so classes
-        count alike in the choice of the best checkpoint.
+        A memory stands for few of the old images, so classes count alike then in the choice of the
+        best checkpoint.
+
+        Raises:
+            BadInput: If a teacher is asked for that shares too few classes.
         """
         has_memory = start.history.has_memory
         if has_memory:
@@ -153,24 +157,59 @@ class Growth:
             num_epochs,
             has_memory=has_memory,
         )
-        imitation = self.distillation or (Imitation() if has_memory else Imitation(weight=0))
-        if imitation.weight or imitation.features:
+        imitation = self._imitation(task, start)
+        if imitation is not None:
             teacher = Distillation(start.teacher(task, allow), imitation)
             task.penalties = nn.ModuleList([*task.penalties, teacher])
 
-    def watchers(
-        self, task: Task, start: Start, fit: Fit, allow: tuple[str, ...] = ()
-    ) -> list[Callback]:
-        """Give what a run that is about to train its grown network needs besides."""
-        share = self.anchor
-        if share is None:
+    def anchor_of(self, task: Task, start: Start, fit: Fit, allow: tuple[str, ...] = ()) -> float:
+        """Give the share of the old weights in those that the run will keep.
+
+        Args:
+            task: The grown network.
+            start: The start of the run.
+            fit: How it is trained.
+            allow: Other people's packages that the old network may come from.
+
+        Raises:
+            BadInput: If a share is asked for that cannot be.
+        """
+        self.check(fit)
+        if self.anchor is None:
             is_usual = start.history.has_memory and self.warm_init == "keep" and fit.ema is None
-            share = ANCHOR if is_usual else 0.0
-        # The channels of a network that was widened and pruned again are other ones.
-        if not share or start.num_wide_epochs:
-            return []
-        old = start.old_weights(task, allow)
-        return [Anchor(old, share)] if old else []
+            return ANCHOR if is_usual and start.old_weights(task, allow) else 0.0
+        if self.anchor and not start.old_weights(task, allow):
+            raise BadInput(
+                "growth.anchor needs the channels of the old network, and they came back; set it "
+                "to 0, or sparsity to keep"
+            )
+        return self.anchor
+
+    def check(self, fit: Fit) -> None:
+        """Refuse an anchor beside an average: each says what is kept.
+
+        Raises:
+            BadInput: If there are both.
+        """
+        if self.anchor and fit.ema is not None:
+            raise BadInput(
+                "growth.anchor and fit.ema both say what weights are kept; give one of them"
+            )
+
+    def _imitation(self, task: Task, start: Start) -> Imitation | None:
+        """Give what the old network teaches, if anything."""
+        is_enough = len(start.old_names) >= task.min_classes
+        chosen = self.distillation
+        if chosen is None:
+            return Imitation() if start.history.has_memory and is_enough else None
+        if not (chosen.weight or chosen.features):
+            return None
+        if not is_enough:
+            raise BadInput(
+                f"growth.distillation needs {task.min_classes} old classes or more, and only "
+                f"{', '.join(start.old_names) or 'none'} is left"
+            )
+        return chosen
 
     @property
     def _shrink(self) -> float:

@@ -42,6 +42,14 @@ def describe_start(report: Report, start: Start) -> None:
             f"{history.num_known} of the {history.num_old} images that it was trained on are still "
             "in the data."
         )
+    report.set(growth={"taught": start.taught, "anchor": start.anchor})
+    if start.taught:
+        report.say(f"The old network taught it, with weight {start.taught:g} in the loss.")
+    if start.anchor:
+        report.say(
+            f"What is kept lies {start.anchor:g} of the way back from the trained weights to the "
+            "old ones."
+        )
 
 
 def describe_compute(report: Report, epochs: int, scratch_epochs: int, num_images: int) -> None:

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning import Callback
 from torch import Tensor
 
 from regrow.data.errors import BadInput
 from regrow.data.files import write_atomic
 from regrow.data.module import GrowingData
-from regrow.incremental.anchor import old_weights
+from regrow.incremental.anchor import Anchor, old_weights
 from regrow.incremental.expand import expand_
 from regrow.incremental.history import History
 from regrow.incremental.warm_start import WarmStart, silenced
@@ -37,6 +38,8 @@ class Start:
         num_leaked: Validation and test images that the old network was trained on.
         history: What there was of the old data.
         num_wide_epochs: Epochs that a pruned network was trained with its channels back.
+        taught: Weight of what the old network teaches, in the loss.
+        anchor: Share of the old weights in those that are kept.
     """
 
     parent: str
@@ -49,6 +52,8 @@ class Start:
     num_leaked: int
     history: History = field(default_factory=lambda: History(None, 0, []))
     num_wide_epochs: int = 0
+    taught: float = 0.0
+    anchor: float = 0.0
 
     @classmethod
     def of(
@@ -118,8 +123,16 @@ class Start:
         with silenced(old, [name for name in task.classes if name not in self.old_names]):
             return evaluate(old, loader, description="the old network")
 
+    def watchers(self, task: Task, allow: tuple[str, ...] = ()) -> list[Callback]:
+        """Give the callback that anchors what is kept, if anything does.
+
+        Raises:
+            BadInput: If the old network's file is not there any more, or is another.
+        """
+        return [Anchor(self.old_weights(task, allow), self.anchor)] if self.anchor else []
+
     def old_weights(self, task: Task, allow: tuple[str, ...] = ()) -> dict[str, Tensor]:
-        """Give the weights of the old network in the rows of the grown one, see `old_weights`.
+        """Give the weights of the old network in the rows of the grown one.
 
         Raises:
             BadInput: If its file is not there any more, or is another.

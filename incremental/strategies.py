@@ -62,9 +62,10 @@ class Plan:
     command: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a share out of range."""
+        """Refuse what no strategy could be trained with."""
         if not 0 < self.share <= 1:
             raise BadInput(f"share is {self.share}, it must lie in (0, 1]")
+        self.growth.check(self.fit)
 
     def folder(self, strategy: Strategy, seed: int) -> Path:
         """Name the folder of a run."""

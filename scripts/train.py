@@ -110,12 +110,11 @@ def run_training(
     watchers: list[Callback] = [DynamicSparsity()] if sparsity == "regrow" else []
     if sparsity == "regrow" and fit.epochs < 2:
         raise BadInput("sparsity regrow needs fit.epochs of 2 or more: channels come, and go again")
-    if growth.anchor and fit.ema is not None:
-        raise BadInput("growth.anchor and fit.ema both say what weights are kept; give one of them")
+    growth.check(fit)
     if resume is not None:
         continued, start = find_stopped(run, resume), Start.read(run)
         net, fit = _resumed(task, data, continued, start, growth, fit, packages)
-        watchers += growth.watchers(net, start, fit, packages) if start is not None else []
+        watchers += start.watchers(net, packages) if start is not None else []
         trainer = make_trainer(net, fit, run, watchers=watchers)
         refuse_changes(net.provenance.settings, values | {"processes": trainer.world_size})
     else:
@@ -135,6 +134,7 @@ def run_training(
                 allow=packages,
                 seed=seed,
             )  # fmt: skip
+            start = replace(start, anchor=growth.anchor_of(net, start, fit, packages))
             print(f"data: {start.said}")
             print(f"the old model on the new validation images: {net.score} {start.score:.4f}")
         _refuse_images(net, data)
@@ -149,9 +149,9 @@ def run_training(
             write_data_file(run, settings)
         if start is not None:
             if sparsity == "regrow":
-                start = replace(start, num_wide_epochs=_grow_again_(net, data, fit, run, seed))
+                start = _after_growth(start, _grow_again_(net, data, fit, run, seed))
                 fit = replace(fit, epochs=fit.epochs - start.num_wide_epochs)
-            watchers += growth.watchers(net, start, fit, packages)
+            watchers += start.watchers(net, packages)
             start.write(run)
         trainer = make_trainer(net, fit, run, watchers=watchers)
     train(net, data, trainer, run, seed=seed, resume=continued)
@@ -265,6 +265,13 @@ def _grow_again_(net: Task, data: GrowingData, fit: Fit, run: Path, seed: int) -
     changed = sum(grown.before[name] != width for name, width in grown.after.items())
     print(f"regrown: {changed} layers have other widths, at the same cost")
     return epochs
+
+
+def _after_growth(start: Start, num_epochs: int) -> Start:
+    """Put down how long channels were back; those that are left are no more the old ones."""
+    if num_epochs and start.anchor:
+        print("growth.anchor has no effect where channels came back")
+    return replace(start, num_wide_epochs=num_epochs, anchor=0.0 if num_epochs else start.anchor)
 
 
 def _refuse_images(task: Task, data: GrowingData) -> None:

@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from regrow.data.errors import BadInput
-from regrow.models.checkpoint import net_state, read
+from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.distillation import Distillation
+from regrow.models.masks import mask_weights_
 from regrow.models.metrics import Accuracy
+from regrow.prune.groups import find_groups
+from regrow.prune.surgery import cut_
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
@@ -146,6 +149,114 @@ def test_a_memory_anchors_what_is_kept_to_the_old_weights(
     assert torch.equal(kept["head.weight"][2], free["head.weight"][2])
 
 
+def between(file: Path, old: Path) -> bool:
+    """Say whether what a checkpoint keeps lies between its trained weights and the old ones."""
+    payload = read(file)
+    trained = net_state({"state_dict": payload["current_model_state"]})
+    return all(
+        torch.allclose(value[: len(before)], 0.7 * trained[name][: len(before)] + 0.3 * before)
+        for name, before in weights(old).items()
+        if before.is_floating_point()
+        for value in [net_state(payload)[name]]
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
+def test_an_anchor_needs_no_validation_and_no_end(
+    folder: Folder,
+    words: Words,
+    old: Path,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = words(folder("new", ("blue",)), "unseen", f"--warm-start={old}")
+    train.run([*line, "--fit.trainer={limit_val_batches: 0}"])
+    assert between(tmp_path / "unseen" / "last.ckpt", old)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert train.main([word.replace("unseen", "stopped") for word in line]) == 143
+    assert between(tmp_path / "stopped" / "last.ckpt", old)
+
+
+def test_an_anchor_takes_the_precision_of_the_run(
+    folder: Folder, words: Words, old: Path, tmp_path: Path
+) -> None:
+    line = words(folder("new", ("blue",)), "new", f"--warm-start={old}")
+    train.run([*line, "--fit.precision=bf16-true", "--fit.epochs=1"])
+    last = read(tmp_path / "new" / "last.ckpt")
+    kept, trained = last["state_dict"]["net.head.weight"], last["current_model_state"]
+    head = trained["net.head.weight"]
+    assert head.dtype == torch.bfloat16
+    expected = 0.7 * head[:2].float() + 0.3 * weights(old)["head.weight"]
+    torch.testing.assert_close(kept[:2].float(), expected, rtol=0.02, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], {"taught": 1.0, "anchor": 0.3}),
+        (["--growth.warm_init=dash"], {"taught": 1.0, "anchor": 0.0}),
+        (["--fit.ema=0.9"], {"taught": 1.0, "anchor": 0.0}),
+        (["--growth.anchor=0.5", "--growth.distillation.weight=2"], {"taught": 2.0, "anchor": 0.5}),
+    ],
+)
+def test_the_report_says_what_is_kept(
+    folder: Folder, words: Words, old: Path, tmp_path: Path, options: list[str], expected: dict
+) -> None:
+    line = words(folder("new", ("blue",)), "new", f"--warm-start={old}", "--fit.epochs=1")
+    assert train.run([*line, *options]).figures["growth"] == expected
+    page = (tmp_path / "new" / "report.md").read_text()
+    assert f"taught it, with weight {expected['taught']:g} in the loss" in page
+    assert ("of the way back from the trained weights" in page) == bool(expected["anchor"])
+
+
+def test_an_average_and_an_anchor_are_refused(
+    folder: Folder, words: Words, old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = words(folder("new", ("blue",)), "new", f"--warm-start={old}", "--fit.ema=0.9")
+    assert train.main([*line, "--growth.anchor=0.3"]) == 2
+    assert "growth.anchor and fit.ema both say what weights are kept" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_anchor_needs_the_old_channels(
+    folder: Folder, words: Words, old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = load(old)
+    cut_(task, [(group, [0]) for group in find_groups(task).groups])
+    save(old, task)
+    blue = folder("new", ("blue",))
+    line = words(blue, "new", f"--warm-start={old}", "--sparsity=dense", "--fit.epochs=1")
+    assert train.main([*line, "--growth.anchor=0.3"]) == 2
+    assert "growth.anchor needs the channels of the old network" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert train.run(line).figures["growth"]["anchor"] == 0
+
+
+def test_one_class_that_is_left_teaches_nothing(
+    folder: Folder, words: Words, old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = words(folder("new", ("blue",)), "new", f"--warm-start={old}", "--removed=[red]")
+    assert train.main([*line, "--growth.distillation.weight=1"]) == 2
+    assert "needs 2 old classes or more, and only green is left" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert train.run(line).figures["growth"]["taught"] == 0
+
+
+def test_masks_that_come_back_refuse_patience_at_once(
+    folder: Folder, words: Words, old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = load(old)
+    masks = {n: torch.rand(w.shape) < 0.5 for n, w in task.net.named_parameters() if w.ndim == 4}
+    mask_weights_(task.net, masks)
+    save(old, task)
+    line = words(folder("new", ("blue",)), "new", f"--warm-start={old}", "--sparsity=regrow")
+    assert train.main([*line, "--fit.patience=1"]) == 2
+    assert "fit.patience may end the run while masked weights are back" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_stopped_run_with_a_memory_and_a_teacher_goes_on_bit_for_bit(
     folder: Folder,
     words: Words,
@@ -164,6 +275,8 @@ def test_a_stopped_run_with_a_memory_and_a_teacher_goes_on_bit_for_bit(
         assert train.main(words(blue, "stopped", *options)) == 143
     again = [word for word in options if "warm-start" not in word]
     assert train.main(words(blue, "stopped", *again, "--resume=auto")) == 0
+    callbacks = read(tmp_path / "stopped" / "last.ckpt")["callbacks"]
+    assert any("val/macro_accuracy" in name for name in callbacks)
     for name in ("best.ckpt", "last.ckpt"):
         one, other = (weights(tmp_path / run / name) for run in ("whole", "stopped"))
         assert all(torch.equal(one[key], other[key]) for key in one)
