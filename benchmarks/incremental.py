@@ -15,13 +15,13 @@ FOLDER holds `cifar10`, `bccd` and `camvid`, as the configs of these names read 
 - `streets` (CamVid): cars were not labelled before; all images are at hand.
 - `dusk` (CamVid): images at dusk come to those by day; "old" and "new" are these test images.
 
-Both sides try six settings. The rates are tried at a seed of their own, and the mean score of classes
-on validation images chooses: from scratch three of them with the fewest of `--epochs`; warm starts
-three, and three other beginnings at the best of them; `sparse` three for each beginning. From scratch
-trains at every seed with three numbers of epochs; its steps are the fewest that come within 0.2
-points of its best mean on test images. A warm start has a share of those. An old network trained as
-many epochs as the longest run from scratch. All are scored on test images, by the mean over classes;
-old networks on those of the classes that they know.
+Both sides try six settings. The rates are tried at a seed of their own, and the mean score of
+classes on validation images chooses: from scratch three of them with the fewest of `--epochs`; warm
+starts three, and three other beginnings at the best of them; `sparse` three for each beginning.
+From scratch trains at every seed with three numbers of epochs; its steps are the fewest that come
+within 0.2 points of its best mean on test images. A warm start has a share of those. An old network
+trained as many epochs as the longest run from scratch. All are scored on test images, by the mean
+over classes; old networks on those of the classes that they know.
 
 What is done lies in `--run` and is not done again; with `--jobs` several networks train at a time.
 Prints a JSON line a trained network, and a table of differences, with 95 % intervals over seeds.
