@@ -1,9 +1,10 @@
 """Masks that let weights come back where new data asks for them, and take as many away again.
 
-At the first step a share of the masked weights of each tensor grows where the gradient is largest.
-Then, every so many steps, the smallest weights are masked again, until each tensor keeps as many as
-before, and a falling share of the kept ones moves to where the gradient is largest. So the network
-learns with room, and its cost in the end is what it was, to the last weight.
+At the first step the masked weights come back: all, or of each tensor a share, where the gradient
+is largest. Then, every so many steps, the smallest weights are masked again, until each tensor
+keeps as many as before, and a falling share of the kept ones moves to where the gradient is
+largest. So the network learns with room, and its cost in the end is what it was, to the last
+weight.
 
 Source: Evci et al., Rigging the Lottery, 2020, arXiv 1911.11134 (RigL), algorithm 1, for what grows
 and moves; there the step at which masks move trains nothing, here it goes on. Zhu and Gupta, To
@@ -53,7 +54,7 @@ class DynamicSparsity(Callback):
 
     def __init__(
         self,
-        back: float = 0.5,
+        back: float = 1.0,
         share: float = 0.3,
         interval: int | None = None,
         until: float = 0.75,

@@ -77,10 +77,10 @@ def run_training(
         renamed: Old class names to new ones, for a warm start.
         removed: Classes of the checkpoint to give up on purpose, for a warm start.
         sparsity: What becomes of a pruned network in a warm start: `keep` leaves masks and widths
-            as they are; `regrow` lets half of the masked weights come back, where the gradient is
-            large, and takes as many away again, the smallest ones, in the first three quarters of
-            the run; and channels, which go again after a third of the epochs. So the cost in the
-            end is that of the old network. `dense` lets all come back for good.
+            as they are; `regrow` lets the masked weights come back, and takes as many away again,
+            the smallest ones, in the first three quarters of the run, while others grow where the
+            gradient is large; and channels, which go again after a third of the epochs. So the cost
+            in the end is that of the old network. `dense` lets all come back for good.
         allow_forgetting: Warm-start on new images alone, although no memory of the old was kept.
         replay: Keep a memory of the images in the run's folder, for later warm starts on new images
             alone: their number, or a share in (0, 1].
