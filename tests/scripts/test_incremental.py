@@ -179,6 +179,23 @@ def test_an_anchor_needs_no_validation_and_no_end(
     assert between(tmp_path / "stopped" / "last.ckpt", old)
 
 
+@pytest.mark.gpu
+def test_a_stopped_run_with_a_memory_goes_on_on_a_gpu(
+    folder: Folder,
+    words: Words,
+    old: Path,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blue, options = folder("new", ("blue",)), ["--fit.accelerator=gpu", "--fit.precision=32-true"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        assert train.main(words(blue, "new", f"--warm-start={old}", *options)) == 143
+    assert train.main(words(blue, "new", *options, "--resume=auto")) == 0
+    assert between(tmp_path / "new" / "last.ckpt", old)
+
+
 def test_an_anchor_takes_the_precision_of_the_run(
     folder: Folder, words: Words, old: Path, tmp_path: Path
 ) -> None:
