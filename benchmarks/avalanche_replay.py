@@ -25,6 +25,7 @@ seeds with 95 % intervals, for regrow too.
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -260,16 +261,14 @@ def read(folder: Path) -> dict[str, Any]:
 def regrow_results(run: Path, seeds: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
     """Read what `incremental.py` left of networks that were trained at all seeds."""
     found = {}
-    first = f"_{seeds[0]}"
-    for folder in [
-        *run.glob(f"cifar10/scratch_*{first}"),
-        *run.glob(f"replay/warm_*{first}_from_*"),
-    ]:
-        stem, _, end = folder.name.rpartition(first)
-        folders = [folder.with_name(f"{stem}_{seed}{end}") for seed in seeds]
+    for folder in [*run.glob("cifar10/scratch_*"), *run.glob("replay/warm_*")]:
+        named = re.fullmatch(rf"(.+)_{seeds[0]}(_from_.+)?", folder.name)
+        if named is None:
+            continue
+        folders = [folder.with_name(f"{named[1]}_{seed}{named[2] or ''}") for seed in seeds]
         if all((own / "scored_replay.json").is_file() for own in folders):
             scored = [json.loads((own / "scored_replay.json").read_text()) for own in folders]
-            found[f"regrow, {stem}"] = [
+            found[f"regrow, {named[1]}"] = [
                 read(own) | one for own, one in zip(folders, scored, strict=True)
             ]
     return found
