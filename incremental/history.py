@@ -86,6 +86,12 @@ class History:
         return any(part.is_memory and "train" in part.splits for part in self.parts)
 
     @property
+    def num_all(self) -> int:
+        """Count the training images, with those that a memory stands for or that are gone."""
+        is_short = self.has_memory or self.forgets
+        return self.is_new.count(True) + (self.num_old if is_short else self.is_new.count(False))
+
+    @property
     def forgets(self) -> bool:
         """Whether nothing of the old training images is left."""
         return self.num_known == 0

@@ -52,16 +52,19 @@ def describe_start(report: Report, start: Start) -> None:
         )
 
 
-def describe_compute(report: Report, epochs: int, scratch_epochs: int, num_images: int) -> None:
-    """Say how much was computed, beside what training from scratch would have taken.
+def describe_compute(
+    report: Report, start: Start, epochs: int, scratch_epochs: int, num_images: int
+) -> None:
+    """Say how much was computed, beside what training from scratch on all images would have taken.
 
     Args:
         report: The report.
+        start: The start of the run.
         epochs: The epochs of this run.
         scratch_epochs: Those of the training that its first ancestor began with; 0 if unknown.
         num_images: Training images of an epoch.
     """
-    images, scratch = epochs * num_images, scratch_epochs * num_images
+    images, scratch = epochs * num_images, scratch_epochs * start.history.num_all
     report.set(compute={"images": images, "scratch_estimate": scratch or None})
     told = f"It went through {images:,} training images"
     if scratch:

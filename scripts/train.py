@@ -166,7 +166,8 @@ def run_training(
             _promote(report, run, promoted, start, decision.reasons)
     if start is not None:
         done = trainer.current_epoch + start.num_wide_epochs
-        describe_compute(report, done, net.provenance.scratch_epochs, len(data.examples("train")))
+        count, from_scratch = len(data.examples("train")), net.provenance.scratch_epochs
+        describe_compute(report, start, done, from_scratch, count)
     report.set(
         seconds=round(time.monotonic() - started, 1),
         seeds=[seed],

@@ -62,6 +62,7 @@ def test_old_images_at_hand_are_told_from_new_and_nothing_is_joined(
     history = join_history_(both, checkpoint, known_by(old))
     assert both.snapshot.hash == before
     assert history == History(6, 6, [True] * 4 + [False] * 6, [])
+    assert history.num_all == 10
     assert (history.has_memory, history.forgets) == (False, False)
 
 
@@ -82,6 +83,7 @@ def test_a_memory_beside_the_checkpoint_is_joined(make_data: MakeData, checkpoin
     history = join_history_(new, checkpoint, known_by(old))
     assert count(new) == (8 + 5, 2 + 2, 2)
     assert history.num_known == 5
+    assert history.num_all == 8 + 10
     assert history.is_new == [True] * 8 + [False] * 5
     memory = str((checkpoint.parent / "memory").absolute())
     assert history.parts == [Part(memory, True, ("train", "val", "test"))]
