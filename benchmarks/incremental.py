@@ -36,28 +36,26 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
 from threading import Lock
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
-from torchvision.transforms import v2
+from scenarios import SCENARIOS, CropAndFlip
 
-from regrow.data.files import read_json, write_atomic
+from regrow.data.files import read_json, write_json
 from regrow.data.module import GrowingData
 from regrow.data.staged import Staged
-from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, memory_size
 from regrow.models.checkpoint import load, save
 from regrow.models.command import parse
 from regrow.models.differences import PartEvidence, seed_interval
-from regrow.models.distillation import Imitation
 from regrow.models.evaluation import evaluate
 from regrow.models.masks import mask_weights_
 from regrow.models.optimization import Optimization
+from regrow.models.report import markdown_table, ranged, signed
 from regrow.models.training import Fit, fine_tune_
 from regrow.prune.criteria import Magnitude
 from regrow.prune.weights import choose_masks, find_weights, score_weights
@@ -68,150 +66,6 @@ PART_NAMES = ("all", "old", "new")
 CLOSE = 0.002  # to the best from scratch
 TUNING_SEED = 100
 SHARES = (0.8, 0.9, 0.95, 0.97)  # of the weights that are masked, one after the other
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """What a warm start begins with."""
-
-    growth: Growth = Growth()
-    sparsity: Literal["keep", "regrow", "dense"] = "keep"
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What an old network knows, and what comes.
-
-    Args:
-        subject: The config of the images and the network.
-        late: What comes, as `Staged` takes it.
-        rates: Peak learning rates that training from scratch tries.
-        beginnings: What warm starts begin with; the first is tuned before the others, unless each
-            is tuned by itself.
-        warm_rates: Those of warm starts, where they are others.
-        share: Share of the steps from scratch that warm starts have.
-        family: The name under which scenarios share their old networks.
-        is_memory: Only a memory of the old images is at hand.
-        is_sparse: The old network is masked, and each beginning tuned by itself.
-    """
-
-    subject: str
-    late: Mapping[str, Any]
-    rates: tuple[float, ...]
-    beginnings: Mapping[str, Beginning]
-    warm_rates: tuple[float, ...] | None = None
-    share: float = 0.4
-    family: str = ""
-    is_memory: bool = False
-    is_sparse: bool = False
-
-
-def grown(**options: Any) -> Beginning:
-    """Give a beginning of options of `Growth`."""
-    return Beginning(Growth(**options))
-
-
-SGD_RATES, ADAMW_RATES = (0.05, 0.1, 0.2), (5e-4, 1e-3, 2e-3)
-HALF_SHRUNK = grown(warm_init="shrink-perturb", shrink=0.7, perturb=0.05)
-TWO_CLASSES = {"late_classes": ["ship", "truck"]}
-NEW_LABELS = {
-    "default": Beginning(),
-    "imprint": grown(new_rows="imprint"),
-    "mean": grown(new_rows="mean"),
-    "distilled": grown(distillation=Imitation()),
-}
-SCENARIOS = {
-    "doubled": Scenario(
-        "cifar10",
-        {"late_share": 0.5},
-        SGD_RATES,
-        {
-            "default": Beginning(),
-            "half shrunk": HALF_SHRUNK,
-            "dash": grown(warm_init="dash"),
-            "distilled": grown(distillation=Imitation()),
-        },
-    ),
-    "classes": Scenario(
-        "cifar10",
-        TWO_CLASSES,
-        SGD_RATES,
-        {
-            "default": Beginning(),
-            "imprint": grown(new_rows="imprint"),
-            "half shrunk": HALF_SHRUNK,
-            "distilled": grown(distillation=Imitation()),
-        },
-        family="classes",
-    ),
-    "replay": Scenario(
-        "cifar10",
-        TWO_CLASSES,
-        SGD_RATES,
-        {
-            "default": Beginning(),
-            "anchored more": grown(anchor=0.5),
-            "unanchored": grown(anchor=0.0),
-            "plain": grown(anchor=0.0, distillation=Imitation(weight=0.0)),
-        },
-        warm_rates=(0.01, 0.03, 0.1),
-        share=0.1,
-        family="classes",
-        is_memory=True,
-    ),
-    "sparse": Scenario(
-        "cifar10",
-        TWO_CLASSES,
-        SGD_RATES,
-        {
-            "dense": Beginning(sparsity="dense"),
-            "keep": Beginning(sparsity="keep"),
-            "regrow": Beginning(sparsity="regrow"),
-        },
-        share=0.2,
-        family="classes",
-        is_sparse=True,
-    ),
-    "cells": Scenario(
-        "bccd", {"late_classes": ["Platelets"], "unlabelled": True}, ADAMW_RATES, NEW_LABELS
-    ),
-    "streets": Scenario(
-        "camvid", {"late_classes": ["car"], "unlabelled": True}, ADAMW_RATES, NEW_LABELS
-    ),
-    "dusk": Scenario(
-        "camvid",
-        {"late_names": "0001TP"},
-        ADAMW_RATES,
-        {
-            "default": Beginning(),
-            "half shrunk": HALF_SHRUNK,
-            "dash": grown(warm_init="dash"),
-            "distilled": grown(distillation=Imitation()),
-        },
-    ),
-}
-
-
-class CropAndFlip(v2.Transform):
-    """The usual augmentation of CIFAR-10, in one transform: three times as fast as in two.
-
-    Args:
-        margin: How far an image moves at most, in pixels; what it uncovers is black.
-    """
-
-    def __init__(self, margin: int) -> None:
-        super().__init__()
-        self.margin = margin
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Move an image, (3, h, w), and flip it half of the time."""
-        height, width = image.shape[-2:]
-        down, across, flip = torch.randint(2**31, (3,)).tolist()
-        padded = image.new_zeros(3, height + 2 * self.margin, width + 2 * self.margin)
-        padded[:, self.margin : -self.margin, self.margin : -self.margin] = image
-        top, left = (place % (2 * self.margin + 1) for place in (down, across))
-        image = padded[:, top : top + height, left : left + width]
-        return image.flip(-1) if flip % 2 else image
 
 
 @dataclass(frozen=True)
@@ -291,7 +145,7 @@ class Study:
         """Give the learning rates that training from scratch tries."""
         return self.options.rates or self.scenario.rates
 
-    @property
+    @cached_property
     def at_hand(self) -> GrowingData:
         """Give what warm starts train on, besides the memory of the old network."""
         return self.after.later_than(self.before) if self.scenario.is_memory else self.after
@@ -428,11 +282,6 @@ class Study:
         return data
 
 
-def write_json(file: Path, values: Mapping[str, Any]) -> None:
-    """Write values, all or none."""
-    write_atomic(file, lambda out: out.write(json.dumps(values).encode()))
-
-
 def mean(values: Iterable[float]) -> float:
     """Give the mean of what is a number; classes without images have no score."""
     return fmean(value for value in values if not math.isnan(value))
@@ -531,30 +380,20 @@ def conduct(study: Study, workshop: Workshop) -> str:
 def table(rows: Mapping[str, list[Trained]], base: str) -> str:
     """Give means over seeds, and differences from a row with 95 % intervals."""
     names = [name for name in PART_NAMES if name in rows[base][0].parts]
-    lines = [["", "steps", *(f"{name} %" for name in names), *(f"{n} - {base}" for n in names)]]
+    lines = []
     for label, own in rows.items():
         share = own[0].steps / rows["from scratch"][0].steps
-        cells = [label, f"{own[0].steps} ({100 * share:.0f} %)"]
-        known = [name for name in names if name in own[0].parts]
-        values = {n: [100 * one.parts[n] for one in own] for n in known}
-        cells += [f"{fmean(values[n]):.2f}" if n in values else "" for n in names]
+        means, differences = [], []
         for name in names:
-            gaps = [
-                100 * (one.parts[name] - other.parts[name])
-                for one, other in zip(own, rows[base], strict=True)
-                if name in one.parts
-            ]
-            cells.append(f"{fmean(gaps):+.2f} {interval(gaps)}" if gaps and label != base else "")
-        lines.append(cells)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = [[cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in lines]
-    return "\n".join("  ".join(row).rstrip() for row in padded)
-
-
-def interval(gaps: Sequence[float]) -> str:
-    """Write the interval of a mean over seeds."""
-    ends = seed_interval(gaps)
-    return f"[{ends[0]:+.2f}, {ends[1]:+.2f}]" if ends else ""
+            pairs = [(a.parts, b.parts) for a, b in zip(own, rows[base], strict=True)]
+            gaps = [mine[name] - theirs[name] for mine, theirs in pairs if name in mine]
+            means.append(f"{100 * fmean(mine[name] for mine, _ in pairs):.2f}" if gaps else "")
+            is_told = gaps and label != base
+            told = f"{signed(fmean(gaps))} {ranged(seed_interval(gaps))}" if is_told else ""
+            differences.append(told)
+        lines.append([label, f"{own[0].steps} ({100 * share:.0f} %)", *means, *differences])
+    columns = ["", "steps", *(f"{n} %" for n in names), *(f"{n} - {base}" for n in names)]
+    return markdown_table(columns, lines)
 
 
 def read_options() -> argparse.Namespace:

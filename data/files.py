@@ -75,6 +75,12 @@ def read_json(path: Path) -> Any:
         raise BadInput(f"{path}: cannot be read as JSON ({error})") from error
 
 
+def write_json(path: Path, values: Any, indent: int | None = None) -> None:
+    """Write values that JSON can hold, all or none of them."""
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    write_atomic(path, lambda file: file.write(f"{text}\n".encode()))
+
+
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.data.errors import BadInput
-from regrow.data.files import write_atomic
+from regrow.data.files import write_json
 from regrow.models.checkpoint import file_hash
 
 PROMOTED = "promoted.json"
@@ -55,6 +55,5 @@ def promote(file: Path, checkpoint: Path, reasons: list[str], parent: Path | Non
         "sha256": file_hash(served) if served.is_file() else None,
         "refused": {"checkpoint": str(checkpoint.absolute()), "why": reasons} if reasons else None,
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_atomic(file, lambda opened: opened.write(text.encode()))
+    write_json(file, content, indent=2)
     return served

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback
 from torch import Tensor
 
 from regrow.data.errors import BadInput
-from regrow.data.files import write_atomic
+from regrow.data.files import write_json
 from regrow.data.module import GrowingData
 from regrow.incremental.anchor import Anchor, old_weights
 from regrow.incremental.expand import expand_
@@ -89,8 +89,7 @@ class Start:
     def write(self, run: Path) -> None:
         """Let a run remember it."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "history"}
-        text = json.dumps(values | {"history": self.history.to_dict()}, ensure_ascii=False)
-        write_atomic(run / START, lambda file: file.write(text.encode()))
+        write_json(run / START, values | {"history": self.history.to_dict()})
 
     def rejoin_(self, data: GrowingData) -> None:
         """Put what was joined to the data beside it again, in place."""

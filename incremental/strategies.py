@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regrow.data.errors import BadInput
-from regrow.data.files import write_atomic
+from regrow.data.files import write_json
 from regrow.data.module import GrowingData
 from regrow.incremental.expand import expand_
 from regrow.incremental.growth import Growth
@@ -137,8 +137,7 @@ def train_strategy(plan: Plan, strategy: Strategy, seed: int, train: Callable[..
         **options,
     )
     result = Trained(strategy, seed, epochs * count, report.figures["seconds"])
-    text = json.dumps(asdict(result))
-    write_atomic(file, lambda out: out.write(text.encode()))
+    write_json(file, asdict(result))
     return result
 
 

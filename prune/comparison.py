@@ -5,7 +5,6 @@ network has at the time; a backward pass costs about twice as much again, for al
 is what the dense network takes for its epochs.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from regrow.data.examples import collate
-from regrow.data.files import write_atomic
+from regrow.data.files import read_json, write_json
 from regrow.data.module import GrowingData
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.models.ancestors import now
@@ -62,8 +61,7 @@ def compete(recipe: Recipe, contestant: Contestant, seed: int) -> Result:
         date=now(),
     )
     save(file.with_suffix(".ckpt"), task)
-    text = json.dumps(asdict(result), indent=2)
-    write_atomic(file, lambda out: out.write(text.encode()))
+    write_json(file, asdict(result), indent=2)
     return result
 
 
@@ -214,6 +212,6 @@ def unaugmented(data: GrowingData) -> DataLoader[Any]:
 
 
 def _read(file: Path) -> Result:
-    values = json.loads(file.read_text())
+    values = read_json(file)
     phases = tuple(Phase(**phase) for phase in values.pop("phases"))
     return Result(**{**values, "phases": phases, "cuts": tuple(values["cuts"])})

@@ -7,7 +7,6 @@ python scripts/compare.py --config configs/compare.yaml --resume true
 A config or option with `before`, the data of the past, asks for the second.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.errors import BadInput
-from regrow.data.files import write_atomic
+from regrow.data.files import read_json, write_json
 from regrow.data.module import GrowingData
 from regrow.data.progress import progress
 from regrow.data.snapshot import diff
@@ -176,11 +175,11 @@ def _begin(run: Path, resume: bool, values: Mapping[str, Any], command_line: str
     if resume and not file.is_file():
         raise BadInput(f"{run} has no comparison to resume; start it without --resume")
     if resume:
-        refuse_changes(json.loads(file.read_text()), values, FREE)
+        refuse_changes(read_json(file), values, FREE)
         (run / MARK).write_text(f"{command_line}\n")
         return
     open_run(run, command_line)
-    write_atomic(file, lambda out: out.write(json.dumps(values).encode()))
+    write_json(file, values)
 
 
 def _train_all(recipe: Recipe, contestants: Sequence[Contestant], seeds: Sequence[int]) -> None:
