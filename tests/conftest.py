@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from regrow.data.formats import Content, Source
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Item
+from regrow.models.checkpoint import net_state, read
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,6 +63,18 @@ def data() -> GrowingData:
     data = GrowingData(Noise(), size=(16, 16), batch_size=8)
     data.order_classes(data.classes)
     return data
+
+
+@pytest.fixture
+def assert_equal_weights() -> Callable[[Path, Path], None]:
+    """Give what compares the weights of two checkpoints, bit for bit."""
+
+    def compare(one: Path, other: Path) -> None:
+        first, second = net_state(read(one)), net_state(read(other))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+    return compare
 
 
 @pytest.fixture(scope="session")

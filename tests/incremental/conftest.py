@@ -1,18 +1,24 @@
+import os
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import Callback
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from regrow.data.formats import Content, Source
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Item
+from regrow.models.classification import Classification
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows
+from regrow.models.masks import mask_weights_
+from regrow.models.optimization import Optimization
 from regrow.models.task import Task
 
 
@@ -72,6 +78,42 @@ def make_task() -> Callable[..., Task]:
         return AnyTask(classes, (8, 8))
 
     return make
+
+
+@pytest.fixture
+def masked_task() -> Callable[..., Classification]:
+    """A small network, most of whose weights are masked: `masked_task(optimizer="adamw")`."""
+
+    def make(optimizer: Literal["sgd", "adamw", "rmsprop"] = "adamw") -> Classification:
+        torch.manual_seed(0)
+        task = Classification(
+            ["a", "b"],
+            (16, 16),
+            net_args={"width": 4},
+            optimization=Optimization(optimizer, lr=0.05),
+        )
+        weights = {n: w for n, w in task.net.named_parameters() if w.ndim > 1}
+        mask_weights_(task.net, {n: torch.rand(w.shape) < 0.4 for n, w in weights.items()})
+        return task
+
+    return make
+
+
+class Stop(Callback):
+    """Let the platform's signal come while a batch is trained."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
+def stop_at() -> Callable[[int], Callback]:
+    """Give what stops a training after a step."""
+    return Stop
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,5 @@
 """What is kept lies between the trained weights and the old ones, also under masks that move."""
 
-import os
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,14 @@ from regrow.incremental.dynamic_sparsity import DynamicSparsity
 from regrow.incremental.expand import expand_
 from regrow.incremental.growth import Growth
 from regrow.models.checkpoint import load, net_state, read
-from regrow.models.classification import Classification
 from regrow.models.head import ClassRows
-from regrow.models.masks import mask_weights_, masks_of
-from regrow.models.optimization import Optimization
+from regrow.models.masks import masks_of
+from regrow.models.task import Task
 from regrow.models.training import Fit, make_trainer, train
 
+MaskedTask = Callable[..., Task]
+Stop = Callable[[int], Callback]
+Equal = Callable[[Path, Path], None]
 SHARE = 0.3
 ENTRIES = ("background", "a", "b", "c"), ("background", "d", "B", "c")
 
@@ -58,37 +58,31 @@ def test_networks_of_other_widths_have_nothing_in_common(make_task: Callable) ->
     assert old_weights(task, old, {}, []) == {}
 
 
-def masked_task(seed: int = 0) -> Classification:
-    torch.manual_seed(seed)
-    optimization = Optimization("adamw", lr=0.05)
-    task = Classification(["a", "b"], (16, 16), net_args={"width": 4}, optimization=optimization)
-    masks = {n: torch.rand(w.shape) < 0.4 for n, w in task.net.named_parameters() if w.ndim > 1}
-    mask_weights_(task.net, masks)
-    return task
+def weights_of(task: Task) -> dict[str, Tensor]:
+    return old_weights(task, task, {}, [])
 
 
 def fitted(
-    task: Classification, data: GrowingData, run: Path, *others: Callback, **more: Any
-) -> dict[str, Tensor]:
-    """Train with masks that move, and give the old weights."""
-    start = masked_task()
-    old = old_weights(start, start, {}, [])
+    task: Task, old: dict[str, Tensor], data: GrowingData, run: Path, *others: Callback, **more: Any
+) -> None:
+    """Train with masks that move, anchored to old weights."""
     fit = Fit(3, accelerator="cpu", devices=1, images=0)
     watchers: Sequence[Callback] = [DynamicSparsity(0.5, 0.5, 2, 0.5), Anchor(old, SHARE), *others]
     train(task, data, make_trainer(task, fit, run, watchers=watchers), run, **more)
-    return old
 
 
-def test_what_is_kept_lies_between_and_under_the_masks(data: GrowingData, tmp_path: Path) -> None:
-    old = fitted(masked_task(), data, tmp_path)
+def test_what_is_kept_lies_between_and_under_the_masks(
+    data: GrowingData, tmp_path: Path, masked_task: MaskedTask
+) -> None:
+    old = weights_of(masked_task())
+    fitted(masked_task(), old, data, tmp_path)
     last = read(tmp_path / "last.ckpt")
     kept = net_state(last)
     trained = net_state({"state_dict": last["current_model_state"]})
     masks = masks_of(load(tmp_path / "last.ckpt").net)
-    assert {n: int(m.sum()) for n, m in masks.items()} == {
-        n: int(m.sum()) for n, m in masks_of(masked_task().net).items()
-    }
-    assert any(not torch.equal(mask, masks_of(masked_task().net)[n]) for n, mask in masks.items())
+    before = masks_of(masked_task().net)
+    assert {n: mask.sum() for n, mask in masks.items()} == {n: m.sum() for n, m in before.items()}
+    assert any(not torch.equal(mask, before[n]) for n, mask in masks.items())
     for name, weight in old.items():
         expected = (1 - SHARE) * trained[name] + SHARE * weight
         expected = expected * masks[name] if name in masks else expected
@@ -96,29 +90,23 @@ def test_what_is_kept_lies_between_and_under_the_masks(data: GrowingData, tmp_pa
         assert not torch.equal(kept[name], trained[name]), name
 
 
-class Stop(Callback):
-    """Let the platform's signal come after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 @pytest.mark.parametrize("step", [2, 3, 7])
 def test_a_stopped_run_goes_on_to_the_same_weights(
-    data: GrowingData, tmp_path: Path, step: int
+    data: GrowingData,
+    tmp_path: Path,
+    step: int,
+    masked_task: MaskedTask,
+    stop_at: Stop,
+    assert_equal_weights: Equal,
 ) -> None:
-    fitted(masked_task(), data, tmp_path / "whole")
+    old = weights_of(masked_task())
+    fitted(masked_task(), old, data, tmp_path / "whole")
     with pytest.raises(SIGTERMException):
-        fitted(masked_task(), data, tmp_path / "stopped", Stop(step))
+        fitted(masked_task(), old, data, tmp_path / "stopped", stop_at(step))
     stopped = tmp_path / "stopped" / "last.ckpt"
-    fitted(load(stopped), data, tmp_path / "stopped", resume=stopped)
+    fitted(load(stopped), old, data, tmp_path / "stopped", resume=stopped)
     for name in ("last.ckpt", "best.ckpt"):
-        first, second = (net_state(read(tmp_path / run / name)) for run in ("whole", "stopped"))
-        assert all(torch.equal(value, second[n]) for n, value in first.items())
+        assert_equal_weights(tmp_path / "whole" / name, tmp_path / "stopped" / name)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

@@ -1,8 +1,7 @@
 """Masks that move in training keep as many weights, and the best ones."""
 
 import math
-import os
-import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,16 @@ from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.incremental import dynamic_sparsity
 from regrow.incremental.dynamic_sparsity import DynamicSparsity, move_masks_, moved
-from regrow.models.checkpoint import load, net_state, read
+from regrow.models.checkpoint import load, read
 from regrow.models.classification import Classification
 from regrow.models.masks import is_n_of_m, mask_weights_, masks_of
-from regrow.models.optimization import Optimization
 from regrow.models.task import Task
 from regrow.models.training import Fit, make_trainer, train
 
+MaskedTask = Callable[..., Task]
+Stop = Callable[[int], Callback]
+Equal = Callable[[Path, Path], None]
 EPOCHS = 3  # of three batches
-
-
-def masked_task(optimizer: str = "adamw") -> Classification:
-    torch.manual_seed(0)
-    optimization = Optimization(optimizer, lr=0.05)
-    task = Classification(["a", "b"], (16, 16), net_args={"width": 4}, optimization=optimization)
-    masks = {n: torch.rand(w.shape) < 0.4 for n, w in task.net.named_parameters() if w.ndim > 1}
-    mask_weights_(task.net, masks)
-    return task
 
 
 def counts(net: nn.Module) -> dict[str, int]:
@@ -91,7 +83,9 @@ def test_a_move_by_hand() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_grown_weights_are_zero_and_begin_without_momentum(optimizer: str) -> None:
+def test_grown_weights_are_zero_and_begin_without_momentum(
+    optimizer: str, masked_task: MaskedTask
+) -> None:
     task = masked_task(optimizer)
     stepper = task.configure_optimizers()
     images, labels = task.example_images(4), torch.tensor([0, 1, 0, 1])
@@ -125,7 +119,7 @@ def test_grown_weights_are_zero_and_begin_without_momentum(optimizer: str) -> No
     assert not weight[~new].any()
 
 
-def test_frozen_weights_keep_their_masks() -> None:
+def test_frozen_weights_keep_their_masks(masked_task: MaskedTask) -> None:
     task = masked_task()
     task.net.stem.requires_grad_(False)
     stepper = task.configure_optimizers()
@@ -214,7 +208,11 @@ def fitted(
 
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_training_moves_masks_and_keeps_the_cost(
-    data: GrowingData, tmp_path: Path, ema: float | None, monkeypatch: pytest.MonkeyPatch
+    data: GrowingData,
+    tmp_path: Path,
+    ema: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+    masked_task: MaskedTask,
 ) -> None:
     seen = []
 
@@ -238,17 +236,6 @@ def test_training_moves_masks_and_keeps_the_cost(
     assert all(torch.equal(masks_of(best)[n], kept) for n, kept in masks_of(task.net).items())
 
 
-class Stop(Callback):
-    """Let the platform's signal come while a batch is trained."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 class Watch(Callback):
     """Note after every step how many weights are kept, and whether there is a best checkpoint."""
 
@@ -260,7 +247,9 @@ class Watch(Callback):
         self.found.append(self.best.is_file())
 
 
-def test_weights_come_back_and_go_again(data: GrowingData, tmp_path: Path) -> None:
+def test_weights_come_back_and_go_again(
+    data: GrowingData, tmp_path: Path, masked_task: MaskedTask
+) -> None:
     task, watch = masked_task(), Watch(tmp_path / "best.ckpt")
     before, all_of = counts(task.net), {n: m.numel() for n, m in masks_of(task.net).items()}
     fitted(task, data, tmp_path, None, watch, back=0.5, until=0.5)  # 9 steps, the fifth is the end
@@ -275,7 +264,9 @@ def test_weights_come_back_and_go_again(data: GrowingData, tmp_path: Path) -> No
         assert counts(net) == before
 
 
-def test_training_does_not_end_while_weights_are_back(data: GrowingData, tmp_path: Path) -> None:
+def test_training_does_not_end_while_weights_are_back(
+    data: GrowingData, tmp_path: Path, masked_task: MaskedTask
+) -> None:
     with pytest.raises(BadInput, match="fit.patience may end the run while"):
         fitted(masked_task(), data, tmp_path, None, back=0.5, patience=2)
 
@@ -283,11 +274,18 @@ def test_training_does_not_end_while_weights_are_back(data: GrowingData, tmp_pat
 @pytest.mark.parametrize("back", [0.0, 0.5])
 @pytest.mark.parametrize(("ema", "step"), [(None, 3), (0.9, 4), (None, 5), (None, 8)])
 def test_a_stopped_run_goes_on_to_the_same_weights_and_masks(
-    data: GrowingData, tmp_path: Path, ema: float | None, step: int, back: float
+    data: GrowingData,
+    tmp_path: Path,
+    ema: float | None,
+    step: int,
+    back: float,
+    masked_task: MaskedTask,
+    stop_at: Stop,
+    assert_equal_weights: Equal,
 ) -> None:
     fitted(masked_task(), data, tmp_path / "whole", ema, back=back)
     with pytest.raises(SIGTERMException):
-        fitted(masked_task(), data, tmp_path / "stopped", ema, Stop(step), back=back)
+        fitted(masked_task(), data, tmp_path / "stopped", ema, stop_at(step), back=back)
     stopped = tmp_path / "stopped" / "last.ckpt"
     assert read(stopped)["global_step"] == step
     fitted(load(stopped), data, tmp_path / "stopped", ema, back=back, resume=stopped)
@@ -296,8 +294,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_masks(
         one, other = masks_of(load(whole).net), masks_of(load(again).net)
         assert one.keys() == other.keys()
         assert all(torch.equal(kept, other[n]) for n, kept in one.items())
-        first, second = net_state(read(whole)), net_state(read(again))
-        assert all(torch.equal(value, second[n]) for n, value in first.items())
+        assert_equal_weights(whole, again)
 
 
 def test_a_network_without_masks_is_trained_as_it_is(data: GrowingData, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from regrow.scripts import train
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
+Equal = Callable[[Path, Path], None]
+Refused = Callable[[list[str]], str]
 Stop = Callable[[pytest.MonkeyPatch, int], None]
 
 
@@ -37,8 +39,30 @@ def old(folder: Folder, words: Words, tmp_path: Path) -> Path:
     return tmp_path / "old" / "best.ckpt"
 
 
+@pytest.fixture
+def warm(folder: Folder, words: Words, old: Path) -> Callable[..., list[str]]:
+    """Give the words of a warm start from it on new images alone: `warm(run="new", *more)`."""
+    blue = folder("new", ("blue",))
+    return lambda run="new", *more: words(blue, run, f"--warm-start={old}", *more)
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
+    """Give what runs a warm start that is refused before it begins, and gives the line it said."""
+
+    def call(line: list[str]) -> str:
+        assert train.main(line) == 2
+        assert not (tmp_path / "new").exists()
+        return capsys.readouterr().err
+
+    return call
+
+
 def test_new_images_alone_are_refused(
-    folder: Folder, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Folder,
+    words: Words,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     train.run(words(folder("old"), "old"))
     blue = folder("new", ("blue", "green"))
@@ -51,7 +75,11 @@ def test_new_images_alone_are_refused(
     assert not (tmp_path / "new").exists()
 
 
-def test_forgetting_is_allowed_and_measured(folder: Folder, words: Words, tmp_path: Path) -> None:
+def test_forgetting_is_allowed_and_measured(
+    folder: Folder,
+    words: Words,
+    tmp_path: Path,
+) -> None:
     train.run(words(folder("old"), "old", "--fit.epochs=6"))
     blue = folder("new", ("blue",))
     options = [f"--warm-start={tmp_path}/old/best.ckpt", "--allow-forgetting=true"]
@@ -65,11 +93,8 @@ def test_forgetting_is_allowed_and_measured(folder: Folder, words: Words, tmp_pa
     assert "It was trained on new images alone." in page
 
 
-def test_a_memory_stands_for_the_old_images(
-    folder: Folder, words: Words, old: Path, tmp_path: Path
-) -> None:
-    blue = folder("new", ("blue",))
-    report = train.run(words(blue, "new", f"--warm-start={old}", "--fit.epochs=8", "--replay=12"))
+def test_a_memory_stands_for_the_old_images(tmp_path: Path, warm: Words) -> None:
+    report = train.run(warm("new", "--fit.epochs=8", "--replay=12"))
     figures = report.figures
     assert figures["classes"] == ["green", "red", "blue"]
     assert all(change["after"] > 0.9 for change in figures["per_class"].values())
@@ -85,12 +110,7 @@ def test_a_memory_stands_for_the_old_images(
 
 @pytest.mark.parametrize(("options", "teaches"), [([], True), (["weight"], False)])
 def test_the_old_network_teaches_where_there_is_a_memory(
-    options: list[str],
-    teaches: bool,
-    folder: Folder,
-    words: Words,
-    old: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    options: list[str], teaches: bool, warm: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taught = []
     forward = Distillation.forward
@@ -101,13 +121,13 @@ def test_the_old_network_teaches_where_there_is_a_memory(
 
     monkeypatch.setattr(Distillation, "forward", noting)
     chosen = [f"--growth.distillation={{{name}: 0}}" for name in options]
-    train.run(words(folder("new", ("blue",)), "new", f"--warm-start={old}", *chosen))
+    train.run(warm("new", *chosen))
     assert taught == [1.0] * len(taught)
     assert bool(taught) is teaches
 
 
 def test_the_best_model_is_that_of_classes_alike_where_there_is_a_memory(
-    folder: Folder, words: Words, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, warm: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epochs = count()
     compute = Accuracy.compute
@@ -118,8 +138,7 @@ def test_the_best_model_is_that_of_classes_alike_where_there_is_a_memory(
         return {**compute(self), "accuracy": rising, "macro_accuracy": 1 - rising}
 
     monkeypatch.setattr(Accuracy, "compute", contrary)
-    blue = folder("new", ("blue",))
-    train.run(words(blue, "new", f"--warm-start={old}", "--fit.epochs=3"))
+    train.run(warm("new", "--fit.epochs=3"))
     scores = {
         name: read(tmp_path / "new" / name)["regrow"]["provenance"]["scores"]["val/accuracy"]
         for name in ("best.ckpt", "last.ckpt")
@@ -130,11 +149,10 @@ def test_the_best_model_is_that_of_classes_alike_where_there_is_a_memory(
 
 
 def test_a_memory_anchors_what_is_kept_to_the_old_weights(
-    folder: Folder, words: Words, old: Path, tmp_path: Path
+    old: Path, tmp_path: Path, warm: Words
 ) -> None:
-    blue = folder("new", ("blue",))
-    train.run(words(blue, "new", f"--warm-start={old}", "--fit.epochs=1"))
-    train.run(words(blue, "free", f"--warm-start={old}", "--fit.epochs=1", "--growth.anchor=0"))
+    train.run(warm("new", "--fit.epochs=1"))
+    train.run(warm("free", "--fit.epochs=1", "--growth.anchor=0"))
     kept, free, before = (
         weights(p) for p in (tmp_path / "new" / "best.ckpt", tmp_path / "free" / "best.ckpt", old)
     )
@@ -163,19 +181,13 @@ def between(file: Path, old: Path) -> bool:
 
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
 def test_an_anchor_needs_no_validation_and_no_end(
-    folder: Folder,
-    words: Words,
-    old: Path,
-    tmp_path: Path,
-    stop_after: Stop,
-    monkeypatch: pytest.MonkeyPatch,
+    old: Path, tmp_path: Path, warm: Words, stop_after: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = words(folder("new", ("blue",)), "unseen", f"--warm-start={old}")
-    train.run([*line, "--fit.trainer={limit_val_batches: 0}"])
+    train.run(warm("unseen", "--fit.trainer={limit_val_batches: 0}"))
     assert between(tmp_path / "unseen" / "last.ckpt", old)
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
-        assert train.main([word.replace("unseen", "stopped") for word in line]) == 143
+        assert train.main(warm("stopped")) == 143
     assert between(tmp_path / "stopped" / "last.ckpt", old)
 
 
@@ -196,11 +208,8 @@ def test_a_stopped_run_with_a_memory_goes_on_on_a_gpu(
     assert between(tmp_path / "new" / "last.ckpt", old)
 
 
-def test_an_anchor_takes_the_precision_of_the_run(
-    folder: Folder, words: Words, old: Path, tmp_path: Path
-) -> None:
-    line = words(folder("new", ("blue",)), "new", f"--warm-start={old}")
-    train.run([*line, "--fit.precision=bf16-true", "--fit.epochs=1"])
+def test_an_anchor_takes_the_precision_of_the_run(old: Path, tmp_path: Path, warm: Words) -> None:
+    train.run(warm("new", "--fit.precision=bf16-true", "--fit.epochs=1"))
     last = read(tmp_path / "new" / "last.ckpt")
     kept, trained = last["state_dict"]["net.head.weight"], last["current_model_state"]
     head = trained["net.head.weight"]
@@ -219,59 +228,45 @@ def test_an_anchor_takes_the_precision_of_the_run(
     ],
 )
 def test_the_report_says_what_is_kept(
-    folder: Folder, words: Words, old: Path, tmp_path: Path, options: list[str], expected: dict
+    options: list[str], expected: dict, tmp_path: Path, warm: Words
 ) -> None:
-    line = words(folder("new", ("blue",)), "new", f"--warm-start={old}", "--fit.epochs=1")
-    assert train.run([*line, *options]).figures["growth"] == expected
+    assert train.run(warm("new", "--fit.epochs=1", *options)).figures["growth"] == expected
     page = (tmp_path / "new" / "report.md").read_text()
     assert f"taught it, with weight {expected['taught']:g} in the loss" in page
     assert ("of the way back from the trained weights" in page) == bool(expected["anchor"])
 
 
-def test_an_average_and_an_anchor_are_refused(
-    folder: Folder, words: Words, old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line = words(folder("new", ("blue",)), "new", f"--warm-start={old}", "--fit.ema=0.9")
-    assert train.main([*line, "--growth.anchor=0.3"]) == 2
-    assert "growth.anchor and fit.ema both say what weights are kept" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
+def test_an_average_and_an_anchor_are_refused(warm: Words, refused: Refused) -> None:
+    said = refused(warm("new", "--fit.ema=0.9", "--growth.anchor=0.3"))
+    assert "growth.anchor and fit.ema both say what weights are kept" in said
 
 
-def test_an_anchor_needs_the_old_channels(
-    folder: Folder, words: Words, old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_anchor_needs_the_old_channels(old: Path, warm: Words, refused: Refused) -> None:
     task = load(old)
     cut_(task, [(group, [0]) for group in find_groups(task).groups])
     save(old, task)
-    blue = folder("new", ("blue",))
-    line = words(blue, "new", f"--warm-start={old}", "--sparsity=dense", "--fit.epochs=1")
-    assert train.main([*line, "--growth.anchor=0.3"]) == 2
-    assert "growth.anchor needs the channels of the old network" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
+    line = warm("new", "--sparsity=dense", "--fit.epochs=1")
+    said = refused([*line, "--growth.anchor=0.3"])
+    assert "growth.anchor needs the channels of the old network" in said
     assert train.run(line).figures["growth"]["anchor"] == 0
 
 
-def test_one_class_that_is_left_teaches_nothing(
-    folder: Folder, words: Words, old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line = words(folder("new", ("blue",)), "new", f"--warm-start={old}", "--removed=[red]")
-    assert train.main([*line, "--growth.distillation.weight=1"]) == 2
-    assert "needs 2 old classes or more, and only green is left" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
+def test_one_class_that_is_left_teaches_nothing(warm: Words, refused: Refused) -> None:
+    line = warm("new", "--removed=[red]")
+    said = refused([*line, "--growth.distillation.weight=1"])
+    assert "needs 2 old classes or more, and only green is left" in said
     assert train.run(line).figures["growth"]["taught"] == 0
 
 
 def test_masks_that_come_back_refuse_patience_at_once(
-    folder: Folder, words: Words, old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    old: Path, warm: Words, refused: Refused
 ) -> None:
     task = load(old)
     masks = {n: torch.rand(w.shape) < 0.5 for n, w in task.net.named_parameters() if w.ndim == 4}
     mask_weights_(task.net, masks)
     save(old, task)
-    line = words(folder("new", ("blue",)), "new", f"--warm-start={old}", "--sparsity=regrow")
-    assert train.main([*line, "--fit.patience=1"]) == 2
-    assert "fit.patience may end the run while masked weights are back" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
+    said = refused(warm("new", "--sparsity=regrow", "--fit.patience=1"))
+    assert "fit.patience may end the run while masked weights are back" in said
 
 
 def test_a_stopped_run_with_a_memory_and_a_teacher_goes_on_bit_for_bit(
@@ -281,6 +276,7 @@ def test_a_stopped_run_with_a_memory_and_a_teacher_goes_on_bit_for_bit(
     tmp_path: Path,
     stop_after: Stop,
     monkeypatch: pytest.MonkeyPatch,
+    assert_equal_weights: Equal,
 ) -> None:
     blue = folder("new", ("blue",))
     options = [f"--warm-start={old}", "--growth.distillation={weight: 1.0}"]
@@ -295,21 +291,23 @@ def test_a_stopped_run_with_a_memory_and_a_teacher_goes_on_bit_for_bit(
     callbacks = read(tmp_path / "stopped" / "last.ckpt")["callbacks"]
     assert any("val/macro_accuracy" in name for name in callbacks)
     for name in ("best.ckpt", "last.ckpt"):
-        one, other = (weights(tmp_path / run / name) for run in ("whole", "stopped"))
-        assert all(torch.equal(one[key], other[key]) for key in one)
+        assert_equal_weights(tmp_path / "whole" / name, tmp_path / "stopped" / name)
 
 
 def test_a_changed_memory_is_refused_by_name(
-    folder: Folder, words: Words, old: Path, capsys: pytest.CaptureFixture[str]
+    old: Path, capsys: pytest.CaptureFixture[str], warm: Words
 ) -> None:
     image = old.parent / "memory" / "images" / "000003.png"
     shutil.copyfile(image.with_name("000004.png"), image)
-    assert train.main(words(folder("new", ("blue",)), "new", f"--warm-start={old}")) == 2
+    assert train.main(warm()) == 2
     assert "000003.png: not what was stored" in capsys.readouterr().err
 
 
 def test_the_gate_names_the_checkpoint_to_serve(
-    folder: Folder, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Folder,
+    words: Words,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     gate = ["--gate.margin=0.5", "--gate.floor=0.5", f"--promoted={tmp_path}/promoted.json"]
     long = "--fit.epochs=8"

@@ -5,25 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from regrow.data.errors import BadInput
-from regrow.models.checkpoint import net_state, read, save
+from regrow.models.checkpoint import read, save
 from regrow.models.classification import Classification
 from regrow.models.dashboard import Throughput
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
+Equal = Callable[[Path, Path], None]
 Stop = Callable[..., None]
-
-
-def assert_equal_weights(one: Path, other: Path) -> None:
-    first, second = net_state(read(one)), net_state(read(other))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("num_batches", [2, 3, 4], ids=["in", "end", "next"])
@@ -36,6 +30,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     monkeypatch: pytest.MonkeyPatch,
     num_batches: int,
     option: str,
+    assert_equal_weights: Equal,
 ) -> None:
     root = folder()  # three batches an epoch
     train.run(words(root, "whole", option))
@@ -69,6 +64,7 @@ def test_a_run_stopped_in_a_validation_does_it_again(
     monkeypatch: pytest.MonkeyPatch,
     num_batches: int,
     option: str,
+    assert_equal_weights: Equal,
 ) -> None:
     root = folder()  # three batches an epoch, of training and of validation
     train.run(words(root, "whole", option))
@@ -136,7 +132,12 @@ def test_resume_needs_the_same_images_in_the_same_order(
 
 
 def test_a_run_goes_on_from_a_checkpoint_of_its_own_alone(
-    folder: Folder, words: Words, tmp_path: Path, stop_after: Stop, monkeypatch: pytest.MonkeyPatch
+    folder: Folder,
+    words: Words,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
+    assert_equal_weights: Equal,
 ) -> None:
     root = folder()
     train.run(words(root, "whole"))
@@ -158,7 +159,12 @@ def test_a_run_goes_on_from_a_checkpoint_of_its_own_alone(
 
 
 def test_a_stopped_warm_start_goes_on(
-    folder: Folder, words: Words, tmp_path: Path, stop_after: Stop, monkeypatch: pytest.MonkeyPatch
+    folder: Folder,
+    words: Words,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
+    assert_equal_weights: Equal,
 ) -> None:
     train.run(words(folder("old"), "old"))
     new = folder("new", ("blue", "green", "red"))

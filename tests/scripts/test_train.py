@@ -16,17 +16,12 @@ from regrow.scripts import train
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
+Equal = Callable[[Path, Path], None]
 SCENES = [f"--data.source.num_{split}=16" for split in ("train", "val", "test")]
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     return net_state(read(path))
-
-
-def assert_equal_weights(one: Path, other: Path) -> None:
-    first, second = weights(one), weights(other)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_run_leaves_checkpoints_logs_and_a_report(
@@ -49,7 +44,9 @@ def test_a_run_leaves_checkpoints_logs_and_a_report(
     assert provenance.command == figures["command"]
 
 
-def test_the_seed_decides_all_weights(folder: Folder, words: Words, tmp_path: Path) -> None:
+def test_the_seed_decides_all_weights(
+    folder: Folder, words: Words, tmp_path: Path, assert_equal_weights: Equal
+) -> None:
     root = folder()
     for run, seed in (("a", 1), ("b", 1), ("c", 2)):
         torch.rand(seed)  # whatever the process drew before
