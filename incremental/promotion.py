@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.data.errors import BadInput
-from regrow.data.files import write_json
+from regrow.data.files import read_json, write_json
 from regrow.models.checkpoint import file_hash
 
 PROMOTED = "promoted.json"
@@ -25,7 +25,7 @@ def read_promoted(file: Path) -> Path | None:
         raise BadInput(f"{file}: names no checkpoint; remove it, or write it anew") from error
 
 
-def promote(file: Path, checkpoint: Path, reasons: list[str], parent: Path | None) -> Path:
+def promote(file: Path, checkpoint: Path, reasons: list[str], parent: Path | None) -> Path | None:
     """Let a file name a new checkpoint, or leave the old one in its place.
 
     Args:
@@ -36,20 +36,18 @@ def promote(file: Path, checkpoint: Path, reasons: list[str], parent: Path | Non
             stead, by the `promoted.json` beside it, stays.
 
     Returns:
-        The checkpoint to serve; the new one if there is no other, which the file then does not
-        name.
+        The checkpoint to serve; None if there is none, and then there is no file either.
     """
-    served = checkpoint
+    served: Path | None = checkpoint
     if reasons:
-        stays = read_promoted(file)
-        if stays == checkpoint.absolute():  # as it was before it was trained on
-            stays = None
-        if stays is None and parent is not None:
-            stays = read_promoted(parent.parent / PROMOTED) or parent
-        if stays is None:
-            file.unlink(missing_ok=True)
-            return checkpoint
-        served = stays
+        served = read_promoted(file)
+        if served == checkpoint.absolute():  # as it was before it was trained on
+            served = None
+        if served is None and parent is not None:
+            served = _stand_in(parent)
+    if served is None:
+        file.unlink(missing_ok=True)
+        return None
     content: dict[str, Any] = {
         "checkpoint": str(served.absolute()),
         "sha256": file_hash(served) if served.is_file() else None,
@@ -57,3 +55,15 @@ def promote(file: Path, checkpoint: Path, reasons: list[str], parent: Path | Non
     }
     write_json(file, content, indent=2)
     return served
+
+
+def _stand_in(parent: Path) -> Path:
+    """Give what is served in the stead of an old network, which may be itself.
+
+    A file in a folder that was moved names a place where another network may lie by now.
+    """
+    file = parent.parent / PROMOTED
+    named = read_promoted(file)
+    if named is None or not named.is_file() or file_hash(named) != read_json(file).get("sha256"):
+        return parent
+    return named

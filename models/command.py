@@ -21,7 +21,9 @@ DATA_FILE = "data.yaml"
 # What jsonargparse says of Python's types, which nobody wrote in a config.
 PARSER_NOISE = re.compile(
     r"Type collections\S*?\[.*?\] expects a function or a callable class: "
-    r"|Parser key |Got value: Namespace\(.*\)$"
+    r"|Parser key |(Got|Given) value: Namespace\(.*\)$"
+    r"|Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - "
+    r"|- Expected a <class 'NoneType'> |Given value type: <class '[\w.]+'> "
 )
 NUMBER_FOR_TEXT = re.compile(r"Expected a <class 'str'>\. Got value: (-?[\d.]+)")
 GIVEN = {"classes", "size"}  # a task has them from the data
@@ -55,7 +57,7 @@ class _Parser(ArgumentParser):
         """Name the option and the way out in one line."""
         if not self.exit_on_error:  # a parser within the parser
             super().error(message, ex)
-        line = " ".join(PARSER_NOISE.sub("", message).split()).rstrip(".")
+        line = _without_noise(message)
         number = NUMBER_FOR_TEXT.search(line)
         if number is not None:
             line += f"; a name that looks like a number needs quotes, '\"{number[1]}\"'"
@@ -129,9 +131,15 @@ def parse(
         values = dict(parser.instantiate(config).items())
     except (TypeError, ValueError) as error:
         # What a class says of its arguments, ours or anyone's.
-        raise BadInput(f"an option has a value that cannot be used: {error}") from error
+        line = _without_noise(str(error))
+        raise BadInput(f"an option has a value that cannot be used: {line}") from error
     values.pop("config", None)
     return {name: value for name, value in values.items() if "." not in name}, plain
+
+
+def _without_noise(message: str) -> str:
+    """Give what a parser says in one line, without its own types."""
+    return " ".join(PARSER_NOISE.sub("", " ".join(message.split())).split()).rstrip(".")
 
 
 def names_option(args: Sequence[str] | None, name: str) -> bool:

@@ -25,7 +25,7 @@ from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
 from regrow.models import masks
-from regrow.models.checkpoint import AtomicCheckpointIO, net_state, read
+from regrow.models.checkpoint import AtomicCheckpointIO, furthest, net_state, read
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.evaluation import not_finite
 from regrow.models.optimization import state_by_name
@@ -118,6 +118,30 @@ class StoppableTrainer(Trainer):
         return super().received_sigterm and not gathers
 
 
+class RunCheckpoint(ModelCheckpoint):
+    """A checkpoint of a run, whose folder may have been moved or copied since it was stopped.
+
+    Lightning's own forgets the best score then, and the next epoch takes the place of the best one.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state, with the files where they are now; one that is gone counts no more."""
+        folder = Path(str(self.dirpath))
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        kept = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        kept = {path: score for path, score in kept.items() if Path(path).is_file()}
+        names = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved = {name: here(state_dict[name]) for name in names}
+        state = {**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": kept}
+        if not kept:
+            state |= {"best_model_score": None, "kth_best_model_path": ""}
+            del state["kth_value"]
+        super().load_state_dict(state)
+
+
 class SaveWhenStopped(Callback):
     """Write `last.ckpt` when SIGTERM ends the run; Ctrl-C leaves that of the last epoch."""
 
@@ -184,7 +208,7 @@ def make_trainer(
     fit: Fit,
     run: Path,
     *,
-    logs: Literal["full", "none"] = "full",
+    logs: Literal["full", "state", "none"] = "full",
     watchers: Sequence[Callback] = (),
 ) -> Trainer:
     """Give the Trainer of a run, whose checkpoints are `best.ckpt` and `last.ckpt`.
@@ -193,7 +217,8 @@ def make_trainer(
         task: The network that will be trained.
         fit: How long and on what.
         run: The run's folder.
-        logs: `none` leaves out checkpoints and TensorBoard, as recovery needs.
+        logs: `state` leaves out TensorBoard, scores and `best.ckpt`; `none` leaves no file at all,
+            as recovery needs.
         watchers: Further callbacks, such as one that moves masks.
 
     Raises:
@@ -202,23 +227,25 @@ def make_trainer(
     _hush()
     if logs == "full" and fit.epochs < 1:
         raise BadInput(f"fit.epochs is {fit.epochs}, it must be at least 1")
-    is_logged, is_on_cuda = logs == "full", fit.device.type == "cuda"
+    is_logged, is_saved = logs == "full", logs != "none"
+    is_on_cuda = fit.device.type == "cuda"
     callbacks: list[Callback] = [RunProgress(says_epochs=is_logged), RefuseNaN()]
     if is_logged:
         callbacks += [
-            ModelCheckpoint(
+            RunCheckpoint(
                 run,
                 filename="best",
                 monitor=f"val/{task.chosen_by}",
                 mode="max",
                 enable_version_counter=False,
             ),
-            ModelCheckpoint(run, filename="last", enable_version_counter=False),
-            SaveWhenStopped(run),
             Throughput(),
         ]
         if fit.images:
             callbacks.append(PredictionImages(fit.images))
+    if is_saved:
+        callbacks.append(RunCheckpoint(run, filename="last", enable_version_counter=False))
+        callbacks.append(SaveWhenStopped(run))
     if fit.patience is not None:
         callbacks.append(EarlyStopping(f"val/{task.chosen_by}", patience=fit.patience, mode="max"))
     if fit.ema is not None:
@@ -238,7 +265,7 @@ def make_trainer(
         "use_distributed_sampler": False,
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
-        "enable_checkpointing": is_logged,
+        "enable_checkpointing": is_saved,
         "log_every_n_steps": 10,
     }
     if not is_logged and fit.patience is None:
@@ -292,8 +319,9 @@ def fine_tune_(
     seed: int = 0,
     round_: int = 0,
     penalties: Sequence[Penalty] = (),
+    state: Path | None = None,
 ) -> None:
-    """Train the network in place for a while, without logs or checkpoints of its own.
+    """Train the network in place for a while, without logs.
 
     The optimizer goes on with the momenta of the task, and leaves its own there.
 
@@ -305,6 +333,8 @@ def fine_tune_(
         seed: What dropout and the like are functions of.
         round_: Which round of training it is: each has an order and augmentation of its own.
         penalties: Further terms of the loss, beside those of the task, for this time alone.
+        state: A folder where the state of this training is kept, and from where it goes on if it
+            has begun there before; by default it is not kept.
     """
     device = task.mean.device
     if not fit.epochs:
@@ -312,10 +342,11 @@ def fine_tune_(
     seed = counter_seed(seed, round_) % 2**32
     seed_everything(seed, verbose=False)
     task.seed = seed
-    trainer = make_trainer(task, fit, run, logs="none")
+    trainer = make_trainer(task, fit, state or run, logs="state" if state else "none")
+    stopped = furthest(state) if state else None
     task.train()
     with data.another_order(round_), _joined(task, penalties):
-        trainer.fit(task, datamodule=data)
+        trainer.fit(task, datamodule=data, ckpt_path=stopped, weights_only=True)
     task.momenta = state_by_name(trainer.optimizers[0], task.net)
     task.eval().to(device)  # Lightning leaves it on the CPU
 

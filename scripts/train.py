@@ -6,6 +6,7 @@ python scripts/train.py --config configs/classification.yaml --resume auto
 """
 
 import copy
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -22,11 +23,11 @@ from regrow.incremental.gate import Decision, Gate
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, check_replay, store_memory
 from regrow.incremental.outcome import describe_compute, describe_outcome, describe_start
-from regrow.incremental.promotion import PROMOTED, promote
+from regrow.incremental.promotion import PROMOTED, promote, read_promoted
 from regrow.incremental.resume import find_stopped, load_stopped, refuse_changes
 from regrow.incremental.start import Start
 from regrow.models.ancestors import descent, now
-from regrow.models.checkpoint import load
+from regrow.models.checkpoint import furthest, load
 from regrow.models.classification import Classification
 from regrow.models.command import DATA_CHOICES, parse, write_data_file
 from regrow.models.dashboard import flat, log_hparams, save_prediction_picture
@@ -43,6 +44,8 @@ from regrow.models.task import Provenance, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer, refuse_kind, train
 from regrow.prune.regrowing import regrow_
 from regrow.prune.widening import widen_
+
+WIDE = "wide"  # in a run's folder, while channels are back
 
 
 def run_training(
@@ -105,6 +108,15 @@ def run_training(
         raise BadInput(f"seed is {seed}, it must lie in [0, 2**32)")
     if warm_start is not None and resume is not None:
         raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
+    again = _stopped_wide(run) if resume == "auto" else None
+    if again is not None:  # all that came before is done again
+        warm_start, resume = Path(again.parent), None
+        renamed, removed = dict(again.renamed), again.removed
+        allow_forgetting = again.history.forgets
+    if warm_start is None and resume is None:
+        _refuse_alone(renamed, removed, sparsity, allow_forgetting)
+        if growth != Growth():
+            print("growth has no effect: it is for a warm start, and there is no --warm-start")
     seed_everything(seed, verbose=False)
     values, continued = flat(settings) if settings else {}, None
     watchers: list[Callback] = [DynamicSparsity()] if sparsity == "regrow" else []
@@ -118,7 +130,7 @@ def run_training(
         trainer = make_trainer(net, fit, run, watchers=watchers)
         refuse_changes(net.provenance.settings, values | {"processes": trainer.world_size})
     else:
-        refuse_run(run, warm_start)
+        refuse_run(run, warm_start, read_promoted(promoted) if promoted else None)
         if warm_start is None:
             net, start = task(data.classes, data.size), None
             refuse_kind(net, data)
@@ -142,12 +154,16 @@ def run_training(
             check_replay(data, replay)
         # Lightning says at once what it refuses.
         processes = make_trainer(net, fit, run).world_size
-        run = open_run(run, command_line)
         settings_now = values | {"processes": processes}
+        if again is None:
+            run = open_run(run, command_line)
+        else:
+            _refuse_another(again, start, data, run / WIDE, settings_now, packages)
         net.provenance = _provenance(net, data, start, fit, command_line, settings_now)
         if settings:
             write_data_file(run, settings)
         if start is not None:
+            start.write(run)
             if sparsity == "regrow":
                 start = _after_growth(start, _grow_again_(net, data, fit, run, seed))
                 fit = replace(fit, epochs=fit.epochs - start.num_wide_epochs)
@@ -155,6 +171,8 @@ def run_training(
             start.write(run)
         trainer = make_trainer(net, fit, run, watchers=watchers)
     train(net, data, trainer, run, seed=seed, resume=continued)
+    if trainer.is_global_zero:
+        shutil.rmtree(run / WIDE, ignore_errors=True)
     data.trainer = None  # whatever trained, one process scores all images
     after = evaluate(net, data.val_dataloader(), description="validation")
     report = _report(net, data, after, run, trainer.current_epoch)
@@ -185,6 +203,46 @@ def run_training(
             f"validation images; report: {run / 'report.md'}"
         )
     return report
+
+
+def _stopped_wide(run: Path) -> Start | None:
+    """Give the start of a run that was stopped while channels were back, or just after."""
+    is_wide = furthest(run) is None and furthest(run / WIDE) is not None
+    return Start.read(run) if is_wide else None
+
+
+def _refuse_another(
+    before: Start,
+    start: Start | None,
+    data: GrowingData,
+    folder: Path,
+    settings: dict[str, Any],
+    allow: tuple[str, ...],
+) -> None:
+    """Refuse to go on with a run that was stopped while channels were back as if it were another.
+
+    Raises:
+        BadInput: If the old network, the data or the settings are others.
+    """
+    if start is None or start.parent_hash != before.parent_hash:
+        raise BadInput(f"{before.parent}: not the checkpoint that the run began with; put it back")
+    stopped = load_stopped(find_stopped(folder, "auto"), data, allow)
+    refuse_changes(stopped.provenance.settings, settings)
+
+
+def _refuse_alone(
+    renamed: dict[str, str] | None, removed: list[str] | None, sparsity: str, allowed: bool
+) -> None:
+    """Refuse what only a warm start can do, where an old network was not named."""
+    given = {
+        "--renamed": bool(renamed),
+        "--removed": bool(removed),
+        "--sparsity": sparsity != "keep",
+        "--allow-forgetting": allowed,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise BadInput(f"{name} is for a warm start; add --warm-start CKPT, or leave it out")
 
 
 def _resumed(
@@ -255,8 +313,14 @@ def _grow_again_(net: Task, data: GrowingData, fit: Fit, run: Path, seed: int) -
     grown = regrow_(
         net,
         train=lambda work, index: fine_tune_(
-            work, data, replace(fit, epochs=epochs), run, seed=seed, round_=index + 1
-        ),
+            work,
+            data,
+            replace(fit, epochs=epochs),
+            run,
+            seed=seed,
+            round_=index + 1,
+            state=run / WIDE,
+        ),  # fmt: skip
         batches=data.train_dataloader(),
         seed=seed,
     )
@@ -375,7 +439,8 @@ def _promote(
 ) -> None:
     parent = Path(start.parent) if start else None
     served = promote(promoted or run / PROMOTED, _kept(run), reasons, parent)
-    report.set(gate={"is_passed": not reasons, "reasons": reasons, "served": str(served)})
+    named = str(served) if served else None
+    report.set(gate={"is_passed": not reasons, "reasons": reasons, "served": named})
     told = f"The gate is shut: {'; '.join(reasons)}." if reasons else "The gate is open."
     report.say(told)
 
@@ -409,9 +474,10 @@ def run(args: Sequence[str] | None = None) -> Report:
         },
     )
     report = run_training(**values, settings=settings, command_line=command(Path(__file__), args))
-    reasons = report.figures.get("gate", {}).get("reasons")
-    if reasons:
-        raise CheckFailed(f"not to be served: {'; '.join(reasons)}; the old network stays")
+    gate = report.figures.get("gate", {})
+    if gate.get("reasons"):
+        stays = f"; {gate['served']} stays" if gate["served"] else ""
+        raise CheckFailed(f"not to be served: {'; '.join(gate['reasons'])}{stays}")
     return report
 
 

@@ -72,7 +72,7 @@ def test_a_file_that_runs_share_moves_with_what_passes_alone(tmp_path: Path) -> 
 
 def test_where_nothing_else_is_served_the_file_names_nothing(tmp_path: Path) -> None:
     new = checkpoint(tmp_path / "new")
-    assert promote(new.parent / PROMOTED, new, WHY, None) == new
+    assert promote(new.parent / PROMOTED, new, WHY, None) is None
     assert read_promoted(new.parent / PROMOTED) is None
 
 
@@ -84,8 +84,18 @@ def test_a_network_that_passed_and_was_trained_on_is_not_its_own_stand_in(tmp_pa
     assert promote(file, new, WHY, old) == old
     assert read_promoted(file) == old
     promote(file, new, [], None)
-    assert promote(file, new, WHY, None) == new
+    assert promote(file, new, WHY, None) is None
     assert read_promoted(file) is None
+
+
+def test_a_file_that_was_moved_with_its_run_stands_for_no_other_network(tmp_path: Path) -> None:
+    first = checkpoint(tmp_path / "run")
+    promote(first.parent / PROMOTED, first, [], None)
+    moved = first.parent.rename(tmp_path / "run-1") / "best.ckpt"
+    new = checkpoint(tmp_path / "new")
+    assert promote(new.parent / PROMOTED, new, WHY, moved) == moved
+    checkpoint(tmp_path / "run").write_bytes(b"another network, where the first one was")
+    assert promote(tmp_path / PROMOTED, new, WHY, moved) == moved
 
 
 def test_a_served_network_that_is_gone_is_named_without_a_hash(tmp_path: Path) -> None:

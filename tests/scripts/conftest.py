@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.models.dashboard import Throughput
+from regrow.models.dashboard import RunProgress
 
 ROOT = Path(__file__).parents[2]
 COLORS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
@@ -62,7 +62,7 @@ def stop_after() -> Callable[..., None]:
     def patch(monkeypatch: pytest.MonkeyPatch, num_batches: int, split: str = "train") -> None:
         hook = {"train": "on_train_batch_end", "val": "on_validation_batch_end"}[split]
         counted = 0
-        original = getattr(Throughput, hook)
+        original = getattr(RunProgress, hook)
 
         def counting(self, *args, **kwargs) -> None:
             nonlocal counted
@@ -71,7 +71,7 @@ def stop_after() -> Callable[..., None]:
             if counted == num_batches:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        monkeypatch.setattr(Throughput, hook, counting)
+        monkeypatch.setattr(RunProgress, hook, counting)
 
     return patch
 

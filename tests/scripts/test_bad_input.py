@@ -237,12 +237,36 @@ def test_a_single_class(folder: Folder, words: Words, refused: Refused) -> None:
         ("data.num_workers=-1", "data.num_workers is -1"),
         ("data.cache_bytes=-1", "data.cache_bytes -1"),
         ("seed=-1", "seed is -1"),
+        ("gate.margin=2", "gate.margin is 2.0, it must lie in [0, 1]"),
+        ("growth.distillation.weight=-1", "distillation.weight is -1.0, it must be 0 or more"),
     ],
 )
 def test_values_out_of_range(
     folder: Folder, words: Words, refused: Refused, option: str, said: str
 ) -> None:
-    assert said in refused(words(folder(count=2), "run", f"--{option}"))
+    told = refused(words(folder(count=2), "run", f"--{option}"))
+    assert said in told
+    assert "Union subtypes" not in told
+    assert "Namespace(" not in told
+
+
+@pytest.mark.parametrize(
+    "option", ['renamed={"red": "rot"}', "removed=[red]", "sparsity=dense", "allow-forgetting"]
+)
+def test_what_only_a_warm_start_can_do(
+    folder: Folder, words: Words, refused: Refused, option: str
+) -> None:
+    said = refused(words(folder(count=2), "run", f"--{option}"))
+    assert f"--{option.partition('=')[0]} is for a warm start; add --warm-start CKPT" in said
+
+
+def test_a_network_that_is_served_is_not_moved_aside(
+    folder: Folder, words: Words, refused: Refused, tmp_path: Path
+) -> None:
+    served = tmp_path / "promoted.json"
+    served.write_text(json.dumps({"checkpoint": str(tmp_path / "run" / "best.ckpt")}))
+    said = refused(words(folder(count=2), "run", f"--promoted={served}"))
+    assert "best.ckpt is part of the run in" in said
 
 
 def test_a_batch_that_a_network_cannot_take(folder: Folder, words: Words, refused: Refused) -> None:

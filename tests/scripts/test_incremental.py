@@ -322,7 +322,9 @@ def test_the_gate_names_the_checkpoint_to_serve(
     start = f"--warm-start={first}"
     # A rate of 0 learns no new class.
     assert train.main(words(grown, "bad", *gate, start, "--task.optimization.lr=0")) == 3
-    assert "not to be served: blue: accuracy" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not to be served: blue: accuracy" in said
+    assert said.endswith(f"; {first} stays\n")
     assert served() == str(first)
     assert train.main(words(grown, "good", *gate, start, long)) == 0
     assert served() == str(tmp_path / "good" / "best.ckpt")

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from regrow.data.errors import BadInput
-from regrow.models.checkpoint import read, save
+from regrow.models.checkpoint import net_state, read, save
 from regrow.models.classification import Classification
 from regrow.models.dashboard import Throughput
+from regrow.models.metrics import Accuracy
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
@@ -95,6 +97,55 @@ def test_resume_passes_over_a_truncated_checkpoint(
     last.write_bytes(last.read_bytes()[:1000])
     assert train.main(words(root, "run", "--resume=auto")) == 0
     assert "passed over" in capsys.readouterr().err
+
+
+def score_epochs(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
+    """Let the accuracy of each validation be the next of these, whatever the network says."""
+    scores, compute = iter(values), Accuracy.compute
+
+    def told(self: Accuracy) -> dict[str, torch.Tensor]:
+        return {**compute(self), "accuracy": torch.tensor(next(scores, 0.0))}
+
+    monkeypatch.setattr(Accuracy, "compute", told)
+
+
+def test_the_best_network_of_a_run_that_was_moved_stays(
+    folder: Folder,
+    words: Words,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root, option = folder(), "--fit.epochs=4"
+    score_epochs(monkeypatch, 0.5, 0.9, 0.7, 0.8)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 8)  # in the third epoch of three batches
+        assert train.main(words(root, "first", option)) == 143
+    (tmp_path / "first").rename(tmp_path / "moved")
+    best = read(tmp_path / "moved" / "best.ckpt")
+    assert train.main(words(root, "moved", option, "--resume=auto")) == 0
+    assert not (tmp_path / "first").exists()
+    after = read(tmp_path / "moved" / "best.ckpt")
+    assert after["global_step"] == best["global_step"] == 6
+    assert all(torch.equal(net_state(after)[n], w) for n, w in net_state(best).items())
+    assert read(tmp_path / "moved" / "last.ckpt")["global_step"] == 12
+
+
+def test_a_run_that_was_moved_without_its_best_network_finds_another(
+    folder: Folder,
+    words: Words,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root, option = folder(), "--fit.epochs=4"
+    score_epochs(monkeypatch, 0.5, 0.9, 0.7, 0.8)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 8)
+        assert train.main(words(root, "run", option)) == 143
+    (tmp_path / "run" / "best.ckpt").unlink()
+    assert train.main(words(root, "run", option, "--resume=auto")) == 0
+    assert read(tmp_path / "run" / "best.ckpt")["global_step"] == 12
 
 
 def test_resume_refuses_what_would_change_the_weights(

@@ -73,6 +73,8 @@ def test_masks_move_with_as_many_weights_kept(
         assert is_same == (how == "keep")
 
 
+# Of four epochs with five batches each, the channels are back in the first.
+@pytest.mark.parametrize("num_batches", [1, 3, 5, 8], ids=["first", "wide", "cut", "narrow"])
 def test_a_stopped_run_that_regrows_goes_on_bit_for_bit(
     folder: Folder,
     words: Words,
@@ -80,14 +82,40 @@ def test_a_stopped_run_that_regrows_goes_on_bit_for_bit(
     tmp_path: Path,
     stop_after: Stop,
     monkeypatch: pytest.MonkeyPatch,
+    num_batches: int,
 ) -> None:
     root = folder("grown", ("red", "green", "blue"))
     options = ["--sparsity=regrow", "--fit.epochs=4"]
     assert run(words, root, "whole", parent, *options) == 0
     with monkeypatch.context() as patch:
-        stop_after(patch, 3)
+        stop_after(patch, num_batches)
         assert run(words, root, "stopped", parent, *options) == 143
     again = [*options, '--task.net_args={"width": 8}', "--resume=auto"]
     assert train.main(words(root, "stopped", *again)) == 0
     one, other = (net_state(read(tmp_path / n / "last.ckpt")) for n in ("whole", "stopped"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_stopped_while_channels_were_back_is_no_other_run(
+    folder: Folder,
+    words: Words,
+    parent: Path,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = folder("grown", ("red", "green", "blue"))
+    options = ["--sparsity=regrow", "--fit.epochs=4"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert run(words, root, "stopped", parent, *options) == 143
+    state = (tmp_path / "stopped" / "wide" / "last.ckpt").read_bytes()
+    again = words(root, "stopped", *options, '--task.net_args={"width": 8}', "--resume=auto")
+    assert train.main([*again, "--task.optimization.lr=1"]) == 2
+    assert "--resume cannot change task.optimization.lr" in capsys.readouterr().err
+    other = Classification(["green", "red"], (32, 32), net_args={"width": 8})
+    save(parent, other)
+    assert train.main(again) == 2
+    assert "not the checkpoint that the run began with" in capsys.readouterr().err
+    assert (tmp_path / "stopped" / "wide" / "last.ckpt").read_bytes() == state
