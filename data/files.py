@@ -5,7 +5,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -105,6 +105,26 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Fill a folder so that a reader sees the old one or the new one, never a part.
+
+    Args:
+        folder: The folder; its parent is made.
+
+    Yields:
+        An empty folder, which takes the place of the old one when it is filled without an error.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        made = Path(name) / folder.name
+        made.mkdir()
+        yield made
+        if folder.exists():
+            folder.rename(Path(name) / f"{folder.name}.before")
+        made.rename(folder)
 
 
 def one_line(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from regrow.data.errors import BadInput
-from regrow.data.files import read_json
+from regrow.data.files import read_json, whole_folder
 from regrow.data.formats import Content, Source, locate
 from regrow.data.snapshot import (
     SPLITS,
@@ -28,6 +27,7 @@ from regrow.data.snapshot import (
 from regrow.data.transforms import decode, decode_mask
 
 LIST = "snapshot.json"
+MEMORY = "memory"  # the folder of a run that holds the images it keeps for later ones
 KINDS = ("labels", "boxes", "masks")
 
 
@@ -66,16 +66,11 @@ def store(
         items: The images, each with the split that it shall have.
         about: Further plain data, to stand beside them in the list.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
-        made = Path(name) / folder.name
-        (made / "images").mkdir(parents=True)
+    with whole_folder(folder) as made:
+        (made / "images").mkdir()
         entries = [_store(made, number, item) for number, item in enumerate(items)]
         listed = {**(about or {}), "kind": kind, "classes": list(classes), "items": entries}
         (made / LIST).write_text(json.dumps(listed, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        if folder.exists():
-            folder.rename(Path(name) / f"{folder.name}.before")
-        made.rename(folder)
 
 
 def exemplars(shown: Sequence[set[str]], hashes: Sequence[bytes], count: int) -> list[int]:

@@ -5,7 +5,7 @@ Semantic Segmentation, https://docs.aws.amazon.com/sagemaker/latest/dg/algos.htm
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -202,6 +202,7 @@ class Values:
     Args:
         algorithm: The built-in algorithm.
         given: What the job gives, by name, less regrow's own options.
+        options: The names of these.
 
     Raises:
         BadInput: If a name is none of the algorithm's, or its value is not accepted.
@@ -209,6 +210,7 @@ class Values:
 
     algorithm: str
     given: Mapping[str, Any]
+    options: Collection[str] = ()
     read: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -216,11 +218,12 @@ class Values:
         known = [entry.name for entry in TABLE if self.algorithm in entry.defaults]
         for name in self.given:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
+                near = difflib.get_close_matches(name, [*known, *self.options], 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise BadInput(
                     f"hyperparameter {name}: {self.algorithm} has none of this name{hint} (the "
-                    "README lists them; regrow's own options have a dot, such as fit.clip)"
+                    "README lists them; regrow's own options, such as fit.clip and replay, may "
+                    "stand beside them)"
                 )
             only = NAMES[name].only
             if only is not None and not _agrees(self.text(name), only):

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.ht
 
 import contextlib
 import ctypes
+import filecmp
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,8 +24,9 @@ import yaml
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
-from regrow.data.files import write_atomic
+from regrow.data.files import whole_folder, write_atomic
 from regrow.data.formats import locate
+from regrow.data.stored import LIST, MEMORY
 from regrow.deploy.builtin import BESIDE, CHOICE, NAMES, Values, recognise
 from regrow.deploy.channels import find_source
 from regrow.deploy.model_channel import warm_start
@@ -34,6 +36,7 @@ from regrow.models.checkpoint import furthest
 TRAIN_CHANNELS = ("train", "training")
 DATA_CHANNELS = (*TRAIN_CHANNELS, "validation", "val", "valid", "test")
 MODEL_CHANNEL = "model"
+EARLIER = "earlier_job"  # the folder for what an archive in that channel holds
 # What the container itself decides.
 RESERVED = ("run", "resume")
 # What the platform, its SDK and its tuner add to the hyperparameters.
@@ -54,6 +57,7 @@ class Container:
         channels: The folder of each input channel by name.
         checkpoints: The folder that the platform restores at the start and saves all the time.
         hosts: The machines of the job.
+        options: The names of the training's options.
     """
 
     base: Path
@@ -62,16 +66,21 @@ class Container:
     channels: Mapping[str, Path]
     checkpoints: Path
     hosts: Sequence[str] = ("algo-1",)
+    options: Collection[str] = ()
 
     @classmethod
     def from_environment(
-        cls, configs: Path, environment: Mapping[str, str] | None = None
+        cls,
+        configs: Path,
+        environment: Mapping[str, str] | None = None,
+        options: Collection[str] = (),
     ) -> "Container":
         """Read the contract's files, below `SAGEMAKER_BASE_DIR` or `/opt/ml`.
 
         Args:
             configs: The folder with regrow's own configs.
             environment: The environment's variables; None takes those of this process.
+            options: The names of the training's options.
 
         Raises:
             BadInput: If a file is not JSON, or a channel has no folder.
@@ -87,6 +96,7 @@ class Container:
             channels=_channels(base, _json(folder / "inputdataconfig.json")),
             checkpoints=Path(local) if local else base / "checkpoints",
             hosts=tuple(_json(folder / "resourceconfig.json").get("hosts") or ("algo-1",)),
+            options=options,
         )
 
     @property
@@ -114,17 +124,25 @@ class Container:
                 raise BadInput(f"hyperparameter {name}: the container sets it itself; leave it out")
         words = self._configured() if "config" in self.hyperparameters else self._built_in()
         words.append(f"--run={self.run}")
-        resumed = furthest(self.run)
+        resumed, parent = furthest(self.run), None
+        # A run that goes on needs the earlier job's files too, and a fresh container has none.
+        if MODEL_CHANNEL in self.channels:
+            channel, folder = self.channels[MODEL_CHANNEL], self.base / EARLIER
+            parent = warm_start(channel, folder, unpack=_is_first_process())
         if resumed is not None:
             return [*_without(words, "warm_start"), f"--resume={resumed}"]
-        if MODEL_CHANNEL in self.channels:
-            parent = warm_start(self.channels[MODEL_CHANNEL], self.base / "regrow")
+        if parent is not None:
             return [*_without(words, "warm_start"), f"--warm_start={parent}"]
         return words
 
     def deliver(self) -> None:
-        """Put what a run has made so far into the folder that the platform keeps, file by file."""
+        """Put what a run has made so far into the folder that the platform keeps.
+
+        Each file is put there whole, and so is the memory. `promoted.json` is not: where the gate
+        is shut, the job fails, so it could name nothing but the `best.ckpt` that is delivered.
+        """
         model, exported = self.base / "model", self.run / "export"
+        _deliver_memory(self.run / MEMORY, model / MEMORY)
         for file in (*(self.run / name for name in DELIVERED), exported / "model.onnx"):
             if file.is_file():
                 _copy(file, model / file.name)
@@ -148,7 +166,8 @@ class Container:
 
     def _built_in(self) -> list[str]:
         """Give the command line of a job for a built-in algorithm; print what has no effect."""
-        given = {name: value for name, value in self.hyperparameters.items() if "." not in name}
+        own = {n: value for n, value in self.hyperparameters.items() if self._is_own(n)}
+        given = {n: value for n, value in self.hyperparameters.items() if n not in own}
         algorithm = recognise(given, self.channels, given.pop(CHOICE, None))
         if algorithm is None:
             known = ", ".join(self._known_configs())
@@ -156,17 +175,22 @@ class Container:
                 f"hyperparameter config: not given; give one of {known}, or the hyperparameters of "
                 "a built-in image algorithm of SageMaker"
             )
-        own = {name: value for name, value in self.hyperparameters.items() if "." in name}
-        values = Values(algorithm, given)
+        values = Values(algorithm, given, self.options)
         shared = 1 if "fit.devices" in own else max(1, torch.cuda.device_count())
         words = translate(values, shared)
         root = locate(Path(str(own["data.root"]))) if "data.root" in own else self._root()
         if root is None:
             raise BadInput(f"{algorithm}: the job has no channel of images; name it train")
         words += data_words(values, root, own)
-        for line in values.lines(is_warm_start=MODEL_CHANNEL in self.channels):
+        own_words = _words(own)
+        is_named = own_words != _without(own_words, "warm_start")
+        for line in values.lines(is_warm_start=is_named or MODEL_CHANNEL in self.channels):
             print(line, flush=True)
-        return [*words, *_words(own)]
+        return [*words, *own_words]
+
+    def _is_own(self, name: str) -> bool:
+        """Say whether a hyperparameter is an option of regrow, and not a built-in algorithm's."""
+        return "." in name or (name not in NAMES and name.replace("-", "_") in self.options)
 
     def _known_configs(self) -> list[str]:
         return sorted(file.stem for file in self.configs.glob("*.yaml"))
@@ -208,7 +232,10 @@ class Container:
 
 
 def run_container(
-    train: Callable[[list[str]], Any], export: Callable[[list[str]], Any], configs: Path
+    train: Callable[[list[str]], Any],
+    export: Callable[[list[str]], Any],
+    configs: Path,
+    options: Collection[str] = (),
 ) -> None:
     """Train as the platform asks, export, and leave the results where the platform looks.
 
@@ -220,18 +247,18 @@ def run_container(
         train: Trains for a command line, as `scripts/train.py` does.
         export: Exports and verifies for a command line, as `scripts/export.py` does.
         configs: The folder with regrow's own configs.
+        options: The names of the training's options.
 
     Raises:
         BadInput: If the job cannot be run as it stands.
         Exception: Whatever else ends it.
     """
     base, container = base_folder(), None
-    # Lightning starts this command again for each further GPU; the first one delivers.
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    is_first = _is_first_process()
     try:
         if is_first:
             failure_file(base).unlink(missing_ok=True)
-        container = Container.from_environment(configs)
+        container = Container.from_environment(configs, options=options)
         words = container.arguments()
         print(f"train {shlex.join(words)}", flush=True)
         with _help_is_refused(), _named_if_resumed(words):
@@ -298,6 +325,14 @@ def stop_with_parent() -> None:
             ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
 
 
+def _is_first_process() -> bool:
+    """Say whether this process is the one that unpacks and delivers.
+
+    Lightning starts this command again for each further GPU, when the first is under way.
+    """
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
@@ -349,6 +384,18 @@ def _words(options: Mapping[str, Any]) -> list[str]:
 
 def _without(words: list[str], name: str) -> list[str]:
     return [word for word in words if not word.replace("-", "_").startswith(f"__{name}=")]
+
+
+def _deliver_memory(kept: Path, target: Path) -> None:
+    """Copy the memory of a run whole; where it has none, none of an earlier run may stay."""
+    if not kept.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        return
+    # The list has the hash of every image, so with the same list it is there already.
+    listed = target / LIST
+    if not listed.is_file() or not filecmp.cmp(kept / LIST, listed, shallow=False):
+        with whole_folder(target) as made:
+            shutil.copytree(kept, made, dirs_exist_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

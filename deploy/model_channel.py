@@ -1,30 +1,35 @@
-"""The checkpoint that a training job begins from, out of its model channel."""
+"""What a training job begins from: a checkpoint and its memory, out of the model channel."""
 
 import shutil
 import tarfile
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from regrow.data.errors import BadInput
-from regrow.data.files import write_atomic
+from regrow.data.files import whole_folder
+from regrow.data.stored import MEMORY
 
 # Of the checkpoints that a model channel may hold, the one that was shipped comes first.
 WARM_STARTS = ("pruned.ckpt", "best.ckpt", "last.ckpt")
 # What SageMaker's own built-in algorithms leave.
 MXNET = (".params", "-symbol.json")
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
+UNPACKED = "warm_start.ckpt"
 
 
-def warm_start(channel: Path, folder: Path) -> Path:
+def warm_start(channel: Path, folder: Path, *, unpack: bool = True) -> Path:
     """Find the checkpoint in a model channel, which may be an archive as a training job leaves it.
 
-    Nothing of an archive is unpacked but the bytes of the one checkpoint, to a name of our own. An
-    archive with links, devices, or names that lead out of it is refused as a whole.
+    Nothing of an archive is unpacked but the bytes of the one checkpoint, to a name of our own, and
+    the files of the memory beside it. An archive with links, devices, or names that lead out of it
+    is refused as a whole.
 
     Args:
         channel: The channel's folder.
-        folder: Where the checkpoint of an archive is put, as `warm_start.ckpt`.
+        folder: Where the checkpoint of an archive is put, as `warm_start.ckpt`, and its memory, as
+            `memory/`. What is there is replaced when both are unpacked.
+        unpack: Whether to unpack an archive; else it is taken as unpacked already.
 
     Raises:
         BadInput: If there is no checkpoint, or several that none of the known names tells apart, or
@@ -37,27 +42,58 @@ def warm_start(channel: Path, folder: Path) -> Path:
         return checkpoints[_choice([str(c.relative_to(channel)) for c in checkpoints], channel)]
     if len(archives) > 1:
         raise BadInput(f"channel {channel.name}: {len(archives)} archives in it; leave one")
-    target = folder / "warm_start.ckpt"
+    if unpack:
+        _unpack(archives[0], folder)
+    return folder / UNPACKED
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """Replace a folder by the checkpoint of an archive and the memory beside it."""
     try:
-        with tarfile.open(archives[0]) as archive:
-            members = archive.getmembers()
-            for member in members:
-                _refuse_unsafe(member, archives[0])
-            held = [m for m in members if m.isfile() and m.name.endswith(".ckpt")]
-            foreign = [m.name for m in members if m.name.endswith(MXNET)]
-            if foreign and not held:
-                raise BadInput(
-                    f"{archives[0]}: {foreign[0]} is of MXNet, whose weights regrow cannot load; "
-                    "train a first model without the channel"
-                )
-            source = archive.extractfile(held[_choice([m.name for m in held], archives[0])])
-            if source is not None:
-                write_atomic(target, lambda file: shutil.copyfileobj(source, file))
+        with tarfile.open(path) as archive:
+            wanted = _wanted(archive.getmembers(), path)
+            with whole_folder(folder) as made:
+                # In their order, since going back in a compressed archive reads it from the start.
+                for member, name in wanted:
+                    _write(archive, member, made / name)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise BadInput(
-            f"{archives[0]}: cannot be unpacked ({error}); give a training job's model.tar.gz"
+            f"{path}: cannot be unpacked ({error}); give a training job's model.tar.gz"
         ) from error
-    return target
+
+
+def _wanted(
+    members: Sequence[tarfile.TarInfo], archive: Path
+) -> list[tuple[tarfile.TarInfo, PurePosixPath]]:
+    """Give the members to unpack, in their order, and the name that each gets."""
+    for member in members:
+        _refuse_unsafe(member, archive)
+    files = [member for member in members if member.isfile()]
+    held = [member for member in files if member.name.endswith(".ckpt")]
+    foreign = [member.name for member in members if member.name.endswith(MXNET)]
+    if foreign and not held:
+        raise BadInput(
+            f"{archive}: {foreign[0]} is of MXNet, whose weights regrow cannot load; "
+            "train a first model without the channel"
+        )
+    checkpoint = held[_choice([member.name for member in held], archive)]
+    beside = PurePosixPath(checkpoint.name).parent
+    wanted = []
+    for member in files:
+        name = PurePosixPath(member.name)
+        if member is checkpoint:
+            wanted.append((member, PurePosixPath(UNPACKED)))
+        elif name.is_relative_to(beside / MEMORY):
+            wanted.append((member, name.relative_to(beside)))
+    return wanted
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    source = archive.extractfile(member)
+    if source is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            shutil.copyfileobj(source, file)
 
 
 def _choice(names: Sequence[str], where: Path) -> int:
@@ -77,5 +113,5 @@ def _refuse_unsafe(member: tarfile.TarInfo, archive: Path) -> None:
     if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
         raise BadInput(
             f"{archive}: refused, its member {member.name!r} is a link, a device or leads out of "
-            "the archive; pack the checkpoint alone"
+            "the archive; pack the checkpoint alone, or with its memory"
         )

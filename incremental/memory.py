@@ -7,9 +7,7 @@ from regrow.data.errors import BadInput
 from regrow.data.files import read_json
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import SPLITS, Item
-from regrow.data.stored import LIST, exemplars, store
-
-MEMORY = "memory"
+from regrow.data.stored import LIST, MEMORY, exemplars, store
 
 
 def stood_for(memory: Path) -> int:

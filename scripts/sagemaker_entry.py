@@ -15,22 +15,26 @@ SAGEMAKER_BASE_DIR:
                                       `run` and `resume` are the container's own. Without
                                       `config`, the hyperparameters are those of SageMaker's
                                       built-in Image Classification, Object Detection or Semantic
-                                      Segmentation, which the README maps to regrow's.
+                                      Segmentation, which the README maps to regrow's; options of
+                                      scripts/train.py may stand beside them.
   input/data/train, .../validation,   The images, in any format of regrow. One channel is split by
   .../test                            regrow; several are the official splits.
   input/data/train_lst, ...           What SageMaker's built-in algorithms have beside the images:
                                       train_lst, train_annotation, label_map.
   input/data/model                    The model to start from: a checkpoint, or the model.tar.gz of
-                                      an earlier job.
+                                      an earlier job, of which the memory is replayed.
   checkpoints                         The run, which is continued from here if it was interrupted.
-  model                               What is delivered: best.ckpt, model.onnx, report.json ...
+  model                               What is delivered: best.ckpt, model.onnx, report.json, with
+                                      `replay` the memory ...
   output/failure                      Why the job failed; one line, then the traceback.
 
-Exit codes: 0 done, 2 bad input, 3 the exported model does not agree, 143 stopped by SIGTERM.
+Exit codes: 0 done, 2 bad input, 3 the gate is shut or the exported model does not agree,
+143 stopped by SIGTERM.
 """
 
 import argparse
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 
 import regrow.configs
@@ -39,6 +43,9 @@ from regrow.models.run import guard
 from regrow.scripts import export, train
 
 CONFIGS = Path(regrow.configs.__file__).parent
+OPTIONS = [
+    name for name in signature(train.run_training).parameters if name not in train.NO_OPTIONS
+]
 
 
 def run(args: Sequence[str] | None = None) -> None:
@@ -50,7 +57,7 @@ def run(args: Sequence[str] | None = None) -> None:
     )
     parser.parse_known_args(args)
     stop_with_parent()
-    run_container(train.run, export.run, CONFIGS)
+    run_container(train.run, export.run, CONFIGS, OPTIONS)
 
 
 main = guard(run)

@@ -46,6 +46,8 @@ from regrow.prune.regrowing import regrow_
 from regrow.prune.widening import widen_
 
 WIDE = "wide"  # in a run's folder, while channels are back
+# What the command itself gives to `run_training`.
+NO_OPTIONS = ("settings", "command_line")
 
 
 def run_training(
@@ -465,7 +467,7 @@ def run(args: Sequence[str] | None = None) -> Report:
         run_training,
         args,
         description=__doc__ or "",
-        skip=["settings", "command_line"],
+        skip=NO_OPTIONS,
         choices={
             "task": [Classification, Detection, Segmentation],
             "growth.distillation": [Imitation],

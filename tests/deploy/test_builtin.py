@@ -467,6 +467,7 @@ def test_what_cannot_be_told_is_asked() -> None:
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     """Give a maker of jobs for Image Classification: hyperparameters and what the list says."""
+    options = ("replay", "renamed", "allow_forgetting", "warm_start", "epochs")
 
     def make(text: str = "0\t0\ta.png\n1\t1\tb.png\n", **given: Any) -> Container:
         data = tmp_path / "input" / "data"
@@ -476,7 +477,10 @@ def job(tmp_path: Path) -> Job:
         (data / "train_lst").mkdir()
         (data / "train_lst" / "train.lst").write_text(text)
         channels = {name: data / name for name in ("train", "train_lst")}
-        return Container(tmp_path, tmp_path / "configs", given, channels, tmp_path / "checkpoints")
+        checkpoints = tmp_path / "checkpoints"
+        return Container(
+            tmp_path, tmp_path / "configs", given, channels, checkpoints, options=options
+        )
 
     return make
 
@@ -496,6 +500,32 @@ def test_a_job_gets_its_data_and_regrow_s_own_options_count_last(
     assert "--fit.epochs=3" in words
     assert not any(word.startswith("--config") for word in words)
     assert capsys.readouterr().out == ""
+
+
+def test_options_without_a_dot_stand_beside_them(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"replay": 0.5, "allow-forgetting": True, "renamed": {"0": "cat"}, "warm_start": "a.ckpt"}
+    words = job(num_layers=18, epochs=3, **own).arguments()
+    assert words[-5:-1] == [
+        "--allow-forgetting=true",
+        '--renamed={"0": "cat"}',
+        "--replay=0.5",
+        "--warm_start=a.ckpt",
+    ]
+    # A name of the built-in algorithm's own stays that.
+    assert "--fit.epochs=3" in words
+    assert not any(word.startswith("--epochs") for word in words)
+    assert "num_layers: no effect, the network is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("epoch", "epochs"), ("replays", "replay"), ("allow-forgeting", "allow_for")]
+)
+def test_an_unknown_name_is_refused_with_the_nearest(job: Job, name: str, near: str) -> None:
+    line = f"hyperparameter {name}: image-classification has none of this name; did you mean {near}"
+    with pytest.raises(BadInput, match=line):
+        job(num_layers=18, **{name: 1}).arguments()
 
 
 def test_counts_that_differ_from_the_data_are_said(

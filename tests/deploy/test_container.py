@@ -2,8 +2,10 @@
 
 import ctypes
 import json
+import shutil
 import signal
 import sys
+import tarfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -197,6 +199,43 @@ def test_the_model_channel_is_the_warm_start(job: Job, base: Path) -> None:
     assert "--warm_start=other.ckpt" in words
 
 
+@pytest.fixture
+def packed(base: Path) -> Path:
+    """Give an archive in the channel `model`, of a checkpoint and a memory."""
+    archive = base / "input" / "data" / "model" / "model.tar.gz"
+    checkpoint(base / "earlier" / "best.ckpt", 1)
+    (base / "earlier" / "memory").mkdir()
+    (base / "earlier" / "memory" / "snapshot.json").write_text("{}")
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz") as opened:
+        opened.add(base / "earlier", ".")
+    return archive
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_an_archive_of_an_earlier_job_is_unpacked_at_every_start(
+    job: Job, base: Path, packed: Path, is_resumed: bool
+) -> None:
+    """A run that goes on in a fresh container needs the old network and the memory as well."""
+    if is_resumed:
+        checkpoint(base / "checkpoints" / "run" / "last.ckpt", 9)
+    words = job({"config": "sample"}, "model").arguments()
+    parent = base / "earlier_job" / "warm_start.ckpt"
+    assert (f"--warm_start={parent}" in words) is not is_resumed
+    assert parent.read_bytes() == (base / "earlier" / "best.ckpt").read_bytes()
+    assert (parent.parent / "memory" / "snapshot.json").read_text() == "{}"
+
+
+def test_only_the_first_process_of_several_unpacks(
+    job: Job, base: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job({"config": "sample"}, "model")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    parent = base / "earlier_job" / "warm_start.ckpt"
+    assert f"--warm_start={parent}" in made.arguments()
+    assert not parent.exists()
+
+
 def test_a_job_that_cannot_go_on_is_told_of_its_checkpoints(
     job: Job, base: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -308,6 +347,44 @@ def test_a_job_trains_exports_and_delivers(
     }
     assert not stale.exists()
     assert "--fit.epochs=1" in capsys.readouterr().out
+
+
+def test_a_memory_is_delivered_whole_and_an_old_one_goes(job: Job, base: Path) -> None:
+    made = job({"config": "sample"})
+    memory, target = made.run / "memory", base / "model" / "memory"
+
+    def keep(text: str, *names: str) -> None:
+        (memory / "images").mkdir(parents=True)
+        (memory / "snapshot.json").write_text(text)
+        for name in names:
+            (memory / "images" / name).write_text(name)
+        made.deliver()
+
+    keep("first", "0.png", "1.png")
+    assert sorted(file.name for file in target.rglob("*.png")) == ["0.png", "1.png"]
+    place = (target / "snapshot.json").stat().st_ino
+    made.deliver()
+    assert (target / "snapshot.json").stat().st_ino == place
+    shutil.rmtree(memory)
+    keep("again", "2.png")
+    assert [file.read_text() for file in target.rglob("*.png")] == ["2.png"]
+    assert (target / "snapshot.json").read_text() == "again"
+    assert list((base / "model").iterdir()) == [target]
+    shutil.rmtree(memory)
+    made.deliver()
+    assert not list((base / "model").iterdir())
+
+
+def test_a_memory_that_cannot_be_copied_whole_is_not_delivered(job: Job, base: Path) -> None:
+    made = job({"config": "sample"})
+    images = made.run / "memory" / "images"
+    images.mkdir(parents=True)
+    (made.run / "memory" / "snapshot.json").write_text("{}")
+    (images / "0.png").touch()
+    (images / "1.png").symlink_to(images / "gone.png")
+    with pytest.raises(OSError, match=r"images/1\.png"):
+        made.deliver()
+    assert not list((base / "model").iterdir())
 
 
 def test_only_the_first_process_of_several_delivers(

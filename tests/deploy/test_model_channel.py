@@ -1,4 +1,4 @@
-"""The checkpoint that a job begins from is found, and an archive is trusted with nothing else."""
+"""What a job begins from is found, and an archive is trusted with nothing else."""
 
 import io
 import os
@@ -65,6 +65,38 @@ def test_of_an_archive_one_file_is_unpacked(archive: Archive, tmp_path: Path, na
     assert list(found.parent.iterdir()) == [found]
 
 
+def test_the_memory_beside_the_checkpoint_comes_along(archive: Archive, tmp_path: Path) -> None:
+    folder = tmp_path / "unpacked"
+    packed = archive(
+        **{
+            "memory/snapshot.json": b"of another",
+            "run/memory/images/0.png": b"pixels",
+            "./run/best.ckpt": b"the one",
+            "./run/memory/snapshot.json": b"{}",
+            "run/memory.txt": b"",
+            "run/deep/memory/0.png": b"",
+        },
+    )
+    found = warm_start(packed.parent, folder)
+    assert found.read_bytes() == b"the one"
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*.*")}
+    assert sorted(files) == ["memory/images/0.png", "memory/snapshot.json", "warm_start.ckpt"]
+    assert files["memory/images/0.png"].read_bytes() == b"pixels"
+    assert files["memory/snapshot.json"].read_bytes() == b"{}"
+    # The next archive has none, and must not be taken to have that one.
+    packed.unlink()
+    warm_start(archive("model.tar", **{"best.ckpt": b"next"}).parent, folder)
+    assert found.read_bytes() == b"next"
+    assert list(folder.iterdir()) == [found]
+
+
+def test_what_is_unpacked_already_stays(archive: Archive, tmp_path: Path) -> None:
+    channel = archive(**{"best.ckpt": b"the one"}).parent
+    found = warm_start(channel, tmp_path / "unpacked", unpack=False)
+    assert not found.parent.exists()
+    assert warm_start(channel, tmp_path / "unpacked") == found
+
+
 def test_a_checkpoint_beside_an_archive_comes_first(archive: Archive, tmp_path: Path) -> None:
     channel = archive(**{"best.ckpt": b"packed"}).parent
     (channel / "best.ckpt").touch()
@@ -94,8 +126,8 @@ def test_two_archives_are_refused(archive: Archive, tmp_path: Path) -> None:
         warm_start(channel, tmp_path)
 
 
-def linked(kind: bytes, target: str) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo("link.ckpt")
+def linked(kind: bytes, target: str, name: str = "link.ckpt") -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
     entry.type, entry.linkname = kind, target
     return entry
 
@@ -110,8 +142,20 @@ def linked(kind: bytes, target: str) -> tarfile.TarInfo:
         {"best.ckpt": b"x", "link": linked(tarfile.LNKTYPE, "best.ckpt")},
         {"best.ckpt": b"x", "link": linked(tarfile.CHRTYPE, "")},
         {"best.ckpt": b"x", "link": linked(tarfile.FIFOTYPE, "")},
+        {"best.ckpt": b"x", "memory/../../snapshot.json": b"{}"},
+        {"best.ckpt": b"x", "link": linked(tarfile.SYMTYPE, "/etc", "memory/images")},
     ],
-    ids=["parent", "absolute", "inner", "symlink", "hardlink", "device", "fifo"],
+    ids=[
+        "parent",
+        "absolute",
+        "inner",
+        "symlink",
+        "hardlink",
+        "device",
+        "fifo",
+        "memory-parent",
+        "memory-symlink",
+    ],
 )
 def test_an_archive_that_leads_out_is_refused_whole(
     archive: Archive, tmp_path: Path, members: dict[str, bytes | tarfile.TarInfo]
@@ -124,13 +168,24 @@ def test_an_archive_that_leads_out_is_refused_whole(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_a_torn_archive_is_named(archive: Archive, tmp_path: Path, share: float) -> None:
-    packed = archive(**{"best.ckpt": os.urandom(50_000)})
+@pytest.mark.parametrize("name", ["model.tar.gz", "model.tar"])
+def test_a_torn_archive_is_named(archive: Archive, tmp_path: Path, name: str, share: float) -> None:
+    parts = {n: os.urandom(50_000) for n in ("best.ckpt", "memory/snapshot.json")}
+    packed = archive(name, **parts)
     content = packed.read_bytes()
     packed.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(BadInput, match=r"model\.tar\.gz: cannot be unpacked"):
+    with pytest.raises(BadInput, match=r"model\.tar(\.gz)?: cannot be unpacked"):
         warm_start(packed.parent, tmp_path / "unpacked")
-    assert not list((tmp_path / "unpacked").glob("*"))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_names_in_a_memory_that_cannot_be_together_are_named(
+    archive: Archive, tmp_path: Path
+) -> None:
+    members = {"best.ckpt": b"x", "memory/a": b"a file", "memory/a/b": b"below it"}
+    with pytest.raises(BadInput, match=r"model\.tar\.gz: cannot be unpacked"):
+        warm_start(archive(**members).parent, tmp_path / "unpacked")
+    assert not (tmp_path / "unpacked").exists()
 
 
 def test_what_is_no_archive_is_named(channel: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.deploy.builtin import ALGORITHMS, IC, OD, SS, Values
+from regrow.deploy.builtin import ALGORITHMS, IC, NAMES, OD, SS, Values
 from regrow.deploy.translation import translate
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
@@ -124,7 +124,7 @@ def test_a_job_runs_as_it_stands(
     lay_out, own, classes = JOBS[algorithm]
     lay_out(tmp_path)
     idle = {"base_size": "520"} if algorithm == SS else {"kv_store": "dist_sync"}
-    given = SMALL | idle | own
+    given = SMALL | idle | own | {"replay": "0.5", "allow_forgetting": "True"}
     if algorithm != IC:
         given["task.net"] = "small"  # the detectors and segmenters of torchvision take long
     assert run_job(given | {"num_training_samples": "24"}) == 0
@@ -135,6 +135,9 @@ def test_a_job_runs_as_it_stands(
     assert report["classes"] == classes
     assert report["onnx"]["is_equal"] is True
     assert "on 24 validation images" in (tmp_path / "model" / "report.md").read_text()
+    listed = json.loads((tmp_path / "model" / "memory" / "snapshot.json").read_text())
+    assert 0 < listed["stands_for"] < 24
+    assert all((tmp_path / "model" / "memory" / e["image"]).is_file() for e in listed["items"])
     task = load(tmp_path / "model" / "best.ckpt")
     assert (task.classes, task.optimization.optimizer) == (classes, "sgd")
     assert task.net_name == ("cifar_resnet20" if algorithm == IC else "small")
@@ -167,6 +170,12 @@ def test_an_unknown_hyperparameter_ends_with_2(
     assert (tmp_path / "output" / "failure").read_text().startswith(line)
 
 
+def test_no_option_of_training_is_called_like_their_hyperparameters() -> None:
+    options = set(sagemaker_entry.OPTIONS)
+    assert {"replay", "seed", "gate", "allow_forgetting"} <= options
+    assert not options & (NAMES.keys() | {*train.NO_OPTIONS})
+
+
 @pytest.mark.parametrize(
     ("algorithm", "given"),
     [
@@ -184,7 +193,7 @@ def test_what_a_job_becomes_is_a_command_line_of_training(
     words = translate(Values(algorithm, given))
     source = "--data.source=regrow.data.sagemaker.SageMakerList"
     values, settings = parse(
-        train.run_training, [*words, source], description="", skip=["settings", "command_line"]
+        train.run_training, [*words, source], description="", skip=train.NO_OPTIONS
     )
     assert values["fit"].epochs == (10 if algorithm == SS else 30)
     assert values["data"].batch_size == (16 if algorithm == SS else 32)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import onnxruntime
 import pytest
 import torch
 
+from regrow.data.stored import Stored
 from regrow.deploy.container import ExitCode
 from regrow.models.checkpoint import file_hash, load, read
 from regrow.scripts import sagemaker_entry
@@ -165,6 +167,42 @@ def test_jobs_train_deliver_and_grow(
     assert figures["data"]["diff"]["text"] == "+36 images, +1 classes"
     assert "+36 images, +1 classes" in done.stdout
     assert sorted(file.name for file in (second / "model").iterdir()) == names
+
+
+def test_a_job_on_new_images_alone_replays_the_memory_of_an_earlier_one(
+    images: Path,
+    folder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_after: Callable[..., None],
+) -> None:
+    monkeypatch.setattr(sagemaker_entry, "stop_with_parent", lambda: None)
+    first = make_job(tmp_path / "first", images, SHORT | {"replay": "0.5"})
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(first))
+    assert sagemaker_entry.main([]) == 0
+    # Of 24 images in each split.
+    kept = Counter(item.split for item in Stored().read(first / "model" / "memory").items)
+    assert kept == {"train": 12, "val": 12, "test": 12}
+
+    blue = folder("blue", ("blue",))
+    second = make_job(tmp_path / "second", blue, SHORT | {"replay": "12"}, first / "model")
+    # The old images are nowhere but in the archive.
+    for gone in (images, first):
+        shutil.rmtree(gone)
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(second))
+    stop_after(monkeypatch, 1)
+    assert sagemaker_entry.main([]) == 143
+    assert not (second / "model" / "memory").exists()
+    # It goes on in a fresh container, where nothing is unpacked yet.
+    shutil.rmtree(second / "earlier_job")
+    assert sagemaker_entry.main([]) == 0
+    assert report(second)["classes"] == ["green", "red", "blue"]
+    page = (second / "model" / "report.md").read_text()
+    assert "A memory of 12 images stood for those" in page
+    listed = json.loads((second / "model" / "memory" / "snapshot.json").read_text())
+    # 12 blue images are new, and the memory stands for 24.
+    assert listed["stands_for"] == 36
+    assert {entry["target"] for entry in listed["items"]} == {"green", "red", "blue"}
 
 
 def test_a_hyperparameter_that_is_none_ends_with_2_and_is_named(
