@@ -6,29 +6,27 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.ht
 
 import contextlib
 import ctypes
-import filecmp
 import json
 import os
 import shlex
-import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 import yaml
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
-from regrow.data.files import whole_folder, write_atomic
+from regrow.data.files import write_atomic
 from regrow.data.formats import locate
-from regrow.data.stored import LIST, MEMORY
 from regrow.deploy.builtin import BESIDE, CHOICE, NAMES, Values, recognise
 from regrow.deploy.channels import find_source
+from regrow.deploy.delivery import deliver
 from regrow.deploy.model_channel import warm_start
 from regrow.deploy.translation import data_words, translate
 from regrow.models.checkpoint import furthest
@@ -42,7 +40,6 @@ RESERVED = ("run", "resume")
 # What the platform, its SDK and its tuner add to the hyperparameters.
 FOREIGN = ("sagemaker_", "_")
 BUILT_IN = "regrow.data.sample."
-DELIVERED = ("best.ckpt", "report.md", "predictions.png")
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
@@ -134,23 +131,6 @@ class Container:
         if parent is not None:
             return [*_without(words, "warm_start"), f"--warm_start={parent}"]
         return words
-
-    def deliver(self) -> None:
-        """Put what a run has made so far into the folder that the platform keeps.
-
-        Each file is put there whole, and so is the memory. `promoted.json` is not: where the gate
-        is shut, the job fails, so it could name nothing but the `best.ckpt` that is delivered.
-        """
-        model, exported = self.base / "model", self.run / "export"
-        _deliver_memory(self.run / MEMORY, model / MEMORY)
-        for file in (*(self.run / name for name in DELIVERED), exported / "model.onnx"):
-            if file.is_file():
-                _copy(file, model / file.name)
-        report = self.run / "report.json"
-        if report.is_file():
-            figures = _json(report) | {"onnx": _json(exported / "report.json").get("onnx")}
-            text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
-            write_atomic(model / report.name, lambda file: file.write(text.encode()))
 
     def _configured(self) -> list[str]:
         """Give the command line of a job whose hyperparameters are regrow's."""
@@ -264,14 +244,14 @@ def run_container(
         with _help_is_refused(), _named_if_resumed(words):
             train(words)
         if is_first:
-            container.deliver()
+            deliver(container.run, base / "model")
             checkpoint = container.run / "best.ckpt"
             with _help_is_refused():
                 export([str(checkpoint), f"--run={container.run / 'export'}"])
-            container.deliver()
+            deliver(container.run, base / "model")
     except (SIGTERMException, KeyboardInterrupt):
         if is_first and container is not None:
-            container.deliver()
+            deliver(container.run, base / "model")
         raise
     except BaseException as error:
         write_failure(base, error)
@@ -384,26 +364,6 @@ def _words(options: Mapping[str, Any]) -> list[str]:
 
 def _without(words: list[str], name: str) -> list[str]:
     return [word for word in words if not word.replace("-", "_").startswith(f"__{name}=")]
-
-
-def _deliver_memory(kept: Path, target: Path) -> None:
-    """Copy the memory of a run whole; where it has none, none of an earlier run may stay."""
-    if not kept.is_dir():
-        shutil.rmtree(target, ignore_errors=True)
-        return
-    # The list has the hash of every image, so with the same list it is there already.
-    listed = target / LIST
-    if not listed.is_file() or not filecmp.cmp(kept / LIST, listed, shallow=False):
-        with whole_folder(target) as made:
-            shutil.copytree(kept, made, dirs_exist_ok=True)
-
-
-def _copy(source: Path, target: Path) -> None:
-    def write(file: IO[bytes]) -> None:
-        with source.open("rb") as opened:
-            shutil.copyfileobj(opened, file)
-
-    write_atomic(target, write)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import shutil
 import signal
 import sys
 import tarfile
@@ -347,44 +346,6 @@ def test_a_job_trains_exports_and_delivers(
     }
     assert not stale.exists()
     assert "--fit.epochs=1" in capsys.readouterr().out
-
-
-def test_a_memory_is_delivered_whole_and_an_old_one_goes(job: Job, base: Path) -> None:
-    made = job({"config": "sample"})
-    memory, target = made.run / "memory", base / "model" / "memory"
-
-    def keep(text: str, *names: str) -> None:
-        (memory / "images").mkdir(parents=True)
-        (memory / "snapshot.json").write_text(text)
-        for name in names:
-            (memory / "images" / name).write_text(name)
-        made.deliver()
-
-    keep("first", "0.png", "1.png")
-    assert sorted(file.name for file in target.rglob("*.png")) == ["0.png", "1.png"]
-    place = (target / "snapshot.json").stat().st_ino
-    made.deliver()
-    assert (target / "snapshot.json").stat().st_ino == place
-    shutil.rmtree(memory)
-    keep("again", "2.png")
-    assert [file.read_text() for file in target.rglob("*.png")] == ["2.png"]
-    assert (target / "snapshot.json").read_text() == "again"
-    assert list((base / "model").iterdir()) == [target]
-    shutil.rmtree(memory)
-    made.deliver()
-    assert not list((base / "model").iterdir())
-
-
-def test_a_memory_that_cannot_be_copied_whole_is_not_delivered(job: Job, base: Path) -> None:
-    made = job({"config": "sample"})
-    images = made.run / "memory" / "images"
-    images.mkdir(parents=True)
-    (made.run / "memory" / "snapshot.json").write_text("{}")
-    (images / "0.png").touch()
-    (images / "1.png").symlink_to(images / "gone.png")
-    with pytest.raises(OSError, match=r"images/1\.png"):
-        made.deliver()
-    assert not list((base / "model").iterdir())
 
 
 def test_only_the_first_process_of_several_delivers(
