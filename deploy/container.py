@@ -29,7 +29,7 @@ from regrow.deploy.channels import find_source
 from regrow.deploy.delivery import deliver
 from regrow.deploy.model_channel import warm_start
 from regrow.deploy.translation import data_words, translate
-from regrow.models.checkpoint import furthest
+from regrow.models.checkpoint import furthest, is_stopped_wide
 
 TRAIN_CHANNELS = ("train", "training")
 DATA_CHANNELS = (*TRAIN_CHANNELS, "validation", "val", "valid", "test")
@@ -121,7 +121,8 @@ class Container:
                 raise BadInput(f"hyperparameter {name}: the container sets it itself; leave it out")
         words = self._configured() if "config" in self.hyperparameters else self._built_in()
         words.append(f"--run={self.run}")
-        resumed, parent = furthest(self.run), None
+        resumed = "auto" if is_stopped_wide(self.run) else furthest(self.run)
+        parent = None
         # A run that goes on needs the earlier job's files too, and a fresh container has none.
         if MODEL_CHANNEL in self.channels:
             channel, folder = self.channels[MODEL_CHANNEL], self.base / EARLIER

@@ -32,6 +32,8 @@ TASKS = (
     "regrow.models.detection.Detection",
     "regrow.models.segmentation.Segmentation",
 )
+# The folder of a run for the state of its training while the channels of a pruned network are back.
+WIDE = "wide"
 
 
 def file_hash(path: Path) -> str:
@@ -123,6 +125,11 @@ def furthest(run: Path) -> Path | None:
             # The last one has the state after the epoch's end, the best one that before.
             found.append((payload["global_step"], file.stem == "last", file))
     return max(found)[-1] if found else None
+
+
+def is_stopped_wide(run: Path) -> bool:
+    """Whether a run was stopped while channels were back, or before its next checkpoint."""
+    return furthest(run) is None and furthest(run / WIDE) is not None
 
 
 def is_resumable(payload: Mapping[str, Any]) -> bool:

@@ -27,7 +27,7 @@ from regrow.incremental.promotion import PROMOTED, promote, read_promoted
 from regrow.incremental.resume import find_stopped, load_stopped, refuse_changes
 from regrow.incremental.start import Start
 from regrow.models.ancestors import descent, now
-from regrow.models.checkpoint import furthest, load
+from regrow.models.checkpoint import WIDE, is_stopped_wide, load
 from regrow.models.classification import Classification
 from regrow.models.command import DATA_CHOICES, parse, write_data_file
 from regrow.models.dashboard import flat, log_hparams, save_prediction_picture
@@ -45,7 +45,6 @@ from regrow.models.training import Fit, fine_tune_, make_trainer, refuse_kind, t
 from regrow.prune.regrowing import regrow_
 from regrow.prune.widening import widen_
 
-WIDE = "wide"  # in a run's folder, while channels are back
 # What the command itself gives to `run_training`.
 NO_OPTIONS = ("settings", "command_line")
 
@@ -110,7 +109,7 @@ def run_training(
         raise BadInput(f"seed is {seed}, it must lie in [0, 2**32)")
     if warm_start is not None and resume is not None:
         raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
-    again = _stopped_wide(run) if resume == "auto" else None
+    again = Start.read(run) if resume == "auto" and is_stopped_wide(run) else None
     if again is not None:  # all that came before is done again
         warm_start, resume = Path(again.parent), None
         renamed, removed = dict(again.renamed), again.removed
@@ -205,12 +204,6 @@ def run_training(
             f"validation images; report: {run / 'report.md'}"
         )
     return report
-
-
-def _stopped_wide(run: Path) -> Start | None:
-    """Give the start of a run that was stopped while channels were back, or just after."""
-    is_wide = furthest(run) is None and furthest(run / WIDE) is not None
-    return Start.read(run) if is_wide else None
 
 
 def _refuse_another(

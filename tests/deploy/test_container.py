@@ -259,6 +259,14 @@ def test_an_interrupted_run_goes_on_and_begins_no_second_time(job: Job, base: Pa
     assert not any("warm" in word for word in words)
 
 
+def test_a_run_stopped_while_channels_were_back_goes_on(job: Job, base: Path) -> None:
+    run = base / "checkpoints" / "run"
+    checkpoint(run / "wide" / "last.ckpt", 5)
+    checkpoint(base / "input" / "data" / "model" / "best.ckpt", 1)
+    words = job({"config": "sample"}, "model").arguments()
+    assert words[-2:] == [f"--run={run}", "--resume=auto"]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
