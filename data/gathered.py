@@ -1,5 +1,6 @@
 """Images that were read, from one place or several, with what is known of them."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -7,6 +8,7 @@ from regrow.data.errors import BadInput
 from regrow.data.pixels import Pixels
 from regrow.data.snapshot import (
     Item,
+    Manifest,
     Mask,
     Snapshot,
     Target,
@@ -61,6 +63,24 @@ class Gathered:
         later = {place for place, pair in enumerate(pairs) if pair not in known}
         val = set(self.snapshot.indices("val"))
         return self.part(sorted(later if later & val else later | val))
+
+    def as_of(self, before: Manifest) -> "Gathered":
+        """Give the items that a manifest of before lists, with the label and the split of then.
+
+        Classes that came later are left out: a mask may name some that it does not show.
+        """
+        missing, places = Counter(before.rows), []
+        for place, row in enumerate(self.snapshot.manifest().rows):
+            if missing[row]:
+                missing[row] -= 1
+                places.append(place)
+        part, later = self.part(places), {*self.snapshot.classes} - {*before.classes}
+        own = part.snapshot
+        items = [replace(i, target=without(i.target, later) or i.target) for i in own.items]
+        snapshot = Snapshot(
+            own.kind, before.classes, items, own.hashes, own.digests, splits=own.splits
+        )
+        return replace(part, snapshot=snapshot)
 
     def joined(
         self,

@@ -222,6 +222,26 @@ class GrowingData(LightningDataModule):
             raise BadInput(f"{self._name}: no train image that {before._name} lacks")
         return later
 
+    def as_of(self, before: Manifest) -> "GrowingData":
+        """Give the images alone that were there before, with the label and the split of then.
+
+        Args:
+            before: What was there.
+
+        Raises:
+            BadInput: If some of them are missing or changed.
+        """
+        earlier = self.copy()
+        earlier.__dict__["_loaded"] = self._loaded.as_of(before)
+        count = len(before.hashes)
+        num_missing = count - len(earlier.snapshot.items)
+        if num_missing:
+            raise BadInput(
+                f"{self._name}: {num_missing} of {count} old images missing, or changed in pixels, "
+                "label or split"
+            )
+        return earlier
+
     def _check_shown(self, snapshot: Snapshot, shown: set[str | int]) -> None:
         """Refuse training images that show nothing, and name the classes that none shows."""
         missing = ", ".join(name for name in snapshot.classes if name not in shown)

@@ -205,13 +205,16 @@ class Manifest:
         return manifest
 
     @property
+    def rows(self) -> list[bytes]:
+        """Give the hash, the digest of the label and the split of each image, 25 bytes each."""
+        parts = [self.hashes.numpy(), self.digests.numpy(), self.splits.numpy()[:, None]]
+        return [row.tobytes() for row in np.concatenate(parts, axis=1)]
+
+    @property
     def hash(self) -> str:
         """Give the hash of everything in it; the order of the items does not matter."""
-        rows = np.concatenate(
-            [self.hashes.numpy(), self.digests.numpy(), self.splits.numpy()[:, None]], axis=1
-        )
         digest = hashlib.blake2b(json.dumps(sorted(self.classes)).encode(), digest_size=16)
-        digest.update(b"".join(sorted(row.tobytes() for row in rows)))
+        digest.update(b"".join(sorted(self.rows)))
         return digest.hexdigest()
 
 

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from regrow.data.errors import BadInput
+from regrow.data.files import read_json
+from regrow.data.formats import locate
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import SPLITS, Manifest
 from regrow.data.stored import Stored
 from regrow.incremental.memory import MEMORY, memory_size
-from regrow.models.command import data_beside
+from regrow.models.checkpoint import load_provenance
+from regrow.models.command import DATA_FILE, data_beside
 from regrow.models.task import Provenance
 
+START = "start.json"  # what a run that began warm remembers of its start
 HELD_OUT = ("val", "test")
 
 
@@ -49,9 +53,15 @@ class Part:
         data.join(images or self.read(data), name, self.splits, called, removed)
 
     def read(self, data: GrowingData) -> GrowingData:
-        """Give the images, resized as those of other data are."""
+        """Give the images, resized as those of other data are.
+
+        Raises:
+            BadInput: If old images are missing or changed.
+        """
         if not self.is_memory:
-            return data_beside(Path(self.folder))
+            checkpoint = Path(self.folder)
+            before = Manifest.from_dict(load_provenance(checkpoint).manifest or {})
+            return data_beside(checkpoint).as_of(before)
         return GrowingData(
             Stored(),
             Path(self.folder),
@@ -124,7 +134,7 @@ def join_history_(
 
     Where the data has old training images itself, as many as a memory would have, it stays as it
     is. Else the memory beside the checkpoint is joined, and for scores the old validation and test
-    images: from the old data where that is at hand, or from the memory.
+    images: from the old data where that is at hand, see `_data_at_hand`, or from the memory.
 
     Args:
         data: The new data.
@@ -138,7 +148,8 @@ def join_history_(
         What there is of the old data.
 
     Raises:
-        BadInput: If nothing of the old training images is left, unless that is allowed.
+        BadInput: If nothing of the old training images is left, unless that is allowed; or the old
+            data is still there, but some of its images are missing or changed.
     """
     if provenance.manifest is None:
         return History(None, 0, [True] * len(data.snapshot.indices("train")))
@@ -148,7 +159,7 @@ def join_history_(
     memory, is_new = checkpoint.parent / MEMORY, _is_new(data, trained)
     least = memory_size(memory) if memory.is_dir() else 1
     if is_new.count(False) < least:
-        before = _data_at_hand(checkpoint, provenance)
+        before = _data_at_hand(data, checkpoint, old)
         if memory.is_dir():
             splits = SPLITS if before is None else ("train",)
             parts.append(Part(str(memory.absolute()), True, splits))
@@ -167,13 +178,50 @@ def _is_new(data: GrowingData, trained: set[bytes]) -> list[bool]:
     return [data.snapshot.hashes[i] not in trained for i in data.snapshot.indices("train")]
 
 
-def _data_at_hand(checkpoint: Path, provenance: Provenance) -> GrowingData | None:
-    """Give the data that a checkpoint was trained on, if it can be read, unchanged."""
+def _data_at_hand(data: GrowingData, checkpoint: Path, old: Manifest) -> GrowingData | None:
+    """Give the data that a checkpoint was trained on, where it still is.
+
+    What came to it since is left out. Where new images took its place, in the folder of the new
+    data, nothing of it is wanted there.
+
+    Args:
+        data: The new data.
+        checkpoint: The old network's file.
+        old: What it was trained on.
+
+    Returns:
+        The old data; None where its folder or `data.yaml` is gone, new data took its place, or a
+        part of it was joined from elsewhere.
+
+    Raises:
+        BadInput: If some of its images are missing or changed, or cannot be read.
+    """
     try:
-        data = data_beside(checkpoint)
-        return data if data.snapshot.hash == provenance.data else None
+        before = data_beside(checkpoint)
+        folder = _folder(before)
     except BadInput:
         return None
+    if _was_joined(checkpoint):
+        return None
+    try:
+        return before.as_of(old) if before.snapshot.hash != data.snapshot.hash else None
+    except BadInput as error:
+        if folder is not None and folder == _folder(data):
+            return None
+        raise BadInput(
+            f"{error}; {checkpoint} was trained on what was there before: restore that, or move "
+            f"{checkpoint.parent / DATA_FILE} away to go on without it"
+        ) from error
+
+
+def _folder(data: GrowingData) -> Path | None:
+    return locate(data.root).resolve() if data.root is not None else None
+
+
+def _was_joined(checkpoint: Path) -> bool:
+    """Say whether other images stood beside those of the `data.yaml` when a network was trained."""
+    file = checkpoint.parent / START
+    return file.is_file() and bool(History.from_dict(read_json(file)["history"]).parts)
 
 
 def _refusal(data: GrowingData, checkpoint: Path, num_old: int, is_at_hand: bool) -> str:

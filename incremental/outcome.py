@@ -35,6 +35,8 @@ def describe_start(report: Report, start: Start) -> None:
         report.say(
             f"A memory of {history.num_known} images stood for those that it was trained on."
         )
+        if all(part.is_memory for part in history.parts):
+            report.say("Old images in the scores are the memory's: the old data is not at hand.")
     elif history.forgets:
         report.say("It was trained on new images alone.")
     elif history.num_known is not None and history.num_known < history.num_old:

@@ -14,13 +14,11 @@ from regrow.data.files import write_json
 from regrow.data.module import GrowingData
 from regrow.incremental.anchor import Anchor, old_weights
 from regrow.incremental.expand import expand_
-from regrow.incremental.history import History
+from regrow.incremental.history import START, History
 from regrow.incremental.warm_start import WarmStart, silenced
 from regrow.models.checkpoint import file_hash, load
 from regrow.models.evaluation import Evaluation, evaluate
 from regrow.models.task import Task
-
-START = "start.json"
 
 
 @dataclass(frozen=True, slots=True)

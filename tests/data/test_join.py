@@ -136,6 +136,47 @@ def test_digests_after_renaming_are_those_of_data_made_with_the_new_names(kind: 
     assert plain.snapshot.hash != made.snapshot.hash
 
 
+# What was there before.
+
+
+def test_what_was_there_before_is_found_among_more() -> None:
+    kinds = {n: "ab"[n % 2] for n in range(6)}
+    old = [item(n, kinds[n], "val" if n == 5 else "train") for n in range(6)]
+    twice = Item("0 again.png", picture(0), "a", "train")
+    before = data(old)
+    grown = data([item(9, "c"), twice, *old, item(10, "a", "val")], "cab")
+    found = grown.as_of(before.snapshot.manifest())
+    assert found.snapshot.hash == before.snapshot.hash
+    assert found.classes == ["a", "b"]
+    ((images, labels),) = found.val_dataloader()
+    assert (images[0].permute(1, 2, 0).numpy() == picture(5)).all()
+    assert labels.tolist() == [1]
+    assert len(grown.snapshot.items) == 9
+
+
+def test_masks_of_before_know_nothing_of_classes_that_came_later() -> None:
+    def masks(names: dict[int, str], *more: Item) -> GrowingData:
+        pixels = np.array([[0, 1, 1, 1, 1, 1]] * 4, np.uint8)
+        return data([*both_splits(0, Mask(pixels, names)), *more], list(names.values()))
+
+    before = masks({0: "a", 1: "b"})
+    later = item(5, Mask(np.full((4, 6), 2, np.uint8), {2: "c"}))
+    grown = masks({0: "a", 1: "b", 2: "c"}, later)
+    found = grown.as_of(before.snapshot.manifest())
+    new = data(both_splits(10, Mask(np.zeros((4, 6), np.uint8), {0: "a"})), "a")
+    new.join(found, "before", ("val",))
+    assert new.classes == ["a", "b"]
+    assert new.snapshot.items[-1].target.names == {0: "a", 1: "b"}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("changed", [item(7, "b"), item(1, "a"), item(1, "b", "val"), None])
+def test_what_is_no_longer_as_it_was_is_counted(changed: Item | None) -> None:
+    old = [item(0, "a"), item(1, "b"), item(2, "a", "val")]
+    now = [*old[::2], *([changed] if changed else [])]
+    with pytest.raises(BadInput, match="Given: 1 of 3 old images missing, or changed in pixels, "):
+        data(now).as_of(data(old).snapshot.manifest())
+
+
 # Classes that are given up.
 
 

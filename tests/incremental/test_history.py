@@ -1,5 +1,6 @@
 """What is left of the old images is found, joined, or asked for."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from PIL import Image
 from regrow.data.errors import BadInput
 from regrow.data.formats import ImageFolder
 from regrow.data.module import GrowingData
-from regrow.incremental.history import History, Part, join_history_
+from regrow.incremental.history import HELD_OUT, History, Part, join_history_
 from regrow.incremental.memory import store_memory
+from regrow.incremental.start import Start
+from regrow.models.checkpoint import save
+from regrow.models.classification import Classification
 from regrow.models.task import Provenance
 
 MakeData = Callable[..., GrowingData]
@@ -20,6 +24,12 @@ MakeData = Callable[..., GrowingData]
 
 def known_by(data: GrowingData) -> Provenance:
     return Provenance(data=data.snapshot.hash, manifest=data.snapshot.manifest().to_dict())
+
+
+def save_network(checkpoint: Path, data: GrowingData) -> None:
+    network = Classification(data.classes, (4, 4))
+    network.provenance = known_by(data)
+    save(checkpoint, network)
 
 
 def count(data: GrowingData) -> tuple[int, ...]:
@@ -38,16 +48,23 @@ def checkpoint(tmp_path: Path) -> Path:
 @pytest.fixture
 def at_hand(tmp_path: Path, checkpoint: Path) -> GrowingData:
     """Old images in a folder, which the `data.yaml` beside the checkpoint names."""
-    random = np.random.default_rng(7)
     root = tmp_path / "images"
     for split, number in (("train", 12), ("val", 3), ("test", 2)):
         for place in range(number):
-            file = root / split / "ab"[place % 2] / f"{place}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(file)
+            picture(root / split / "ab"[place % 2] / f"{place}.png", [*split.encode(), place])
     source = {"class_path": "regrow.data.formats.ImageFolder"}
     content = {"data": {"source": source, "root": str(root), "size": [4, 4]}}
     (checkpoint.parent / "data.yaml").write_text(yaml.safe_dump(content))
+    return folder(root)
+
+
+def picture(file: Path, seed: int | list[int]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(file)
+
+
+def folder(root: Path | None) -> GrowingData:
     return GrowingData(ImageFolder(), root, size=(4, 4))
 
 
@@ -126,20 +143,109 @@ def test_old_data_at_hand_gives_its_held_out_images_beside_a_memory(
         assert [now.hashes[place] for place in now.indices(split)][first:] == held_out
 
 
-@pytest.mark.parametrize("change", ["edited", "gone"])
-def test_old_data_that_is_no_longer_what_it_was_gives_nothing(
-    make_data: MakeData, checkpoint: Path, at_hand: GrowingData, change: str
+def change_(root: Path, how: str) -> None:
+    """Change old images on disk: one in its pixels, label or split, or two that are gone."""
+    first, other = root / "val" / "a" / "0.png", root / "val" / "b" / "1.png"
+    if how == "pixels":
+        picture(first, 99)
+    elif how == "unreadable":
+        first.write_bytes(b"torn")
+    elif how == "gone":
+        first.unlink()
+        other.unlink()
+    else:
+        new = {"label": "val/b/0.png", "split": "test/a/9.png"}[how]
+        first.rename(root / new)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("pixels", "1 of 17 old images missing, or changed"),
+        ("label", "1 of 17 old images missing, or changed"),
+        ("split", "1 of 17 old images missing, or changed"),
+        ("gone", "2 of 17 old images missing, or changed"),
+        ("unreadable", "0.png: "),
+    ],
+)
+def test_old_data_that_is_no_longer_what_it_was_is_refused(
+    make_data: MakeData, checkpoint: Path, at_hand: GrowingData, how: str, said: str
+) -> None:
+    provenance, root = known_by(at_hand), at_hand.root
+    store_memory(at_hand, 4, checkpoint.parent)
+    assert root is not None
+    change_(root, how)
+    new = make_data(train=8, val=2, seed=1)
+    with pytest.raises(BadInput) as told:
+        join_history_(new, checkpoint, provenance)
+    line, settings = str(told.value), checkpoint.parent / "data.yaml"
+    assert "\n" not in line
+    assert line.startswith(str(root))
+    assert said in line
+    assert f"restore that, or move {settings} away" in line
+    assert count(new) == (8, 2, 0)
+    # The way out: what the memory holds is what there is.
+    settings.unlink()
+    join_history_(new, checkpoint, provenance)
+    assert count(new) == (8 + 4, 2 + 1, 1)
+
+
+def test_old_data_that_is_gone_leaves_the_memory(
+    make_data: MakeData, checkpoint: Path, at_hand: GrowingData, tmp_path: Path
 ) -> None:
     provenance = known_by(at_hand)
     store_memory(at_hand, 4, checkpoint.parent)
-    file = at_hand.root / "val" / "a" / "0.png"  # type: ignore[operator]
-    file.unlink()
-    if change == "edited":
-        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(file)
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
     new = make_data(train=8, val=2, seed=1)
     history = join_history_(new, checkpoint, provenance)
     assert [part.is_memory for part in history.parts] == [True]
     assert count(new) == (8 + 4, 2 + 1, 1)
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_new_data_may_take_the_place_of_the_old(
+    checkpoint: Path, at_hand: GrowingData, tmp_path: Path, is_copied: bool
+) -> None:
+    provenance, root = known_by(at_hand), tmp_path / "images"
+    store_memory(at_hand, 4, checkpoint.parent)
+    for number, file in enumerate(sorted(root.rglob("*.png"))):
+        picture(file, 100 + number)
+    link = tmp_path / "link"
+    _ = shutil.copytree(root, link) if is_copied else link.symlink_to(root)
+    new = folder(link)
+    history = join_history_(new, checkpoint, provenance)
+    assert [part.is_memory for part in history.parts] == [True]
+    assert count(new) == (12 + 4, 3 + 1, 2 + 1)
+
+
+def test_old_data_that_grew_gives_the_old_images_alone(
+    make_data: MakeData, checkpoint: Path, at_hand: GrowingData
+) -> None:
+    old, provenance, root = at_hand.snapshot, known_by(at_hand), at_hand.root
+    store_memory(at_hand, 4, checkpoint.parent)
+    assert root is not None
+    for number, name in enumerate(("val/a/7.png", "test/c/8.png", "train/c/9.png")):
+        picture(root / name, 200 + number)
+    new = make_data(train=8, val=2, seed=1)
+    join_history_(new, checkpoint, provenance)
+    assert new.classes == ["a", "b"]
+    assert count(new) == (8 + 4, 2 + 3, 2)
+    added = {new.snapshot.hashes[place] for place in new.snapshot.indices("val")[2:]}
+    assert added == {old.hashes[place] for place in old.indices("val")}
+
+
+def test_the_data_of_a_run_that_had_a_memory_is_not_whole_in_its_folder(
+    make_data: MakeData, checkpoint: Path, at_hand: GrowingData
+) -> None:
+    both = at_hand.copy()
+    both.join(make_data(train=4, val=2, seed=5), "memory")
+    store_memory(both, 4, checkpoint.parent)
+    parts = [Part("/older/memory", True)]
+    history = History(4, 4, [True] * 12 + [False] * 4, parts)
+    Start("/older/best.ckpt", "", {}, [], {}, None, 0.5, 0, history).write(checkpoint.parent)
+    new = make_data(train=8, val=2, seed=1)
+    found = join_history_(new, checkpoint, known_by(both))
+    assert [part.is_memory for part in found.parts] == [True]
 
 
 def test_new_images_alone_are_refused_with_the_way_out(
@@ -219,6 +325,7 @@ def test_a_resumed_run_joins_the_same_images_again(
     make_data: MakeData, checkpoint: Path, at_hand: GrowingData
 ) -> None:
     store_memory(at_hand, 4, checkpoint.parent)
+    save_network(checkpoint, at_hand)
     first, again = (make_data(train=8, val=2, seed=1) for _ in range(2))
     history = join_history_(first, checkpoint, known_by(at_hand), renamed={"b": "c"})
     for part in History.from_dict(history.to_dict()).parts:
@@ -226,6 +333,17 @@ def test_a_resumed_run_joins_the_same_images_again(
     assert again.snapshot.hash == first.snapshot.hash
     assert again.snapshot.hashes == first.snapshot.hashes
     assert [i.name for i in again.snapshot.items] == [i.name for i in first.snapshot.items]
+
+
+def test_a_resumed_run_refuses_old_images_that_changed_since(
+    make_data: MakeData, checkpoint: Path, at_hand: GrowingData
+) -> None:
+    save_network(checkpoint, at_hand)
+    assert at_hand.root is not None
+    change_(at_hand.root, "gone")
+    part = Part(str(checkpoint), False, HELD_OUT)
+    with pytest.raises(BadInput, match="images: 2 of 17 old images missing"):
+        part.join_(make_data(train=8, val=2), {})
 
 
 def test_fewer_old_images_than_a_memory_has_do_not_stand_for_it(

@@ -100,7 +100,9 @@ def test_a_memory_stands_for_the_old_images(tmp_path: Path, warm: Words) -> None
     assert all(change["after"] > 0.9 for change in figures["per_class"].values())
     # 12 blue images and a memory of 12, which stands for 24, for 8 epochs; the first network had 6.
     assert figures["compute"] == {"images": 8 * 24, "scratch_estimate": 6 * 36}
-    assert "A memory of 12 images stood for those" in (tmp_path / "new" / "report.md").read_text()
+    page = (tmp_path / "new" / "report.md").read_text()
+    assert "A memory of 12 images stood for those" in page
+    assert "Old images in the scores are the memory's: the old data is not at hand." in page
     listed = json.loads((tmp_path / "new" / "memory" / "snapshot.json").read_text())
     # 12 blue images are new, and the memory of before stands for 24.
     assert listed["stands_for"] == 36
