@@ -10,7 +10,7 @@ from regrow.models.budget import Budget, Verdict, decide
 from regrow.models.evaluation import Evaluation
 from regrow.models.evidence import paired_interval
 
-Fate = Literal["kept", "gained", "forgotten", "undecided", "new"]
+Fate = Literal["kept", "gained", "forgotten", "undecided", "unmeasured", "new"]
 
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
@@ -48,9 +48,9 @@ class ClassChange:
         before: The old network's score; None for a new class. NaN where no image shows the class.
         after: The new network's.
         interval: Low and high end of the difference, each alone at a confidence; None for a new
-            class.
+            class, and where no image shows the class.
         fate: `gained` or `forgotten` where the interval lies on one side of zero, `kept` where it
-            lies above minus the margin, else `undecided`.
+            lies above minus the margin, else `undecided`; `unmeasured` where no image shows it.
     """
 
     before: float | None
@@ -66,7 +66,7 @@ class Decision:
     Args:
         is_passed: Whether it may.
         reasons: What speaks against it, a line each.
-        verdict: On the classes that the old network knew; None where it knew none.
+        verdict: On the classes that the old network knew; None where no image shows one.
     """
 
     is_passed: bool
@@ -93,6 +93,9 @@ def changes(
         if name not in known:
             found[name] = ClassChange(None, value, None, "new")
             continue
+        if math.isnan(value):
+            found[name] = ClassChange(before.per_class[name], value, None, "unmeasured")
+            continue
         old, new = before.evidence.only([place]), after.evidence.only([place])
         low, high = paired_interval(old, new, gate.confidence)
         fate: Fate = "kept" if low >= -gate.margin else "undecided"
@@ -114,7 +117,7 @@ def judge(
 
     Returns:
         The decision: the score over the known classes must not be worse than the margin allows, at
-        the confidence; and each new class must reach the floor.
+        the confidence, which takes images that show them; and each new class must reach the floor.
     """
     reasons = [
         f"{name}: {after.name} {value:.4f} is below the floor of {gate.floor:g}"
@@ -125,15 +128,26 @@ def judge(
     ]
     verdict = None
     if before is not None and known:
-        places = [place for place, name in enumerate(after.per_class) if name in known]
-        parts = before.evidence.only(places), after.evidence.only(places)
-        verdict = decide(*parts, Budget(gate.margin, gate.confidence))
-        if verdict.is_met is not True:
+        verdict = _over(before, after, known, gate)
+        if verdict is None or verdict.is_met is not True:
             reasons.insert(0, _unmet(verdict, after.name, gate))
     return Decision(not reasons, reasons, verdict)
 
 
-def _unmet(verdict: Verdict, name: str, gate: Gate) -> str:
+def _over(
+    before: Evaluation, after: Evaluation, known: Sequence[str], gate: Gate
+) -> Verdict | None:
+    """Decide about the classes that the old network knew; None where no image shows one."""
+    if all(math.isnan(value) for name, value in after.per_class.items() if name in known):
+        return None
+    places = [place for place, name in enumerate(after.per_class) if name in known]
+    parts = before.evidence.only(places), after.evidence.only(places)
+    return decide(*parts, Budget(gate.margin, gate.confidence))
+
+
+def _unmet(verdict: Verdict | None, name: str, gate: Gate) -> str:
+    if verdict is None:
+        return f"{name} over the old classes cannot be measured: no image shows one"
     low, high = (f"{100 * end:+.2f}" for end in verdict.interval)
     seen = f"{name} over the old classes changed by {low} to {high} points"
     if verdict.is_met is False:

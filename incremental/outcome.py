@@ -113,6 +113,11 @@ def describe_outcome(
     if decision.verdict is not None:
         low, high = (signed(end) for end in decision.verdict.interval)
         report.say(f"Over the old classes {after.name} changed by {low} to {high}.")
+    elif old_names:
+        report.say(
+            f"Over the old classes {after.name} cannot be measured: no {SPLIT[split]} image of "
+            "them is at hand."
+        )
     return decision
 
 
@@ -136,8 +141,8 @@ def _add_classes(
     note = (
         f"Old and new model on the same {after.num_images} {SPLIT[split]} images. Each end of an "
         f"interval holds by itself at {100 * gate.confidence:g} %. Gained or forgotten: the "
-        f"interval lies on one side of zero; kept: above {-100 * gate.margin:g} points; else "
-        "undecided."
+        f"interval lies on one side of zero; kept: above {-100 * gate.margin:g} points; "
+        "unmeasured: no image shows the class; else undecided."
     )
     columns = ["class", f"{after.name} before", "after", "change", "interval", ""]
     report.add_table("Classes", columns, rows, note)

@@ -73,10 +73,10 @@ def test_a_class_is_kept_as_far_as_the_margin_says() -> None:
     assert fates == ["kept", "undecided"]
 
 
-def test_a_class_that_no_image_shows_is_undecided() -> None:
+def test_a_class_that_no_image_shows_is_not_measured() -> None:
     pair = [labelled(("a", right(9, 10)), ("absent", []))] * 2
     change = changes(*pair, ["a", "absent"], Gate())["absent"]
-    assert (change.fate, change.interval) == ("undecided", (-1, 1))
+    assert (change.fate, change.interval) == ("unmeasured", None)
     assert math.isnan(change.before or 0)
 
 
@@ -106,12 +106,11 @@ def painted(num_images: int) -> Evaluation:
 def test_many_images_decide_nothing_of_a_class_that_none_shows(made) -> None:
     pair = [made(400)] * 2
     found = changes(*pair, ["a", "absent"], Gate(margin=0.02))
-    assert (found["a"].fate, found["absent"].fate) == ("kept", "undecided")
-    assert found["absent"].interval == (-1, 1)
+    assert (found["a"].fate, found["absent"].fate) == ("kept", "unmeasured")
+    assert found["absent"].interval is None
     assert judge(*pair, ["a", "absent"], Gate(margin=0.02)).is_passed
     decision = judge(*pair, ["absent"], Gate(margin=0.02))
-    assert decision.verdict is not None
-    assert decision.verdict.is_met == "undecided"
+    assert decision.verdict is None
     assert not decision.is_passed
 
 
@@ -162,11 +161,13 @@ def test_an_undecided_gate_is_shut_and_says_how_many_images_would_decide() -> No
     assert judge(*many, ["a"], Gate(margin=0.1)).is_passed
 
 
-def test_no_image_of_any_old_class_decides_nothing_and_names_no_number() -> None:
-    pair = [labelled(("a", []), ("new", right(9, 10)))] * 2
-    decision = judge(*pair, ["a"], Gate())
-    (reason,) = decision.reasons
-    assert reason.endswith("points on 0 images, which does not decide about a margin of 1")
+def test_the_gate_is_shut_where_no_image_shows_an_old_class() -> None:
+    pair = [labelled(("a", []), ("b", []), ("new", right(9, 10)))] * 2
+    decision = judge(*pair, ["a", "b"], Gate(margin=1))
+    assert (decision.is_passed, decision.verdict) == (False, None)
+    assert decision.reasons == [
+        "accuracy over the old classes cannot be measured: no image shows one"
+    ]
 
 
 def test_each_new_class_must_reach_the_floor() -> None:
