@@ -100,10 +100,28 @@ def warm_start_(
     parent.train()
     difference, num_leaked = None, 0
     if parent.provenance.manifest is not None:
-        called = {new: old for old, new in (renamed or {}).items()}
+        called = names_before(data.classes, renamed or {}, removed)
         old, new = Manifest.from_dict(parent.provenance.manifest), data.manifest(called)
         difference, num_leaked = diff(old, new), count_leaked(old, new)
     return WarmStart(label_map, difference, before, num_leaked)
+
+
+def names_before(
+    classes: Sequence[str], renamed: Mapping[str, str], removed: Sequence[str]
+) -> dict[str, str]:
+    """Give the names that classes of the data had in old data, where they differ.
+
+    A new class may have the name of an old one that is called otherwise now, or is given up: it is
+    told from that by ` (new)`.
+
+    Args:
+        classes: Class names of the data.
+        renamed: Names that changed, old name to new name.
+        removed: Old classes that are given up.
+    """
+    called = {new: old for old, new in renamed.items()}
+    left = {*renamed, *removed} - called.keys()
+    return called | {name: f"{name} (new)" for name in classes if name in left}
 
 
 @contextmanager

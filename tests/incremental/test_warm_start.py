@@ -13,7 +13,13 @@ from regrow.data.module import GrowingData
 from regrow.data.sample import Digits
 from regrow.data.snapshot import Manifest
 from regrow.incremental.expand import expand_
-from regrow.incremental.warm_start import WarmStart, count_leaked, silenced, warm_start_
+from regrow.incremental.warm_start import (
+    WarmStart,
+    count_leaked,
+    names_before,
+    silenced,
+    warm_start_,
+)
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.head import ClassRows
@@ -149,6 +155,47 @@ def test_missing_class_is_refused_before_anything_changes(parent: Classification
         _begin(parent, data)
     assert parent.classes == ["a", "b"]
     assert data.classes == ["z", "b"]
+
+
+def test_a_new_class_with_the_name_of_an_old_one_is_new_in_the_diff() -> None:
+    """As where 8 and 9 of before are called 6 and 7, which are classes of their own now."""
+    young, grown = GrowingData(Digits("young")), GrowingData(Digits("grown"))
+    parent = Classification(young.classes, (32, 32), net="small")
+    assert parent.classes[5:] == ["5", "6", "7"]
+    parent.provenance.manifest = young.snapshot.manifest().to_dict()
+
+    start = warm_start_(parent, grown, renamed={"7": "9", "6": "8"}, removed=["5"])
+
+    assert start.diff is not None
+    assert sorted(start.label_map.added) == ["5", "6", "7"]
+    assert sorted(start.diff.new_classes) == ["5 (new)", "6 (new)", "7 (new)"]
+    assert start.diff.removed_classes == ("5",)
+    # What was a 5, 6 or 7 and still is called so is now another class.
+    before = [item.target for item in young.snapshot.items]
+    assert start.diff.num_relabelled == sum(before.count(name) for name in "567")
+
+
+@pytest.mark.parametrize("classes", ["ab", "ba", "abc"])
+def test_names_that_are_swapped_are_no_new_classes(classes: str) -> None:
+    assert names_before([*classes], {"a": "b", "b": "a"}, []) == {"a": "b", "b": "a"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "renamed", "removed", "expected"),
+    [
+        ("ab", {}, [], {}),
+        ("b", {"a": "b"}, [], {"b": "a"}),
+        ("ab", {"a": "b"}, [], {"b": "a", "a": "a (new)"}),
+        ("b", {"a": "b"}, ["b"], {"b": "a"}),
+        ("ab", {}, ["b"], {"b": "b (new)"}),
+        ("a", {}, ["b"], {}),
+        ("abc", {"a": "b", "b": "c"}, [], {"b": "a", "c": "b", "a": "a (new)"}),
+    ],
+)
+def test_names_before(
+    classes: str, renamed: dict[str, str], removed: list[str], expected: dict[str, str]
+) -> None:
+    assert names_before([*classes], renamed, removed) == expected
 
 
 def test_images_of_another_size_are_refused(parent: Classification) -> None:
