@@ -9,9 +9,9 @@ from regrow.data.errors import BadInput
 from regrow.data.files import read_json
 from regrow.data.formats import locate
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import SPLITS, Manifest
+from regrow.data.snapshot import SPLITS, Manifest, label_digest
 from regrow.data.stored import Stored
-from regrow.incremental.memory import MEMORY, memory_size
+from regrow.incremental.memory import MEMORY, memory_size, stood_for
 from regrow.models.checkpoint import load_provenance
 from regrow.models.command import DATA_FILE, data_beside
 from regrow.models.task import Provenance
@@ -80,7 +80,8 @@ class History:
     Args:
         num_known: How many of the training images the old network was trained on; None where that
             is not recorded.
-        num_old: How many images that was trained on; 0 where that is not recorded.
+        num_old: How many images that was trained on, with all that a joined memory stands for and
+            less those of removed classes; 0 where that is not recorded.
         is_new: For each training image of the data whether it was not.
         parts: What was joined to the data.
     """
@@ -154,7 +155,7 @@ def join_history_(
     if provenance.manifest is None:
         return History(None, 0, [True] * len(data.snapshot.indices("train")))
     old = Manifest.from_dict(provenance.manifest)
-    trained = {row.tobytes() for row in old.hashes[old.splits == SPLITS.index("train")].numpy()}
+    trained, num_old = _trained_on(old), len(_trained_on(old, removed))
     parts: list[Part] = []
     memory, is_new = checkpoint.parent / MEMORY, _is_new(data, trained)
     least = memory_size(memory) if memory.is_dir() else 1
@@ -163,6 +164,7 @@ def join_history_(
         if memory.is_dir():
             splits = SPLITS if before is None else ("train",)
             parts.append(Part(str(memory.absolute()), True, splits))
+            num_old = stood_for(memory, removed=removed).total()
         elif not allow_forgetting:
             raise BadInput(_refusal(data, checkpoint, len(trained), before is not None))
         if before is not None:
@@ -171,7 +173,19 @@ def join_history_(
             images = None if part.is_memory else before
             part.join_(data, renamed or {}, removed, images)
         is_new = _is_new(data, trained)
-    return History(is_new.count(False), len(trained), is_new, parts)
+    return History(is_new.count(False), num_old, is_new, parts)
+
+
+def _trained_on(old: Manifest, removed: Collection[str] = ()) -> set[bytes]:
+    """Give the hashes of the training images, less those that are one of the removed classes."""
+    gone = {label_digest(name) for name in removed}
+    rows = zip(old.hashes.numpy(), old.digests.numpy(), old.splits.tolist(), strict=True)
+    train = SPLITS.index("train")
+    return {
+        image.tobytes()
+        for image, label, split in rows
+        if split == train and label.tobytes() not in gone
+    }
 
 
 def _is_new(data: GrowingData, trained: set[bytes]) -> list[bool]:

@@ -1,22 +1,39 @@
 """A memory of old images: exemplars that are stored with a run, for the next one to replay."""
 
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from regrow.data.errors import BadInput
 from regrow.data.files import read_json
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import SPLITS, Item
+from regrow.data.snapshot import SPLITS, Item, Target
 from regrow.data.stored import LIST, MEMORY, exemplars, store
 
+MIXED = ""  # in place of a class, for images that are not of a single one
 
-def stood_for(memory: Path) -> int:
-    """Give the number of training images that a memory stands for."""
+
+def stood_for(
+    memory: Path, called: Mapping[str, str] | None = None, removed: Collection[str] = ()
+) -> Counter[str]:
+    """Count the training images that a memory stands for, by the class that each is.
+
+    Args:
+        memory: Its folder.
+        called: Names of classes there to names here.
+        removed: Names of classes there that are given up: no image that is one of them counts.
+
+    Raises:
+        BadInput: If it does not say so.
+    """
     listed = read_json(memory / LIST)
-    value = listed.get("stands_for") if isinstance(listed, dict) else None
-    if not isinstance(value, int):
+    listed, names = listed if isinstance(listed, dict) else {}, called or {}
+    value = listed.get("stands_for")
+    counts = listed.get("by_class", {MIXED: value})
+    if not isinstance(value, int) or not isinstance(counts, dict):
         raise BadInput(f"{memory / LIST}: does not say what the memory stands for")
-    return value
+    return Counter({names.get(n, n): count for n, count in counts.items() if n not in removed})
 
 
 def memory_size(memory: Path) -> int:
@@ -41,7 +58,9 @@ def check_replay(data: GrowingData, replay: float) -> None:
         )
 
 
-def store_memory(data: GrowingData, replay: float, run: Path, *, before: Path | None = None) -> int:
+def store_memory(
+    data: GrowingData, replay: float, run: Path, *, before: Counter[str] | None = None
+) -> int:
     """Store exemplars of the data with a run, of which the classes come as equally as they can.
 
     There is the same share of validation and test images, for the scores of later networks.
@@ -54,7 +73,7 @@ def store_memory(data: GrowingData, replay: float, run: Path, *, before: Path | 
         replay: The share of the training images, in (0, 1]; or how many, if more than 1. Where the
             data has a memory joined, the share is that of all images it stands for too.
         run: The run's folder; the memory goes to `memory/` there.
-        before: The memory that was joined to the data, if one was.
+        before: What the memory stands for that was joined to the data, if one was; see `stood_for`.
 
     Returns:
         The number of training images in it.
@@ -65,8 +84,11 @@ def store_memory(data: GrowingData, replay: float, run: Path, *, before: Path | 
     check_replay(data, replay)
     snapshot = data.snapshot
     count = len(snapshot.indices("train"))
-    kept = sum(snapshot.items[i].name.startswith(f"{MEMORY}/") for i in snapshot.indices("train"))
-    stands_for = count if before is None else count - kept + stood_for(before)
+    trained = [snapshot.items[place] for place in snapshot.indices("train")]
+    if before is not None:
+        trained = [item for item in trained if not item.name.startswith(f"{MEMORY}/")]
+    by_class = Counter(_class_of(item.target) for item in trained) + (before or Counter())
+    stands_for = by_class.total()
     share = min(replay * stands_for if replay <= 1 else replay, count) / count
     items: list[Item] = []
     sizes = {}
@@ -77,9 +99,13 @@ def store_memory(data: GrowingData, replay: float, run: Path, *, before: Path | 
         chosen = exemplars(data.shown(split), hashes, size)
         items += [_of_split(snapshot.items[places[own]], split) for own in chosen]
         sizes[split] = size
-    about = {"stands_for": stands_for}
+    about = {"stands_for": stands_for, "by_class": by_class}
     store(run / MEMORY, snapshot.kind, snapshot.classes, items, about)
     return sizes["train"]
+
+
+def _class_of(target: Target) -> str:
+    return target if isinstance(target, str) else MIXED
 
 
 def _of_split(item: Item, split: str) -> Item:

@@ -40,9 +40,10 @@ def describe_start(report: Report, start: Start) -> None:
     elif history.forgets:
         report.say("It was trained on new images alone.")
     elif history.num_known is not None and history.num_known < history.num_old:
+        less = ", less those of removed classes," if start.removed else ""
         report.say(
-            f"{history.num_known} of the {history.num_old} images that it was trained on are still "
-            "in the data."
+            f"Of the {history.num_old} images that the old model was trained on{less} "
+            f"{history.num_known} are still in the data."
         )
     report.set(growth={"taught": start.taught, "anchor": start.anchor})
     if start.taught:

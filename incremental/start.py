@@ -1,6 +1,7 @@
 """What a run that began warm remembers of its start, for its report and for going on."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from regrow.data.module import GrowingData
 from regrow.incremental.anchor import Anchor, old_weights
 from regrow.incremental.expand import expand_
 from regrow.incremental.history import START, History
+from regrow.incremental.memory import stood_for
 from regrow.incremental.warm_start import WarmStart, silenced
 from regrow.models.checkpoint import file_hash, load
 from regrow.models.evaluation import Evaluation, evaluate
@@ -93,6 +95,12 @@ class Start:
         """Put what was joined to the data beside it again, in place."""
         for part in self.history.parts:
             part.join_(data, self.renamed, self.removed)
+
+    @property
+    def remembered(self) -> Counter[str] | None:
+        """Count the images that the joined memory stands for, by class of now; None without one."""
+        memory = next((Path(part.folder) for part in self.history.parts if part.is_memory), None)
+        return None if memory is None else stood_for(memory, self.renamed, self.removed)
 
     @property
     def said(self) -> str:

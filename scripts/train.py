@@ -443,9 +443,7 @@ def _promote(
 def _keep_memory(
     data: GrowingData, replay: float, run: Path, start: Start | None, report: Report
 ) -> None:
-    parts = start.history.parts if start else []
-    before = next((Path(part.folder) for part in parts if part.is_memory), None)
-    size = store_memory(data, replay, run, before=before)
+    size = store_memory(data, replay, run, before=start.remembered if start else None)
     report.set(memory={"num_images": size, "folder": str(run / MEMORY)})
     report.say(f"A memory of {size} training images is kept.")
 

@@ -13,7 +13,7 @@ from regrow.data.errors import BadInput
 from regrow.data.formats import ImageFolder
 from regrow.data.module import GrowingData
 from regrow.incremental.history import HELD_OUT, History, Part, join_history_
-from regrow.incremental.memory import store_memory
+from regrow.incremental.memory import stood_for, store_memory
 from regrow.incremental.start import Start
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
@@ -125,6 +125,33 @@ def test_names_of_a_memory_are_those_of_now(make_data: MakeData, checkpoint: Pat
     assert new.classes == ["a", "b"]
     assert count(new) == (4 + 6, 2 + 2, 0)
     assert [i.target for i in new.snapshot.items[6:12]] == ["a", "b"] * 3
+
+
+@pytest.mark.parametrize("has_memory", [True, False])
+def test_old_images_of_a_removed_class_are_not_counted(
+    make_data: MakeData, checkpoint: Path, has_memory: bool
+) -> None:
+    old = make_data(train=9, val=3, classes="axz")  # three of each
+    new = make_data(train=4, val=2, classes="ax", seed=1)
+    if has_memory:
+        store_memory(old, 3, checkpoint.parent)
+    history = join_history_(
+        new, checkpoint, known_by(old), removed=["z"], allow_forgetting=not has_memory
+    )
+    assert history.num_old == 6
+    assert history.num_all == 4 + 6
+
+
+def test_a_memory_of_a_memory_counts_all_that_it_stands_for(
+    make_data: MakeData, checkpoint: Path, tmp_path: Path
+) -> None:
+    first, second, third = (make_data(train=8, val=2, seed=seed) for seed in range(3))
+    store_memory(first, 2, tmp_path)
+    second.join(Part(str(tmp_path / "memory"), True).read(second), "memory")
+    store_memory(second, 4, checkpoint.parent, before=stood_for(tmp_path / "memory"))
+    history = join_history_(third, checkpoint, known_by(second))
+    assert history.num_known == 4
+    assert history.num_all == 3 * 8
 
 
 def test_old_data_at_hand_gives_its_held_out_images_beside_a_memory(
