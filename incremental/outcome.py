@@ -86,7 +86,7 @@ def describe_outcome(
     split: str,
     gate: Gate,
 ) -> Decision:
-    """Compare the networks class by class, and decide whether the new one may be served.
+    """Compare the networks class by class, aloud, and decide whether the new one may be served.
 
     Args:
         report: The report.
@@ -110,15 +110,18 @@ def describe_outcome(
     _add_classes(report, found, old_names, after, split, gate)
     fates = [change.fate for change in found.values()]
     told = [f"{fates.count(fate)} {fate}" for fate in get_args(Fate) if fate in fates]
-    report.say(f"Of {len(found)} classes on {SPLIT[split]} images: {', '.join(told)}.")
+    lines = [f"Of {len(found)} classes on {SPLIT[split]} images: {', '.join(told)}."]
     if decision.verdict is not None:
         low, high = (signed(end) for end in decision.verdict.interval)
-        report.say(f"Over the old classes {after.name} changed by {low} to {high}.")
+        lines.append(f"Over the old classes {after.name} changed by {low} to {high}.")
     elif old_names:
-        report.say(
+        lines.append(
             f"Over the old classes {after.name} cannot be measured: no {SPLIT[split]} image of "
             "them is at hand."
         )
+    for line in lines:
+        report.say(line)
+        print(line)
     return decision
 
 

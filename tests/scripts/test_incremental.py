@@ -79,6 +79,7 @@ def test_forgetting_is_allowed_and_measured(
     folder: Folder,
     words: Words,
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     train.run(words(folder("old"), "old", "--fit.epochs=6"))
     blue = folder("new", ("blue",))
@@ -91,6 +92,8 @@ def test_forgetting_is_allowed_and_measured(
     assert figures["per_class"]["blue"]["fate"] == "new"
     page = (tmp_path / "new" / "report.md").read_text()
     assert "It was trained on new images alone." in page
+    told = next(line for line in page.split(". ") if line.startswith("Over the old classes"))
+    assert f"{told}." in capsys.readouterr().out
 
 
 def test_a_memory_stands_for_the_old_images(tmp_path: Path, warm: Words) -> None:
