@@ -158,9 +158,9 @@ def run_training(
         settings_now = values | {"processes": processes}
         if again is None:
             run = open_run(run, command_line)
+            net.provenance = _provenance(net, data, start, fit, command_line, settings_now)
         else:
-            _refuse_another(again, start, data, run / WIDE, settings_now, packages)
-        net.provenance = _provenance(net, data, start, fit, command_line, settings_now)
+            net.provenance = _same_run(again, start, data, run / WIDE, settings_now, packages)
         if settings:
             write_data_file(run, settings)
         if start is not None:
@@ -206,15 +206,15 @@ def run_training(
     return report
 
 
-def _refuse_another(
+def _same_run(
     before: Start,
     start: Start | None,
     data: GrowingData,
     folder: Path,
     settings: dict[str, Any],
     allow: tuple[str, ...],
-) -> None:
-    """Refuse to go on with a run that was stopped while channels were back as if it were another.
+) -> Provenance:
+    """Give what a run that was stopped while channels were back said of where it comes from.
 
     Raises:
         BadInput: If the old network, the data or the settings are others.
@@ -223,6 +223,7 @@ def _refuse_another(
         raise BadInput(f"{before.parent}: not the checkpoint that the run began with; put it back")
     stopped = load_stopped(find_stopped(folder, "auto"), data, allow)
     refuse_changes(stopped.provenance.settings, settings)
+    return stopped.provenance
 
 
 def _refuse_alone(

@@ -94,6 +94,8 @@ def test_a_stopped_run_that_regrows_goes_on_bit_for_bit(
     assert train.main(words(root, "stopped", *again)) == 0
     one, other = (net_state(read(tmp_path / n / "last.ckpt")) for n in ("whole", "stopped"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+    assert "--warm-start" in load(tmp_path / "stopped" / "last.ckpt").provenance.command
+    assert not (tmp_path / "stopped" / "wide").exists()
 
 
 def test_a_run_stopped_while_channels_were_back_is_no_other_run(
