@@ -111,6 +111,8 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Fill a folder so that a reader sees the old one or the new one, never a part.
 
+    Between the two renames there is none for an instant.
+
     Args:
         folder: The folder; its parent is made.
 

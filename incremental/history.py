@@ -61,7 +61,7 @@ class Part:
         if not self.is_memory:
             checkpoint = Path(self.folder)
             before = Manifest.from_dict(load_provenance(checkpoint).manifest or {})
-            return data_beside(checkpoint).as_of(before)
+            return _beside(checkpoint).as_of(before)
         return GrowingData(
             Stored(),
             Path(self.folder),
@@ -211,7 +211,7 @@ def _data_at_hand(data: GrowingData, checkpoint: Path, old: Manifest) -> Growing
         BadInput: If some of its images are missing or changed, or cannot be read.
     """
     try:
-        before = data_beside(checkpoint)
+        before = _beside(checkpoint)
         folder = _folder(before)
     except BadInput:
         return None
@@ -226,6 +226,13 @@ def _data_at_hand(data: GrowingData, checkpoint: Path, old: Manifest) -> Growing
             f"{error}; {checkpoint} was trained on what was there before: restore that, or move "
             f"{checkpoint.parent / DATA_FILE} away to go on without it"
         ) from error
+
+
+def _beside(checkpoint: Path) -> GrowingData:
+    """Give all images of the data that a checkpoint's run was made with, and not some at random."""
+    data = data_beside(checkpoint)
+    data.max_images = None
+    return data
 
 
 def _folder(data: GrowingData) -> Path | None:

@@ -31,7 +31,7 @@ def stood_for(
     listed, names = listed if isinstance(listed, dict) else {}, called or {}
     value = listed.get("stands_for")
     counts = listed.get("by_class", {MIXED: value})
-    if not isinstance(value, int) or not isinstance(counts, dict):
+    if not isinstance(counts, dict) or any(type(n) is not int for n in (value, *counts.values())):
         raise BadInput(f"{memory / LIST}: does not say what the memory stands for")
     return Counter({names.get(n, n): count for n, count in counts.items() if n not in removed})
 

@@ -36,7 +36,7 @@ def describe_start(report: Report, start: Start) -> None:
             f"A memory of {history.num_known} images stood for those that it was trained on."
         )
         if all(part.is_memory for part in history.parts):
-            report.say("Old images in the scores are the memory's: the old data is not at hand.")
+            report.say("Old images in the scores are the memory's alone.")
     elif history.forgets:
         report.say("It was trained on new images alone.")
     elif history.num_known is not None and history.num_known < history.num_old:

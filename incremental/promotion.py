@@ -57,13 +57,16 @@ def promote(file: Path, checkpoint: Path, reasons: list[str], parent: Path | Non
     return served
 
 
-def _stand_in(parent: Path) -> Path:
-    """Give what is served in the stead of an old network, which may be itself.
+def _stand_in(parent: Path) -> Path | None:
+    """Give what is served in the stead of an old network, which may be itself; None for nothing.
 
     A file in a folder that was moved names a place where another network may lie by now.
     """
     file = parent.parent / PROMOTED
     named = read_promoted(file)
-    if named is None or not named.is_file() or file_hash(named) != read_json(file).get("sha256"):
+    if named is None:
         return parent
-    return named
+    beside = read_json(file)
+    if named.is_file() and file_hash(named) == beside.get("sha256"):
+        return named
+    return None if beside.get("refused") else parent

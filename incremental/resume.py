@@ -9,7 +9,7 @@ import torch
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
-from regrow.models.checkpoint import furthest, is_resumable, load, read
+from regrow.models.checkpoint import WIDE, furthest, is_resumable, load, read
 from regrow.models.task import Task
 
 # What a resumed run may change: nothing that affects the weights.
@@ -52,6 +52,11 @@ def find_stopped(run: Path, resume: str) -> Path:
         raise BadInput(
             f"{path}: holds a network, but no state of a training run; begin a new run with "
             "--warm-start"
+        )
+    if path.resolve().parent.name == WIDE:
+        raise BadInput(
+            f"{path}: the state of a run while its channels were back; go on with "
+            f"--run {path.parent.parent} --resume auto"
         )
     if path.resolve().parent != run.resolve():
         raise BadInput(f"{path} is a checkpoint of another run than {run}; add --run {path.parent}")

@@ -91,6 +91,16 @@ class Start:
         values = {name: getattr(self, name) for name in self.__slots__ if name != "history"}
         write_json(run / START, values | {"history": self.history.to_dict()})
 
+    def check_parent(self) -> None:
+        """Refuse another file in the place of the old network's.
+
+        Raises:
+            BadInput: If its file is not there any more, or is another.
+        """
+        path = Path(self.parent)
+        if not path.is_file() or file_hash(path) != self.parent_hash:
+            raise BadInput(f"{path}: not the checkpoint that the run began with; put it back")
+
     def rejoin_(self, data: GrowingData) -> None:
         """Put what was joined to the data beside it again, in place."""
         for part in self.history.parts:
@@ -156,7 +166,5 @@ class Start:
         Raises:
             BadInput: If its file is not there any more, or is another.
         """
-        path = Path(self.parent)
-        if not path.is_file() or file_hash(path) != self.parent_hash:
-            raise BadInput(f"{path}: not the checkpoint that the run began with; put it back")
-        return load(path, allow=allow, kind=task.kind)
+        self.check_parent()
+        return load(Path(self.parent), allow=allow, kind=task.kind)

@@ -129,7 +129,8 @@ def furthest(run: Path) -> Path | None:
 
 def is_stopped_wide(run: Path) -> bool:
     """Whether a run was stopped while channels were back, or before its next checkpoint."""
-    return furthest(run) is None and furthest(run / WIDE) is not None
+    is_begun = (run / WIDE).is_dir() and furthest(run) is None
+    return is_begun and furthest(run / WIDE) is not None
 
 
 def is_resumable(payload: Mapping[str, Any]) -> bool:

@@ -25,7 +25,7 @@ from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
 from regrow.models import masks
-from regrow.models.checkpoint import AtomicCheckpointIO, furthest, net_state, read
+from regrow.models.checkpoint import AtomicCheckpointIO, furthest, net_state, read, save
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.evaluation import not_finite
 from regrow.models.optimization import state_by_name
@@ -124,15 +124,20 @@ class RunCheckpoint(ModelCheckpoint):
     Lightning's own forgets the best score then, and the next epoch takes the place of the best one.
     """
 
+    @property
+    def state_key(self) -> str:
+        """Name the state in a checkpoint as Lightning does."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the state, with the files where they are now; one that is gone counts no more."""
+        """Take the state, with files where they are now; one gone or torn counts no more."""
         folder = Path(str(self.dirpath))
 
         def here(path: str) -> str:
             return str(folder / Path(path).name) if path else path
 
         kept = {here(path): score for path, score in state_dict["best_k_models"].items()}
-        kept = {path: score for path, score in kept.items() if Path(path).is_file()}
+        kept = {path: score for path, score in kept.items() if _is_whole(Path(path))}
         names = ("best_model_path", "kth_best_model_path", "last_model_path")
         moved = {name: here(state_dict[name]) for name in names}
         state = {**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": kept}
@@ -140,6 +145,14 @@ class RunCheckpoint(ModelCheckpoint):
             state |= {"best_model_score": None, "kth_best_model_path": ""}
             del state["kth_value"]
         super().load_state_dict(state)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read(path)
+    except BadInput:
+        return False
+    return True
 
 
 class SaveWhenStopped(Callback):
@@ -323,7 +336,8 @@ def fine_tune_(
 ) -> None:
     """Train the network in place for a while, without logs.
 
-    The optimizer goes on with the momenta of the task, and leaves its own there.
+    The optimizer goes on with the momenta of the task, and leaves its own there; none where the
+    training was finished before.
 
     Args:
         task: The network; it ends in evaluation mode, on the device where it was.
@@ -333,22 +347,32 @@ def fine_tune_(
         seed: What dropout and the like are functions of.
         round_: Which round of training it is: each has an order and augmentation of its own.
         penalties: Further terms of the loss, beside those of the task, for this time alone.
-        state: A folder where the state of this training is kept, and from where it goes on if it
-            has begun there before; by default it is not kept.
+        state: A folder where the state of this training is kept, and from where it goes on, or is
+            read if it was finished; by default it is not kept.
     """
     device = task.mean.device
     if not fit.epochs:
+        return
+    finished = state / "finished.ckpt" if state else None
+    if finished is not None and finished.is_file():
+        load_weights_(task.eval(), finished)
+        task.momenta = {}
         return
     seed = counter_seed(seed, round_) % 2**32
     seed_everything(seed, verbose=False)
     task.seed = seed
     trainer = make_trainer(task, fit, state or run, logs="state" if state else "none")
     stopped = furthest(state) if state else None
+    scale = {name: value.clone() for name, value in task.named_buffers(recurse=False)}
     task.train()
     with data.another_order(round_), _joined(task, penalties):
         trainer.fit(task, datamodule=data, ckpt_path=stopped, weights_only=True)
+    for name, value in scale.items():  # an average of equal numbers may be off by the last bit
+        task.get_buffer(name).copy_(value)
     task.momenta = state_by_name(trainer.optimizers[0], task.net)
     task.eval().to(device)  # Lightning leaves it on the CPU
+    if finished is not None:
+        save(finished, task)
 
 
 @contextmanager

@@ -111,6 +111,7 @@ def run_training(
         raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
     again = Start.read(run) if resume == "auto" and is_stopped_wide(run) else None
     if again is not None:  # all that came before is done again
+        again.check_parent()
         warm_start, resume = Path(again.parent), None
         renamed, removed = dict(again.renamed), again.removed
         allow_forgetting = again.history.forgets
@@ -155,17 +156,19 @@ def run_training(
             check_replay(data, replay)
         # Lightning says at once what it refuses.
         processes = make_trainer(net, fit, run).world_size
+        if sparsity == "regrow" and processes > 1:
+            raise BadInput("sparsity regrow works in one process; set fit.devices to 1")
         settings_now = values | {"processes": processes}
         if again is None:
             run = open_run(run, command_line)
             net.provenance = _provenance(net, data, start, fit, command_line, settings_now)
         else:
-            net.provenance = _same_run(again, start, data, run / WIDE, settings_now, packages)
+            net.provenance = _same_run(data, run / WIDE, settings_now, packages)
         if settings:
             write_data_file(run, settings)
         if start is not None:
-            start.write(run)
             if sparsity == "regrow":
+                start.write(run)
                 start = _after_growth(start, _grow_again_(net, data, fit, run, seed))
                 fit = replace(fit, epochs=fit.epochs - start.num_wide_epochs)
             watchers += start.watchers(net, packages)
@@ -207,20 +210,13 @@ def run_training(
 
 
 def _same_run(
-    before: Start,
-    start: Start | None,
-    data: GrowingData,
-    folder: Path,
-    settings: dict[str, Any],
-    allow: tuple[str, ...],
+    data: GrowingData, folder: Path, settings: dict[str, Any], allow: tuple[str, ...]
 ) -> Provenance:
     """Give what a run that was stopped while channels were back said of where it comes from.
 
     Raises:
-        BadInput: If the old network, the data or the settings are others.
+        BadInput: If the data or the settings are others.
     """
-    if start is None or start.parent_hash != before.parent_hash:
-        raise BadInput(f"{before.parent}: not the checkpoint that the run began with; put it back")
     stopped = load_stopped(find_stopped(folder, "auto"), data, allow)
     refuse_changes(stopped.provenance.settings, settings)
     return stopped.provenance

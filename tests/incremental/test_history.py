@@ -245,18 +245,23 @@ def test_new_data_may_take_the_place_of_the_old(
     assert count(new) == (12 + 4, 3 + 1, 2 + 1)
 
 
+@pytest.mark.parametrize("limit", [None, 3], ids=["all", "some"])
 def test_old_data_that_grew_gives_the_old_images_alone(
-    make_data: MakeData, checkpoint: Path, at_hand: GrowingData
+    make_data: MakeData, checkpoint: Path, at_hand: GrowingData, limit: int | None
 ) -> None:
-    old, provenance, root = at_hand.snapshot, known_by(at_hand), at_hand.root
-    store_memory(at_hand, 4, checkpoint.parent)
+    at_hand.max_images, root = limit, at_hand.root
+    content = yaml.safe_load((checkpoint.parent / "data.yaml").read_text())
+    content["data"]["max_images"] = limit
+    (checkpoint.parent / "data.yaml").write_text(yaml.safe_dump(content))
+    old, provenance = at_hand.snapshot, known_by(at_hand)
+    store_memory(at_hand, 3, checkpoint.parent)
     assert root is not None
     for number, name in enumerate(("val/a/7.png", "test/c/8.png", "train/c/9.png")):
         picture(root / name, 200 + number)
     new = make_data(train=8, val=2, seed=1)
     join_history_(new, checkpoint, provenance)
     assert new.classes == ["a", "b"]
-    assert count(new) == (8 + 4, 2 + 3, 2)
+    assert count(new) == (8 + 3, 2 + 3, 2)
     added = {new.snapshot.hashes[place] for place in new.snapshot.indices("val")[2:]}
     assert added == {old.hashes[place] for place in old.indices("val")}
 

@@ -17,7 +17,11 @@ from regrow.data.stored import LIST, Stored
 from regrow.incremental.memory import check_replay, stood_for, store_memory
 
 MakeData = Callable[..., GrowingData]
-BAD_COUNTS = '{"stands_for": 2, "by_class": "ab"}'
+BAD_COUNTS = [
+    '{"stands_for": 2, "by_class": "ab"}',
+    '{"stands_for": 2, "by_class": {"a": "2"}}',
+    '{"stands_for": 2, "by_class": {"a": null}}',
+]
 
 
 def of_split(data: GrowingData, split: str) -> list[Item]:
@@ -126,7 +130,7 @@ def test_a_memory_larger_than_the_data_is_refused(make_data: MakeData, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"stands_for": "many"}', BAD_COUNTS])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"stands_for": "many"}', *BAD_COUNTS])
 def test_a_memory_that_does_not_say_what_it_stands_for_is_refused(
     tmp_path: Path, content: str
 ) -> None:

@@ -98,6 +98,14 @@ def test_a_file_that_was_moved_with_its_run_stands_for_no_other_network(tmp_path
     assert promote(tmp_path / PROMOTED, new, WHY, moved) == moved
 
 
+def test_a_refused_network_stands_in_for_none_that_is_gone(tmp_path: Path) -> None:
+    first, second, third = (checkpoint(tmp_path / name) for name in ("one", "two", "three"))
+    promote(second.parent / PROMOTED, second, WHY, first)
+    first.parent.rename(tmp_path / "one-1")
+    assert promote(third.parent / PROMOTED, third, WHY, second) is None
+    assert read_promoted(third.parent / PROMOTED) is None
+
+
 def test_a_served_network_that_is_gone_is_named_without_a_hash(tmp_path: Path) -> None:
     old, new = checkpoint(tmp_path / "old"), checkpoint(tmp_path / "new")
     file = tmp_path / PROMOTED

@@ -105,7 +105,7 @@ def test_a_memory_stands_for_the_old_images(tmp_path: Path, warm: Words) -> None
     assert figures["compute"] == {"images": 8 * 24, "scratch_estimate": 6 * 36}
     page = (tmp_path / "new" / "report.md").read_text()
     assert "A memory of 12 images stood for those" in page
-    assert "Old images in the scores are the memory's: the old data is not at hand." in page
+    assert "Old images in the scores are the memory's alone." in page
     listed = json.loads((tmp_path / "new" / "memory" / "snapshot.json").read_text())
     # 12 blue images are new, and the memory of before stands for 24.
     assert listed["stands_for"] == 36

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -121,6 +122,9 @@ def test_the_best_network_of_a_run_that_was_moved_stays(
     with monkeypatch.context() as patch:
         stop_after(patch, 8)  # in the third epoch of three batches
         assert train.main(words(root, "first", option)) == 143
+    states = read(tmp_path / "first" / "last.ckpt")["callbacks"]
+    named = ModelCheckpoint(tmp_path, monitor="val/accuracy", mode="max").state_key
+    assert named in states, "a run of Lightning's own callback goes on too"
     (tmp_path / "first").rename(tmp_path / "moved")
     best = read(tmp_path / "moved" / "best.ckpt")
     assert train.main(words(root, "moved", option, "--resume=auto")) == 0
@@ -131,21 +135,24 @@ def test_the_best_network_of_a_run_that_was_moved_stays(
     assert read(tmp_path / "moved" / "last.ckpt")["global_step"] == 12
 
 
-def test_a_run_that_was_moved_without_its_best_network_finds_another(
+@pytest.mark.parametrize("is_torn", [False, True], ids=["gone", "torn"])
+def test_a_run_without_its_best_network_finds_another(
     folder: Folder,
     words: Words,
     tmp_path: Path,
     stop_after: Stop,
     monkeypatch: pytest.MonkeyPatch,
+    is_torn: bool,
 ) -> None:
     root, option = folder(), "--fit.epochs=4"
     score_epochs(monkeypatch, 0.5, 0.9, 0.7, 0.8)
     with monkeypatch.context() as patch:
         stop_after(patch, 8)
         assert train.main(words(root, "run", option)) == 143
-    (tmp_path / "run" / "best.ckpt").unlink()
+    best = tmp_path / "run" / "best.ckpt"
+    best.write_bytes(best.read_bytes()[:5000]) if is_torn else best.unlink()
     assert train.main(words(root, "run", option, "--resume=auto")) == 0
-    assert read(tmp_path / "run" / "best.ckpt")["global_step"] == 12
+    assert read(best)["global_step"] == 12
 
 
 def test_resume_refuses_what_would_change_the_weights(

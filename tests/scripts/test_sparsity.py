@@ -9,6 +9,7 @@ import torch
 from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs
+from regrow.models.dashboard import Throughput
 from regrow.models.masks import mask_weights_, masks_of
 from regrow.prune.channels import widths
 from regrow.prune.groups import find_groups
@@ -114,6 +115,9 @@ def test_a_run_stopped_while_channels_were_back_is_no_other_run(
         assert run(words, root, "stopped", parent, *options) == 143
     state = (tmp_path / "stopped" / "wide" / "last.ckpt").read_bytes()
     again = words(root, "stopped", *options, '--task.net_args={"width": 8}', "--resume=auto")
+    named = f"--resume={tmp_path}/stopped/wide/last.ckpt"
+    assert train.main([*again[:-1], named]) == 2
+    assert f"go on with --run {tmp_path}/stopped --resume auto" in capsys.readouterr().err
     assert train.main([*again, "--task.optimization.lr=1"]) == 2
     assert "--resume cannot change task.optimization.lr" in capsys.readouterr().err
     other = Classification(["green", "red"], (32, 32), net_args={"width": 8})
@@ -121,3 +125,42 @@ def test_a_run_stopped_while_channels_were_back_is_no_other_run(
     assert train.main(again) == 2
     assert "not the checkpoint that the run began with" in capsys.readouterr().err
     assert (tmp_path / "stopped" / "wide" / "last.ckpt").read_bytes() == state
+
+
+@pytest.mark.parametrize("option", ["--fit.ema=0.9", "--fit.patience=1"])
+def test_channels_that_were_back_are_cut_alike_after_a_kill(
+    folder: Folder,
+    words: Words,
+    parent: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+) -> None:
+    root = folder("grown", ("red", "green", "blue"))
+    options = ["--sparsity=regrow", "--fit.epochs=6", option]
+    assert run(words, root, "whole", parent, *options) == 0
+
+    def die(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # before the first checkpoint after the cut
+        patch.setattr(Throughput, "on_train_batch_end", die)
+        assert run(words, root, "killed", parent, *options) == 143
+    assert not list((tmp_path / "killed").glob("*.ckpt"))
+    again = [*options, '--task.net_args={"width": 8}', "--resume=auto"]
+    assert train.main(words(root, "killed", *again)) == 0
+    one, other = (net_state(read(tmp_path / n / "last.ckpt")) for n in ("whole", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_channels_come_back_in_one_process(
+    folder: Folder,
+    words: Words,
+    parent: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--fit.accelerator=cpu", "--fit.devices=2", "--fit.strategy=ddp"]
+    assert run(words, folder(), "run", parent, "--sparsity=regrow", *options) == 2
+    assert "sparsity regrow works in one process; set fit.devices to 1" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
