@@ -124,7 +124,7 @@ def test_a_job_runs_as_it_stands(
     lay_out, own, classes = JOBS[algorithm]
     lay_out(tmp_path)
     idle = {"base_size": "520"} if algorithm == SS else {"kv_store": "dist_sync"}
-    given = SMALL | idle | own | {"replay": "0.5", "allow_forgetting": "True"}
+    given = SMALL | idle | own | {"replay": "0.5", "seed": "3"}
     if algorithm != IC:
         given["task.net"] = "small"  # the detectors and segmenters of torchvision take long
     assert run_job(given | {"num_training_samples": "24"}) == 0
@@ -134,6 +134,7 @@ def test_a_job_runs_as_it_stands(
     report = json.loads((tmp_path / "model" / "report.json").read_text())
     assert report["classes"] == classes
     assert report["onnx"]["is_equal"] is True
+    assert report["seeds"] == [3]
     assert "on 24 validation images" in (tmp_path / "model" / "report.md").read_text()
     listed = json.loads((tmp_path / "model" / "memory" / "snapshot.json").read_text())
     assert 0 < listed["stands_for"] < 24
