@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.data.errors import BadInput
-from regrow.data.files import read_json, write_json
+from regrow.data.files import write_json
 from regrow.models.checkpoint import file_hash
 
 PROMOTED = "promoted.json"
@@ -17,12 +17,8 @@ def read_promoted(file: Path) -> Path | None:
     Raises:
         BadInput: If it names none.
     """
-    if not file.is_file():
-        return None
-    try:
-        return Path(json.loads(file.read_text(encoding="utf-8"))["checkpoint"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{file}: names no checkpoint; remove it, or write it anew") from error
+    content = _content(file)
+    return None if content is None else Path(content["checkpoint"])
 
 
 def promote(file: Path, checkpoint: Path, reasons: list[str], parent: Path | None) -> Path | None:
@@ -62,11 +58,22 @@ def _stand_in(parent: Path) -> Path | None:
 
     A file in a folder that was moved names a place where another network may lie by now.
     """
-    file = parent.parent / PROMOTED
-    named = read_promoted(file)
-    if named is None:
+    beside = _content(parent.parent / PROMOTED)
+    if beside is None:
         return parent
-    beside = read_json(file)
+    named = Path(beside["checkpoint"])
     if named.is_file() and file_hash(named) == beside.get("sha256"):
         return named
     return None if beside.get("refused") else parent
+
+
+def _content(file: Path) -> dict[str, Any] | None:
+    """Give what a file says, which names a checkpoint; None where there is no file."""
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        Path(content["checkpoint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{file}: names no checkpoint; remove it, or write it anew") from error
+    return content

@@ -1,6 +1,5 @@
 """What a run that began warm remembers of its start, for its report and for going on."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,7 +10,7 @@ from pytorch_lightning import Callback
 from torch import Tensor
 
 from regrow.data.errors import BadInput
-from regrow.data.files import write_json
+from regrow.data.files import read_json, write_json
 from regrow.data.module import GrowingData
 from regrow.incremental.anchor import Anchor, old_weights
 from regrow.incremental.expand import expand_
@@ -83,7 +82,7 @@ class Start:
         file = run / START
         if not file.is_file():
             return None
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = read_json(file)
         return cls(**{**values, "history": History.from_dict(values["history"])})
 
     def write(self, run: Path) -> None:

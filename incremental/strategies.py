@@ -1,6 +1,5 @@
 """Ways to retrain a network when its data has grown or drifted, trained side by side."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regrow.data.errors import BadInput
-from regrow.data.files import write_json
+from regrow.data.files import read_json, write_json
 from regrow.data.module import GrowingData
 from regrow.incremental.expand import expand_
 from regrow.incremental.growth import Growth
@@ -113,7 +112,7 @@ def train_strategy(plan: Plan, strategy: Strategy, seed: int, train: Callable[..
     folder = plan.folder(strategy, seed)
     file = folder / "trained.json"
     if file.is_file():
-        return Trained(**json.loads(file.read_text(encoding="utf-8")))
+        return Trained(**read_json(file))
     if strategy in (PARENT, SCRATCH):
         data = (plan.before if strategy == PARENT else plan.after).copy()
         options: dict[str, Any] = {"replay": plan.memory} if strategy == PARENT else {}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regrow.models.checkpoint import load, net_state, read, save
+from regrow.models.checkpoint import load, read, save
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs
 from regrow.models.dashboard import Throughput
@@ -18,6 +18,7 @@ from regrow.scripts import train
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
+Equal = Callable[[Path, Path], None]
 Stop = Callable[[pytest.MonkeyPatch, int], None]
 
 
@@ -84,6 +85,7 @@ def test_a_stopped_run_that_regrows_goes_on_bit_for_bit(
     stop_after: Stop,
     monkeypatch: pytest.MonkeyPatch,
     num_batches: int,
+    assert_equal_weights: Equal,
 ) -> None:
     root = folder("grown", ("red", "green", "blue"))
     options = ["--sparsity=regrow", "--fit.epochs=4"]
@@ -93,8 +95,7 @@ def test_a_stopped_run_that_regrows_goes_on_bit_for_bit(
         assert run(words, root, "stopped", parent, *options) == 143
     again = [*options, '--task.net_args={"width": 8}', "--resume=auto"]
     assert train.main(words(root, "stopped", *again)) == 0
-    one, other = (net_state(read(tmp_path / n / "last.ckpt")) for n in ("whole", "stopped"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert_equal_weights(tmp_path / "whole" / "last.ckpt", tmp_path / "stopped" / "last.ckpt")
     assert "--warm-start" in load(tmp_path / "stopped" / "last.ckpt").provenance.command
     assert not (tmp_path / "stopped" / "wide").exists()
 
@@ -135,6 +136,7 @@ def test_channels_that_were_back_are_cut_alike_after_a_kill(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     option: str,
+    assert_equal_weights: Equal,
 ) -> None:
     root = folder("grown", ("red", "green", "blue"))
     options = ["--sparsity=regrow", "--fit.epochs=6", option]
@@ -149,8 +151,7 @@ def test_channels_that_were_back_are_cut_alike_after_a_kill(
     assert not list((tmp_path / "killed").glob("*.ckpt"))
     again = [*options, '--task.net_args={"width": 8}', "--resume=auto"]
     assert train.main(words(root, "killed", *again)) == 0
-    one, other = (net_state(read(tmp_path / n / "last.ckpt")) for n in ("whole", "killed"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert_equal_weights(tmp_path / "whole" / "last.ckpt", tmp_path / "killed" / "last.ckpt")
 
 
 def test_channels_come_back_in_one_process(
