@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from regrow.data.files import (
     read_text,
 )
 from regrow.data.lists import csv_rows, find_lists, json_rows
+from regrow.data.remarks import Remarks
 from regrow.data.snapshot import Boxes, Item, Kind, Mask
 from regrow.data.torchvision_sets import images_of, labels_of, official_splits
 
@@ -39,11 +40,13 @@ class Content:
         kind: What the labels are.
         classes: Class names.
         items: The images.
+        remarks: What was left out, clipped or changed.
     """
 
     kind: Kind
     classes: Sequence[str]
     items: Sequence[Item]
+    remarks: Remarks = field(default_factory=Remarks)
 
 
 class Source(ABC):

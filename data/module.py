@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
-from rich.console import Console
 from torchvision.transforms import v2
 
 from regrow.data.errors import BadInput
@@ -22,6 +21,7 @@ from regrow.data.gathered import Gathered
 from regrow.data.mixture import Mixture
 from regrow.data.pixels import Pixels, PixelStore
 from regrow.data.progress import progress
+from regrow.data.remarks import Remarks
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.data.snapshot import (
     SPLITS,
@@ -116,6 +116,7 @@ class GrowingData(LightningDataModule):
         self.skip_corrupt, self.cache_bytes = skip_corrupt, cache_bytes
         self.max_images = max_images
         self.skipped: list[str] = []
+        self.remarks = Remarks()
         self.mixture: Mixture | None = None
         self._asked = classes
         self._order: list[str] | None = None
@@ -127,7 +128,8 @@ class GrowingData(LightningDataModule):
         content = self.source.read(self.root)
         classes = content.classes if self._asked is None else self._asked
         check_items(classes, content.items, self._name if self._asked is None else "data.classes")
-        self.skipped = []
+        self.skipped, self.remarks = [], Remarks()
+        self.remarks.take(content.remarks)
         items: list[Item] = []
         kept: list[Pixels] = []
         hashes, digests, shown = [], [], []
@@ -141,6 +143,7 @@ class GrowingData(LightningDataModule):
                     if not self.skip_corrupt:
                         raise
                     self.skipped.append(f"{item.name} ({error})")
+                    self.remarks.add("corrupt images skipped", item.name)
                     continue
                 _check_target(item, image, mask)
                 items.append(item)
@@ -151,9 +154,8 @@ class GrowingData(LightningDataModule):
                 kept.append(store.place(image.size, self.size, numbers))
                 if image.pixels is not None and (mask is None or mask.pixels is not None):
                     kept[-1].fill(image.pixels, mask.pixels if mask is not None else None)
-        if self.skipped:
-            line = f"skipped {len(self.skipped)} corrupt images: {self.skipped[:5]}"
-            Console(stderr=True).print(line, markup=False)
+        for line in self.remarks.lines:
+            print(f"{self._name}: {line}", file=sys.stderr)
         snapshot = Snapshot(
             content.kind,
             classes,

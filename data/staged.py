@@ -98,7 +98,7 @@ class Staged(Source):
             for name in content.classes
             if self.stage == "after" or name not in self.late_classes
         ]
-        return Content(content.kind, classes, items)
+        return Content(content.kind, classes, items, content.remarks)
 
     def _is_late(self, item: Item) -> bool:
         if self.late_names is not None and self.late_names.search(item.name):

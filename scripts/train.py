@@ -390,6 +390,7 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
             "hash": task.provenance.data,
             "diff": start.diff if start else None,
             "num_skipped": data.num_skipped,
+            "remarks": data.remarks.to_dict(),
         },
         others=after.others,
     )
@@ -400,9 +401,8 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
         f"reaches {after.name} {after.value:.4f} on {after.num_images} validation images"
         f"{f', which also chose it{by}' * is_chosen}."
     )
-    if data.skipped:
-        names = ", ".join(data.skipped[:20])
-        report.say(f"{data.num_skipped} corrupt images were skipped: {names}.")
+    for line in data.remarks.lines:
+        report.say(f"Data: {line}.")
     if start is not None:
         describe_start(report, start)
     return report

@@ -205,7 +205,7 @@ def test_corrupt_images_are_skipped_and_counted(tmp_path: Path, capsys) -> None:
     assert module.num_skipped == 2
     assert "a/4.png" in module.skipped[0]
     assert not {"a/4.png", "b/[/5].png"} & {item.name for item in module.snapshot.items}
-    assert "skipped 2 corrupt images" in capsys.readouterr().err
+    assert "2 corrupt images skipped: a/4.png" in capsys.readouterr().err
     # The pixels and labels of those that follow are their own.
     examples = module.examples("val")
     assert len(examples) > 2

@@ -1,0 +1,61 @@
+"""What was left out, clipped or changed while data was read: counted by kind, and told once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+NUM_NAMES = 5  # names that a line and the report give as examples
+
+
+class Remarks:
+    """Counts of what happened to the data while it was read, with the first names of each kind.
+
+    A kind is a clause that stands after a count and before names, such as `boxes clipped at the
+    edge of their image`.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
+    def add(self, kind: str, name: str, count: int = 1) -> None:
+        """Count what happened to an image, a label or a file.
+
+        Args:
+            kind: What happened, as a clause in the plural.
+            name: What it happened to.
+            count: How often.
+        """
+        if count < 1:
+            return
+        self._counts[kind] = self._counts.get(kind, 0) + count
+        names = self._names.setdefault(kind, [])
+        if len(names) < NUM_NAMES and name not in names:
+            names.append(name)
+
+    def take(self, other: "Remarks") -> None:
+        """Add the counts of another part of the data."""
+        for kind, count in other._counts.items():
+            self._counts[kind] = self._counts.get(kind, 0) + count
+            names = self._names.setdefault(kind, [])
+            names += [name for name in other._names[kind] if name not in names]
+            del names[NUM_NAMES:]
+
+    def count(self, kind: str) -> int:
+        """Return how often something happened."""
+        return self._counts.get(kind, 0)
+
+    @property
+    def lines(self) -> list[str]:
+        """Return one line a kind: the count, what happened, and the first names."""
+        return [
+            f"{count:,} {kind}: {', '.join(self._names[kind])}"
+            f"{', ...' if count > len(self._names[kind]) else ''}"
+            for kind, count in self._counts.items()
+        ]
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """Return the counts and first names by kind, as plain data for a report."""
+        return {k: {"count": n, "first": list(self._names[k])} for k, n in self._counts.items()}
