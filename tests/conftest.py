@@ -1,10 +1,13 @@
 """What all tests share: where real data is, data made in a moment, a cache, and one thread."""
 
+import copy
 import os
+import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,19 @@ from regrow.data.snapshot import Item
 from regrow.models.checkpoint import net_state, read
 
 ROOT = Path(__file__).parents[1]
+# What a stranger may write where something else was expected.
+ODD_VALUES: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 255, 2**31, -(2**63), 2**64, 10**30, 10**300,
+    0.5, -0.0, 1e308, float("inf"), float("-inf"), float("nan"),
+    "", " ", "a", "0", "-1", "1e999", "nan", "null", "..", "../../etc/passwd", "/etc/passwd", "~",
+    "\x00", "\x1b[2J\x1b]0;title\x07", "a\nb\r", "\u202egnp.exe", "\ud800", "\udcff\udcfe",
+    "e\u0301", "<img src=x onerror=alert(1)>", "[x](javascript:alert(1))", "`|**", "[red]a[/red]",
+    "os.system", "pickle.loads", "torchvision.transforms.v2.Lambda",
+    "{split}", "%s", "*", "a" * 5000,
+    [], {}, [[]], [None], {"": None}, {"a": {"b": []}}, [0] * 1000,
+    {"class_path": "subprocess.Popen", "init_args": {"args": "true"}},
+)  # fmt: skip
+DEEP = 300  # lists in each other: what Python can still write, and nobody means
 
 
 def real_data() -> Path:
@@ -75,6 +91,80 @@ def assert_equal_weights() -> Callable[[Path, Path], None]:
         assert all(torch.equal(value, second[name]) for name, value in first.items())
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def mutated_bytes() -> Callable[[bytes, int], bytes]:
+    """Give what damages the content of a file, as a function of a seed."""
+    return _mutated_bytes
+
+
+@pytest.fixture(scope="session")
+def mutated_plain() -> Callable[[Any, int], Any]:
+    """Give what puts odd values into nested lists and mappings, as a function of a seed."""
+    return _mutated_plain
+
+
+def _mutated_bytes(content: bytes, seed: int) -> bytes:
+    """Flip bits, cut, insert, copy, repeat or wipe stretches of bytes, up to eight times."""
+    draw, made = random.Random(seed), bytearray(content)
+    for _ in range(draw.choice((1, 1, 2, 3, 8))):
+        start = draw.randrange(len(made) + 1)
+        stop = min(len(made), start + draw.choice((1, 1, 2, 4, 16, 256)))
+        kind = draw.randrange(7)
+        if kind == 0 and made:
+            place = min(start, len(made) - 1)
+            made[place] ^= 1 << draw.randrange(8)
+        elif kind == 1:
+            del made[start:]
+        elif kind == 2:
+            del made[start:stop]
+        elif kind == 3:
+            made[start:start] = draw.randbytes(draw.choice((1, 4, 64)))
+        elif kind == 4:
+            other = draw.randrange(len(made) + 1)
+            made[start:stop] = made[other : other + stop - start]
+        elif kind == 5:
+            made[start:start] = made[start:stop] * draw.choice((1, 10, 100))
+        else:
+            made[start:stop] = bytes([draw.choice((0, 10, 34, 91, 123, 255))]) * (stop - start)
+    return bytes(made)
+
+
+def _mutated_plain(values: Any, seed: int) -> Any:
+    """Replace, drop, double, rename, swap or deepen nodes of plain data, up to three times."""
+    draw, made = random.Random(seed), [copy.deepcopy(values)]
+    for _ in range(draw.choice((1, 1, 1, 2, 3))):
+        places = list(_places(made))
+        parent, key = draw.choice(places)
+        kind, odd = draw.randrange(8), copy.deepcopy(draw.choice(ODD_VALUES))
+        if kind < 4 or parent is made:
+            parent[key] = odd
+        elif kind == 4:
+            del parent[key]
+        elif kind == 5 and isinstance(parent, list):
+            parent.insert(key, copy.deepcopy(parent[key]))
+        elif kind == 5:
+            parent[str(odd)] = parent.pop(key)
+        else:
+            other, place = draw.choice(places)
+            parent[key] = copy.deepcopy(other[place])
+    if draw.randrange(10) == 0:
+        parent, key = draw.choice(list(_places(made)))
+        for _ in range(draw.choice((1, 2, 50, DEEP))):
+            parent[key] = [parent[key]]
+    return made[0]
+
+
+def _places(values: Any) -> Iterator[tuple[Any, Any]]:
+    """List each node of nested lists and mappings by what holds it and its place there."""
+    waiting = [values]
+    while waiting:
+        node = waiting.pop()
+        for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
+            yield node, key
+            if isinstance(value, list | dict):
+                waiting.append(value)
 
 
 @pytest.fixture(scope="session")
