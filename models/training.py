@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
-from torch import nn
+from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
@@ -119,9 +119,10 @@ class StoppableTrainer(Trainer):
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """A checkpoint of a run, whose folder may have been moved or copied since it was stopped.
+    """A checkpoint of a run: one file, that is replaced and never removed.
 
-    Lightning's own forgets the best score then, and the next epoch takes the place of the best one.
+    Lightning's own takes from a checkpoint which files it removes later. Here the file follows from
+    the run's folder, which may have been moved or copied since, and no checkpoint has a say in it.
     """
 
     @property
@@ -130,21 +131,26 @@ class RunCheckpoint(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the state, with files where they are now; one gone or torn counts no more."""
-        folder = Path(str(self.dirpath))
+        """Take the best score alone; that of a file which is gone or torn counts no more.
 
-        def here(path: str) -> str:
-            return str(folder / Path(path).name) if path else path
+        Raises:
+            BadInput: If it is no number.
+        """
+        file = Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}"
+        score = state_dict.get("best_model_score")
+        if self.monitor is None:
+            self.best_model_path = str(file)
+        elif score is not None and _is_whole(file):
+            is_number = isinstance(score, Tensor) and score.numel() == 1 and not score.isnan().any()
+            if not is_number:
+                raise BadInput("the best score of its run is no number")
+            score = score.detach().float().reshape(())
+            self.best_model_path = self.kth_best_model_path = str(file)
+            self.best_model_score = self.kth_value = self.current_score = score
+            self.best_k_models = {str(file): score}
 
-        kept = {here(path): score for path, score in state_dict["best_k_models"].items()}
-        kept = {path: score for path, score in kept.items() if _is_whole(Path(path))}
-        names = ("best_model_path", "kth_best_model_path", "last_model_path")
-        moved = {name: here(state_dict[name]) for name in names}
-        state = {**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": kept}
-        if not kept:
-            state |= {"best_model_score": None, "kth_best_model_path": ""}
-            del state["kth_value"]
-        super().load_state_dict(state)
+    def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        """Remove nothing, whatever Lightning would."""
 
 
 def _is_whole(path: Path) -> bool:

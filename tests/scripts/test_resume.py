@@ -155,6 +155,37 @@ def test_a_run_without_its_best_network_finds_another(
     assert read(best)["global_step"] == 12
 
 
+@pytest.mark.parametrize("victim", ["..", ".", "report.md", "/", "tensorboard", "{root}/kept.txt"])
+def test_a_checkpoint_names_no_file_that_is_removed(
+    folder: Folder,
+    words: Words,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
+    victim: str,
+) -> None:
+    """Its run was hostile: Lightning removes the files of a checkpoint's callbacks, or folders."""
+    root, option = folder(), "--fit.epochs=3"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        assert train.main(words(root, "box/run", option)) == 143
+    run = tmp_path / "box" / "run"
+    for place in (tmp_path / "box", run, root):
+        (place / "kept.txt").write_text("kept")
+    (run / "report.md").write_text("kept")
+    payload, named = torch.load(run / "last.ckpt"), victim.format(root=root)
+    for state in payload["callbacks"].values():
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path", "dirpath"):
+            state[name] = named
+        state["best_k_models"] = {named: torch.tensor(-1.0)}
+    torch.save(payload, run / "last.ckpt")
+    before = {file for file in tmp_path.rglob("*") if file.is_file()}
+    assert train.main(words(root, "box/run", option, "--resume=auto")) == 0
+    assert before <= {*tmp_path.rglob("*")}
+    assert (run / "kept.txt").read_text() == "kept"
+    assert read(run / "best.ckpt")["epoch"] in (0, 1, 2)
+
+
 def test_resume_refuses_what_would_change_the_weights(
     folder: Folder, words: Words, tmp_path: Path
 ) -> None:
