@@ -33,9 +33,9 @@ from regrow.data.errors import BadInput
 from regrow.data.files import write_atomic
 from regrow.data.formats import locate
 from regrow.data.snapshot import Mask, label_digest, pixels_hash
-from regrow.data.transforms import decode, decode_mask
+from regrow.data.transforms import decode, decode_mask, small_mask
 
-FORMAT = 1  # to be raised with any change of what is decoded or how it is hashed
+FORMAT = 2  # to be raised with any change of what is decoded or how it is hashed
 SETTLED_NS = 2 * 10**9  # FAT counts in steps of two seconds, most others in milliseconds
 IMAGE = "image"
 
@@ -48,12 +48,14 @@ class Fingerprint:
         size: Height and width, in pixels.
         digest: Of an image the hash of its pixels, of a mask the digest of the label.
         numbers: Of a mask the numbers in it, ascending.
+        counts: Of a mask how many pixels have each of the numbers once it is resized.
         pixels: What was decoded to find it out; None where it was known.
     """
 
     size: tuple[int, int]
     digest: bytes
     numbers: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
     pixels: np.ndarray | None = field(default=None, compare=False)
 
 
@@ -64,11 +66,13 @@ class Fingerprints:
 
     Args:
         root: The folder of the data; None keeps nothing.
+        size: Height and width that masks are resized to, in pixels; None leaves them as they are.
     """
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, root: Path | None, size: tuple[int, int] | None = None) -> None:
+        self._size = size
         self._file = _file_of(root) if root is not None else None
-        # By file: its stamp, and by what it was read as: height, width, digest, numbers.
+        # By file: its stamp, and by what it was read as: height, width, digest, numbers, counts.
         self._known: dict[str, list[Any]] = _read(self._file) if self._file is not None else {}
         self._seen: set[str] = set()
         self._is_changed = False
@@ -124,12 +128,21 @@ class Fingerprints:
         def look() -> Fingerprint:
             pixels = decode_mask(mask.pixels)
             numbers = tuple(np.unique(pixels).tolist())
-            digest = label_digest(mask, pixels)
-            return Fingerprint(pixels.shape[:2], digest, numbers, pixels)
+            left = small_mask(pixels, self._size) if self._size is not None else pixels
+            found, pixels_each = np.unique(left, return_counts=True)
+            counts = dict(zip(found.tolist(), pixels_each.tolist(), strict=True))
+            return Fingerprint(
+                pixels.shape[:2],
+                label_digest(mask, pixels),
+                numbers,
+                tuple(counts.get(number, 0) for number in numbers),
+                pixels,
+            )
 
         names = json.dumps(sorted(mask.names.items())).encode()
         named = hashlib.blake2b(names, digest_size=8).hexdigest()
-        return self._fingerprint(mask.pixels, f"mask {named}", look)
+        size = "" if self._size is None else f" {self._size[0]}x{self._size[1]}"
+        return self._fingerprint(mask.pixels, f"mask {named}{size}", look)
 
     def _fingerprint(
         self, source: Any, read_as: str, look: Callable[[], Fingerprint]
@@ -141,13 +154,20 @@ class Fingerprints:
         known = self._known.get(name)
         if stamp is not None and known is not None and known[0] == stamp and read_as in known[1]:
             self._seen.add(name)
-            height, width, digest, numbers = known[1][read_as]
-            return Fingerprint((height, width), bytes.fromhex(digest), tuple(numbers))
+            height, width, digest, numbers, counts = known[1][read_as]
+            return Fingerprint(
+                (height, width), bytes.fromhex(digest), tuple(numbers), tuple(counts)
+            )
         found = look()
         if stamp is not None and max(stamp[1:]) < now - SETTLED_NS:
             if known is None or known[0] != stamp:
                 known = self._known[name] = [stamp, {}]
-            known[1][read_as] = [*found.size, found.digest.hex(), list(found.numbers)]
+            known[1][read_as] = [
+                *found.size,
+                found.digest.hex(),
+                list(found.numbers),
+                list(found.counts),
+            ]
             self._seen.add(name)
             self._is_changed = True
         return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from regrow.data.errors import BadInput
 from regrow.data.pixels import Pixels
+from regrow.data.shown import Shown
 from regrow.data.snapshot import (
     Item,
     Manifest,
@@ -19,8 +20,6 @@ from regrow.data.snapshot import (
 )
 from regrow.data.transforms import decode_mask
 
-Shown = set[str | int]  # names of classes, and 255 for void
-
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
@@ -29,7 +28,7 @@ class Gathered:
     Args:
         snapshot: The snapshot.
         kept: The pixels of each item, as far as they are kept.
-        shown: The classes that each label shows.
+        shown: How much of each class each label shows, see `count_shown`.
     """
 
     snapshot: Snapshot
@@ -128,10 +127,7 @@ class Gathered:
             splits=[*own.splits, *(more.splits[place] for place in places)],
         )
         check_items(snapshot.classes, snapshot.items, name)
-        shown = [
-            {called.get(old, old) if isinstance(old, str) else old for old in other.shown[place]}
-            for place in places
-        ]
+        shown = [_shown_here(other.shown[place], called, removed) for place in places]
         kept = [*self.kept, *(other.kept[place] for place in places)]
         return Gathered(snapshot, kept, [*self.shown, *shown])
 
@@ -148,6 +144,14 @@ def _here(
         called.get(old, old) for old in item.known if old not in removed
     )
     return replace(item, name=name, target=renamed(item.target, called), known=known)
+
+
+def _shown_here(shown: Shown, called: Mapping[str, str], removed: Collection[str]) -> Shown:
+    counts: Counter[str | int] = Counter()
+    for old, count in shown.items():
+        if old not in removed:
+            counts[called.get(old, old) if isinstance(old, str) else old] += count
+    return dict(counts)
 
 
 def _knowing(item: Item, known: Sequence[str], classes: Sequence[str]) -> Item:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from regrow.data.pixels import Pixels, PixelStore
 from regrow.data.progress import progress
 from regrow.data.remarks import Remarks
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
+from regrow.data.shown import census, count_shown, remark_losses
 from regrow.data.snapshot import (
     SPLITS,
     VOID,
@@ -36,7 +38,6 @@ from regrow.data.snapshot import (
     digest_rows,
     label_digest,
     renamed,
-    shown_classes,
 )
 from regrow.data.transforms import CorruptImage
 
@@ -134,7 +135,7 @@ class GrowingData(LightningDataModule):
         kept: list[Pixels] = []
         hashes, digests, shown = [], [], []
         store = PixelStore(self.cache_bytes)
-        with Fingerprints(self.root) as known:
+        with Fingerprints(self.root, self.size) as known:
             for item in progress(some_items(content.items, self.max_images), "reading images"):
                 try:
                     image = known.image(item.image)
@@ -150,10 +151,12 @@ class GrowingData(LightningDataModule):
                 hashes.append(image.digest)
                 digests.append(mask.digest if mask is not None else label_digest(item.target))
                 numbers = mask.numbers if mask is not None else None
-                shown.append(shown_classes(item.target, numbers or ()))
+                left = dict(zip(mask.numbers, mask.counts, strict=True)) if mask is not None else {}
+                shown.append(count_shown(item.target, image.size, self.size, left))
                 kept.append(store.place(image.size, self.size, numbers))
                 if image.pixels is not None and (mask is None or mask.pixels is not None):
                     kept[-1].fill(image.pixels, mask.pixels if mask is not None else None)
+        remark_losses(items, shown, self.size, self.remarks)
         for line in self.remarks.lines:
             print(f"{self._name}: {line}", file=sys.stderr)
         snapshot = Snapshot(
@@ -168,7 +171,9 @@ class GrowingData(LightningDataModule):
         for split in ("train", "val"):
             if not snapshot.indices(split):
                 raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
-        self._check_shown(snapshot, set().union(*(shown[i] for i in snapshot.indices("train"))))
+        self._check_shown(
+            snapshot, {n for i in snapshot.indices("train") for n in shown[i] if shown[i][n]}
+        )
         return Gathered(snapshot, kept, shown)
 
     def join(
@@ -272,7 +277,7 @@ class GrowingData(LightningDataModule):
         if not called:
             return manifest
         targets = [renamed(item.target, called) for item in self.snapshot.items]
-        with Fingerprints(self.root) as known:
+        with Fingerprints(self.root, self.size) as known:
             digests = [
                 known.mask(target).digest if isinstance(target, Mask) else label_digest(target)
                 for target in progress(targets, "labels before renaming")
@@ -303,8 +308,18 @@ class GrowingData(LightningDataModule):
         """Give for each image of a split the names of the classes that its label shows."""
         names, places = set(self.classes), self._renamed
         shown = self._loaded.shown
-        found = [shown[index] & names for index in self.snapshot.indices(split)]
+        indices = self.snapshot.indices(split)
+        found = [{name for name in shown[i] if shown[i][name]} & names for i in indices]
         return [{places.get(str(name), str(name)) for name in own} for own in found]
+
+    def census(self) -> dict[str, Any]:
+        """Count the images of each split, and of each class its images, boxes or pixels there.
+
+        Returns:
+            By split `images`, and `classes`: by name `images`, and `boxes` (those that `size`
+            leaves a pixel or more) or `pixels` (of the resized masks) where labels are these.
+        """
+        return census(self.snapshot, self._loaded.shown, self._renamed)
 
     def order_classes(self, names: Sequence[str], mapping: Mapping[str, str] | None = None) -> None:
         """Let labels be places in this list of names, such as the rows of a head.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regrow.data.snapshot import VOID, Item, Mask
-from regrow.data.transforms import decode, decode_mask, resize, resize_mask
+from regrow.data.transforms import decode, decode_mask, resize, small_mask
 
 SLAB = 2**26  # bytes that are asked for at a time; only what is filled takes up memory
 
@@ -48,8 +48,8 @@ class Pixels:
         """
         if self.image is not None:
             size = (self.image.shape[1], self.image.shape[2])
-            small_mask = _small_mask(mask, size) if mask is not None else None
-            self._keep(_small(image, size).numpy(), small_mask)
+            small = small_mask(mask, size) if mask is not None else None
+            self._keep(_small(image, size).numpy(), small)
 
     def read(self, item: Item, size: tuple[int, int]) -> tuple[Tensor, np.ndarray | None]:
         """Give the resized image and the numbers of the mask, from memory or else from the files.
@@ -68,7 +68,7 @@ class Pixels:
             return torch.from_numpy(self.image), self.mask
         image, mask = _small(decode(item.image), size), None
         if isinstance(item.target, Mask):
-            mask = _small_mask(decode_mask(item.target.pixels), size)
+            mask = small_mask(decode_mask(item.target.pixels), size)
         self._keep(image.numpy(), mask)
         return image, mask
 
@@ -130,8 +130,3 @@ class PixelStore:
 
 def _small(image: np.ndarray, size: tuple[int, int]) -> Tensor:
     return resize(torch.from_numpy(np.array(image)).permute(2, 0, 1), size)
-
-
-def _small_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    numbers = mask.astype(np.uint8 if mask.dtype == np.uint8 else np.int32)
-    return resize_mask(torch.from_numpy(numbers), size).numpy()

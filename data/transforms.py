@@ -107,6 +107,12 @@ def resize_mask(masks: Tensor, size: tuple[int, int]) -> Tensor:
     return F.resize(masks[..., None, :, :], list(size), interpolation=nearest)[..., 0, :, :]
 
 
+def small_mask(numbers: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize the numbers of a mask's file, (h, w); see `resize_mask`."""
+    whole = numbers.astype(np.uint8 if numbers.dtype == np.uint8 else np.int32)
+    return resize_mask(torch.from_numpy(whole), size).numpy()
+
+
 def augmented(
     image: Tensor, target: Any, transforms: Sequence[v2.Transform], seed: int
 ) -> tuple[Tensor, Any]:

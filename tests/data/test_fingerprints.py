@@ -209,7 +209,7 @@ def test_a_file_that_changed_just_now_is_not_remembered(
         lambda content: b"",
         lambda content: b"\x80\x02" + content,
         lambda content: b"{}\n{}",
-        lambda content: content.replace(b'"format": 1', b'"format": 0', 1),
+        lambda content: content.replace(b'"format": 2', b'"format": 1', 1),
         lambda content: content.replace(b'"pillow": "', b'"pillow": "0.', 1),
     ],
     ids=["half", "one digit", "empty", "binary", "foreign", "format", "pillow"],
