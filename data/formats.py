@@ -52,6 +52,10 @@ class Content:
 class Source(ABC):
     """Where labelled images come from."""
 
+    # Whether the images are trained on and scored by themselves, and do not only stand beside
+    # others, as those of a memory do.
+    stands_alone = True
+
     @abstractmethod
     def read(self, root: Path | None) -> Content:
         """Read what there is.

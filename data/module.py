@@ -24,7 +24,7 @@ from regrow.data.pixels import Pixels, PixelStore
 from regrow.data.progress import progress
 from regrow.data.remarks import Remarks
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
-from regrow.data.shown import census, count_shown, remark_losses
+from regrow.data.shown import census, check_shown, count_shown, remark_losses, remark_unshown
 from regrow.data.snapshot import (
     SPLITS,
     VOID,
@@ -156,9 +156,6 @@ class GrowingData(LightningDataModule):
                 kept.append(store.place(image.size, self.size, numbers))
                 if image.pixels is not None and (mask is None or mask.pixels is not None):
                     kept[-1].fill(image.pixels, mask.pixels if mask is not None else None)
-        remark_losses(items, shown, self.size, self.remarks)
-        for line in self.remarks.lines:
-            print(f"{self._name}: {line}", file=sys.stderr)
         snapshot = Snapshot(
             content.kind,
             classes,
@@ -168,12 +165,16 @@ class GrowingData(LightningDataModule):
             val_share=self.val_share,
             test_share=self.test_share,
         )
+        remark_losses(items, shown, self.size, self.remarks)
+        if self.source.stands_alone:
+            remark_unshown(snapshot, shown, self.remarks)
+        for line in self.remarks.lines:
+            print(f"{self._name}: {line}", file=sys.stderr)
         for split in ("train", "val"):
             if not snapshot.indices(split):
                 raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
-        self._check_shown(
-            snapshot, {n for i in snapshot.indices("train") for n in shown[i] if shown[i][n]}
-        )
+        if self.source.stands_alone:
+            check_shown(snapshot, shown, self._name)
         return Gathered(snapshot, kept, shown)
 
     def join(
@@ -248,19 +249,6 @@ class GrowingData(LightningDataModule):
                 "label or split"
             )
         return earlier
-
-    def _check_shown(self, snapshot: Snapshot, shown: set[str | int]) -> None:
-        """Refuse training images that show nothing, and name the classes that none shows."""
-        missing = ", ".join(name for name in snapshot.classes if name not in shown)
-        if not shown & set(snapshot.classes):
-            raise BadInput(f"{self._name}: no training image shows any of {missing}; add labels")
-        if missing and VOID in shown:
-            raise BadInput(
-                f"{self._name}: masks have the number {VOID}, and no training image shows "
-                f"{missing}; in the file of classes, give the class that number, or list it as void"
-            )
-        if missing:
-            print(f"{self._name}: no training image shows {missing}", file=sys.stderr)
 
     @property
     def snapshot(self) -> Snapshot:

@@ -9,12 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from regrow.data.errors import BadInput
 from regrow.data.remarks import Remarks
 from regrow.data.snapshot import SPLITS, VOID, Boxes, Item, Kind, Mask, Snapshot, Target
 from regrow.data.transforms import MIN_SIDE
 
 Shown = Mapping[str | int, int]  # by class name, and by 255 for void
 Size = tuple[int, int]  # height and width, in pixels
+
+WORDS = {"train": "training", "val": "validation", "test": "test"}
+WAYS_OUT = {
+    "train": "add labels",
+    "val": "its score would say nothing and could choose no network: add labelled images to it, "
+    "or raise data.val_share where no split is official",
+    "test": "its score would say nothing: add labelled images to it, or leave it out "
+    "(data.test_share 0 where no split is official)",
+}
 
 
 def count_shown(target: Target, old: Size, new: Size, numbers: Mapping[int, int]) -> Shown:
@@ -78,6 +88,46 @@ def remark_losses(
         kind = f"of the {totals[name]:,} masks that show {name} lose all of it {way_out}"
         for image in images:
             remarks.add(kind, image)
+
+
+def remark_unshown(snapshot: Snapshot, shown: Sequence[Shown], remarks: Remarks) -> None:
+    """Count the classes that no image of a split shows."""
+    for split in SPLITS:
+        indices = snapshot.indices(split)
+        seen = {name for index in indices for name, count in shown[index].items() if count}
+        for name in snapshot.classes if indices else ():
+            if name not in seen:
+                remarks.add(f"classes that no {WORDS[split]} image shows", name)
+
+
+def check_shown(snapshot: Snapshot, shown: Sequence[Shown], where: str) -> None:
+    """Refuse splits whose images show nothing, so that nothing is learnt or measured on them.
+
+    Args:
+        snapshot: The images.
+        shown: What `count_shown` says of each.
+        where: What to call the data in an error.
+
+    Raises:
+        BadInput: If a split has images and shows none of the classes, or a mask has the number of
+            void where a class that no training image shows may be meant.
+    """
+    classes = ", ".join(snapshot.classes)
+    for split in SPLITS:
+        indices = snapshot.indices(split)
+        # A box that a resize makes smaller than a pixel is still one to be found.
+        is_box = snapshot.kind == "boxes"
+        names = {n for index in indices for n, count in shown[index].items() if count or is_box}
+        if indices and not names & {*snapshot.classes}:
+            raise BadInput(
+                f"{where}: no {WORDS[split]} image shows any of {classes}; {WAYS_OUT[split]}"
+            )
+        missing = ", ".join(name for name in snapshot.classes if name not in names)
+        if split == "train" and missing and VOID in names:
+            raise BadInput(
+                f"{where}: masks have the number {VOID}, and no training image shows {missing}; "
+                "in the file of classes, give the class that number, or list it as void"
+            )
 
 
 def census(

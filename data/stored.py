@@ -37,6 +37,8 @@ class Stored(Source):
     The pixels are compared with the hash that they had, those of an image whenever it is read.
     """
 
+    stands_alone = False
+
     def read(self, root: Path | None) -> Content:
         """Read the list of the snapshot."""
         root = locate(root)

@@ -290,7 +290,9 @@ def test_a_class_that_no_training_image_shows_is_named(
 ) -> None:
     box = Boxes(np.array([[0, 0, 2, 2]], np.float32), ("ant",))
     _ = data(Given(thrice(box), ["ant", "bee"])).snapshot
-    assert "Given: no training image shows bee" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    for split in ("training", "validation", "test"):
+        assert f"Given: 1 classes that no {split} image shows: bee" in said
 
 
 def test_fewer_images_than_processes_are_refused() -> None:

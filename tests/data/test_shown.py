@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from regrow.data import fingerprints
+from regrow.data.errors import BadInput
 from regrow.data.formats import Content, Masks, Source
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import VOID, Boxes, Item, Mask, Target
@@ -127,7 +128,58 @@ def test_a_class_that_a_resize_wipes_out_of_training_is_named(
 ) -> None:
     root = crack(tmp_path / "d", {"train": [0, 1, 3], "val": [6]})
     _ = GrowingData(Masks(), root, size=(2, 2), test_share=0).snapshot
-    assert "no training image shows crack" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 classes that no training image shows: crack" in said
+    assert "validation" not in said
+
+
+def test_boxes_that_all_shrink_below_a_pixel_are_told_and_not_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    small = boxes(("a", [0.0, 0.0, 3.0, 3.0]))
+    given = items_of(("train", small), ("val", small))
+    assert len(GrowingData(Given(given, ["a"]), size=(2, 2), test_share=0).snapshot.items) == 2
+    said = capsys.readouterr().err
+    assert "2 boxes are less than 1 pixel" in said
+    assert "1 classes that no validation image shows: a" in said
+
+
+NOTHING = {"boxes": boxes(), "masks": Mask(np.full((8, 8), VOID, np.uint8), {0: "a", 1: "b"})}
+BOTH = {
+    "boxes": boxes(("a", [0, 0, 8, 8]), ("b", [0, 0, 8, 8])),
+    "masks": Mask(np.eye(8, dtype=np.uint8), {0: "a", 1: "b"}),
+}
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_without_any_object_is_refused(kind: str, split: str) -> None:
+    given = [(s, NOTHING[kind] if s == split else BOTH[kind]) for s in ("train", "val", "test")]
+    word, way_out = {
+        "train": ("training", "add labels"),
+        "val": ("validation", "raise data.val_share"),
+        "test": ("test", "data.test_share 0"),
+    }[split]
+    with pytest.raises(BadInput, match=f"no {word} image shows any of a, b; .*{way_out}"):
+        _ = GrowingData(Given(items_of(*given)), size=(8, 8)).snapshot
+
+
+@pytest.mark.parametrize("kind", ["labels", "boxes", "masks"])
+def test_a_validation_set_that_lacks_a_class_says_so(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = {
+        "labels": "a",
+        "boxes": boxes(("a", [0, 0, 8, 8])),
+        "masks": Mask(np.zeros((8, 8), np.uint8), {0: "a", 1: "b"}),
+    }[kind]
+    more = [("train", "b")] if kind == "labels" else [("train", BOTH[kind])]
+    data = GrowingData(Given(items_of(("train", one), ("val", one), *more)), size=(8, 8))
+    assert len(data.snapshot.items) == 3
+    assert data.remarks.to_dict() == {
+        "classes that no validation image shows": {"count": 1, "first": ["b"]}
+    }
+    assert "1 classes that no validation image shows: b" in capsys.readouterr().err
 
 
 def test_void_and_numbers_of_one_class_are_counted_as_such() -> None:
