@@ -188,9 +188,17 @@ class RunProgress(ProgressBar):
         shown = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("val/")}
         scores = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
         self._update(scores=scores)
+        self._say_epoch(trainer, f"  {scores}")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say the epoch where no validation does."""
+        if not trainer.num_val_batches or not sum(map(float, trainer.num_val_batches)):
+            self._say_epoch(trainer, "")
+
+    def _say_epoch(self, trainer: Trainer, scores: str) -> None:
         if self._is_enabled and self.says_epochs and not self.console.is_terminal:
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            self.console.print(f"{epoch}  {scores}{self._left(trainer)}", soft_wrap=True)
+            self.console.print(f"{epoch}{scores}{self._left(trainer)}", soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the full bar behind."""

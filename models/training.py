@@ -32,6 +32,7 @@ from regrow.models.optimization import state_by_name
 from regrow.models.task import Penalty, Task
 
 CUDA = ("auto", "gpu", "cuda")
+MOMENTA = "momenta"  # where a finished round of training keeps what its optimizer remembered
 # Arguments of Lightning's Trainer that a user may give besides those that regrow leaves alone.
 FREE_ARGUMENTS = {
     "log_every_n_steps",
@@ -248,7 +249,7 @@ def make_trainer(
         raise BadInput(f"fit.epochs is {fit.epochs}, it must be at least 1")
     is_logged, is_saved = logs == "full", logs != "none"
     is_on_cuda = fit.device.type == "cuda"
-    callbacks: list[Callback] = [RunProgress(says_epochs=is_logged), RefuseNaN()]
+    callbacks: list[Callback] = [RunProgress(says_epochs=is_saved), RefuseNaN()]
     if is_logged:
         callbacks += [
             RunCheckpoint(
@@ -342,8 +343,7 @@ def fine_tune_(
 ) -> None:
     """Train the network in place for a while, without logs.
 
-    The optimizer goes on with the momenta of the task, and leaves its own there; none where the
-    training was finished before.
+    The optimizer goes on with the momenta of the task, and leaves its own there.
 
     Args:
         task: The network; it ends in evaluation mode, on the device where it was.
@@ -362,7 +362,7 @@ def fine_tune_(
     finished = state / "finished.ckpt" if state else None
     if finished is not None and finished.is_file():
         load_weights_(task.eval(), finished)
-        task.momenta = {}
+        task.momenta = read(finished).get(MOMENTA, {})
         return
     seed = counter_seed(seed, round_) % 2**32
     seed_everything(seed, verbose=False)
@@ -378,7 +378,7 @@ def fine_tune_(
     task.momenta = state_by_name(trainer.optimizers[0], task.net)
     task.eval().to(device)  # Lightning leaves it on the CPU
     if finished is not None:
-        save(finished, task)
+        save(finished, task, {MOMENTA: task.momenta})
 
 
 @contextmanager

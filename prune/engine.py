@@ -22,7 +22,7 @@ from regrow.prune.channels import Groups, widths
 from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion
 from regrow.prune.gates import some
-from regrow.prune.progress import Progress, Step, Stop
+from regrow.prune.progress import Progress, Step, Stop, Trial
 from regrow.prune.recovery import Recover, reestimate_batchnorm_
 from regrow.prune.removal import NOTHING, Channels, Cut, Removal
 from regrow.prune.schedule import Pace, kept_share
@@ -142,7 +142,8 @@ def prune(
         seed: What all that is random here is a function of.
         begun: Where a run that was stopped stood.
         on_step: Called after each step, and before the first with the given network as step 0.
-        save: Called with where the run stands after each step.
+        save: Called with where the run stands after each step, and after each cut that is about
+            to be trained.
         evaluate: Scores a network on images.
 
     Returns:
@@ -223,24 +224,22 @@ class _Run:
 
     def step_(self, state: Progress) -> None:
         """Take one step, or say why the run ends."""
-        index = len(state.steps) + 1
+        index, now = len(state.steps) + 1, self.removal.now
         self._seed(index)
-        work, end = clone(state.task), state.pace.next
-        kept = {name: kept_share(share, end) for name, share in self.removal.shares.items()}
-        now = self.removal.now
-        cut = self.removal.cut_(work, self.train_loader, kept, tightly=end == 1)
-        state.refused = dict(self.removal.refused)
-        if cut is None:
+        trial = state.trial or self._try(state, index)
+        if trial is None:
             state.stopped = "exhausted"
             return self._keep(state)
-        if not state.importance and isinstance(self.removal, Channels):
-            self._measure_layers(state, self.removal)
+        work, cut, self.removal.now = trial.task, trial.cut, trial.latency
         used = 0.0
         if not cut.is_nothing:
-            reestimate_batchnorm_(work, self.train_loader)
             if self.recover is not None:
+                if state.trial is None:  # so that a run that is stopped now has not to cut again
+                    state.trial = trial
+                    self._keep(state)
                 self.recover(work, index)
-                zero_masked_(work.net)  # whatever optimizer it trained with
+                _settle_(work)
+            state.trial = None
             score = self._score(work)
             used = self.budget.used(state.baseline - score)
             self._record(state, work, self._step(index, work, cut, score, is_kept=used <= 1))
@@ -257,13 +256,28 @@ class _Run:
             state.stopped = "target" if pace.done == 1 else None
         self._keep(state)
 
+    def _try(self, state: Progress, index: int) -> Trial | None:
+        """Cut the network for a step; None if no legal cut comes down to what it asks for."""
+        work, end = clone(state.task), state.pace.next
+        kept = {name: kept_share(share, end) for name, share in self.removal.shares.items()}
+        cut = self.removal.cut_(work, self.train_loader, kept, tightly=end == 1)
+        state.refused = dict(self.removal.refused)
+        if cut is None:
+            return None
+        if not state.importance and isinstance(self.removal, Channels):
+            self._measure_layers(state, self.removal)
+        if not cut.is_nothing:
+            reestimate_batchnorm_(work, self.train_loader)
+            _order_as_in_a_file_(work)
+        return Trial(index, work, cut, self.removal.now)
+
     def finish_(self, state: Progress, finish: Recover) -> None:
         """Train once more, and keep the result unless it scores worse."""
         index = len(state.steps) + 1
         self._seed(index)
         work = clone(state.task)
         finish(work, index)
-        zero_masked_(work.net)
+        _settle_(work)
         before = [step.score for step in state.steps if step.is_kept][-1]
         score = self._score(work)
         step = self._step(index, work, NOTHING, score, is_kept=score >= before)
@@ -317,8 +331,6 @@ class _Run:
         if self.on_step is not None:
             self.on_step(step)
         if step.is_kept:
-            # A file keeps no memory order, and the order changes the last bits of what is computed.
-            work.net.to(memory_format=torch.contiguous_format)
             state.task = work
 
     def _seed(self, index: int) -> None:
@@ -330,6 +342,17 @@ class _Run:
     def _keep(self, state: Progress) -> None:
         if self.save is not None:
             self.save(state)
+
+
+def _order_as_in_a_file_(task: Task) -> None:
+    """Lay weights out as a file does: the order in memory changes the last bits of a result."""
+    task.net.to(memory_format=torch.contiguous_format)
+
+
+def _settle_(task: Task) -> None:
+    """Leave a trained network as a file of it would be read."""
+    zero_masked_(task.net)  # whatever optimizer it trained with
+    _order_as_in_a_file_(task)
 
 
 def _layers(task: Task, state: Progress, removal: Removal) -> dict[str, Layer]:

@@ -12,6 +12,7 @@ from regrow.prune.removal import Cut
 from regrow.prune.schedule import Pace
 
 KEY = "pruning"
+TRIAL = "trial.ckpt"  # beside the progress of a run: the cut network whose training has begun
 Stop = Literal["target", "budget", "exhausted"]
 
 
@@ -46,6 +47,23 @@ class Step:
     is_final: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A cut that is not yet a step: the network is being trained.
+
+    Args:
+        index: The number of the step that it may become.
+        task: The cut network before its training, with its momenta.
+        cut: What was removed.
+        latency: The share of the unpruned network's time that is left, as it was measured last.
+    """
+
+    index: int
+    task: Task
+    cut: Cut
+    latency: float
+
+
 @dataclass(slots=True)
 class Progress:
     """What a pruning run has done.
@@ -62,6 +80,7 @@ class Progress:
         importance: The scores of all units at the start, by their group's layer.
         sensitivity: What the loss gains when a quarter of one layer is removed, by its group's
             layer.
+        trial: The cut whose network is being trained; None between steps.
     """
 
     task: Task
@@ -74,6 +93,7 @@ class Progress:
     is_finished: bool = False
     importance: dict[str, list[float]] = field(default_factory=dict)
     sensitivity: dict[str, float] = field(default_factory=dict)
+    trial: Trial | None = None
 
     def kept_units(self) -> dict[str, list[int]]:
         """Give the units of each group that are left, in the numbering at the start."""
@@ -87,7 +107,7 @@ class Progress:
 
 
 def save_progress(path: Path, progress: Progress, settings: Mapping[str, Any]) -> None:
-    """Write a run's progress, atomically.
+    """Write a run's progress, atomically; the network of a trial goes into a file beside it.
 
     Args:
         path: The file, a checkpoint of the network that can also be used by itself.
@@ -108,6 +128,15 @@ def save_progress(path: Path, progress: Progress, settings: Mapping[str, Any]) -
         "settings": dict(settings),
     }
     save(path, progress.task, {KEY: plain})
+    if progress.trial is not None:
+        trial = progress.trial
+        own = {
+            "index": trial.index,
+            "cut": _cut_to_plain(trial.cut),
+            "latency": trial.latency,
+            "momenta": trial.task.momenta,
+        }
+        save(path.with_name(TRIAL), trial.task, {KEY: own})
 
 
 def load_progress(path: Path, allow: tuple[str, ...] = ()) -> tuple[Progress, dict[str, Any]]:
@@ -141,10 +170,30 @@ def load_progress(path: Path, allow: tuple[str, ...] = ()) -> tuple[Progress, di
             importance=plain["importance"],
             sensitivity=plain["sensitivity"],
         )
-        return progress, dict(plain["settings"])
+        settings = dict(plain["settings"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{path}: its pruning record cannot be read ({error!r}); start the run without --resume"
+        ) from error
+    progress.trial = _load_trial(path.with_name(TRIAL), len(progress.steps) + 1, allow)
+    return progress, settings
+
+
+def _load_trial(path: Path, index: int, allow: tuple[str, ...]) -> Trial | None:
+    """Read the trial of the next step; None if there is none, or one of a step that is done."""
+    if not path.is_file():
+        return None
+    plain = read(path).get(KEY)
+    if not isinstance(plain, dict) or plain.get("index") != index:
+        return None
+    task = load(path, allow=allow)
+    try:
+        task.momenta = plain["momenta"]
+        return Trial(index, task, _cut_from_plain(plain["cut"]), float(plain["latency"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"{path}: its pruning record cannot be read ({error!r}); remove it, and the step is "
+            "cut and trained again"
         ) from error
 
 

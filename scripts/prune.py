@@ -48,7 +48,7 @@ from regrow.prune.criteria import (
     Taylor,
 )
 from regrow.prune.engine import Result, prune
-from regrow.prune.progress import Progress, Step, load_progress, save_progress
+from regrow.prune.progress import TRIAL, Progress, Step, load_progress, save_progress
 from regrow.prune.recovery import Recover
 from regrow.prune.removal import Channels, Removal
 from regrow.prune.selection import Selection
@@ -56,6 +56,7 @@ from regrow.prune.sparsity import SingleWeights, Weights
 from regrow.prune.target import Target
 
 PROGRESS = "progress.ckpt"
+RECOVERY = "recovery"  # the folder of a run for the state of the training that goes on
 CRITERIA = [Taylor, Magnitude, Fisher, NormScale, Lamp, ActivationGradient, Random]
 
 
@@ -154,9 +155,18 @@ def run_pruning(
 
         def train(work: Task, index: int) -> None:
             work.optimization = optimization
-            fine_tune_(work, data, fit, run, seed=seed, round_=index, penalties=penalties)
+            console.print(f"step {index}: training, {epochs} epoch{'s' * (epochs != 1)}")
+            state = run / RECOVERY / str(index)
+            fine_tune_(
+                work, data, fit, run, seed=seed, round_=index, penalties=penalties, state=state
+            )
 
         return train
+
+    def keep(progress: Progress) -> None:
+        save_progress(run / PROGRESS, progress, began)
+        if progress.trial is None:
+            _forget_recovery(run)
 
     with SummaryWriter(str(run / "tensorboard")) as writer:
         result = prune(
@@ -175,7 +185,7 @@ def run_pruning(
             seed=seed,
             begun=begun,
             on_step=partial(_show, writer, console),
-            save=lambda progress: save_progress(run / PROGRESS, progress, began),
+            save=keep,
         )
         hparams = {
             "criterion": type(criterion).__name__,
@@ -234,7 +244,15 @@ def _begun(run: Path, settings: dict[str, Any], task: Task, packages: tuple[str,
     progress, began = load_progress(run / PROGRESS, packages)
     refuse_changes(began, settings)
     progress.task.to(task.mean.device)
+    if progress.trial is not None:
+        progress.trial.task.to(task.mean.device)
     return progress
+
+
+def _forget_recovery(run: Path) -> None:
+    """Remove the state of a training whose step is recorded."""
+    shutil.rmtree(run / RECOVERY, ignore_errors=True)
+    (run / TRIAL).unlink(missing_ok=True)
 
 
 def _show(writer: SummaryWriter, console: Console, step: Step) -> None:
