@@ -33,7 +33,7 @@ from regrow.data.errors import BadInput
 from regrow.data.files import write_atomic
 from regrow.data.formats import locate
 from regrow.data.snapshot import Mask, label_digest, pixels_hash
-from regrow.data.transforms import decode, decode_mask, small_mask
+from regrow.data.transforms import Decoding, decode, decode_mask, small_mask
 
 FORMAT = 2  # to be raised with any change of what is decoded or how it is hashed
 SETTLED_NS = 2 * 10**9  # FAT counts in steps of two seconds, most others in milliseconds
@@ -67,10 +67,16 @@ class Fingerprints:
     Args:
         root: The folder of the data; None keeps nothing.
         size: Height and width that masks are resized to, in pixels; None leaves them as they are.
+        decoding: How files become pixels.
     """
 
-    def __init__(self, root: Path | None, size: tuple[int, int] | None = None) -> None:
-        self._size = size
+    def __init__(
+        self,
+        root: Path | None,
+        size: tuple[int, int] | None = None,
+        decoding: Decoding = Decoding(),  # noqa: B008 - frozen
+    ) -> None:
+        self._size, self._decoding = size, decoding
         self._file = _file_of(root) if root is not None else None
         # By file: its stamp, and by what it was read as: height, width, digest, numbers, counts.
         self._known: dict[str, list[Any]] = _read(self._file) if self._file is not None else {}
@@ -110,7 +116,7 @@ class Fingerprints:
         """
 
         def look() -> Fingerprint:
-            pixels = decode(image)
+            pixels = decode(image, self._decoding)
             return Fingerprint(pixels.shape[:2], pixels_hash(pixels), pixels=pixels)
 
         return self._fingerprint(image, IMAGE, look)
@@ -126,7 +132,7 @@ class Fingerprints:
         """
 
         def look() -> Fingerprint:
-            pixels = decode_mask(mask.pixels)
+            pixels = decode_mask(mask.pixels, self._decoding)
             numbers = tuple(np.unique(pixels).tolist())
             left = small_mask(pixels, self._size) if self._size is not None else pixels
             found, pixels_each = np.unique(left, return_counts=True)

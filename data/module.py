@@ -20,6 +20,7 @@ from regrow.data.fingerprints import Fingerprint, Fingerprints
 from regrow.data.formats import Source, some_items
 from regrow.data.gathered import Gathered
 from regrow.data.mixture import Mixture
+from regrow.data.opening import MAX_PIXELS, CorruptImage
 from regrow.data.pixels import Pixels, PixelStore
 from regrow.data.progress import progress
 from regrow.data.remarks import Remarks
@@ -39,7 +40,7 @@ from regrow.data.snapshot import (
     label_digest,
     renamed,
 )
-from regrow.data.transforms import CorruptImage
+from regrow.data.transforms import Decoding
 
 SPLIT_WAY_OUT = {
     "train": "lower data.val_share and data.test_share, or add some",
@@ -69,6 +70,7 @@ class GrowingData(LightningDataModule):
             same ones every time; null takes all.
         cache_bytes: Resized images and masks are kept in memory up to so many bytes. An image that
             is known from an earlier run (`regrow.data.fingerprints`) is read when it is first used.
+        max_pixels: An image file of more pixels is refused before it is decoded.
         classes: Class names in the order that labels count in, where not that of the data; a label
             that is none of them is refused.
 
@@ -90,6 +92,7 @@ class GrowingData(LightningDataModule):
         skip_corrupt: bool = False,
         max_images: int | None = None,
         cache_bytes: int = 2**31,
+        max_pixels: int = MAX_PIXELS,
         classes: list[str] | None = None,
     ) -> None:
         super().__init__()
@@ -109,7 +112,10 @@ class GrowingData(LightningDataModule):
             )
         if max_images is not None and max_images < 1:
             raise BadInput(f"data.max_images is {max_images}, it must be at least 1, or null")
+        if max_pixels < 1:
+            raise BadInput(f"data.max_pixels is {max_pixels}, it must be at least 1")
         self.source, self.root = source, root
+        self.decoding = Decoding(max_pixels)
         self.size = (int(size[0]), int(size[1]))
         self.batch_size, self.augment = batch_size, list(augment or [])
         self.val_share, self.test_share = val_share, test_share
@@ -134,8 +140,8 @@ class GrowingData(LightningDataModule):
         items: list[Item] = []
         kept: list[Pixels] = []
         hashes, digests, shown = [], [], []
-        store = PixelStore(self.cache_bytes)
-        with Fingerprints(self.root, self.size) as known:
+        store = PixelStore(self.cache_bytes, self.decoding)
+        with Fingerprints(self.root, self.size, self.decoding) as known:
             for item in progress(some_items(content.items, self.max_images), "reading images"):
                 try:
                     image = known.image(item.image)
@@ -265,7 +271,7 @@ class GrowingData(LightningDataModule):
         if not called:
             return manifest
         targets = [renamed(item.target, called) for item in self.snapshot.items]
-        with Fingerprints(self.root, self.size) as known:
+        with Fingerprints(self.root, self.size, self.decoding) as known:
             digests = [
                 known.mask(target).digest if isinstance(target, Mask) else label_digest(target)
                 for target in progress(targets, "labels before renaming")

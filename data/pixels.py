@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regrow.data.snapshot import VOID, Item, Mask
-from regrow.data.transforms import decode, decode_mask, resize, small_mask
+from regrow.data.transforms import Decoding, decode, decode_mask, resize, small_mask
 
 SLAB = 2**26  # bytes that are asked for at a time; only what is filled takes up memory
 
@@ -25,12 +25,14 @@ class Pixels:
         image: Where the resized image is kept, uint8 (3, h, w); None where there is no room.
         mask: Where the resized mask is kept, numbers as the file has them, (h, w), if there is one.
         is_filled: Whether they are there, bool (1,), in the same memory.
+        decoding: How files become pixels.
     """
 
     size: tuple[int, int]
     image: np.ndarray | None = None
     mask: np.ndarray | None = None
     is_filled: np.ndarray | None = None
+    decoding: Decoding = Decoding()
 
     @property
     def num_bytes(self) -> int:
@@ -66,9 +68,9 @@ class Pixels:
         """
         if self.image is not None and self.is_filled is not None and self.is_filled[0]:
             return torch.from_numpy(self.image), self.mask
-        image, mask = _small(decode(item.image), size), None
+        image, mask = _small(decode(item.image, self.decoding), size), None
         if isinstance(item.target, Mask):
-            mask = small_mask(decode_mask(item.target.pixels), size)
+            mask = small_mask(decode_mask(item.target.pixels, self.decoding), size)
         self._keep(image.numpy(), mask)
         return image, mask
 
@@ -90,10 +92,11 @@ class PixelStore:
 
     Args:
         num_bytes: So much is given out at most.
+        decoding: How files become pixels.
     """
 
-    def __init__(self, num_bytes: int) -> None:
-        self.num_left = num_bytes
+    def __init__(self, num_bytes: int, decoding: Decoding = Decoding()) -> None:  # noqa: B008
+        self.num_left, self.decoding = num_bytes, decoding
         self._slab: np.ndarray = np.empty(0, np.uint8)
 
     def place(
@@ -112,10 +115,10 @@ class PixelStore:
         masked = 0 if numbers is None else area * kind.itemsize
         taken = self._take(3 * area + masked + 1)
         if taken is None:
-            return Pixels(file_size)
+            return Pixels(file_size, decoding=self.decoding)
         image = taken[: 3 * area].reshape(3, height, width)
         mask = taken[3 * area : -1].view(kind).reshape(size) if masked else None
-        return Pixels(file_size, image, mask, taken[-1:].view(bool))
+        return Pixels(file_size, image, mask, taken[-1:].view(bool), self.decoding)
 
     def _take(self, num_bytes: int) -> np.ndarray | None:
         if num_bytes > self.num_left:

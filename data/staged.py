@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from PIL import Image, ImageFilter
 from regrow.data.errors import BadInput
 from regrow.data.formats import Content, Source, some_items
 from regrow.data.snapshot import Item, Mask, Target, shown_classes, split_of, without
-from regrow.data.transforms import decode, decode_mask
+from regrow.data.transforms import Decoding, Derived, decode, decode_mask
 
 Stage = Literal["before", "after"]
 Corruption = Literal["dusk", "noise", "blur"]
@@ -117,12 +116,20 @@ class Staged(Source):
     def _corrupted(self, item: Item) -> Item:
         if self.corruption is None:
             return item
-        seen = partial(_seen, item.image, CORRUPTIONS[self.corruption], self.severity)
+        seen = _Seen(item.image, CORRUPTIONS[self.corruption], self.severity)
         return replace(item, image=seen)
 
 
-def _seen(image: Any, corrupt: Corrupt, severity: int) -> np.ndarray:
-    return corrupt(decode(image), severity)
+@dataclass(frozen=True, slots=True)
+class _Seen(Derived):
+    """An image as it is seen under a corruption."""
+
+    image: Any
+    corrupt: Corrupt
+    severity: int
+
+    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:  # noqa: B008 - frozen
+        return self.corrupt(decode(self.image, decoding), self.severity)
 
 
 def dusk(pixels: np.ndarray, severity: int) -> np.ndarray:

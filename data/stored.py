@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from regrow.data.snapshot import (
     Target,
     pixels_hash,
 )
-from regrow.data.transforms import decode, decode_mask
+from regrow.data.transforms import Decoding, Derived, decode, decode_mask
 
 LIST = "snapshot.json"
 MEMORY = "memory"  # the folder of a run that holds the images it keeps for later ones
@@ -152,7 +152,7 @@ def _item(root: Path, entry: Mapping[str, Any]) -> Item:
     split = entry["split"]
     if split is not None and split not in SPLITS:
         raise ValueError(f"it has the split {split!r}")
-    image = partial(_image, root / str(entry["image"]), str(entry["hash"]))
+    image = _Checked(root / str(entry["image"]), str(entry["hash"]))
     known = None if entry["known"] is None else frozenset(map(str, entry["known"]))
     target = _target(root, entry["target"])
     return Item(str(entry["name"]), image, target, split, known=known)
@@ -173,10 +173,17 @@ def _target(root: Path, label: Any) -> Target:
     return Mask(file, {int(number): str(name) for number, name in names}, void)
 
 
-def _image(file: Path, wanted: str) -> np.ndarray:
-    pixels = decode(file)
-    _refuse_changed(file, pixels, wanted)
-    return pixels
+@dataclass(frozen=True, slots=True)
+class _Checked(Derived):
+    """A stored image, which is compared with its hash whenever it is read."""
+
+    file: Path
+    hash: str
+
+    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:  # noqa: B008 - frozen
+        pixels = decode(self.file, decoding)
+        _refuse_changed(self.file, pixels, self.hash)
+        return pixels
 
 
 def _refuse_changed(file: Path, pixels: np.ndarray, wanted: str) -> None:

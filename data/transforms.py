@@ -1,18 +1,20 @@
 """Decoding, resizing, and augmentation whose randomness is a function of counters."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from regrow.data.errors import BadInput
+from regrow.data.opening import MAX_PIXELS, open_image
 from regrow.data.snapshot import VOID
 
 # Transforms fill what they uncover of a mask with a colour of the image, or 0, which is a class.
@@ -21,75 +23,92 @@ LIFT = 1000
 MIN_SIDE = 1.0  # pixels; a smaller box shows nothing of its object
 
 
-class CorruptImage(BadInput):
-    """A file that is there and is no image, or only part of one."""
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How image files become pixels.
+
+    Args:
+        max_pixels: An image of more pixels is refused before it is decoded.
+    """
+
+    max_pixels: int = MAX_PIXELS
 
 
-def decode(image: Path | np.ndarray | Callable[[], np.ndarray]) -> np.ndarray:
-    """Give the pixels of an image, uint8 RGB (h, w, 3), the way up that its EXIF data says.
+class Derived(ABC):
+    """What makes an image of a file in a way of its own, such as one that compares its hash."""
+
+    @abstractmethod
+    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:
+        """Return the pixels, uint8 RGB (h, w, 3).
+
+        Args:
+            decoding: How files become pixels.
+
+        Raises:
+            BadInput: If it cannot be used.
+        """
+
+
+def decode(
+    image: Path | np.ndarray | Callable[[], np.ndarray],
+    decoding: Decoding = Decoding(),
+) -> np.ndarray:
+    """Return the pixels of an image, uint8 RGB (h, w, 3), the way up that its EXIF data says.
 
     Args:
         image: The file, or pixels, which are given back, or what reads them.
+        decoding: How a file becomes pixels.
 
     Raises:
-        BadInput: If the file is missing, or holds numbers that are no colours.
+        BadInput: If the file is missing, no regular file, or too large, or holds numbers that are
+            no colours.
         CorruptImage: If it is truncated or no image.
     """
     if isinstance(image, np.ndarray):
         return image
+    if isinstance(image, Derived):
+        return image(decoding)
     if not isinstance(image, Path):
         return image()
-    opened = _opened(image)
+    opened = open_image(image, decoding.max_pixels)
     # Neither PNG nor PGM has more than 16 bits, whatever Pillow calls them.
     if opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM")):
         grey = (np.asarray(opened).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if opened.mode in ("I", "F"):
         raise BadInput(
-            f"{image}: its pixels are 32-bit numbers, not colours; save it with 8 or 16 bits"
+            f"{image}: its pixels are signed or 32-bit numbers, not colours; save it with 8 or 16 "
+            "bits without a sign"
         )
     if "transparency" in opened.info:  # of a palette, which Pillow warns of on the way to RGB
         opened = opened.convert("RGBA")
     return np.asarray(opened.convert("RGB"))
 
 
-def decode_mask(mask: Path | np.ndarray) -> np.ndarray:
-    """Give the numbers of a mask, whole numbers (h, w); a palette's indices are the numbers.
+def decode_mask(
+    mask: Path | np.ndarray,
+    decoding: Decoding = Decoding(),
+) -> np.ndarray:
+    """Return the numbers of a mask, whole numbers (h, w); a palette's indices are the numbers.
 
     Args:
         mask: The file, or the numbers, which are given back.
+        decoding: How a file becomes pixels.
 
     Raises:
-        BadInput: If the file is missing or has more than one channel.
+        BadInput: If the file is missing, no regular file, or too large, or has more than one
+            channel.
         CorruptImage: If it is truncated or no image.
     """
     if isinstance(mask, np.ndarray):
         return mask
-    pixels = np.asarray(_opened(mask))
+    pixels = np.asarray(open_image(mask, decoding.max_pixels))
     if pixels.ndim != 2 or not np.issubdtype(pixels.dtype, np.integer):
         raise BadInput(
             f"{mask}: a mask has one channel of class numbers, this has {pixels.shape} "
             f"{pixels.dtype}; save it as 8-bit grey or with a palette"
         )
     return pixels
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            ImageOps.exif_transpose(opened, in_place=True)
-            return opened
-    except FileNotFoundError as error:
-        raise BadInput(f"{path}: no such file; correct the list or add the file") from error
-    except (IsADirectoryError, PermissionError) as error:
-        raise BadInput(f"{path}: {error.strerror}; it must be a file that may be read") from error
-    except Exception as error:  # Pillow's readers raise a dozen kinds for broken files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CorruptImage(
-            f"{path}: corrupt or truncated ({reason}); replace it; data.skip_corrupt=true skips "
-            "such images"
-        ) from error
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -38,10 +38,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Names:
     """Give the names of the files that this process decodes."""
     names: Names = []
 
-    def counted(decode: Callable[[Any], np.ndarray]) -> Callable[[Any], np.ndarray]:
-        def call(source: Any) -> np.ndarray:
+    def counted(decode: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        def call(source: Any, *how: Any) -> np.ndarray:
             names.append(source.name)
-            return decode(source)
+            return decode(source, *how)
 
         return call
 
@@ -305,10 +305,10 @@ def test_a_start_that_is_interrupted_keeps_what_it_found(
     root = pictures(tmp_path / "images")
     decode = fingerprints.decode
 
-    def interrupted(source: Any) -> np.ndarray:
+    def interrupted(source: Any, *how: Any) -> np.ndarray:
         if len(decoded) == 6:
             raise KeyboardInterrupt
-        return decode(source)
+        return decode(source, *how)
 
     with monkeypatch.context() as patch:
         patch.setattr(fingerprints, "decode", interrupted)

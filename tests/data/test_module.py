@@ -15,9 +15,9 @@ from torchvision.transforms import v2
 from regrow.data.errors import BadInput
 from regrow.data.formats import Coco, Content, ImageFolder, ManifestFile, Masks, Source
 from regrow.data.module import GrowingData
+from regrow.data.opening import CorruptImage
 from regrow.data.sample import Digits
 from regrow.data.snapshot import VOID, Boxes, Item, Mask, Target
-from regrow.data.transforms import CorruptImage
 
 KINDS = {str: "labels", Boxes: "boxes", Mask: "masks"}
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from regrow.data.errors import BadInput
+from regrow.data.opening import CorruptImage
 from regrow.data.transforms import (
     VOID,
-    CorruptImage,
     augmented,
     decode,
     decode_mask,

@@ -1,0 +1,131 @@
+"""The one function that opens image files: regular files, of known formats and bounded size."""
+
+import errno
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from regrow.data.errors import BadInput
+
+# What Pillow decodes by itself. Others of its formats start programs (EPS) or are no pictures.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MAX_PIXELS = 178_956_970  # where Pillow takes an image for a bomb: a quarter of 2 GiB, in RGB
+TILE_SIDES = (322, 323)  # tags of TIFF
+
+
+class CorruptImage(BadInput):
+    """A file that is there and is no image, or only part of one."""
+
+
+def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open and decode an image, the way up that its EXIF data says.
+
+    Args:
+        path: The file; what it holds is told by its content, whatever its name ends in.
+        max_pixels: An image of more pixels is refused before it is decoded.
+
+    Returns:
+        The image; `info["warnings"]` has what Pillow warned of, and `info["is_animated"]` says
+        whether it has more frames than this first one.
+
+    Raises:
+        BadInput: If it is missing, no regular file, cannot be read, or has too many pixels.
+        CorruptImage: If it is truncated, or no image of these formats.
+    """
+    with _named_errors(path), warnings.catch_warnings(record=True) as said, open_regular(path) as f:
+        warnings.simplefilter("always")
+        with _without_limit_of_pillow(), Image.open(f, formats=FORMATS) as opened:
+            _refuse_size(path, opened, max_pixels)
+            # The second picture of a photo is a preview, which nobody means.
+            is_animated = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))
+            opened.load()
+            ImageOps.exif_transpose(opened, in_place=True)
+            opened.info["is_animated"] = is_animated
+            opened.info["warnings"] = list(dict.fromkeys(str(each.message) for each in said))
+            return opened
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a file to read its bytes; a pipe, which would wait for ever, or a device is refused.
+
+    Raises:
+        BadInput: If it is no regular file, or the name can be none.
+        OSError: If it is not there, or may not be read.
+    """
+    for_reading = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(path, for_reading)
+    except ValueError as error:  # a name with a NUL
+        raise BadInput(f"{path}: no name of a file ({error})") from error
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise BadInput(f"{path}: a pipe or a device; it must be a file")
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Name the file in any error, and tell what is corrupt from what could not be read."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such file; correct the list or add the file") from error
+    except MemoryError as error:
+        raise BadInput(f"{path}: too little memory to decode it; make the image smaller") from error
+    except UnidentifiedImageError as error:
+        raise _corrupt(path, f"none of {', '.join(FORMATS)}") from error
+    except Exception as error:  # Pillow's readers raise a dozen kinds for broken files
+        if isinstance(error, OSError) and error.errno is not None:
+            raise BadInput(
+                f"{path}: {error.strerror}; it must be a file that may be read"
+            ) from error
+        raise _corrupt(path, " ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _corrupt(path: Path, reason: str) -> CorruptImage:
+    return CorruptImage(
+        f"{path}: corrupt or truncated ({reason}); replace it; data.skip_corrupt=true skips such "
+        "images"
+    )
+
+
+def _refuse_size(path: Path, opened: Image.Image, max_pixels: int) -> None:
+    width, height = opened.size
+    tags = getattr(opened, "tag_v2", {})
+    # A tile is decoded whole, however little of it lies in the image.
+    tile = [tags.get(tag, 0) for tag in TILE_SIDES]
+    sides = tile if all(type(n) is int for n in tile) and tile[0] * tile[1] > width * height else ()
+    across, down = sides or (width, height)
+    if across < 1 or down < 1:
+        raise _corrupt(path, f"its size is {width}x{height}")
+    if across * down > max_pixels:
+        of_tile = ", in tiles" if sides else ""
+        raise BadInput(
+            f"{path}: {across}x{down}{of_tile}, {across * down / 1e6:,.1f} megapixels, more than "
+            f"data.max_pixels {max_pixels:,}; raise it if the image is what you expect, or make "
+            "the image smaller"
+        )
+
+
+@contextmanager
+def _without_limit_of_pillow() -> Iterator[None]:
+    """Switch off Pillow's own limit, of which the half warns and the whole looks like a fault."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
