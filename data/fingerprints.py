@@ -7,37 +7,27 @@ can hide a change. A file that changed within two seconds before it was looked a
 a second change might bear the same time.
 
 Source: the index of git, Documentation/technical/racy-git.txt, which compares the same three.
-
-There is one file for a root, in `REGROW_CACHE` (`off` keeps nothing), else in the folder `regrow`
-of the user's caches (XDG Base Directory Specification). What is torn, foreign, or was found with
-another format or another Pillow, which might decode otherwise, is made anew.
 """
 
 import hashlib
 import json
 import os
-import re
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import PIL
 
-from regrow.data.errors import BadInput
-from regrow.data.files import write_atomic
-from regrow.data.formats import locate
-from regrow.data.snapshot import Mask, label_digest, pixels_hash
+from regrow.data.fingerprint_file import file_of, read_kept, write_kept
+from regrow.data.snapshot import DIGEST_BYTES, HASH_BYTES, Mask, label_digest, pixels_hash
 from regrow.data.transforms import Decoding, decode, decode_mask, small_mask
 
-FORMAT = 2  # to be raised with any change of what is decoded or how it is hashed
 SETTLED_NS = 2 * 10**9  # FAT counts in steps of two seconds, most others in milliseconds
 IMAGE = "image"
+Stamp = list[int]  # bytes, and the two times in nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +39,7 @@ class Fingerprint:
         digest: Of an image the hash of its pixels, of a mask the digest of the label.
         numbers: Of a mask the numbers in it, ascending.
         counts: Of a mask how many pixels have each of the numbers once it is resized.
+        hash: The hash of the pixels of an image, or of the numbers of a mask.
         pixels: What was decoded to find it out; None where it was known.
     """
 
@@ -56,7 +47,45 @@ class Fingerprint:
     digest: bytes
     numbers: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
+    hash: bytes = b""
     pixels: np.ndarray | None = field(default=None, compare=False)
+
+    def to_list(self) -> list[Any]:
+        """Return it as JSON can hold it, without the pixels."""
+        lists = [list(self.numbers), list(self.counts)]
+        return [*self.size, self.digest.hex(), *lists, self.hash.hex()]
+
+    @classmethod
+    def from_list(cls, values: Any, num_bytes: int) -> "Fingerprint | None":
+        """Read what `to_list` returned.
+
+        Args:
+            values: That, or anything else.
+            num_bytes: The length of its digest.
+
+        Returns:
+            The fingerprint; None where the values are none.
+        """
+        try:
+            height, width, digest, numbers, counts, hashed = values
+            found = cls(
+                (height, width),
+                bytes.fromhex(digest),
+                tuple(numbers),
+                tuple(counts),
+                bytes.fromhex(hashed),
+            )
+        except (TypeError, ValueError):
+            return None
+        whole = [*found.size, *found.numbers, *found.counts]
+        is_one = (
+            all(type(number) is int for number in whole)
+            and min(found.size) >= 1
+            and min(found.counts, default=0) >= 0
+            and len(found.numbers) == len(found.counts)
+            and (len(found.digest), len(found.hash)) == (num_bytes, HASH_BYTES)
+        )
+        return found if is_one else None
 
 
 class Fingerprints:
@@ -77,9 +106,10 @@ class Fingerprints:
         decoding: Decoding = Decoding(),  # noqa: B008 - frozen
     ) -> None:
         self._size, self._decoding = size, decoding
-        self._file = _file_of(root) if root is not None else None
-        # By file: its stamp, and by what it was read as: height, width, digest, numbers, counts.
-        self._known: dict[str, list[Any]] = _read(self._file) if self._file is not None else {}
+        self._file = file_of(root) if root is not None else None
+        kept = read_kept(self._file) if self._file is not None else {}
+        # By file: its stamp, and by what it was read as a fingerprint as a list.
+        self._known = {name: entry for name, entry in kept.items() if _is_entry(entry)}
         self._seen: set[str] = set()
         self._is_changed = False
 
@@ -95,15 +125,7 @@ class Fingerprints:
         if self._file is None or not self._is_changed:
             return
         known = {n: v for n, v in self._known.items() if n in self._seen or os.path.exists(n)}
-        body = json.dumps(known, separators=(",", ":")).encode()
-        try:
-            write_atomic(self._file, lambda file: file.write(_head(body) + b"\n" + body))
-        except OSError as reason:
-            print(
-                f"{self._file}: cannot be written ({reason.strerror}), so that the next run reads "
-                "all images again; set REGROW_CACHE to another folder, or to off",
-                file=sys.stderr,
-            )
+        write_kept(self._file, known)
 
     def image(self, image: Path | np.ndarray | Callable[[], np.ndarray]) -> Fingerprint:
         """Give the fingerprint of an image.
@@ -117,9 +139,10 @@ class Fingerprints:
 
         def look() -> Fingerprint:
             pixels = decode(image, self._decoding)
-            return Fingerprint(pixels.shape[:2], pixels_hash(pixels), pixels=pixels)
+            found = pixels_hash(pixels)
+            return Fingerprint(pixels.shape[:2], found, hash=found, pixels=pixels)
 
-        return self._fingerprint(image, IMAGE, look)
+        return self._fingerprint(image, IMAGE, HASH_BYTES, look)
 
     def mask(self, mask: Mask) -> Fingerprint:
         """Give the fingerprint of a mask, whose digest goes by the names of its classes.
@@ -142,79 +165,60 @@ class Fingerprints:
                 label_digest(mask, pixels),
                 numbers,
                 tuple(counts.get(number, 0) for number in numbers),
+                pixels_hash(pixels),
                 pixels,
             )
 
         names = json.dumps(sorted(mask.names.items())).encode()
         named = hashlib.blake2b(names, digest_size=8).hexdigest()
         size = "" if self._size is None else f" {self._size[0]}x{self._size[1]}"
-        return self._fingerprint(mask.pixels, f"mask {named}{size}", look)
+        return self._fingerprint(mask.pixels, f"mask {named}{size}", DIGEST_BYTES, look)
 
     def _fingerprint(
-        self, source: Any, read_as: str, look: Callable[[], Fingerprint]
+        self, source: Any, read_as: str, num_bytes: int, look: Callable[[], Fingerprint]
     ) -> Fingerprint:
         if self._file is None or not isinstance(source, Path):
             return look()
         name, now = os.path.abspath(source), time.time_ns()
-        stamp = _stamp(name)  # before it is read, so that a change meanwhile is a change
+        stamp = stamp_of(name)  # before it is read, so that a change meanwhile is a change
         known = self._known.get(name)
-        if stamp is not None and known is not None and known[0] == stamp and read_as in known[1]:
-            self._seen.add(name)
-            height, width, digest, numbers, counts = known[1][read_as]
-            return Fingerprint(
-                (height, width), bytes.fromhex(digest), tuple(numbers), tuple(counts)
-            )
+        if stamp is not None and known is not None and known[0] == stamp:
+            found = Fingerprint.from_list(known[1].get(read_as), num_bytes)
+            if found is not None and found.size[0] * found.size[1] <= self._decoding.max_pixels:
+                self._seen.add(name)
+                return found
         found = look()
-        if stamp is not None and max(stamp[1:]) < now - SETTLED_NS:
+        if stamp is not None and is_settled(stamp, now):
             if known is None or known[0] != stamp:
                 known = self._known[name] = [stamp, {}]
-            known[1][read_as] = [
-                *found.size,
-                found.digest.hex(),
-                list(found.numbers),
-                list(found.counts),
-            ]
+            known[1][read_as] = found.to_list()
             self._seen.add(name)
             self._is_changed = True
         return found
 
 
-def _stamp(name: str) -> list[int] | None:
-    """Give size and times of a file; None where there is none, which the reader then says."""
+def _is_entry(entry: Any) -> bool:
+    """Whether something has the form of what is known of a file."""
+    if not isinstance(entry, list) or len(entry) != 2:
+        return False
+    stamp, found = entry
+    return isinstance(stamp, list) and len(stamp) == 3 and isinstance(found, dict)
+
+
+def is_settled(stamp: Stamp, now: int) -> bool:
+    """Whether a file changed long enough ago for another change to bear another time.
+
+    Args:
+        stamp: What `stamp_of` said before it was read.
+        now: The time before that, in nanoseconds since the epoch.
+    """
+    return max(stamp[1:]) < now - SETTLED_NS
+
+
+def stamp_of(file: str | Path) -> Stamp | None:
+    """Return size and times of a file; None where there is none, which the reader then says."""
     try:
-        status = os.stat(name)
+        status = os.stat(file)
     except (OSError, ValueError):
         return None
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-
-
-def _file_of(root: Path) -> Path | None:
-    """Name the file for a root; None where nothing is kept."""
-    folder = os.environ.get("REGROW_CACHE", "")
-    if folder == "off":
-        return None
-    if not folder:
-        caches = os.environ.get("XDG_CACHE_HOME", "")
-        if not os.path.isabs(caches):  # the specification has it that such a one is ignored
-            caches = os.path.expanduser("~/.cache")
-        folder = os.path.join(caches, "regrow")
-    with suppress(BadInput):  # a source may read its root in its own way
-        root = locate(root)
-    place = os.path.realpath(root)
-    name = re.sub(r"[^\w.-]+", "_", os.path.basename(place))[:40]
-    return Path(folder, f"{name}-{hashlib.blake2b(place.encode(), digest_size=8).hexdigest()}.json")
-
-
-def _head(body: bytes) -> bytes:
-    """Give the first line, which tells a file that is whole, ours and of today's code."""
-    digest = hashlib.blake2b(body, digest_size=16).hexdigest()
-    head = {"regrow": "fingerprints", "format": FORMAT, "pillow": PIL.__version__}
-    return json.dumps({**head, "digest": digest}).encode()
-
-
-def _read(file: Path) -> dict[str, list[Any]]:
-    try:
-        head, _, body = file.read_bytes().partition(b"\n")
-    except OSError:
-        return {}
-    return json.loads(body) if head == _head(body) else {}

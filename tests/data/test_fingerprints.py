@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regrow.data import fingerprints
+from regrow.data import fingerprint_file, fingerprints
 from regrow.data import pixels as pixel_store
 from regrow.data.errors import BadInput
 from regrow.data.fingerprints import Fingerprints
@@ -29,6 +29,7 @@ Names = list[str]
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep fingerprints below here, also those of files that were written just now."""
     monkeypatch.setenv("REGROW_CACHE", str(tmp_path / "cache"))
+    fingerprint_file._say.cache_clear()
     monkeypatch.setattr(fingerprints, "SETTLED_NS", -(10**18))
     return tmp_path / "cache"
 
@@ -227,6 +228,168 @@ def test_a_spoilt_cache_is_made_anew(
     assert data(root).snapshot.hash == whole
     assert len(decoded) == 10
     assert file.read_bytes() == content
+
+
+def test_what_is_kept_is_for_the_user_alone(tmp_path: Path, cache: Path) -> None:
+    _ = data(pictures(tmp_path / "images")).snapshot
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert kept_file(cache).stat().st_mode & 0o777 == 0o600
+
+
+def sign(content: Any) -> bytes:
+    """A file of fingerprints that is whole and of today, whatever it keeps."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return fingerprint_file._head(body) + b"\n" + body
+
+
+DIGEST = hashlib.blake2b(b"", digest_size=16).hexdigest()
+GOOD = [8, 6, DIGEST, [], [], DIGEST]
+BAD_ENTRIES: list[Any] = [
+    5,
+    None,
+    "",
+    [],
+    {},
+    GOOD[:-1],
+    [*GOOD, 1],
+    *([*GOOD[:place], value, *GOOD[place + 1 :]] for place, value in [
+        (0, "8"), (0, 0), (0, -1), (0, 8.5), (0, None), (0, True), (1, 10**40), (2, 5),
+        (2, DIGEST[:-2]), (2, DIGEST[:-1]), (2, "zz" * 16), (2, DIGEST + "00"), (3, 5), (3, ["a"]),
+        (3, [1]), (3, [[1]]), (4, [1]), (4, None), (5, ""), (5, DIGEST[2:]), (5, {}),
+    ]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", BAD_ENTRIES, ids=lambda entry: json.dumps(entry)[:60])
+def test_fingerprints_that_are_none_are_made_anew(
+    tmp_path: Path, cache: Path, decoded: Names, entry: Any
+) -> None:
+    root = pictures(tmp_path / "images")
+    whole = data(root).snapshot.hash
+    file = kept_file(cache)
+    content = file.read_bytes()
+    known = json.loads(content.partition(b"\n")[2])
+    assert sign(known) != content  # it is written without blanks
+    for own in known.values():
+        own[1]["image"] = entry
+    file.write_bytes(sign(known))
+    decoded.clear()
+    assert data(root).snapshot.hash == whole
+    assert len(decoded) == 10
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda known: [],
+        lambda known: 5,
+        lambda known: dict.fromkeys(known, 5),
+        lambda known: {name: [entry[0]] for name, entry in known.items()},
+        lambda known: {name: [entry[0], 5] for name, entry in known.items()},
+        lambda known: {name: [5, entry[1]] for name, entry in known.items()},
+        lambda known: {name: [["a", {}, 0], entry[1]] for name, entry in known.items()},
+        lambda known: b"[" * 100_000,
+        lambda known: b"9" * 10_000,
+        lambda known: b"\xff",
+        lambda known: b"NaN",
+    ],
+)
+def test_a_cache_of_another_shape_is_made_anew(
+    tmp_path: Path, cache: Path, decoded: Names, change: Callable[[Any], Any]
+) -> None:
+    root = pictures(tmp_path / "images")
+    whole = data(root).snapshot.hash
+    file = kept_file(cache)
+    content = file.read_bytes()
+    file.write_bytes(sign(change(json.loads(content.partition(b"\n")[2]))))
+    decoded.clear()
+    assert data(root).snapshot.hash == whole
+    assert len(decoded) == 10
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
+def test_a_folder_that_others_can_write_is_neither_believed_nor_used(
+    tmp_path: Path, cache: Path, decoded: Names, capsys: pytest.CaptureFixture[str], mode: int
+) -> None:
+    root = pictures(tmp_path / "images")
+    _ = data(root).snapshot
+    before = kept_file(cache).read_bytes()
+    cache.chmod(mode)
+    decoded.clear()
+    for _ in range(2):
+        _ = data(root).snapshot
+    assert len(decoded) == 20
+    assert kept_file(cache).read_bytes() == before
+    said = [line for line in capsys.readouterr().err.splitlines() if "believed" in line]
+    assert said == [
+        f"{cache}: others than its owner can write it, so that nothing in it is believed; "
+        "set REGROW_CACHE to another folder, or to off"
+    ]
+
+
+@pytest.mark.parametrize("change", ["mode", "owner", "link", "pipe", "folder"])
+@pytest.mark.timeout(20)
+def test_a_file_that_others_can_write_is_made_anew(
+    tmp_path: Path,
+    cache: Path,
+    decoded: Names,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    root = pictures(tmp_path / "images")
+    whole = data(root).snapshot.hash
+    file = kept_file(cache)
+    content = file.read_bytes()
+    if change == "mode":
+        file.chmod(0o660)
+    elif change == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("only root gives files away")
+        os.chown(file, 12345, -1)
+    else:
+        moved = file.rename(tmp_path / "moved")
+        if change == "link":
+            file.symlink_to(moved)
+        elif change == "pipe":
+            os.mkfifo(file)
+        else:
+            file.mkdir()
+    decoded.clear()
+    assert data(root).snapshot.hash == whole
+    assert len(decoded) == 10
+    said = capsys.readouterr().err
+    if change == "folder":
+        assert "cannot be written (Is a directory)" in said
+        return
+    assert f"{file}: " in said
+    assert "not believed" in said
+    assert file.read_bytes() == content
+    assert file.stat().st_uid == os.geteuid()
+
+
+def test_a_folder_of_another_user_is_neither_believed_nor_used(
+    tmp_path: Path, cache: Path, decoded: Names, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives folders away")
+    cache.mkdir()
+    os.chown(cache, 12345, -1)
+    _ = data(pictures(tmp_path / "images")).snapshot
+    assert not [*cache.iterdir()]
+    assert f"{cache}: another user owns it" in capsys.readouterr().err
+
+
+def test_a_huge_cache_is_not_read(
+    tmp_path: Path, cache: Path, decoded: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = pictures(tmp_path / "images")
+    _ = data(root).snapshot
+    monkeypatch.setattr(fingerprint_file, "MAX_BYTES", kept_file(cache).stat().st_size)
+    _ = data(root).snapshot
+    assert len(decoded) == 20
 
 
 def test_corrupt_files_are_named_at_every_start(tmp_path: Path, cache: Path) -> None:
