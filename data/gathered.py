@@ -18,7 +18,6 @@ from regrow.data.snapshot import (
     renamed,
     without,
 )
-from regrow.data.transforms import decode_mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,8 @@ class Gathered:
                 items.append(_knowing(item, theirs, classes))
         digests = [more.digests[place] for place in places]
         if called or removed:
-            digests = [_digest(item.target) for item in items]
+            own_kept = [other.kept[place] for place in places]
+            digests = [_digest(i.target, k) for i, k in zip(items, own_kept, strict=True)]
         snapshot = Snapshot(
             own.kind,
             classes,
@@ -161,5 +161,5 @@ def _knowing(item: Item, known: Sequence[str], classes: Sequence[str]) -> Item:
     return replace(item, known=frozenset(known) if item.known is None else item.known)
 
 
-def _digest(target: Target) -> bytes:
-    return label_digest(target, decode_mask(target.pixels) if isinstance(target, Mask) else None)
+def _digest(target: Target, kept: Pixels) -> bytes:
+    return label_digest(target, kept.numbers(target) if isinstance(target, Mask) else None)

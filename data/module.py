@@ -35,6 +35,7 @@ from regrow.data.snapshot import (
     Manifest,
     Mask,
     Snapshot,
+    Target,
     check_items,
     digest_rows,
     label_digest,
@@ -159,7 +160,8 @@ class GrowingData(LightningDataModule):
                 numbers = mask.numbers if mask is not None else None
                 left = dict(zip(mask.numbers, mask.counts, strict=True)) if mask is not None else {}
                 shown.append(count_shown(item.target, image.size, self.size, left))
-                kept.append(store.place(image.size, self.size, numbers))
+                known_as = (image.hash, mask.hash if mask is not None else None)
+                kept.append(store.place(image.size, self.size, numbers, known_as))
                 if image.pixels is not None and (mask is None or mask.pixels is not None):
                     kept[-1].fill(image.pixels, mask.pixels if mask is not None else None)
         snapshot = Snapshot(
@@ -270,11 +272,11 @@ class GrowingData(LightningDataModule):
         manifest = self.snapshot.manifest()
         if not called:
             return manifest
-        targets = [renamed(item.target, called) for item in self.snapshot.items]
+        items = zip(self.snapshot.items, self._loaded.kept, strict=True)
         with Fingerprints(self.root, self.size, self.decoding) as known:
             digests = [
-                known.mask(target).digest if isinstance(target, Mask) else label_digest(target)
-                for target in progress(targets, "labels before renaming")
+                _digest(known, renamed(item.target, called), kept)
+                for item, kept in progress([*items], "labels before renaming")
             ]
         names = [called.get(name, name) for name in manifest.classes]
         return replace(manifest, digests=digest_rows(digests), classes=names)
@@ -306,6 +308,10 @@ class GrowingData(LightningDataModule):
         found = [{name for name in shown[i] if shown[i][name]} & names for i in indices]
         return [{places.get(str(name), str(name)) for name in own} for own in found]
 
+    def kept(self, split: str) -> list[Pixels]:
+        """Return what is remembered of the files of each image of a split."""
+        return [self._loaded.kept[index] for index in self.snapshot.indices(split)]
+
     def census(self) -> dict[str, Any]:
         """Count the images of each split, and of each class its images, boxes or pixels there.
 
@@ -336,7 +342,7 @@ class GrowingData(LightningDataModule):
 
     def examples(self, split: str) -> "Examples":
         """Give the examples of a split."""
-        snapshot, kept = self._loaded.snapshot, self._loaded.kept
+        snapshot = self.snapshot
         order = self._order or self.classes
         if self.kind == "masks" and len(order) > VOID:
             raise BadInput(f"masks have at most {VOID} classes, these {len(order)}")
@@ -344,7 +350,7 @@ class GrowingData(LightningDataModule):
         indices = snapshot.indices(split)
         return Examples(
             [snapshot.items[index] for index in indices],
-            [kept[index] for index in indices],
+            self.kept(split),
             rows,
             self.size,
             self.augment if split == "train" else [],
@@ -404,6 +410,16 @@ class GrowingData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
         )
+
+
+def _digest(known: Fingerprints, target: Target, kept: Pixels) -> bytes:
+    """Return the digest of a label under other names; refuse a mask that has changed."""
+    if not isinstance(target, Mask):
+        return label_digest(target)
+    found = known.mask(target)
+    if kept.known_mask is not None and isinstance(target.pixels, Path):
+        kept.known_mask.check(found.hash, target.pixels)
+    return found.digest
 
 
 def _check_target(item: Item, image: Fingerprint, mask: Fingerprint | None) -> None:

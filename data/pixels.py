@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regrow.data.snapshot import VOID, Item, Mask
 from regrow.data.transforms import Decoding, decode, decode_mask, resize, small_mask
+from regrow.data.unchanged import Unchanged
 
 SLAB = 2**26  # bytes that are asked for at a time; only what is filled takes up memory
 
@@ -26,6 +27,8 @@ class Pixels:
         mask: Where the resized mask is kept, numbers as the file has them, (h, w), if there is one.
         is_filled: Whether they are there, bool (1,), in the same memory.
         decoding: How files become pixels.
+        known: What the pixels of the image must be.
+        known_mask: What the numbers of the mask must be.
     """
 
     size: tuple[int, int]
@@ -33,6 +36,8 @@ class Pixels:
     mask: np.ndarray | None = None
     is_filled: np.ndarray | None = None
     decoding: Decoding = Decoding()
+    known: Unchanged | None = None
+    known_mask: Unchanged | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -64,15 +69,33 @@ class Pixels:
             uint8 (3, h, w), and whole numbers (h, w) where the target is a mask.
 
         Raises:
-            BadInput: If a file cannot be read.
+            BadInput: If a file cannot be read, or has changed.
         """
         if self.image is not None and self.is_filled is not None and self.is_filled[0]:
             return torch.from_numpy(self.image), self.mask
-        image, mask = _small(decode(item.image, self.decoding), size), None
+        image, mask = _small(self.whole(item), size), None
         if isinstance(item.target, Mask):
-            mask = small_mask(decode_mask(item.target.pixels, self.decoding), size)
+            mask = small_mask(self.numbers(item.target), size)
         self._keep(image.numpy(), mask)
         return image, mask
+
+    def whole(self, item: Item) -> np.ndarray:
+        """Decode the image of the item, uint8 (h, w, 3); refuse one that has changed."""
+
+        def read() -> np.ndarray:
+            return decode(item.image, self.decoding)
+
+        return self.known.read(item.image, item.name, read) if self.known is not None else read()
+
+    def numbers(self, mask: Mask) -> np.ndarray:
+        """Decode the mask of the item, whole numbers (h, w); refuse one that has changed."""
+
+        def read() -> np.ndarray:
+            return decode_mask(mask.pixels, self.decoding)
+
+        if self.known_mask is None:
+            return read()
+        return self.known_mask.read(mask.pixels, "a mask", read)
 
     def _keep(self, image: np.ndarray, mask: np.ndarray | None) -> None:
         if self.image is None or self.is_filled is None:
@@ -97,10 +120,14 @@ class PixelStore:
 
     def __init__(self, num_bytes: int, decoding: Decoding = Decoding()) -> None:  # noqa: B008
         self.num_left, self.decoding = num_bytes, decoding
-        self._slab: np.ndarray = np.empty(0, np.uint8)
+        self._pixels, self._stamps = _Slabs(), _Slabs()
 
     def place(
-        self, file_size: tuple[int, int], size: tuple[int, int], numbers: tuple[int, ...] | None
+        self,
+        file_size: tuple[int, int],
+        size: tuple[int, int],
+        numbers: tuple[int, ...] | None,
+        hashes: tuple[bytes | None, bytes | None] = (None, None),
     ) -> Pixels:
         """Give an item its place, or none where there is no room left.
 
@@ -108,26 +135,42 @@ class PixelStore:
             file_size: Height and width of the image in its file, in pixels.
             size: Height and width of what is kept.
             numbers: The numbers in its mask, if it has one.
+            hashes: The hashes of the pixels of the image and of the numbers of the mask, which are
+                compared when they are read again.
         """
         height, width = size
         is_small = not numbers or 0 <= min(numbers) <= max(numbers) <= VOID
         area, kind = height * width, np.dtype("uint8" if is_small else "int32")
         masked = 0 if numbers is None else area * kind.itemsize
+        known = [None if own is None else Unchanged(own, self._stamp()) for own in hashes]
         taken = self._take(3 * area + masked + 1)
         if taken is None:
-            return Pixels(file_size, decoding=self.decoding)
+            return Pixels(file_size, None, None, None, self.decoding, *known)
         image = taken[: 3 * area].reshape(3, height, width)
         mask = taken[3 * area : -1].view(kind).reshape(size) if masked else None
-        return Pixels(file_size, image, mask, taken[-1:].view(bool), self.decoding)
+        return Pixels(file_size, image, mask, taken[-1:].view(bool), self.decoding, *known)
 
     def _take(self, num_bytes: int) -> np.ndarray | None:
         if num_bytes > self.num_left:
             self.num_left = 0  # as many of the first items as fit, and none after them
             return None
         self.num_left -= num_bytes
-        if num_bytes > len(self._slab):
-            self._slab = np.frombuffer(mmap.mmap(-1, max(SLAB, num_bytes)), np.uint8)
-        taken, self._slab = self._slab[:num_bytes], self._slab[num_bytes:]
+        return self._pixels.take(num_bytes)
+
+    def _stamp(self) -> np.ndarray:
+        return self._stamps.take(24).view(np.int64)
+
+
+class _Slabs:
+    """Memory in common, of which parts are taken one after the other."""
+
+    def __init__(self) -> None:
+        self._rest: np.ndarray = np.empty(0, np.uint8)
+
+    def take(self, num_bytes: int) -> np.ndarray:
+        if num_bytes > len(self._rest):
+            self._rest = np.frombuffer(mmap.mmap(-1, max(SLAB, num_bytes)), np.uint8)
+        taken, self._rest = self._rest[:num_bytes], self._rest[num_bytes:]
         return taken
 
 

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from regrow.data.errors import BadInput
 from regrow.data.files import read_json, whole_folder
 from regrow.data.formats import Content, Source, locate
+from regrow.data.pixels import Pixels
 from regrow.data.snapshot import (
     SPLITS,
     VOID,
@@ -58,6 +60,7 @@ def store(
     classes: Sequence[str],
     items: Sequence[Item],
     about: Mapping[str, Any] | None = None,
+    kept: Sequence[Pixels] | None = None,
 ) -> None:
     """Store images and labels: files as they are, pixels as PNG.
 
@@ -67,10 +70,16 @@ def store(
         classes: Class names.
         items: The images, each with the split that it shall have.
         about: Further plain data, to stand beside them in the list.
+        kept: What is remembered of each image, of which the copies are checked.
+
+    Raises:
+        BadInput: If a file is no longer what it was.
     """
+    known = [Pixels((0, 0))] * len(items) if kept is None else kept
     with whole_folder(folder) as made:
         (made / "images").mkdir()
-        entries = [_store(made, number, item) for number, item in enumerate(items)]
+        pairs = zip(items, known, strict=True)
+        entries = [_store(made, number, *pair) for number, pair in enumerate(pairs)]
         listed = {**(about or {}), "kind": kind, "classes": list(classes), "items": entries}
         (made / LIST).write_text(json.dumps(listed, ensure_ascii=False, indent=1) + "\n", "utf-8")
 
@@ -108,19 +117,22 @@ def exemplars(shown: Sequence[set[str]], hashes: Sequence[bytes], count: int) ->
     return sorted([*chosen, *rest[: count - len(chosen)]])
 
 
-def _store(folder: Path, number: int, item: Item) -> dict[str, Any]:
-    place = _put(folder / "images", number, item.image, decode)
+def _store(folder: Path, number: int, item: Item, kept: Pixels) -> dict[str, Any]:
+    place = _put(folder / "images", number, item.image, partial(decode, decoding=kept.decoding))
+    found = pixels_hash(decode(place, kept.decoding))
+    if kept.known is not None:
+        kept.known.check(found, item.image if isinstance(item.image, Path) else item.name)
     entry = {
         "name": item.name,
         "image": place.relative_to(folder).as_posix(),
-        "hash": pixels_hash(decode(place)).hex(),
+        "hash": found.hex(),
         "split": item.split,
         "known": sorted(item.known) if item.known is not None else None,
     }
-    return entry | {"target": _label(folder, number, item.target)}
+    return entry | {"target": _label(folder, number, item.target, kept)}
 
 
-def _label(folder: Path, number: int, target: Target) -> Any:
+def _label(folder: Path, number: int, target: Target, kept: Pixels) -> Any:
     if isinstance(target, str):
         return target
     if isinstance(target, Boxes):
@@ -128,9 +140,13 @@ def _label(folder: Path, number: int, target: Target) -> Any:
     masks = folder / "masks"
     masks.mkdir(exist_ok=True)
     place = _put(masks, number, target.pixels, decode_mask)
+    found = pixels_hash(decode_mask(place, kept.decoding))
+    # Numbers that lie in no file are written in fewer bytes each.
+    if kept.known_mask is not None and isinstance(target.pixels, Path):
+        kept.known_mask.check(found, target.pixels)
     return {
         "mask": place.relative_to(folder).as_posix(),
-        "hash": pixels_hash(decode_mask(place)).hex(),
+        "hash": found.hex(),
         "names": {str(key): name for key, name in target.names.items()},
         "void": sorted(target.void),
     }

@@ -70,6 +70,7 @@ class Part:
             val_share=0,
             test_share=0,
             cache_bytes=data.cache_bytes,
+            max_pixels=data.decoding.max_pixels,
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from regrow.data.errors import BadInput
 from regrow.data.files import read_json
 from regrow.data.module import GrowingData
+from regrow.data.pixels import Pixels
 from regrow.data.snapshot import SPLITS, Item, Target
 from regrow.data.stored import LIST, MEMORY, exemplars, store
 
@@ -79,7 +80,7 @@ def store_memory(
         The number of training images in it.
 
     Raises:
-        BadInput: If the memory is larger than the data.
+        BadInput: If the memory is larger than the data, or a file is no longer what it was.
     """
     check_replay(data, replay)
     snapshot = data.snapshot
@@ -91,6 +92,7 @@ def store_memory(
     stands_for = by_class.total()
     share = min(replay * stands_for if replay <= 1 else replay, count) / count
     items: list[Item] = []
+    kept: list[Pixels] = []
     sizes = {}
     for split in SPLITS:
         places = snapshot.indices(split)
@@ -98,9 +100,10 @@ def store_memory(
         hashes = [snapshot.hashes[place] for place in places]
         chosen = exemplars(data.shown(split), hashes, size)
         items += [_of_split(snapshot.items[places[own]], split) for own in chosen]
+        kept += [data.kept(split)[own] for own in chosen]
         sizes[split] = size
     about = {"stands_for": stands_for, "by_class": by_class}
-    store(run / MEMORY, snapshot.kind, snapshot.classes, items, about)
+    store(run / MEMORY, snapshot.kind, snapshot.classes, items, about, kept)
     return sizes["train"]
 
 
