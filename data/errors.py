@@ -1,9 +1,18 @@
 """The two ways in which a command ends with something to say to its user."""
 
+from regrow.data.text import printable
 
-class BadInput(Exception):
+
+class _Said(Exception):
+    """An error whose message names things of strangers, and is one line that is safe to print."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class BadInput(_Said):
     """Input that cannot be used: a line that names the file or key and the way out (code 2)."""
 
 
-class CheckFailed(Exception):
+class CheckFailed(_Said):
     """A gate, a budget or a parity check that was not met (code 3)."""

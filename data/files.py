@@ -4,12 +4,15 @@ import contextlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from regrow.data.errors import BadInput
+from regrow.data.plain import parse_json, parse_yaml
+from regrow.data.text import printable
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # What people call the three splits.
@@ -21,6 +24,16 @@ SPLIT_NAMES = {
     "validation": "val",
     "test": "test",
 }
+LARGE = 2**31  # bytes of a list of annotations; COCO's largest has 4.7e8
+SMALL = 2**24  # bytes of a file about one image or one run
+CONFIG = 2**20  # bytes of a config
+IRREGULAR = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 GAP = "{split}"  # where the pattern of a path names a split
 
 
@@ -59,26 +72,87 @@ def name_below(root: Path, file: Path) -> str:
     return Path(os.path.relpath(file, root)).as_posix()
 
 
-def read_text(path: Path) -> str:
-    """Give the text of a file."""
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a file to read its bytes; what may hang or never end, such as a pipe, is refused.
+
+    Raises:
+        BadInput: If it is no regular file.
+        OSError: If it is not there, or may not be read.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, OSError) as error:
+        _refuse_irregular(path, path.stat())  # before it is opened: some devices act on that
+    except ValueError as error:  # a name with a NUL
+        raise BadInput(f"{path}: no name of a file ({error})") from error
+    # Without waiting, should a pipe have taken its place in between.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _refuse_irregular(path, os.fstat(handle))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _refuse_irregular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        found = next((name for is_it, name in IRREGULAR if is_it(status.st_mode)), "no file")
+        raise BadInput(f"{path} is {found}; it must be a file that may be read")
+
+
+def read_bytes(path: Path, limit: int = LARGE) -> bytes:
+    """Return the content of a file.
+
+    Args:
+        path: The file.
+        limit: How many bytes it may have.
+
+    Raises:
+        BadInput: If it cannot be read, is no regular file, or has more bytes.
+    """
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            # Files of the kernel's have no size, and one may grow meanwhile.
+            content = file.read(limit + 1) if size <= limit else b""
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
+    if max(size, len(content)) > limit:
+        raise BadInput(f"{path}: more than {limit:,} bytes; no such file of regrow's has so many")
+    return content
+
+
+def read_text(path: Path, limit: int = LARGE) -> str:
+    """Return the text of a file, of so many bytes at most."""
+    content = read_bytes(path, limit)
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
         raise BadInput(f"{path}: cannot be read as UTF-8 text ({error})") from error
 
 
-def read_json(path: Path) -> Any:
-    """Give what a JSON file holds."""
-    try:
-        return json.loads(read_text(path))
-    except ValueError as error:
-        raise BadInput(f"{path}: cannot be read as JSON ({error})") from error
+def read_json(path: Path, limit: int = LARGE) -> Any:
+    """Return what a JSON file of so many bytes at most holds."""
+    return parse_json(read_text(path, limit), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds, such as a config."""
+    return parse_yaml(read_text(path, CONFIG), str(path))
 
 
 def write_json(path: Path, values: Any, indent: int | None = None) -> None:
     """Write values that JSON can hold, all or none of them."""
     text = json.dumps(values, indent=indent, ensure_ascii=False)
-    write_atomic(path, lambda file: file.write(f"{text}\n".encode()))
+    write_text(path, f"{text}\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, all or nothing of it.
+
+    A byte of a file's name that is no UTF-8 becomes an escape, from which JSON reads the same name
+    back.
+    """
+    write_atomic(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -130,5 +204,5 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def one_line(error: Exception) -> str:
-    """Give the message of an error on one line."""
-    return " ".join(str(error).split())
+    """Return the message of an error on one printable line; its type where it says nothing."""
+    return printable(str(error)) or type(error).__name__

@@ -17,12 +17,14 @@ from regrow.data.augmented import kind_and_classes, target_of
 from regrow.data.errors import BadInput
 from regrow.data.files import (
     GAP,
+    SMALL,
     SPLIT_NAMES,
     find_file,
     list_folders,
     list_images,
     name_below,
     one_line,
+    read_bytes,
     read_json,
     read_text,
 )
@@ -380,7 +382,7 @@ def _refuse_twice(path: Path, names: Sequence[str]) -> None:
 
 def _voc_target(root: Path, file: Path) -> tuple[Path, Boxes]:
     try:
-        tree = ElementTree.parse(file).getroot()
+        tree = ElementTree.fromstring(read_bytes(file, SMALL))
         image = root / "JPEGImages" / (tree.findtext("filename") or f"{file.stem}.jpg")
         corners, names = [], []
         for entry in tree.iter("object"):

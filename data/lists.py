@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from regrow.data.augmented import augmented_row
 from regrow.data.errors import BadInput
 from regrow.data.files import SPLIT_NAMES, list_folders, read_text
+from regrow.data.plain import parse_json
 
 
 def find_lists(root: Path) -> list[tuple[Path, str | None]]:
@@ -65,10 +65,7 @@ def json_rows(path: Path, attribute: str | None) -> list[tuple[int, Mapping[str,
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise BadInput(f"{path} line {number}: not JSON ({error})") from error
+        row = parse_json(line, f"{path} line {number}")
         if not isinstance(row, dict):
             raise BadInput(f"{path} line {number}: not a JSON object")
         rows.append((number, augmented_row(row, attribute, f"{path} line {number}")))

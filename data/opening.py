@@ -1,17 +1,14 @@
 """The one function that opens image files: regular files, of known formats and bounded size."""
 
-import errno
-import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regrow.data.errors import BadInput
+from regrow.data.files import open_regular
 
 # What Pillow decodes by itself. Others of its formats start programs (EPS) or are no pictures.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -49,30 +46,6 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
             opened.info["is_animated"] = is_animated
             opened.info["warnings"] = list(dict.fromkeys(str(each.message) for each in said))
             return opened
-
-
-def open_regular(path: Path) -> IO[bytes]:
-    """Open a file to read its bytes; a pipe, which would wait for ever, or a device is refused.
-
-    Raises:
-        BadInput: If it is no regular file, or the name can be none.
-        OSError: If it is not there, or may not be read.
-    """
-    for_reading = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        handle = os.open(path, for_reading)
-    except ValueError as error:  # a name with a NUL
-        raise BadInput(f"{path}: no name of a file ({error})") from error
-    try:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(mode):
-            raise BadInput(f"{path}: a pipe or a device; it must be a file")
-        return os.fdopen(handle, "rb")
-    except BaseException:
-        os.close(handle)
-        raise
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
-from regrow.data.files import write_atomic
+from regrow.data.files import SMALL, read_json, read_yaml, write_atomic
 from regrow.data.formats import locate
+from regrow.data.plain import parse_json
 from regrow.deploy.builtin import BESIDE, CHOICE, NAMES, Values, recognise
 from regrow.deploy.channels import find_source
 from regrow.deploy.delivery import deliver
@@ -317,10 +317,7 @@ def _is_first_process() -> bool:
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path}: not JSON ({error}); the platform writes it") from error
+    content = read_json(path, SMALL)
     if not isinstance(content, dict):
         raise BadInput(f"{path}: holds a {type(content).__name__}; expected a JSON object")
     return content
@@ -329,8 +326,8 @@ def _json(path: Path) -> dict[str, Any]:
 def _parsed(value: Any) -> Any:
     """Give what a hyperparameter means: the platform makes it text, the SDK makes that JSON."""
     try:
-        return json.loads(value)
-    except (ValueError, TypeError):
+        return parse_json(value, "hyperparameters") if isinstance(value, str) else value
+    except BadInput:
         return value
 
 
@@ -350,9 +347,8 @@ def _channels(base: Path, config: Mapping[str, Any]) -> dict[str, Path]:
 def _reads_no_root(config: Path) -> bool:
     """Say whether a config trains on the built-in sample, or on nothing yet."""
     try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-        source = content["data"]["source"]
-    except (yaml.YAMLError, KeyError, TypeError):
+        source = read_yaml(config)["data"]["source"]
+    except (BadInput, KeyError, TypeError):  # the command says later what is wrong with it
         return True
     name = source.get("class_path") if isinstance(source, dict) else source
     return name is None or str(name).startswith(BUILT_IN)

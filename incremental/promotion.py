@@ -1,11 +1,10 @@
 """`promoted.json`: the file that names the checkpoint to serve."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from regrow.data.errors import BadInput
-from regrow.data.files import write_json
+from regrow.data.files import SMALL, read_json, write_json
 from regrow.models.checkpoint import file_hash
 
 PROMOTED = "promoted.json"
@@ -72,8 +71,8 @@ def _content(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file, SMALL)
         Path(content["checkpoint"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (BadInput, KeyError, TypeError) as error:
         raise BadInput(f"{file}: names no checkpoint; remove it, or write it anew") from error
     return content

@@ -1,11 +1,25 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and read within limits."""
 
+import json
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from regrow.data.files import whole_folder, write_atomic
+from regrow.data.errors import BadInput
+from regrow.data.files import (
+    read_bytes,
+    read_json,
+    read_text,
+    read_yaml,
+    whole_folder,
+    write_atomic,
+    write_json,
+)
+from regrow.data.transforms import decode, decode_mask
 
 
 def test_write_atomic_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
@@ -46,3 +60,80 @@ def test_a_whole_folder_keeps_the_old_one_when_filling_fails(tmp_path: Path) -> 
         fill()
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
     assert [entry.name for entry in folder.iterdir()] == ["old"]
+
+
+@pytest.fixture
+def irregular(tmp_path: Path) -> dict[str, Path]:
+    """What is no regular file, by what an error calls it."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    own = socket.socket(socket.AF_UNIX)
+    own.bind(str(tmp_path / "sock"))
+    own.close()
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    return {
+        "a named pipe": tmp_path / "pipe",
+        "a folder": tmp_path / "folder",
+        "a socket": tmp_path / "sock",
+        "a device": Path("/dev/zero"),
+        "link is a named pipe": tmp_path / "link",
+    }
+
+
+@pytest.mark.parametrize("read", [read_bytes, read_text, read_json, read_yaml, decode, decode_mask])
+def test_what_may_hang_or_never_end_is_refused(
+    irregular: dict[str, Path], read: Callable[[Path], Any]
+) -> None:
+    for what, path in irregular.items():
+        with pytest.raises(BadInput, match=what):
+            read(path)
+
+
+def test_files_have_a_limit_of_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 10)
+    assert read_bytes(tmp_path / "a", 10) == b"x" * 10
+    for read in (read_bytes, read_text, read_json):
+        with pytest.raises(BadInput, match="a: more than 9 bytes"):
+            read(tmp_path / "a", 9)
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(2**40)  # a terabyte of nothing, on no disk
+    with pytest.raises(BadInput, match="more than 2,147,483,648 bytes"):
+        read_json(tmp_path / "sparse")
+    with pytest.raises(BadInput, match="more than 1,048,576 bytes"):
+        read_yaml(tmp_path / "sparse")
+
+
+def test_a_file_whose_size_is_not_known_is_limited_too() -> None:
+    status = Path("/proc/self/status")  # says that it has no bytes
+    if not status.is_file():
+        pytest.skip("no /proc")
+    assert b"VmPeak" in read_bytes(status)
+    with pytest.raises(BadInput, match="more than 10 bytes"):
+        read_bytes(status, 10)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"nowhere: cannot be read \(No such file"):
+        read_bytes(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match=r"cannot be read \(File name too long"):
+        read_bytes(tmp_path / ("a" * 300))
+    with pytest.raises(BadInput, match=r"no name of a file \(embedded null byte"):
+        read_bytes(tmp_path / "a\0b")
+    (tmp_path / "latin").write_bytes(b"\xff")
+    with pytest.raises(BadInput, match="latin: cannot be read as UTF-8 text"):
+        read_text(tmp_path / "latin")
+
+
+def test_a_name_that_is_no_utf8_is_written_and_read_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff\xfe\x80.png")
+    values = {"name": name, "more": ["\ud800", "\u00e9\u4e2d\U0001f600", "\\udcff"]}
+    write_json(tmp_path / "a.json", values)
+    assert read_json(tmp_path / "a.json") == values
+    content = (tmp_path / "a.json").read_bytes().decode("utf-8")  # is UTF-8
+    assert "\u00e9\u4e2d\U0001f600" in content
+    assert os.fsencode(json.loads(content)["name"]) == b"\xff\xfe\x80.png"
+
+
+def test_newlines_are_read_alike_whatever_the_system(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n")
+    assert read_text(tmp_path / "a") == "a\nb\nc\n"

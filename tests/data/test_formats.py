@@ -370,7 +370,7 @@ def test_coco_refuses_another_layout(tmp_path: Path, spoil, message: str) -> Non
 
 def test_coco_refuses_what_is_no_json(tmp_path: Path) -> None:
     write(tmp_path / "annotations" / "instances_train.json", "{")
-    with pytest.raises(BadInput, match=r"instances_train\.json: cannot be read as JSON"):
+    with pytest.raises(BadInput, match=r"instances_train\.json: not JSON"):
         Coco().read(tmp_path)
 
 
@@ -485,7 +485,7 @@ def test_masks_have_classes_by_number(tmp_path: Path, classes: Any, names, void)
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ("road", "cannot be read as JSON"),
+        ("road", "not JSON"),
         (3, "expected a list of class names, or names with numbers"),
         ({"classes": {"road": "three"}}, "expected a list of class names"),
         (["road", "road"], "road is named twice"),

@@ -225,7 +225,7 @@ def test_a_torn_list_is_refused(tmp_path: Path) -> None:
     kept(tmp_path / "kept", "labels", items_of("a"))
     file = tmp_path / "kept" / LIST
     file.write_text(file.read_text()[:60])
-    with pytest.raises(BadInput, match=r"snapshot\.json: cannot be read as JSON"):
+    with pytest.raises(BadInput, match=r"snapshot\.json: not JSON"):
         Stored().read(tmp_path / "kept")
 
 

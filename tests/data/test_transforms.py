@@ -108,7 +108,7 @@ def test_what_is_missing_is_not_corrupt(tmp_path: Path) -> None:
         decode(tmp_path / "none.png")
     assert not isinstance(found.value, CorruptImage)
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(BadInput, match=r"folder\.png: Is a directory") as found:
+    with pytest.raises(BadInput, match=r"folder\.png is a folder") as found:
         decode(tmp_path / "folder.png")
     assert not isinstance(found.value, CorruptImage)
 
