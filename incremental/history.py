@@ -1,12 +1,14 @@
 """What is left of the data that an old network was trained on: all, a memory of it, or nothing."""
 
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from regrow.data.described import ForeignName
 from regrow.data.errors import BadInput
-from regrow.data.files import read_json
+from regrow.data.files import SMALL, read_json
 from regrow.data.formats import locate
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import SPLITS, Manifest, label_digest
@@ -214,6 +216,9 @@ def _data_at_hand(data: GrowingData, checkpoint: Path, old: Manifest) -> Growing
     try:
         before = _beside(checkpoint)
         folder = _folder(before)
+    except ForeignName as error:
+        print(f"the old images are not looked for: {error}", file=sys.stderr)
+        return None
     except BadInput:
         return None
     if _was_joined(checkpoint):
@@ -243,7 +248,7 @@ def _folder(data: GrowingData) -> Path | None:
 def _was_joined(checkpoint: Path) -> bool:
     """Say whether other images stood beside those of the `data.yaml` when a network was trained."""
     file = checkpoint.parent / START
-    return file.is_file() and bool(History.from_dict(read_json(file)["history"]).parts)
+    return file.is_file() and bool(History.from_dict(read_json(file, SMALL)["history"]).parts)
 
 
 def _refusal(data: GrowingData, checkpoint: Path, num_old: int, is_at_hand: bool) -> str:

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser
 
-from regrow.data import formats, sagemaker, sample, staged
+from regrow.data.described import SOURCES, ForeignName, build_data
 from regrow.data.errors import BadInput
-from regrow.data.files import write_atomic
+from regrow.data.files import read_yaml, write_atomic
 from regrow.data.module import GrowingData
 
 DATA_FILE = "data.yaml"
@@ -30,20 +30,7 @@ GIVEN = {"classes", "size"}  # a task has them from the data
 Choices = Mapping[str, Sequence[type]]
 DATA_CHOICES: Choices = {
     "data": [GrowingData],
-    "data.source": [
-        staged.Staged,
-        formats.ImageFolder,
-        formats.ManifestFile,
-        formats.Coco,
-        formats.Voc,
-        formats.Masks,
-        formats.Torchvision,
-        sagemaker.SageMakerList,
-        sagemaker.SageMakerBoxes,
-        sagemaker.SageMakerMasks,
-        sample.Digits,
-        sample.DigitScenes,
-    ],
+    "data.source": list(SOURCES),
 }
 
 
@@ -124,8 +111,11 @@ def parse(
     flags = {f"--{n}" for n, p in signature(function).parameters.items() if p.annotation is bool}
     words = [_valued(word, words[place + 1 :], flags) for place, word in enumerate(words)]
     for file in _configs(words):
-        _check_yaml(file)
-    config = parser.parse_args(words)
+        _content_of(file)
+    try:
+        config = parser.parse_args(words)
+    except RecursionError as error:
+        raise BadInput("an option is nested too deeply; no value that regrow takes is") from error
     plain = {name: value for name, value in _plain(config).items() if name != "config"}
     try:
         values = dict(parser.instantiate(config).items())
@@ -153,17 +143,20 @@ def names_option(args: Sequence[str] | None, name: str) -> bool:
     if any(re.match(rf"--{name}(\.|=|$)", word) for word in words):
         return True
     for file in _configs(words):
-        _check_yaml(file)
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = _content_of(file)
         if isinstance(content, dict) and name in content:
             return True
     return False
 
 
 def data_beside(checkpoint: Path) -> GrowingData:
-    """Give the data that a run was made with, from the `data.yaml` beside its checkpoint.
+    """Return the data that a run was made with, from the `data.yaml` beside its checkpoint.
+
+    The file is read without being named, so it may be a stranger's: it names nothing but regrow's
+    own sources and known transforms with plain arguments. Its folder of images may be anywhere.
 
     Raises:
+        ForeignName: If it names other classes.
         BadInput: If there is no such file, or no checkpoint.
     """
     if not checkpoint.is_file():
@@ -172,11 +165,15 @@ def data_beside(checkpoint: Path) -> GrowingData:
     if not file.is_file():
         raise BadInput(f"{file}: not there, so name the data with --config or --data")
 
-    def only(data: GrowingData) -> None:
-        """Take the data."""
-
-    values, _ = parse(only, ["--config", str(file)], description="")
-    return values["data"]
+    content = read_yaml(file)
+    if not isinstance(content, dict) or content.keys() != {"data"}:
+        raise BadInput(f"{file}: holds something else than data; name the data with --config")
+    try:
+        return build_data(content["data"])
+    except ForeignName as error:
+        raise ForeignName(f"{file}: {error}") from error
+    except BadInput as error:
+        raise BadInput(f"{file}: {error}") from error
 
 
 def write_data_file(run: Path, settings: Mapping[str, Any]) -> None:
@@ -191,14 +188,11 @@ def _configs(words: Sequence[str]) -> list[Path]:
     return [Path(name) for name in after + joined]
 
 
-def _check_yaml(file: Path) -> None:
-    """Name the file, which the parser does not."""
-    if not file.is_file():
+def _content_of(file: Path) -> Any:
+    """Read a config within the limits of what a stranger may write, and name it in errors."""
+    if not file.exists():
         raise BadInput(f"{file}: no such config; configs/ has some")
-    try:
-        yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: not YAML ({error})") from error
+    return read_yaml(file)
 
 
 def _underscored(word: str, mappings: Collection[str]) -> str:

@@ -229,6 +229,25 @@ def test_old_data_that_is_gone_leaves_the_memory(
     assert count(new) == (8 + 4, 2 + 1, 1)
 
 
+def test_old_data_that_a_file_describes_by_foreign_classes_is_not_looked_for(
+    make_data: MakeData,
+    checkpoint: Path,
+    at_hand: GrowingData,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    provenance, file = known_by(at_hand), checkpoint.parent / "data.yaml"
+    store_memory(at_hand, 4, checkpoint.parent)
+    content = yaml.safe_load(file.read_text())
+    content["data"]["augment"] = [{"class_path": "my.own.Transform"}]
+    file.write_text(yaml.safe_dump(content))
+    new = make_data(train=8, val=2, seed=1)
+    history = join_history_(new, checkpoint, provenance)
+    assert [part.is_memory for part in history.parts] == [True]
+    said = capsys.readouterr().err
+    assert "the old images are not looked for" in said
+    assert "names 'my.own.Transform'" in said
+
+
 @pytest.mark.parametrize("is_copied", [False, True])
 def test_new_data_may_take_the_place_of_the_old(
     checkpoint: Path, at_hand: GrowingData, tmp_path: Path, is_copied: bool
