@@ -12,6 +12,7 @@ import numpy as np
 
 from regrow.data.errors import BadInput
 from regrow.data.files import find_file, one_line
+from regrow.data.ignored import mark_of
 from regrow.data.snapshot import VOID, Boxes, Item, Kind, Mask, Target
 
 IMAGE_KEYS = ("source-ref", "image-ref")
@@ -103,7 +104,8 @@ def boxes_of(content: Mapping[str, Any], names: Mapping[int, str], where: str) -
     """Give the boxes of one image.
 
     Args:
-        content: Its `annotations`: `class_id`, `left`, `top`, `width` and `height` in pixels.
+        content: Its `annotations`: `class_id`, `left`, `top`, `width` and `height` in pixels;
+            perhaps `iscrowd` or `difficult`, where they were converted from COCO or VOC.
         names: Class numbers to names; a class that has none is called by its number.
         where: What to call it in an error.
 
@@ -114,6 +116,7 @@ def boxes_of(content: Mapping[str, Any], names: Mapping[int, str], where: str) -
         entries = content["annotations"]
         sides = [[float(e[k]) for k in ("left", "top", "width", "height")] for e in entries]
         classes = [int(entry["class_id"]) for entry in entries]
+        marks = tuple(mark_of(entry) for entry in entries)
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{where}: not SageMaker's boxes ({one_line(error)}); each of `annotations` has "
@@ -121,7 +124,7 @@ def boxes_of(content: Mapping[str, Any], names: Mapping[int, str], where: str) -
         ) from error
     corners = np.array(sides, dtype=np.float32).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
-    return Boxes(corners, tuple(names.get(number, str(number)) for number in classes))
+    return Boxes(corners, tuple(names.get(number, str(number)) for number in classes), marks)
 
 
 def by_number(names: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from regrow.data.ignored import separated
 from regrow.data.pixels import Pixels
 from regrow.data.sampling import Key, counter_seed
 from regrow.data.snapshot import VOID, Boxes, Item, Target
@@ -21,7 +22,8 @@ class Examples(Dataset[Example]):
     """The images of one split, resized, with targets in row numbers.
 
     Where some boxes or masks do not show all classes, each target is a mapping that also says which
-    it knows, `known` (c,); a mask is its `mask` then.
+    it knows, `known` (c,); a mask is its `mask` then. Where some boxes are ignored, all targets
+    have those apart, as `regrow.data.ignored.separated` gives them.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Examples(Dataset[Example]):
         self.items, self.kept, self.rows = items, kept, rows
         self.num_rows = len(rows) if num_rows is None else num_rows
         self.is_partial = any(item.known is not None for item in items)
+        self.has_ignored = any(isinstance(i.target, Boxes) and i.target.ignored for i in items)
         self.labels = {name: torch.tensor(row) for name, row in rows.items()}
         self.size, self.augment, self.seed = size, augment, seed
 
@@ -72,7 +75,10 @@ class Examples(Dataset[Example]):
             labels = torch.tensor([self.rows[name] for name in target.classes], dtype=torch.long)
             down, across = (new / old for new, old in zip(self.size, kept.size, strict=True))
             scale = torch.tensor([across, down, across, down])
-            return {"boxes": torch.from_numpy(target.xyxy) * scale, "labels": labels}
+            boxes = torch.from_numpy(target.xyxy) * scale
+            if self.has_ignored:
+                return separated(boxes, labels, torch.tensor(target.marks, dtype=torch.long))
+            return {"boxes": boxes, "labels": labels}
         table = np.full(max(VOID, *target.names, *target.void) + 1, VOID, dtype=np.uint8)
         for number, name in target.names.items():
             table[number] = self.rows[name]

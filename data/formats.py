@@ -28,6 +28,7 @@ from regrow.data.files import (
     read_json,
     read_text,
 )
+from regrow.data.ignored import mark_of
 from regrow.data.lists import csv_rows, find_lists, json_rows
 from regrow.data.remarks import Remarks
 from regrow.data.snapshot import Boxes, Item, Kind, Mask
@@ -190,7 +191,7 @@ class ManifestFile(Source):
 
 
 class Coco(Source):
-    """Images with boxes in COCO's JSON.
+    """Images with boxes in COCO's JSON; those of crowds (`iscrowd`) are ignored.
 
     Args:
         images: The folder of a split's images, below the root.
@@ -229,22 +230,23 @@ class Coco(Source):
         try:
             names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
             _refuse_twice(path, list(names.values()))
-            boxes: dict[Any, list[tuple[list[float], str]]] = defaultdict(list)
+            boxes: dict[Any, list[tuple[list[float], str, int]]] = defaultdict(list)
             for entry in content["annotations"]:
-                if not entry.get("iscrowd"):
-                    if entry["category_id"] not in names:
-                        raise BadInput(
-                            f"{path}: annotation {entry.get('id')} has the category "
-                            f"{entry['category_id']}, which is not listed"
-                        )
-                    boxes[entry["image_id"]].append((entry["bbox"], names[entry["category_id"]]))
+                if entry["category_id"] not in names:
+                    raise BadInput(
+                        f"{path}: annotation {entry.get('id')} has the category "
+                        f"{entry['category_id']}, which is not listed"
+                    )
+                found = (entry["bbox"], names[entry["category_id"]], mark_of(entry))
+                boxes[entry["image_id"]].append(found)
             for image in content["images"]:
                 file = folder / image["file_name"]
-                found = boxes.pop(image["id"], [])
-                corners = np.array([box for box, _ in found], dtype=np.float32)
-                corners = corners.reshape(len(found), 4)
+                own = boxes.pop(image["id"], [])
+                corners = np.array([box for box, _, _ in own], dtype=np.float32)
+                corners = corners.reshape(len(own), 4)
                 corners[:, 2:] += corners[:, :2]
-                target = Boxes(corners, tuple(name for _, name in found))
+                marks = tuple(mark for _, _, mark in own)
+                target = Boxes(corners, tuple(name for _, name, _ in own), marks)
                 items.append(Item(name_below(root, file), file, target, split))
             if boxes:
                 raise BadInput(
@@ -258,7 +260,10 @@ class Coco(Source):
 
 
 class Voc(Source):
-    """Images with boxes in Pascal VOC's layout: JPEGImages, Annotations, ImageSets/Main."""
+    """Images with boxes in Pascal VOC's layout: JPEGImages, Annotations, ImageSets/Main.
+
+    Objects that are `difficult` are ignored.
+    """
 
     def read(self, root: Path | None) -> Content:
         """Read all annotations, or those that ImageSets/Main/{train,trainval,val,test}.txt list."""
@@ -384,7 +389,7 @@ def _voc_target(root: Path, file: Path) -> tuple[Path, Boxes]:
     try:
         tree = ElementTree.fromstring(read_bytes(file, SMALL))
         image = root / "JPEGImages" / (tree.findtext("filename") or f"{file.stem}.jpg")
-        corners, names = [], []
+        corners, names, marks = [], [], []
         for entry in tree.iter("object"):
             box = entry.find("bndbox")
             if box is None:
@@ -399,9 +404,11 @@ def _voc_target(root: Path, file: Path) -> tuple[Path, Boxes]:
             # from 0.
             corners.append((left - (left != 0), top - (top != 0), right, bottom))
             names.append(name)
+            marks.append(mark_of({"difficult": entry.findtext("difficult")}))
     except (ElementTree.ParseError, ValueError) as error:
         raise BadInput(f"{file}: not a Pascal VOC annotation ({error})") from error
-    return image, Boxes(np.array(corners, dtype=np.float32).reshape(-1, 4), tuple(names))
+    boxes = np.array(corners, dtype=np.float32).reshape(-1, 4)
+    return image, Boxes(boxes, tuple(names), tuple(marks))
 
 
 def _mask_names(path: Path) -> tuple[dict[int, str], frozenset[int]]:

@@ -19,6 +19,7 @@ from regrow.data.examples import Examples, collate
 from regrow.data.fingerprints import Fingerprint, Fingerprints
 from regrow.data.formats import Source, some_items
 from regrow.data.gathered import Gathered
+from regrow.data.ignored import remark_ignored
 from regrow.data.mixture import Mixture
 from regrow.data.opening import MAX_PIXELS, CorruptImage
 from regrow.data.pixels import Pixels, PixelStore
@@ -154,6 +155,7 @@ class GrowingData(LightningDataModule):
                     self.remarks.add("corrupt images skipped", item.name)
                     continue
                 _check_target(item, image, mask)
+                remark_ignored(item, self.remarks)
                 items.append(item)
                 hashes.append(image.digest)
                 digests.append(mask.digest if mask is not None else label_digest(item.target))

@@ -17,6 +17,9 @@ from regrow.data.errors import BadInput
 
 Kind = Literal["labels", "boxes", "masks"]
 VOID = 255
+# What a box stands for: an object; one too hard to see, which no score counts (VOC's `difficult`);
+# or a region of many objects that are not told apart (COCO's `iscrowd`).
+OBJECT, DIFFICULT, CROWD = 0, 1, 2
 SPLITS = ("train", "val", "test")
 HASH_BYTES, DIGEST_BYTES = 16, 8
 
@@ -28,10 +31,24 @@ class Boxes:
     Args:
         xyxy: Corners in pixels of the original image, float32, (n, 4).
         classes: Their class names, n of them.
+        ignored: What each stands for, n of `OBJECT`, `DIFFICULT` and `CROWD`; empty where all are
+            objects. The others are neither trained on, as object or background, nor scored.
     """
 
     xyxy: np.ndarray
     classes: tuple[str, ...]
+    ignored: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.ignored and len(self.ignored) != len(self.classes):
+            raise ValueError(f"{len(self.classes)} boxes, and {len(self.ignored)} marks of ignored")
+        if not any(self.ignored):  # one way to say that all are objects
+            object.__setattr__(self, "ignored", ())
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """Return what each box stands for, n of `OBJECT`, `DIFFICULT` and `CROWD`."""
+        return self.ignored or (OBJECT,) * len(self.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +108,10 @@ def label_digest(target: Target, mask: np.ndarray | None = None) -> bytes:
     if isinstance(target, str):
         digest.update(target.encode())
     elif isinstance(target, Boxes):
-        named = zip(target.classes, target.xyxy.round(2), strict=True)
-        rows = [[name, *map(float, box)] for name, box in named]
+        rows = []
+        for name, box, mark in zip(target.classes, target.xyxy.round(2), target.marks, strict=True):
+            # A mark only where there is one: labels of objects alone keep the digest that they had.
+            rows.append([name, *map(float, box), *([mark] if mark else [])])
         digest.update(json.dumps(sorted(rows)).encode())
     elif mask is not None:
         by_name: dict[str, np.ndarray] = {}
@@ -111,6 +130,8 @@ def label_digest(target: Target, mask: np.ndarray | None = None) -> bytes:
 def shown_classes(target: Target, numbers: Collection[int] = ()) -> set[str | int]:
     """Give the names of the classes that a label shows; and 255 where a mask has it as void.
 
+    Boxes that are ignored show nothing.
+
     Args:
         target: The label.
         numbers: The numbers in a mask.
@@ -118,7 +139,7 @@ def shown_classes(target: Target, numbers: Collection[int] = ()) -> set[str | in
     if isinstance(target, str):
         return {target}
     if isinstance(target, Boxes):
-        return set(target.classes)
+        return {name for name, mark in zip(target.classes, target.marks, strict=True) if not mark}
     shown: set[str | int] = {name for number, name in target.names.items() if number in numbers}
     return shown | (({*numbers} & {VOID}) - target.names.keys() - target.void)
 
@@ -151,9 +172,9 @@ def without(target: Target, classes: Collection[str]) -> Target | None:
     if isinstance(target, str):
         return None if target in classes else target
     if isinstance(target, Boxes):
-        stays = [name not in classes for name in target.classes]
-        names = tuple(name for name in target.classes if name not in classes)
-        return Boxes(target.xyxy[np.array(stays, dtype=bool)], names)
+        stay = [place for place, name in enumerate(target.classes) if name not in classes]
+        names = tuple(target.classes[place] for place in stay)
+        return Boxes(target.xyxy[stay], names, tuple(target.marks[place] for place in stay))
     gone = {number for number, name in target.names.items() if name in classes}
     kept = {number: name for number, name in target.names.items() if number not in gone}
     return replace(target, names=kept, void=target.void | gone)

@@ -17,6 +17,9 @@ from regrow.data.files import read_json, whole_folder
 from regrow.data.formats import Content, Source, locate
 from regrow.data.pixels import Pixels
 from regrow.data.snapshot import (
+    CROWD,
+    DIFFICULT,
+    OBJECT,
     SPLITS,
     VOID,
     Boxes,
@@ -136,7 +139,8 @@ def _label(folder: Path, number: int, target: Target, kept: Pixels) -> Any:
     if isinstance(target, str):
         return target
     if isinstance(target, Boxes):
-        return {"classes": list(target.classes), "xyxy": target.xyxy.tolist()}
+        boxes = {"classes": list(target.classes), "xyxy": target.xyxy.tolist()}
+        return boxes | ({"ignored": list(target.ignored)} if target.ignored else {})
     masks = folder / "masks"
     masks.mkdir(exist_ok=True)
     place = _put(masks, number, target.pixels, decode_mask)
@@ -182,7 +186,10 @@ def _target(root: Path, label: Any) -> Target:
         names = tuple(map(str, label["classes"]))
         if len(names) != len(xyxy):
             raise ValueError("it has boxes without a class")
-        return Boxes(xyxy, names)
+        ignored = tuple(map(int, label.get("ignored", ())))
+        if not {*ignored} <= {OBJECT, DIFFICULT, CROWD}:
+            raise ValueError(f"it has boxes ignored as {ignored}")
+        return Boxes(xyxy, names, ignored)
     file, names = root / str(label["mask"]), label["names"].items()
     _refuse_changed(file, decode_mask(file), str(label["hash"]))
     void = frozenset(int(number) for number in label["void"])

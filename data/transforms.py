@@ -14,12 +14,14 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from regrow.data.errors import BadInput
+from regrow.data.ignored import IGNORED_BOXES, separated, together
 from regrow.data.opening import MAX_PIXELS, open_image
 from regrow.data.snapshot import VOID
 
 # Transforms fill what they uncover of a mask with a colour of the image, or 0, which is a class.
 # Class numbers are lifted out of the range of colours meanwhile.
 LIFT = 1000
+LIFT_MARK = 1 << 32  # by which the labels of ignored boxes are lifted out of the range of labels
 MIN_SIDE = 1.0  # pixels; a smaller box shows nothing of its object
 
 
@@ -139,7 +141,8 @@ def augmented(
 
     Args:
         image: uint8 (3, h, w).
-        target: A label (); `boxes` (n, 4), xyxy pixels, and `labels` (n,); or a mask, uint8 (h, w).
+        target: A label (); `boxes` (n, 4), xyxy pixels, and `labels` (n,), perhaps with ignored
+            boxes beside them; or a mask, uint8 (h, w).
         transforms: What is applied, in order.
         seed: What their randomness is a function of; the process's own stream is put back.
 
@@ -173,8 +176,10 @@ def augmented(
 def _wrapped(image: Tensor, target: Any, size: tuple[int, int]) -> tuple[Any, ...]:
     """Say what is what; an image alone is one without being told, and faster."""
     if isinstance(target, dict):
-        boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=size)
-        return (tv_tensors.Image(image), {"boxes": boxes, "labels": target["labels"]})
+        corners, labels, marks = together(target)
+        boxes = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=size)
+        # A transform that leaves a box out does so with its label, hence with its mark.
+        return (tv_tensors.Image(image), {"boxes": boxes, "labels": labels + marks * LIFT_MARK})
     if target.ndim == 2:
         lifted = torch.where(target == VOID, 0, target.int() + LIFT)
         return (tv_tensors.Image(image), tv_tensors.Mask(lifted))
@@ -187,7 +192,10 @@ def _unwrapped(parts: tuple[Any, ...], target: Any, size: tuple[int, int]) -> An
         limits = torch.tensor([size[1], size[0], size[1], size[0]], dtype=boxes.dtype)
         boxes = torch.minimum(boxes.clamp(min=0), limits)
         keep = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(1)
-        return {"boxes": boxes[keep], "labels": parts[0]["labels"].as_subclass(Tensor)[keep]}
+        labels = parts[0]["labels"].as_subclass(Tensor)[keep]
+        if IGNORED_BOXES not in target:
+            return {"boxes": boxes[keep], "labels": labels}
+        return separated(boxes[keep], labels % LIFT_MARK, labels // LIFT_MARK)
     if target.ndim == 2:
         lifted = parts[0].as_subclass(Tensor)
         return torch.where(lifted >= LIFT, lifted - LIFT, VOID).to(torch.uint8)

@@ -24,6 +24,7 @@ from regrow.data.formats import (
     Voc,
     locate,
 )
+from regrow.data.snapshot import CROWD, OBJECT
 from regrow.data.transforms import decode
 
 
@@ -316,9 +317,10 @@ def test_coco_gives_corners_and_names(tmp_path: Path) -> None:
     assert [item.name for item in found.items][:2] == names
     assert [item.split for item in found.items] == ["train", "train", "test", "test"]
     assert found.items[0].image == tmp_path / "images" / "train" / "a.png"
-    assert found.items[0].target.xyxy.tolist() == [[1, 2, 4, 6], [0.5, 0, 2.5, 2.5]]
+    assert found.items[0].target.xyxy.tolist()[:2] == [[1, 2, 4, 6], [0.5, 0, 2.5, 2.5]]
     assert found.items[0].target.xyxy.dtype == np.float32
-    assert found.items[0].target.classes == ("rbc", "wbc")
+    assert found.items[0].target.classes == ("rbc", "wbc", "wbc")
+    assert found.items[0].target.ignored == (OBJECT, OBJECT, CROWD)
     assert found.items[1].target.xyxy.shape == (0, 4)
     assert found.items[1].target.classes == ()
 

@@ -204,6 +204,9 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path, part: str) -> None:
         {"target": None},
         {"target": {"xyxy": [[0, 0, 1, 1]], "classes": []}},
         {"target": {"xyxy": [[0, 0, 1]], "classes": ["a"]}},
+        {"target": {"xyxy": [[0, 0, 1, 1]], "classes": ["a"], "ignored": [3]}},
+        {"target": {"xyxy": [[0, 0, 1, 1]], "classes": ["a"], "ignored": [1, 1]}},
+        {"target": {"xyxy": [[0, 0, 1, 1]], "classes": ["a"], "ignored": [{}]}},
         {"target": {"mask": "x.png", "hash": "", "names": [], "void": []}},
     ],
 )
