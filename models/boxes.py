@@ -20,8 +20,10 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou, clip_boxes_to_image
 
 from regrow.data.errors import BadInput
+from regrow.data.ignored import IGNORED_BOXES
 from regrow.models.detector import Detections, Detector, Targets, feature_shapes, imitate_heads
 from regrow.models.head import ClassRows
+from regrow.models.ignored import has_ignored, is_covered, spared, spared_points
 from regrow.models.imitation import Shared, focused_divergence, one_against_rest
 
 # Arguments of torchvision's resizing, and of its suppression, which the task has knobs for.
@@ -46,6 +48,7 @@ class DenseDetector(Detector):
     detector: Any
     anchors: Tensor
     keys: tuple[str, ...] = ("cls_logits", "bbox_regression")
+    background: int = 0  # how many logits it has, before those of the classes
 
     def __init__(self, detector: nn.Module, size: tuple[int, int]) -> None:
         super().__init__()
@@ -87,6 +90,24 @@ class DenseDetector(Detector):
     def _scores(self, raw: dict[str, Tensor]) -> Tensor:
         return raw["cls_logits"].sigmoid()
 
+    def _match(self, boxes: Tensor) -> Tensor:
+        """Give the object of each anchor, (k,), below 0 where it has none."""
+        if len(boxes) == 0:
+            return torch.full((len(self.anchors),), -1, dtype=torch.int64, device=boxes.device)
+        return self.detector.proposal_matcher(box_iou(boxes, self.anchors))
+
+    def _spared(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Take the loss as background from anchors in ignored boxes."""
+        if not has_ignored(targets):
+            return raw
+        places = torch.stack(
+            [
+                is_covered(self.anchors, target[IGNORED_BOXES]) & (self._match(target["boxes"]) < 0)
+                for target in targets
+            ]
+        )
+        return {**raw, "cls_logits": spared(raw["cls_logits"], places, self.background)}
+
     def _with_sigmoids(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
         return raw
 
@@ -102,6 +123,7 @@ class RetinaNet(DenseDetector):
 
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Give focal loss and box loss."""
+        raw = self._spared(raw, targets)
         return self.detector.compute_loss(targets, raw, self._anchors_of(raw))
 
     def output_layers(self) -> list[str]:
@@ -119,8 +141,13 @@ class TorchvisionFcos(DenseDetector):
 
     keys = ("cls_logits", "bbox_regression", "bbox_ctrness")
 
+    def _spared(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        points = (self.anchors[:, :2] + self.anchors[:, 2:]) / 2
+        return {**raw, "cls_logits": spared_points(raw["cls_logits"], points, targets)}
+
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Give focal loss, box loss and centerness loss."""
+        raw = self._spared(raw, targets)
         return self.detector.compute_loss(targets, raw, self._anchors_of(raw), self.num_points)
 
     def output_layers(self) -> list[str]:
@@ -145,8 +172,11 @@ class Ssd(DenseDetector):
     Source: Liu et al., SSD: Single Shot MultiBox Detector, 2015, arXiv 1512.02325.
     """
 
+    background = 1
+
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Give cross-entropy over the hardest negatives, and box loss."""
+        raw = self._spared(raw, targets)
         matches = [self._match(target["boxes"]) for target in targets]
         return self.detector.compute_loss(
             _behind_background(targets), raw, self._anchors_of(raw), matches
@@ -161,11 +191,6 @@ class Ssd(DenseDetector):
     def output_layers(self) -> list[str]:
         """Give the last layers of both branches of each level."""
         return self._last_convs("classification_head") + self._last_convs("regression_head")
-
-    def _match(self, boxes: Tensor) -> Tensor:
-        if len(boxes) == 0:
-            return torch.full((len(self.anchors),), -1, dtype=torch.int64, device=boxes.device)
-        return self.detector.proposal_matcher(box_iou(boxes, self.anchors))
 
     def _scores(self, raw: dict[str, Tensor]) -> Tensor:
         return raw["cls_logits"].softmax(-1)[..., 1:]
@@ -225,26 +250,42 @@ class FasterRcnn(Detector):
 
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Give the losses of both stages."""
-        rpn, heads = self.detector.rpn, self.detector.roi_heads
-        targets = _behind_background(targets)
-        anchors = [self.anchors] * len(targets)
         proposals = self._suppressed(raw)
-        is_object, matched = rpn.assign_targets_to_anchors(anchors, targets)
-        objectness, rpn_box = rpn.compute_loss(
-            raw["objectness"].reshape(-1, 1),
-            raw["rpn_deltas"].reshape(-1, 4),
-            is_object,
-            rpn.box_coder.encode(matched, anchors),
+        if has_ignored(targets):
+            proposals = [self._counted(*pair) for pair in zip(proposals, targets, strict=True)]
+        objectness, rpn_box = self._first_losses(raw, targets)
+        heads = self.detector.roi_heads
+        proposals, _, labels, box_targets = heads.select_training_samples(
+            proposals, _behind_background(targets)
         )
-        proposals, _, labels, box_targets = heads.select_training_samples(proposals, targets)
         logits, boxes = self._second_stage(_feature_maps(raw), proposals)
-        classifier, box = fastrcnn_loss(logits, boxes, labels, box_targets)
+        classifier, box = logits.sum() * 0, boxes.sum() * 0  # where all is ignored
+        if len(logits):
+            classifier, box = fastrcnn_loss(logits, boxes, labels, box_targets)
         return {
             "loss_classifier": classifier,
             "loss_box_reg": box,
             "loss_objectness": objectness,
             "loss_rpn_box_reg": rpn_box,
         }
+
+    def _first_losses(self, raw: dict[str, Tensor], targets: Targets) -> tuple[Tensor, Tensor]:
+        """Give the loss of objectness and of the boxes of proposals."""
+        rpn, anchors = self.detector.rpn, [self.anchors] * len(targets)
+        is_object, matched = rpn.assign_targets_to_anchors(anchors, _behind_background(targets))
+        if has_ignored(targets):
+            is_object = [
+                wanted.masked_fill((wanted == 0) & is_covered(self.anchors, t[IGNORED_BOXES]), -1)
+                for wanted, t in zip(is_object, targets, strict=True)
+            ]
+            if all((wanted < 0).all() for wanted in is_object):
+                return raw["objectness"].sum() * 0, raw["rpn_deltas"].sum() * 0
+        return rpn.compute_loss(
+            raw["objectness"].reshape(-1, 1),
+            raw["rpn_deltas"].reshape(-1, 4),
+            is_object,
+            rpn.box_coder.encode(matched, anchors),
+        )
 
     def imitation(
         self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
@@ -330,6 +371,12 @@ class FasterRcnn(Detector):
             deltas.reshape(-1, 4), [self.anchors] * len(deltas)
         )
         return flat.reshape(deltas.shape)
+
+    def _counted(self, proposals: Tensor, target: dict[str, Tensor]) -> Tensor:
+        """Leave out proposals in ignored boxes, but those that have an object."""
+        least = self.detector.roi_heads.proposal_matcher.low_threshold
+        has_object = (box_iou(proposals, target["boxes"]) >= least).any(1)
+        return proposals[has_object | ~is_covered(proposals, target[IGNORED_BOXES])]
 
     def _suppressed(self, raw: dict[str, Tensor]) -> list[Tensor]:
         sizes = [self.size] * len(raw["objectness"])

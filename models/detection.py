@@ -74,7 +74,8 @@ class Detection(Task):
 
         Args:
             outputs: Raw outputs.
-            targets: `boxes` (n, 4) and `labels` (n,) from 0 an image; n may be 0.
+            targets: `boxes` (n, 4) and `labels` (n,) from 0 an image; n may be 0. Perhaps ignored
+                boxes beside them.
         """
         return self.net.losses({k: v.float() for k, v in outputs.items()}, targets)
 

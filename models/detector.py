@@ -19,9 +19,10 @@ class Detector(nn.Module, ABC):
     """A detection network for images of one size.
 
     Shapes: b batch, c classes, k anchors or points, n objects. Boxes are xyxy in pixels, targets
-    dicts of `boxes` (n, 4) and `labels` (n,) from 0. `forward` takes normalised images (b, 3, h, w)
-    and gives raw tensors by name, the same names in training and evaluation, all on the autograd
-    graph, with no suppression.
+    dicts of `boxes` (n, 4) and `labels` (n,) from 0; where the data has ignored boxes, which shall
+    have no loss, also of what `regrow.data.ignored.separated` gives. `forward` takes normalised
+    images (b, 3, h, w) and gives raw tensors by name, the same names in training and evaluation,
+    all on the autograd graph, with no suppression.
     """
 
     @abstractmethod

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from regrow.data.snapshot import VOID
+from regrow.models.ignored import falls_on_ignored
 from regrow.models.metrics import RECALLS, iou
 from regrow.models.paired_test import low_end
 
@@ -149,6 +150,8 @@ class ConfusionEvidence(Evidence):
 class BoxEvidence(Evidence):
     """Which detections match an object at an overlap of one half, for each image and class.
 
+    Detections on ignored boxes are left out, see `regrow.models.ignored`.
+
     Args:
         num_classes: Number of classes.
     """
@@ -173,13 +176,15 @@ class BoxEvidence(Evidence):
             boxes = predicted["boxes"].detach().cpu().double()[best]
             scores = predicted["scores"].detach().cpu().double()[best]
             labels = predicted["labels"].cpu()[best]
-            true_labels, true_boxes = truth["labels"].cpu(), truth["boxes"].cpu().double()
+            truth = {name: value.cpu() for name, value in truth.items()}
+            true_labels, true_boxes = truth["labels"], truth["boxes"].double()
             self._num_objects.append(torch.bincount(true_labels, minlength=self.num_classes))
             for index in labels.unique().tolist():
                 mine = (labels == index).nonzero().flatten()[:MAX_DETECTIONS]
                 matched = match(boxes[mine], true_boxes[true_labels == index])
-                number = torch.full((len(mine),), len(self._num_objects) - 1)
-                self._found[index].append((scores[mine], matched, number))
+                counts = matched | ~falls_on_ignored(boxes[mine], truth, index)
+                number = torch.full((int(counts.sum()),), len(self._num_objects) - 1)
+                self._found[index].append((scores[mine][counts], matched[counts], number))
 
     @property
     def num_images(self) -> int:

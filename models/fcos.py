@@ -18,6 +18,7 @@ from regrow.data.errors import BadInput
 from regrow.models.backbone import build_backbone
 from regrow.models.detector import Detector, Targets, feature_shapes, imitate_heads
 from regrow.models.head import ClassRows
+from regrow.models.ignored import spared_points
 from regrow.models.imitation import Shared
 from regrow.models.small import SmallBackbone
 
@@ -103,12 +104,12 @@ class Fcos(Detector):
         """Give focal loss, box loss and centerness loss, each over the points that see an object.
 
         The same figures as torchvision's `FCOS.compute_loss`, for all images at once and without
-        waiting for the device.
+        waiting for the device. Points in ignored boxes are no background.
         """
         boxes, labels = self.assign(targets)
         is_object = labels >= 0
         num_objects = is_object.sum().clamp(min=1)
-        logits = raw["cls_logits"].float()
+        logits = spared_points(raw["cls_logits"].float(), self.points, targets)
         wanted = F.one_hot(labels.clamp(min=0), logits.shape[-1]) * is_object[..., None]
         focal = sigmoid_focal_loss(logits, wanted.to(logits), reduction="sum")
         giou = generalized_box_iou_loss(self._boxes(raw), boxes, reduction="none")

@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.detection import MeanAveragePrecision
 
 from regrow.data.snapshot import VOID
+from regrow.models.ignored import as_coco
 
 # COCO's thresholds to the last bit: torchmetrics rounds its own to float32, which moves a recall of
 # 7 / 100 to the other side of its threshold.
@@ -131,10 +132,13 @@ class MeanAP(ByClass):
         )
 
     def update(self, predictions: Any, targets: Any) -> None:
-        """Add detections and objects, one mapping an image, boxes xyxy in pixels."""
+        """Add detections and objects, one mapping an image, boxes xyxy in pixels.
+
+        Targets may have ignored boxes, see `regrow.data.ignored`.
+        """
         self.coco.update(
             [{n: p[n].detach().float() if n != "labels" else p[n] for n in p} for p in predictions],
-            [{n: t[n] for n in ("boxes", "labels")} for t in targets],
+            [as_coco(p, t, OVERLAPS[0]) for p, t in zip(predictions, targets, strict=True)],
         )
 
     def compute(self) -> dict[str, Tensor]:

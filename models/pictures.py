@@ -12,12 +12,14 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
 from regrow.data.files import write_atomic
+from regrow.data.ignored import IGNORED_BOXES, IGNORED_LABELS, IS_CROWD
 from regrow.data.snapshot import VOID, Kind
 
 CELL = 200  # pixels that the longer side of a small image is enlarged to
 CAPTION = 16  # height of the line of text below an image
 MIN_SCORE = 0.4  # boxes below are not drawn
 RIGHT, WRONG, TRUTH = (110, 220, 130), (255, 110, 100), (235, 235, 235)
+IGNORED = (150, 150, 150)  # of the boxes that no score counts
 
 
 def draw(
@@ -90,9 +92,15 @@ def _draw_boxes(
     found = prediction["scores"] >= MIN_SCORE
     boxes, labels = prediction["boxes"][found], prediction["labels"][found]
     scores = [f"{score:.2f}" for score in prediction["scores"][found].tolist()]
-    truth = _boxed(image, target["boxes"] * scale, target["labels"], classes)
+    caption, truth = f"{len(target['labels'])} objects", image
+    if IGNORED_BOXES in target:
+        marks = ["crowd" if is_crowd else "difficult" for is_crowd in target[IS_CROWD].tolist()]
+        ignored, labels_of = target[IGNORED_BOXES] * scale, target[IGNORED_LABELS]
+        truth = _boxed(truth, ignored, labels_of, classes, marks, is_ignored=True)
+        caption += f", {len(marks)} ignored" if marks else ""
+    truth = _boxed(truth, target["boxes"] * scale, target["labels"], classes)
     return _beside(
-        _captioned(truth, f"{len(target['labels'])} objects", TRUTH),
+        _captioned(truth, caption, TRUTH),
         _captioned(
             _boxed(image, boxes * scale, labels, classes, scores), f"{len(labels)} found", TRUTH
         ),
@@ -105,6 +113,7 @@ def _boxed(
     labels: Tensor,
     classes: Sequence[str],
     notes: Sequence[str] | None = None,
+    is_ignored: bool = False,
 ) -> Tensor:
     boxes, indices = boxes.detach().float().cpu(), labels.tolist()
     drawable = torch.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
@@ -112,9 +121,10 @@ def _boxed(
     if not rows:
         return image
     texts = [f"{classes[indices[row]]} {notes[row] if notes else ''}".strip() for row in rows]
-    colors = [color(indices[row]) for row in rows]
+    colors = [IGNORED if is_ignored else color(indices[row]) for row in rows]
+    width = 1 if is_ignored else 2
     return draw_bounding_boxes(
-        image, boxes[rows], labels=texts, colors=colors, width=2, fill_labels=True
+        image, boxes[rows], labels=texts, colors=colors, width=width, fill_labels=True
     )
 
 

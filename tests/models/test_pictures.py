@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regrow.data.snapshot import VOID
+from regrow.data.ignored import separated
+from regrow.data.snapshot import CROWD, OBJECT, VOID
 from regrow.models.pictures import CAPTION, color, draw, picture, save_picture
 
 GREY = 60
@@ -67,6 +68,20 @@ def test_boxes_are_drawn_in_the_colour_of_their_class() -> None:
     assert tuple(predicted[:, 7 * scale, 20 * scale].tolist()) == color(0)
     # Nothing where the truth is, nor where the unsure box would be.
     assert (predicted[:, :, : 18 * scale] == GREY).all()
+
+
+def test_ignored_boxes_are_drawn_in_grey_below_the_objects() -> None:
+    target = separated(
+        torch.tensor([[4.0, 8, 12, 16], [20, 8, 28, 16]]),
+        torch.tensor([1, 1]),
+        torch.tensor([OBJECT, CROWD]),
+    )
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "scores": torch.zeros(0)}
+    truth, predicted = _halves(draw(_images(1), [none], [target], ["ant", "bee"], "boxes")[0])
+    scale = 6
+    assert tuple(truth[:, 12 * scale, 4 * scale].tolist()) == color(1)
+    assert truth[:, 14 * scale, 20 * scale].tolist() == [150] * 3
+    assert (predicted == GREY).all()
 
 
 def test_image_without_boxes_stays_as_it_is() -> None:
