@@ -30,6 +30,7 @@ from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.evaluation import not_finite
 from regrow.models.optimization import state_by_name
 from regrow.models.task import Penalty, Task
+from regrow.models.unfinished import Unfinished
 
 CUDA = ("auto", "gpu", "cuda")
 MOMENTA = "momenta"  # where a finished round of training keeps what its optimizer remembered
@@ -40,6 +41,8 @@ FREE_ARGUMENTS = {
     "enable_model_summary",
     "limit_val_batches",
 }
+# In the state of a checkpoint's callback: at which step it wrote its file.
+LAST_STEP = "last_global_step_saved"
 # What the libraries say at every start, and nobody can act on.
 NOISE = (
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
@@ -124,6 +127,8 @@ class RunCheckpoint(ModelCheckpoint):
 
     Lightning's own takes from a checkpoint which files it removes later. Here the file follows from
     the run's folder, which may have been moved or copied since, and no checkpoint has a say in it.
+    Lightning's own forgets at which step it saved last, too, and where validation is not that of
+    each whole epoch it leaves out the end of one.
     """
 
     @property
@@ -131,12 +136,28 @@ class RunCheckpoint(ModelCheckpoint):
         """Name the state in a checkpoint as Lightning does."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Give the state, with the step of the last file."""
+        return {**super().state_dict(), LAST_STEP: self._last_global_step_saved}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save; of the run's state whatever is not in its file yet, validated or not."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self.monitor is None and not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, {})
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        self._last_global_step_saved = trainer.global_step  # the file itself is to say so
+        super()._save_checkpoint(trainer, filepath)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the best score alone; that of a file which is gone or torn counts no more.
 
         Raises:
             BadInput: If it is no number.
         """
+        step = state_dict.get(LAST_STEP, 0)
+        self._last_global_step_saved = step if isinstance(step, int) else 0
         file = Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}"
         score = state_dict.get("best_model_score")
         if self.monitor is None:
@@ -265,7 +286,7 @@ def make_trainer(
             callbacks.append(PredictionImages(fit.images))
     if is_saved:
         callbacks.append(RunCheckpoint(run, filename="last", enable_version_counter=False))
-        callbacks.append(SaveWhenStopped(run))
+        callbacks += [SaveWhenStopped(run), Unfinished()]
     if fit.patience is not None:
         callbacks.append(EarlyStopping(f"val/{task.chosen_by}", patience=fit.patience, mode="max"))
     if fit.ema is not None:

@@ -1,0 +1,65 @@
+"""What Lightning leaves out of a checkpoint, so that a stopped run goes on to the same weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from regrow.data.errors import BadInput
+
+KEY = "unfinished"
+
+
+class Unfinished(Callback):
+    """Keeps in checkpoints the gradients of an unfinished step, and whether training is to end.
+
+    A step of the optimizer may take several batches (`accumulate_grad_batches`). Between them a
+    run can be stopped, or validated and saved. Early stopping decides once, maybe before
+    `min_epochs`, and a run that goes on must not decide anew.
+    """
+
+    def __init__(self) -> None:
+        self._gradients: Mapping[str, Tensor] = {}
+        self._is_to_end = False
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save both; the gradients of each process, (processes, *shape)."""
+        gradients = {}
+        if trainer.fit_loop._should_accumulate():
+            for name, parameter in pl_module.named_parameters():
+                if parameter.grad is not None:
+                    every: Any = trainer.strategy.all_gather(parameter.grad)
+                    gradients[name] = every if trainer.world_size > 1 else every[None]
+        checkpoint[KEY] = {"is_to_end": bool(trainer.should_stop), "gradients": gradients}
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take both from a checkpoint; one from before they were saved has none.
+
+        Raises:
+            BadInput: If they are not of this network.
+        """
+        state = checkpoint.get(KEY, {"is_to_end": False, "gradients": {}})
+        shapes = {n: (trainer.world_size, *p.shape) for n, p in pl_module.named_parameters()}
+        try:
+            gradients = dict(state["gradients"])
+            if any(tuple(value.shape) != shapes[name] for name, value in gradients.items()):
+                raise ValueError("of other shapes")
+            self._gradients, self._is_to_end = gradients, bool(state["is_to_end"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadInput(
+                f"the checkpoint's gradients are not of this network ({error}); go on from "
+                "another checkpoint of the run, or begin a new one"
+            ) from error
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put both back, where the network is trained."""
+        for name, every in self._gradients.items():
+            parameter = pl_module.get_parameter(name)
+            parameter.grad = every[trainer.global_rank].to(parameter)
+        trainer.should_stop = trainer.should_stop or self._is_to_end
+        self._gradients, self._is_to_end = {}, False
