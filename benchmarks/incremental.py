@@ -51,7 +51,7 @@ from regrow.data.staged import Staged
 from regrow.incremental.memory import MEMORY, memory_size
 from regrow.models.checkpoint import load, save
 from regrow.models.command import parse
-from regrow.models.differences import PartEvidence, seed_interval
+from regrow.models.differences import part_of, seed_interval
 from regrow.models.evaluation import evaluate
 from regrow.models.masks import mask_weights_
 from regrow.models.optimization import Optimization
@@ -261,7 +261,7 @@ class Study:
         snapshot = data.snapshot
         is_old = [snapshot.hashes[i] in known for i in snapshot.indices("test")]
         flags = {"all": [True] * len(is_old), "old": is_old, "new": [not old for old in is_old]}
-        scores = {n: PartEvidence(test.evidence, own).score() for n, own in flags.items()}
+        scores = {n: part_of(test.evidence, own).score() for n, own in flags.items()}
         return val, scores
 
     def _parsed(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from regrow.incremental.strategies import PARENT, SCRATCH, WORDS, Plan, Strategy, Trained
 from regrow.models.charts import Point
-from regrow.models.differences import Difference, PartEvidence, differ
+from regrow.models.differences import Difference, differ, part_of
 from regrow.models.evaluation import Evaluation
 from regrow.models.report import Report, ranged, signed
 
@@ -45,7 +45,7 @@ def fill(
         "all": [True] * len(is_early),
     }
     evidence = {
-        name: {p: [PartEvidence(t.evidence, flags) for t in own] for p, flags in parts.items()}
+        name: {p: [part_of(t.evidence, flags) for t in own] for p, flags in parts.items()}
         for name, own in tests.items()
     }
     scores = {

@@ -1,7 +1,9 @@
 """The accuracy budget: a promise that is decided by statistics, or left undecided."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, inf, isnan
+from functools import partial
+from math import hypot, inf, isnan, sqrt
 from typing import Literal
 
 from regrow.data.errors import BadInput
@@ -10,9 +12,10 @@ from regrow.models.evidence import (
     Evidence,
     lost_and_gained,
     paired_interval,
-    unseen,
+    shown,
 )
 from regrow.models.paired_test import images_to_decide
+from regrow.models.unseen import first
 
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
@@ -108,16 +111,23 @@ def _needed(
     if isinstance(before, CorrectEvidence) and isinstance(after, CorrectEvidence):
         changes = lost_and_gained(before, after)
         return images_to_decide(*changes, count, limit, budget.confidence)
-    return images_needed(*interval, difference, limit, count, unseen(before, budget.confidence))
+    unseen = partial(shown(before).unseen, budget.confidence)
+    return images_needed(*interval, difference, limit, count, unseen)
 
 
 def images_needed(
-    low: float, high: float, difference: float, limit: float, num_images: int, unseen: float
+    low: float,
+    high: float,
+    difference: float,
+    limit: float,
+    num_images: int,
+    unseen: float | Callable[[float], float],
 ) -> int | None:
     """Estimate how many images would move the limit out of an interval that holds it.
 
-    The interval narrows around the same difference with the square root of the number of images.
-    Where it is as narrow as the rule of three lets it be, it does so with the number itself.
+    The interval narrows around the same difference. It has two parts, of which the squares add up:
+    what was seen to vary falls with the root of the number of images, and what no image showed
+    with about the number itself. Each is taken on by itself.
 
     Args:
         low: Low end of the interval.
@@ -125,7 +135,9 @@ def images_needed(
         difference: The difference that was measured.
         limit: The value that must lie outside.
         num_images: The number of images now.
-        unseen: The least distance of an end from the difference, by the rule of three.
+        unseen: The least distance of an end from the difference, by the rule of three, as a
+            function of the number of images; or that of now, of a score over all images alike
+            (2 s / (1 + s), see `Shown.unseen`).
 
     Returns:
         The number of images, or None if the difference is the limit.
@@ -133,8 +145,28 @@ def images_needed(
     margin = difference - limit
     if margin == 0:
         return None
+    least = unseen if callable(unseen) else _of_all(unseen, num_images)
     # The end of the interval that has to pass the limit.
     reach = difference - low if margin > 0 else high - difference
-    times = reach / abs(margin)
-    is_least = reach <= unseen * (1 + 1e-9)
-    return max(ceil(num_images * (times if is_least else times**2)), num_images + 1)
+    seen = sampling_part(reach, least(num_images))
+
+    def decides(count: int) -> bool:
+        return hypot(seen * sqrt(num_images / count), least(count)) <= abs(margin)
+
+    return first(decides, num_images + 1)
+
+
+def sampling_part(reach: float, unseen: float) -> float:
+    """Return the part of an interval's reach that comes of what the images were seen to vary by."""
+    return sqrt(max(reach**2 - unseen**2, 0.0))
+
+
+def _of_all(unseen: float, num_images: int) -> Callable[[float], float]:
+    """Continue 2 s / (1 + s), where (1 - s)^n stays the same, to other numbers of images."""
+    left = 1 - unseen / (2 - unseen)
+
+    def of(count: float) -> float:
+        share = 1 - left ** (num_images / count)
+        return float(2 * share / (1 + share))
+
+    return of

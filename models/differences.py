@@ -9,7 +9,7 @@ import torch
 from scipy.stats import t as student_t
 from torch import Tensor
 
-from regrow.models.evidence import Evidence, paired_interval
+from regrow.models.evidence import CorrectEvidence, Evidence, paired_interval
 
 Interval = tuple[float, float]
 ROUNDING = 1e-9  # differences of scores that differ by less are equal
@@ -35,6 +35,11 @@ class MeanEvidence(Evidence):
     def num_images(self) -> int:
         """Count the images."""
         return self.parts[0].num_images
+
+    @property
+    def shown(self) -> Tensor:
+        """Whether each image shows each class, (n, c); it does so for all networks."""
+        return self.parts[0].shown
 
     def only(self, classes: Sequence[int]) -> "MeanEvidence":
         """Give what each part says of some classes."""
@@ -65,15 +70,39 @@ class PartEvidence(Evidence):
         """Count the images."""
         return int(self.is_part.sum())
 
-    def only(self, classes: Sequence[int]) -> Evidence:
-        """Refuse: the images of a part are chosen already."""
-        raise TypeError("take a part of the evidence of some classes instead")
+    @property
+    def shown(self) -> Tensor:
+        """Whether each of the images shows each class, (n, c)."""
+        return self.whole.shown[self.is_part]
+
+    def only(self, classes: Sequence[int]) -> "PartEvidence":
+        """Return what these images say of some classes.
+
+        Raises:
+            TypeError: If classes choose among images, as they do for accuracy; see `part_of`.
+        """
+        whole = self.whole.only(classes)
+        if whole.num_images != self.whole.num_images:
+            raise TypeError("take the classes of a part that `part_of` gives")
+        return PartEvidence(whole, self.is_part.tolist())
 
     def scores(self, counts: Tensor) -> Tensor:
         """Give the score of sets of these images."""
         whole = counts.new_zeros(len(counts), self.whole.num_images)
         whole[:, self.is_part] = counts
         return self.whole.scores(whole)
+
+
+def part_of(whole: Evidence, is_part: Sequence[bool]) -> Evidence:
+    """Return the evidence of some of the images; that of accuracy stays what the exact test takes.
+
+    Args:
+        whole: The evidence of all.
+        is_part: For each image whether it is one of them.
+    """
+    if isinstance(whole, CorrectEvidence):
+        return whole.images(torch.tensor([*is_part], dtype=torch.bool))
+    return PartEvidence(whole, is_part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +164,13 @@ def differ(
         others: The other's, the same seeds in the same order.
         evidence: What they were made of, if they are scores of images.
         other_evidence: The other's, the same images.
-        confidence: The confidence of both intervals, in (0, 1).
+        confidence: The confidence of both intervals, in [0, 1): of both ends of each together.
     """
     differences = [value - other for value, other in zip(values, others, strict=True)]
     by_image = None
     if evidence:
         parts = MeanEvidence(other_evidence), MeanEvidence(evidence)
-        by_image = paired_interval(*parts, confidence)
+        by_image = paired_interval(*parts, 0.5 + confidence / 2)  # each end alone
     return Difference(
         statistics.fmean(differences), seed_interval(differences, confidence), by_image
     )

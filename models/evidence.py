@@ -15,6 +15,7 @@ from regrow.data.snapshot import VOID
 from regrow.models.ignored import falls_on_ignored
 from regrow.models.metrics import RECALLS, iou
 from regrow.models.paired_test import low_end
+from regrow.models.unseen import Shown
 
 MAX_DETECTIONS = 100
 ROUNDING = 1e-9  # differences of scores that spread by less are equal
@@ -33,9 +34,14 @@ class Evidence(ABC):
         """Count the images."""
 
     @property
+    def shown(self) -> Tensor:
+        """Whether each image shows each class, (n, c); (n, 0) where classes do not count."""
+        return torch.zeros(self.num_images, 0, dtype=torch.bool)
+
+    @property
     def images_by_class(self) -> Tensor:
         """Count the images that show each class, (c,); empty where classes do not count."""
-        return torch.zeros(0)
+        return self.shown.sum(0)
 
     @abstractmethod
     def only(self, classes: Sequence[int]) -> "Evidence":
@@ -86,6 +92,14 @@ class CorrectEvidence(Evidence):
             part._labels.append(labels[mine])
         return part
 
+    def images(self, is_part: Tensor) -> "CorrectEvidence":
+        """Return what some of the images have shown, by a flag an image, (n,)."""
+        part = CorrectEvidence()
+        if self._batches:
+            part._batches = [self.correct[is_part]]
+            part._labels = [torch.cat(self._labels)[is_part]]
+        return part
+
     @property
     def correct(self) -> Tensor:
         """Give a flag an image, (n,)."""
@@ -134,11 +148,11 @@ class ConfusionEvidence(Evidence):
         return len(self._images)
 
     @property
-    def images_by_class(self) -> Tensor:
-        """Count the images with pixels of each class, (c,)."""
+    def shown(self) -> Tensor:
+        """Whether each image has pixels of each class, (n, c)."""
         size = self.num_classes
         shown = torch.stack([image.view(size, size).sum(1) > 0 for image in self._images])
-        return shown.sum(0)[self._classes]
+        return shown[:, self._classes]
 
     def scores(self, counts: Tensor) -> Tensor:
         """Give the mean IoU of sets of images."""
@@ -192,9 +206,9 @@ class BoxEvidence(Evidence):
         return len(self._num_objects)
 
     @property
-    def images_by_class(self) -> Tensor:
-        """Count the images with objects of each class, (c,)."""
-        return (torch.stack(self._num_objects) > 0).sum(0)[self._classes]
+    def shown(self) -> Tensor:
+        """Whether each image has objects of each class, (n, c)."""
+        return (torch.stack(self._num_objects) > 0)[:, self._classes]
 
     def scores(self, counts: Tensor) -> Tensor:
         """Give the mean average precision at an overlap of one half, of sets of images."""
@@ -316,40 +330,28 @@ def lost_and_gained(before: CorrectEvidence, after: CorrectEvidence) -> tuple[in
     return int(lost.sum()), int(gained.sum())
 
 
+def shown(evidence: Evidence) -> Shown:
+    """Return how many images there are to see a change on, and how many show each class."""
+    is_accuracy = isinstance(evidence, CorrectEvidence)
+    return Shown(evidence.num_images, evidence.images_by_class.tolist(), is_accuracy)
+
+
 def unseen(evidence: Evidence, confidence: float) -> float:
-    """Give the change of mean IoU or mean AP that so many images may not show at all.
-
-    What happens on a share s = 1 - (1 - confidence)^(1 / n) of all images is seen on none of n with
-    a probability of 1 - confidence. If all is mistaken on these, it is missing where it belongs and
-    found where it does not: of an intersection 1 - s and a union 1 + s are left, so 2 s / (1 + s)
-    is lost. In a mean over classes, what is missing on a share of the images that show a class is
-    lost of that class. A class of few objects loses more if all goes to it that is mistaken for
-    another; that is not bounded here.
-
-    Source: Hanley and Lippman-Hand, If nothing goes wrong, is everything all right?, JAMA 249,
-    1983 (the rule of three: a share of about 3 / n at 95 %).
+    """Return the change of a score that so many images may not show at all, see `Shown.unseen`.
 
     Args:
         evidence: Evidence of some images.
         confidence: The confidence, in (0, 1).
 
     Returns:
-        A change of the score, in (0, 1).
+        A change of the score, in (0, 1].
     """
-    share = _unseen_share(evidence.num_images, confidence)
-    classes = evidence.images_by_class
-    classes = classes[classes > 0]
-    of_class = _unseen_share(int(classes.min()), confidence) / len(classes) if len(classes) else 0.0
-    return max(2 * share / (1 + share), of_class)
+    return shown(evidence).unseen(confidence)
 
 
 def _shows_nothing(evidence: Evidence) -> bool:
     classes = evidence.images_by_class
     return len(classes) > 0 and not classes.any()
-
-
-def _unseen_share(num_images: int, confidence: float) -> float:
-    return 1 - (1 - confidence) ** (1 / num_images)
 
 
 def _thirds(count: int, num_splits: int, seed: int) -> Tensor:

@@ -64,9 +64,37 @@ def test_four_times_the_images_halve_the_interval():
 
 
 def test_twice_the_images_halve_an_interval_of_the_rule_of_three():
-    assert images_needed(-0.02, 0.005, 0.0, -0.01, 100, unseen=0.02) == 200
-    # The low end is as near as it may be, the high end is not, and has to pass.
-    assert images_needed(-0.04, 0.02, -0.02, -0.01, 100, unseen=0.02) == 1600
+    # 2 s / (1 + s) = 0.02 at s = 0.020 / 1.98, and 0.01 at 0.010 / 1.99; of 100 images s stays
+    # unseen as likely as the other of 100 log(1 - 0.0101010) / log(1 - 0.0050251) = 201.5.
+    assert images_needed(-0.02, 0.005, 0.0, -0.01, 100, unseen=0.02) == 202
+
+
+def test_what_was_seen_falls_with_the_root_and_what_was_not_with_the_number():
+    # The low end is as near as it may be; the high end is not, and has to pass: of its 0.04 what
+    # was seen is 0.0012^0.5, and 0.0012 * 100 / 1234 + 0.0016434^2 is just below 0.01^2.
+    assert images_needed(-0.04, 0.02, -0.02, -0.01, 100, unseen=0.02) == 1234
+
+
+def test_a_reach_that_no_image_showed_asks_for_few_more_images():
+    # Penn-Fudan: 34 test images. Of a reach of 0.15596 the rule of three makes 0.15556.
+    share = 1 - 0.05 ** (1 / 34)
+    unseen = 2 * share / (1 + share)
+    values = (-0.17069684703828, 0.1411810397237571, -0.0147349, -0.03, 34)
+    assert images_needed(*values, unseen) == 398
+
+
+def test_images_needed_of_a_rare_class_are_those_that_show_it(interval):
+    # 3 of 60 images show the second class, whose score is half of the mean. Of those images a
+    # share of 0.1 must be the most that is unseen: 0.9^28.43 = 0.05, and one of 20 images is one.
+    evidence = ConfusionEvidence(2)
+    both, one = torch.tensor([50.0, 0, 0, 50]).double(), torch.tensor([99.0, 0, 0, 0]).double()
+    evidence._images = [both] * 3 + [one] * 57
+    verdict = decide(evidence, evidence, Budget(0.05))
+    assert verdict.is_met == "undecided"
+    assert verdict.num_needed == 569  # 20 * 28.43 = 568.7
+    more = ConfusionEvidence(2)
+    more._images = [both] * 29 + [one] * 551
+    assert decide(more, more, Budget(0.05)).is_met is True
 
 
 def test_a_difference_on_the_limit_is_decided_by_no_number_of_images():
@@ -142,17 +170,20 @@ def test_the_images_needed_of_other_scores_follow_the_rule_of_three():
     evidence._images = [torch.tensor([50.0, 0, 0, 50]).double()] * 60
     verdict = decide(evidence, evidence, Budget(0.02))
     assert verdict.is_met == "undecided"
-    # 0.05^(1 / 60) = 0.9513; 2 * 0.0487 / 1.0487 = 0.0929 of the score, that is 4.645 times 0.02.
-    assert verdict.num_needed == 279
-    more = ConfusionEvidence(2)
-    more._images = evidence._images[:1] * 310
-    assert decide(more, more, Budget(0.02)).is_met is True
+    # 2 s / (1 + s) = 0.02 at s = 1 / 99, and (98 / 99)^295.08 = 0.05.
+    assert verdict.num_needed == 296
+    for count, is_met in ((295, "undecided"), (296, True)):
+        more = ConfusionEvidence(2)
+        more._images = evidence._images[:1] * count
+        assert decide(more, more, Budget(0.02)).is_met == is_met
 
 
 def test_undecided_says_how_many_images_would_decide(interval):
     interval(-0.2, 0.2)
     verdict = decide(Scored(0.9), Scored(0.9), Budget(0.1))
-    assert verdict.num_needed == 400
+    # Of 0.2 the rule of three makes 0.0573 on 100 images and 0.0157 on 377; the rest falls to
+    # 0.0367 * 100 / 377 = 0.00974 of its square, and 0.00974 + 0.0157^2 is just below 0.1^2.
+    assert verdict.num_needed == 377
 
 
 def test_scores_on_different_images_are_refused():

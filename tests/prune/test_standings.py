@@ -63,9 +63,10 @@ def test_interval_over_images_keeps_seeds_together() -> None:
     two = differ([0.75] * 2, [0.5] * 2, [better] * 2, [worse] * 2).by_image
     assert one == two
     # A quarter of 100 images were gained: the error is sqrt(0.25 * 0.75 / 99), and one more gain
-    # adds to it. Student's t of 99 is 1.660. On 0.0295 of all images anything may happen, unseen.
-    unseen = 2 * 0.0295 / 1.0295
-    below, above = 1.660 * 0.0435, 0.0818  # x = 0.0025 + 1.660 sqrt(0.0435^2 + 0.005 x)
+    # adds to it. Both ends hold at 95 %, so each alone at 97.5 %: Student's t of 99 is 1.984. On
+    # 0.0362 of all images anything may happen, unseen: 0.9638^100 = 0.025.
+    unseen = 2 * 0.0362 / 1.0362
+    below, above = 1.984 * 0.0435, 0.0995  # x = 0.0025 + 1.984 sqrt(0.0435^2 + 0.005 x)
     expected = 0.25 - math.hypot(below, unseen), 0.25 + math.hypot(above, unseen)
     # The splits are drawn: of 667, the error's error is 3 %.
     assert one == pytest.approx(expected, abs=0.008)
