@@ -4,7 +4,6 @@ Shapes: b batch, c classes, h height, w width, k boxes before suppression, n det
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from regrow.data.progress import progress
 from regrow.models.graph import metadata, suppression_of
 from regrow.models.known import plain_targets
 from regrow.models.metrics import alone
-from regrow.models.modes import evaluating
+from regrow.models.modes import copied, evaluating
 from regrow.models.task import Task
 
 Outputs = dict[str, np.ndarray]
@@ -214,7 +213,7 @@ def check_parity(
     """
     model = OnnxModel(path, num_threads=num_threads)
     _refuse_other(model, task)
-    reference = task if task.mean.device.type == "cpu" else deepcopy(task).cpu()
+    reference = task if task.mean.device.type == "cpu" else copied(task).cpu()
     limit = model.suppression.get("max_detections", 0)
     ours, theirs = alone(task.make_metric()), alone(task.make_metric())
     differences: dict[str, Difference] = {}

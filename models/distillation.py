@@ -1,6 +1,5 @@
 """A network is drawn towards a teacher: by its raw outputs, and by where its layers attend to."""
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
 from regrow.models.imitation import attention_distance, shared_classes
+from regrow.models.modes import copied
 from regrow.models.task import Penalty, Task
 
 Calls = list[tuple[str, Any]]
@@ -174,7 +174,7 @@ class _Kept:
     """A frozen copy of the teacher, hidden from `nn.Module` and from copies of the student."""
 
     def __init__(self, teacher: Task) -> None:
-        self.task = copy.deepcopy(teacher).eval().requires_grad_(False)
+        self.task = copied(teacher).eval().requires_grad_(False)
 
     def on(self, device: torch.device) -> Task:
         if self.task.mean.device != device:

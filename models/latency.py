@@ -1,6 +1,5 @@
 """How long a network takes on what will run it, measured beside the network it was pruned from."""
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from regrow.data.errors import BadInput
 from regrow.models.cost import medians
 from regrow.models.graph import build_graph
+from regrow.models.modes import copied
 from regrow.models.task import Task
 
 
@@ -129,7 +129,7 @@ def _in_onnxruntime(task: Task, batch: int) -> Timed:
 
 
 def _in_torch(task: Task, batch: int) -> Timed:
-    still, images = copy.deepcopy(task).eval(), task.example_images(batch)
+    still, images = copied(task).eval(), task.example_images(batch)
     is_on_cuda = images.device.type == "cuda"
 
     @torch.inference_mode()

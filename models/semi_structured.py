@@ -1,6 +1,5 @@
 """Linear layers with 2:4 masks, run through PyTorch's semi-structured kernels on CUDA."""
 
-import copy
 import warnings
 
 import torch
@@ -9,6 +8,7 @@ from torch.sparse import to_sparse_semi_structured
 
 from regrow.data.errors import BadInput
 from regrow.models.masks import is_n_of_m
+from regrow.models.modes import copied
 
 # Source: the shapes that both backends of torch/sparse/semi_structured.py take in 16 bits.
 ROWS, COLUMNS = 32, 64
@@ -38,7 +38,7 @@ def semi_structured(net: nn.Module) -> tuple[nn.Module, list[str]]:
             "2:4 kernels need compute capability 8.0 or more, this GPU has "
             f"{capability[0]}.{capability[1]}; run the network dense"
         )
-    twin = copy.deepcopy(net).eval()
+    twin = copied(net).eval()
     # A subclass, such as the last layer of nn.MultiheadAttention, may be read without being called.
     layers = {name: m for name, m in twin.named_modules() if type(m) is nn.Linear}
     layers = {n: m for n, m in layers.items() if m.weight.is_cuda and is_compressible(m.weight)}

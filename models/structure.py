@@ -1,6 +1,5 @@
 """The record from which a pruned network is rebuilt, without the code that pruned it."""
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
 from regrow.models.attention import convert_, is_converted, is_convertible
+from regrow.models.modes import copied
 
 
 def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def fresh_twin(net: nn.Module, dense: nn.Module) -> nn.Module:
     Returns:
         The twin, on the device of the dense network and in its mode.
     """
-    twin = copy.deepcopy(dense)
+    twin = copied(dense)
     rebuild_(twin, {**record(net, dense), "trainable": {}})
     source, drawn = dense.state_dict(), {}
     for name, tensor in twin.state_dict().items():

@@ -1,6 +1,5 @@
 """Pruning: score, choose, cut, prove, recover, evaluate; step by step, under a budget."""
 
-import copy
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, replace
 from math import isnan, nan
@@ -17,6 +16,7 @@ from regrow.models.evaluation import Evaluation, not_finite
 from regrow.models.evaluation import evaluate as evaluate_task
 from regrow.models.latency import Latency
 from regrow.models.masks import sparsity, zero_masked_
+from regrow.models.modes import copied
 from regrow.models.task import Task
 from regrow.prune.channels import Groups, widths
 from regrow.prune.cost_model import costs_of
@@ -202,7 +202,7 @@ class _Run:
     def begun(self, task: Task, reference: Task, num_steps: int) -> Progress:
         """Give the start of a new run."""
         self._seed(0)
-        work = copy.deepcopy(task)
+        work = copied(task)
         baseline = self.evaluate(reference, self.val_loader).value
         is_same = reference is task
         score = baseline if is_same else self.evaluate(work, self.val_loader).value

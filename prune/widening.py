@@ -11,7 +11,6 @@ copies of channels; Evci et al., GradMax, 2022, arXiv 2201.05125, for growing wh
 the new weights is largest.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
 from regrow.models import structure
+from regrow.models.modes import copied
 from regrow.models.task import Task
 from regrow.prune.channels import Group, width
 from regrow.prune.cost_model import Costs, costs_of
@@ -115,7 +115,7 @@ def _dense_task(task: Task, dense: nn.Module | None, seed: int) -> Task:
     full = clone(task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        full.net = task.fresh_net() if dense is None else copy.deepcopy(dense)
+        full.net = task.fresh_net() if dense is None else copied(dense)
     full.net.to(task.mean)
     full.momenta = {}
     return full

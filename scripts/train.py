@@ -5,7 +5,6 @@ python scripts/train.py --config configs/classification.yaml --warm-start runs/o
 python scripts/train.py --config configs/classification.yaml --resume auto
 """
 
-import copy
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +35,7 @@ from regrow.models.distillation import Imitation
 from regrow.models.evaluation import Evaluation, evaluate
 from regrow.models.masks import masks_of
 from regrow.models.masks import regrow_ as unmask_
+from regrow.models.modes import copied
 from regrow.models.nets import TIMM, TORCHVISION
 from regrow.models.report import Report, device_name
 from regrow.models.run import command, guard, open_run, refuse_run
@@ -338,7 +338,7 @@ def _refuse_images(task: Task, data: GrowingData) -> None:
     """
     if not task.net_name.startswith((TORCHVISION, TIMM)):
         return
-    trial = copy.deepcopy(task)
+    trial = copied(task)
     batch = min(data.batch_size, len(data.snapshot.indices("train")), 2)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
