@@ -136,5 +136,5 @@ class ResumableLoader(DataLoader[Any]):
                 yield batch
         except BadInput as error:
             # A worker's error arrives with its traceback as the message.
-            line = str(error).strip().splitlines()[-1]
+            line = str(error.args[0]).strip().splitlines()[-1]
             raise BadInput(line.removeprefix(IN_WORKER)) from error
