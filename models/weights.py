@@ -1,14 +1,13 @@
 """Weights from elsewhere: plain state dicts, loaded without running any code."""
 
 import logging
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
+from regrow.models.torch_file import is_state_dict, read_torch
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +23,17 @@ def load_weights_(net: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise BadInput(f"weights {path}: no such file; give `DEFAULT` or a local state dict")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise BadInput(f"weights {path}: not a plain state dict that loads safely") from error
+        state = read_torch(path)
+    except BadInput as error:
+        raise BadInput(
+            f"weights {error}; not a plain state dict that loads safely; save it anew, by "
+            "`torch.save(net.state_dict(), FILE)`"
+        ) from error
     if isinstance(state, Mapping) and isinstance(state.get("regrow"), Mapping):
         raise BadInput(f"weights {path}: a checkpoint of regrow's; give it with --warm-start")
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not is_state_dict(state):
         raise BadInput(f"weights {path}: not a plain state dict of tensors")
     backbone = getattr(net, "backbone", None)
     targets = [net, *([backbone] if isinstance(backbone, nn.Module) else [])]
