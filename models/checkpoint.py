@@ -5,8 +5,8 @@ structure and masks of a pruned network, and where it comes from. What a file na
 word, so a record may name regrow's own tasks and networks that regrow, torchvision or timm list.
 """
 
+import copy
 import hashlib
-import pickle
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -21,11 +21,13 @@ from torch import Tensor, nn
 from regrow.data.errors import BadInput
 from regrow.data.files import write_atomic
 from regrow.data.snapshot import Manifest
-from regrow.models import masks, structure
+from regrow.models import buffers, masks, structure
 from regrow.models.ancestors import read_lineage
-from regrow.models.nets import check_name
+from regrow.models.bounded import bounded, refuse_unlike
+from regrow.models.nets import check_name, list_nets
 from regrow.models.optimization import Optimization
 from regrow.models.task import RECORD_VERSION, Provenance, Task
+from regrow.models.torch_file import read_torch
 
 TASKS = (
     "regrow.models.classification.Classification",
@@ -34,6 +36,7 @@ TASKS = (
 )
 # The folder of a run for the state of its training while the channels of a pruned network are back.
 WIDE = "wide"
+WAY_OUT = "take an earlier checkpoint of the run, or save it again with regrow"
 
 
 def file_hash(path: Path) -> str:
@@ -79,27 +82,23 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadInput(f"{path}: no such checkpoint; give the path of a .ckpt file")
     try:
-        payload = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        raise BadInput(
-            f"{path}: refused, it holds pickled code or is no checkpoint; "
-            "save it again with regrow, or as a plain state dict for `weights`"
-        ) from error
-    # A file of anything makes the reader raise anything.
-    except Exception as error:
-        raise BadInput(
-            f"{path}: truncated or not a checkpoint; take an earlier one of the run"
-        ) from error
+        payload = read_torch(path)
+    except BadInput as error:
+        raise BadInput(f"{error}; {WAY_OUT}") from error
     record = payload.get("regrow") if isinstance(payload, dict) else None
-    if not isinstance(record, dict) or "state_dict" not in payload:
+    if not isinstance(record, dict) or not isinstance(payload.get("state_dict"), dict):
         raise BadInput(
             f"{path}: not a regrow checkpoint; a plain state dict goes to the task's `weights`"
         )
-    if record.get("version") != RECORD_VERSION:
+    version = record.get("version")
+    if type(version) is not int or version != RECORD_VERSION:
+        said = version if type(version) is int else f"of a {type(version).__name__}"
         raise BadInput(
-            f"{path}: written in format {record.get('version')}, this regrow reads "
-            f"{RECORD_VERSION}; install the regrow that wrote it"
+            f"{path}: written in format {said}, this regrow reads {RECORD_VERSION}; install the "
+            "regrow that wrote it"
         )
+    if not all(isinstance(name, str) for name in payload["state_dict"]):
+        raise BadInput(f"{path}: its weights have names that are no text; {WAY_OUT}")
     return payload
 
 
@@ -137,7 +136,8 @@ def is_resumable(payload: Mapping[str, Any]) -> bool:
     """Whether a checkpoint holds the state of a training run, of Lightning's shape."""
     types = {"global_step": int, "epoch": int, "loops": dict, "optimizer_states": list}
     types |= {"callbacks": dict, "lr_schedulers": list}
-    return all(isinstance(payload.get(name), kind) for name, kind in types.items())
+    is_like = all(type(payload.get(name)) is kind for name, kind in types.items())
+    return is_like and payload["global_step"] >= 0 and payload["epoch"] >= 0
 
 
 def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) -> Task:
@@ -157,13 +157,19 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
     payload = read(path)
     record = payload["regrow"]
     try:
-        task = _build(record, allow)
-        structure.rebuild_(task.net, record["structure"])
         state = net_state(payload)
+        task, runs = _build(record, state, allow)
+        empty = structure.rebuild_(task.net, record["structure"])
         _take_dtypes_(task, state)
         task.net.load_state_dict(state)
+        if empty - state.keys():
+            raise BadInput(f"its weights lack {', '.join(sorted(empty - state.keys()))}")
+        buffers.rebuild_(task.net, record.get("buffers", {}))
         masks.rebuild_(task.net, record.get("masks", {}))
         task.provenance = _provenance(record["provenance"])
+        # An allowed network is the user's own, and may need a GPU.
+        if not runs and task.net_name in list_nets(task.kind):
+            _call(task)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
     # Its record is a stranger's, and so is what goes wrong with it.
@@ -225,7 +231,17 @@ def _of_another_dtype(net: nn.Module, dtypes: Mapping[str, torch.dtype]) -> dict
     }
 
 
-def _build(record: Mapping[str, Any], allow: tuple[str, ...]) -> Task:
+@torch.no_grad()
+def _call(task: Task) -> None:
+    """Call a network once, in a precision that every device has."""
+    with torch.random.fork_rng(devices=[]):
+        copy.deepcopy(task).eval().float()(task.example_images())
+
+
+def _build(
+    record: Mapping[str, Any], state: Mapping[str, Tensor], allow: tuple[str, ...]
+) -> tuple[Task, bool]:
+    """Build the dense network of a record; also return whether it is known to take its images."""
     name, args = record["task"], dict(record["args"])
     if name not in TASKS:
         raise BadInput(f"names the task {name!r}; regrow's own are {', '.join(TASKS)}")
@@ -239,7 +255,9 @@ def _build(record: Mapping[str, Any], allow: tuple[str, ...]) -> Task:
     if optimization is not None:
         args["optimization"] = Optimization(**optimization)
     with torch.random.fork_rng(devices=[]):
-        return task_class(**args)
+        runs = refuse_unlike(task_class.kind, args, record, state)
+        with bounded(state):
+            return task_class(**args), runs
 
 
 def _provenance(values: Mapping[str, Any]) -> Provenance:

@@ -47,6 +47,8 @@ REFUSED_ARGS = {
     "file",
     "hf_hub_id",
 }
+# What a file may give a network at most: numbers, and values in all.
+MAX_NUMBER, MAX_VALUES, MAX_LENGTH = 10**5, 1000, 1000
 Build = Callable[[int, tuple[int, int], dict[str, Any]], nn.Module]
 OWN: dict[Kind, dict[str, Build]] = {
     "labels": {
@@ -107,18 +109,36 @@ def check_name(kind: Kind, name: Any, args: Mapping[str, Any], allow: Sequence[s
     _refuse_args(args)
 
 
-def _refuse_args(value: Any, key: str = "net_args") -> None:
+def _refuse_args(value: Any, key: str = "net_args", depth: int = 0) -> int:
+    """Refuse arguments that load something, or are out of all measure; count the values."""
+    if depth > 8:
+        raise BadInput(f"its network's argument {key!r} is nested too deeply")
     if isinstance(value, Mapping):
-        for name, entry in value.items():
+        for name in value:
             if not isinstance(name, str) or name in REFUSED_ARGS:
                 raise BadInput(f"its network has the argument {name!r}, which a file may not give")
-            _refuse_args(entry, name)
+        entries = list(value.items())
     elif isinstance(value, list | tuple):
-        for entry in value:
-            _refuse_args(entry, key)
-    elif not (value is None or isinstance(value, bool | int | float | str)):
+        entries = [(key, entry) for entry in value]
+    else:
+        _refuse_argument(value, key)
+        return 1
+    count = 1
+    for name, entry in entries:
+        count += _refuse_args(entry, name, depth + 1)
+        if count > MAX_VALUES:
+            raise BadInput(f"its network has more than {MAX_VALUES} arguments")
+    return count
+
+
+def _refuse_argument(value: Any, key: str) -> None:
+    if not (value is None or isinstance(value, bool | int | float | str)):
         raise BadInput(f"its network's argument {key!r} is a {type(value).__name__}")
-    elif isinstance(value, str) and ("://" in value or "hub:" in value or "hub/" in value):
+    if isinstance(value, int) and abs(value) > MAX_NUMBER:
+        raise BadInput(f"its network's argument {key!r} is {value}, above {MAX_NUMBER:,}")
+    if isinstance(value, str) and len(value) > MAX_LENGTH:
+        raise BadInput(f"its network's argument {key!r} has {len(value):,} letters")
+    if isinstance(value, str) and ("://" in value or "hub:" in value or "hub/" in value):
         raise BadInput(f"its network's argument {key!r} is an address, {value!r}")
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
+from regrow.models import buffers
 from regrow.models.attention import convert_, is_converted, is_convertible
 from regrow.models.modes import copied
 
@@ -22,8 +23,8 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
     Returns:
         Plain data: `converted`, names of attention layers that may have lost heads; `attributes`,
         whole numbers and tuples of them by module, where they became smaller; `shapes` of
-        parameters and buffers by name; `trainable` flags of parameters. Empty for a network left
-        as it was.
+        parameters and buffers of the state dict by name; `trainable` flags of parameters. Empty
+        for a network left as it was. For other buffers see `regrow.models.buffers`.
     """
     attributes: dict[str, dict[str, Any]] = {}
     modules = dict(dense.named_modules())
@@ -64,12 +65,15 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
     }
 
 
-def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> None:
+def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> set[str]:
     """Give a fresh dense network the structure of a record, in place; weights are then loaded.
 
     Args:
         net: The dense network.
         record: What `record` gave, perhaps out of a stranger's file.
+
+    Returns:
+        The names of the tensors that have other shapes now, and no values until weights are loaded.
 
     Raises:
         BadInput: If the record names what the network does not have, or sizes that pruning cannot
@@ -90,8 +94,11 @@ def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> None:
             raise BadInput(f"its structure names the layer {name!r}, which the network lacks")
         for key, value in changed.items():
             _set_size(modules[name], name, key, value)
-    tensors = _tensors(net)
-    for name, shape in _mapping(record, "shapes").items():
+    tensors, unsaved = _tensors(net), dict(net.named_buffers())
+    shapes = _mapping(record, "shapes")
+    # Once the shape of a buffer was recorded that no file holds; the fresh one's is right then.
+    shapes = {name: s for name, s in shapes.items() if name in tensors or name not in unsaved}
+    for name, shape in shapes.items():
         if name not in tensors:
             raise BadInput(f"its structure names the tensor {name!r}, which the network lacks")
         _resize(net, name, tensors[name], shape)
@@ -100,6 +107,7 @@ def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> None:
         if name not in parameters or not isinstance(flag, bool):
             raise BadInput(f"its structure names the parameter {name!r}, which the network lacks")
         parameters[name].requires_grad_(flag)
+    return {*shapes}
 
 
 @torch.no_grad()
@@ -122,6 +130,7 @@ def fresh_twin(net: nn.Module, dense: nn.Module) -> nn.Module:
     """
     twin = copied(dense)
     rebuild_(twin, {**record(net, dense), "trainable": {}})
+    buffers.rebuild_(twin, buffers.record(net, dense))
     source, drawn = dense.state_dict(), {}
     for name, tensor in twin.state_dict().items():
         part = source[name][tuple(slice(length) for length in tensor.shape)]
@@ -144,7 +153,10 @@ def _sizes(module: nn.Module) -> dict[str, int | tuple[int, ...]]:
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:
-    return dict(net.named_parameters()) | dict(net.named_buffers())
+    """Return parameters and buffers by name, as far as a state dict holds them."""
+    held = net.state_dict(keep_vars=True).keys()
+    tensors = dict(net.named_parameters()) | dict(net.named_buffers())
+    return {name: tensor for name, tensor in tensors.items() if name in held}
 
 
 def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:

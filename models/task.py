@@ -17,7 +17,7 @@ from torchmetrics import Metric
 from regrow.data.errors import BadInput
 from regrow.data.sampling import counter_seed
 from regrow.data.snapshot import Kind
-from regrow.models import masks, structure
+from regrow.models import buffers, masks, structure
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows
 from regrow.models.imitation import Shared
@@ -251,6 +251,7 @@ class Task(LightningModule, ABC):
             "task": f"{type(self).__module__}.{type(self).__qualname__}",
             "args": self.arguments(),
             "structure": structure.record(self.net, dense),
+            "buffers": buffers.record(self.net, dense),
             "masks": masks.record(self.net),
             "provenance": asdict(self.provenance),
         }

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
-from regrow.models import masks
+from regrow.models import buffers, masks
 from regrow.models.checkpoint import AtomicCheckpointIO, furthest, net_state, read, save
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.evaluation import not_finite
@@ -416,6 +416,7 @@ def load_weights_(task: Task, path: Path) -> None:
     """Put the weights, masks and scores of a checkpoint of the same network into the task."""
     payload = read(path)
     task.net.load_state_dict(net_state(payload))
+    buffers.rebuild_(task.net, payload["regrow"].get("buffers", {}))
     masks.regrow_(task.net)
     masks.rebuild_(task.net, payload["regrow"].get("masks", {}))
     task.provenance.scores = payload["regrow"]["provenance"]["scores"]
