@@ -43,7 +43,8 @@ def refuse_unlike(
     Raises:
         BadInput: If names or shapes differ, or the dense network is out of proportion.
     """
-    classes, size = args.get("classes"), args.get("size")
+    classes: Any = args.get("classes")
+    size: Any = args.get("size")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise BadInput("its record has classes that are no list of names")
     is_size = isinstance(size, list | tuple) and len(size) == 2

@@ -15,6 +15,7 @@ from pytorch_lightning import seed_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from regrow.data.errors import CheckFailed
 from regrow.data.examples import collate
 from regrow.data.files import read_json, write_json
 from regrow.data.module import GrowingData
@@ -27,6 +28,7 @@ from regrow.models.evaluation import evaluate
 from regrow.models.structure import fresh_twin
 from regrow.models.task import Provenance, Task
 from regrow.models.training import fine_tune_
+from regrow.models.verification import unlike_saved
 from regrow.prune.contestants import Contestant, Phase, Recipe, Result
 from regrow.prune.criteria import Criterion
 from regrow.prune.dropout import Dropout
@@ -46,6 +48,9 @@ def compete(recipe: Recipe, contestant: Contestant, seed: int) -> Result:
         recipe: What all share.
         contestant: Which one; a twin's original must have been trained.
         seed: The seed of weights, order, augmentation and dropout.
+
+    Raises:
+        CheckFailed: If the checkpoint is not the network that was scored.
     """
     file = result_file(recipe.run, contestant.name, seed)
     if file.is_file() and file.with_suffix(".ckpt").is_file():
@@ -61,6 +66,9 @@ def compete(recipe: Recipe, contestant: Contestant, seed: int) -> Result:
         date=now(),
     )
     save(file.with_suffix(".ckpt"), task)
+    unlike = unlike_saved(file.with_suffix(".ckpt"), task, recipe.data, recipe.allow)
+    if unlike is not None:
+        raise CheckFailed(unlike)
     write_json(file, asdict(result), indent=2)
     return result
 

@@ -37,6 +37,7 @@ from regrow.models.report import Report, before_after_table, device_name, side
 from regrow.models.run import command, guard, open_run, refuse_run
 from regrow.models.task import Provenance, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer
+from regrow.models.verification import unlike_saved
 from regrow.prune.criteria import (
     ActivationGradient,
     Criterion,
@@ -205,6 +206,9 @@ def run_pruning(
     elif (checkpoint.parent / DATA_FILE).is_file():
         shutil.copyfile(checkpoint.parent / DATA_FILE, run / DATA_FILE)
     report = _report(result, data, budget, run, checkpoint, command_line, latency)
+    unlike = unlike_saved(run / "pruned.ckpt", result.task, data, packages)
+    if unlike is not None:
+        report.say(f"{unlike}.")
     report.set(
         seconds=round(time.monotonic() - started, 1),
         seeds=[seed],
@@ -218,6 +222,8 @@ def run_pruning(
     figures = report.figures
     console.print(before_after_table(figures["before"], figures["after"], result.after.name))
     console.print(_verdict_in_words(result, budget))
+    if unlike is not None:
+        raise CheckFailed(unlike)
     if result.stopped != "target":
         raise CheckFailed(f"{_verdict_in_words(result, budget)} See {run / 'report.md'}")
     if result.verdict.is_met is False:

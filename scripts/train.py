@@ -42,6 +42,7 @@ from regrow.models.run import command, guard, open_run, refuse_run
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Provenance, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer, refuse_kind, train
+from regrow.models.verification import unlike_saved
 from regrow.prune.regrowing import regrow_
 from regrow.prune.widening import widen_
 
@@ -103,6 +104,8 @@ def run_training(
 
     Raises:
         BadInput: If anything given cannot be used.
+        CheckFailed: If the file is not the network that was scored; all files are there all the
+            same, and it is not served.
     """
     started, packages = time.monotonic(), tuple(allow or ())
     if not 0 <= seed < 2**32:
@@ -179,13 +182,17 @@ def run_training(
         shutil.rmtree(run / WIDE, ignore_errors=True)
     data.trainer = None  # whatever trained, one process scores all images
     after = evaluate(net, data.val_dataloader(), description="validation")
-    report = _report(net, data, after, run, trainer.current_epoch)
+    report, unlike = _report(net, data, after, run, trainer.current_epoch), None
     if trainer.is_global_zero:
+        unlike = unlike_saved(_kept(run), net, data, packages)
+        if unlike is not None:
+            report.say(f"{unlike}.")
         if replay is not None:
             _keep_memory(data, replay, run, start, report)
         decision = _judge(report, net, data, after, start, gate or Gate(), packages)
         if gate is not None:
-            _promote(report, run, promoted, start, decision.reasons)
+            reasons = [*decision.reasons, *([unlike] if unlike is not None else [])]
+            _promote(report, run, promoted, start, reasons)
     if start is not None:
         done = trainer.current_epoch + start.num_wide_epochs
         count, from_scratch = len(data.examples("train")), net.provenance.scratch_epochs
@@ -206,6 +213,8 @@ def run_training(
             f"{_kept(run)}: {after.name} {after.value:.4f} on {after.num_images} "
             f"validation images; report: {run / 'report.md'}"
         )
+    if unlike is not None:
+        raise CheckFailed(unlike)
     return report
 
 
