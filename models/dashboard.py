@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter, summary
 from torchvision.utils import make_grid
 
 from regrow.data.module import GrowingData
@@ -66,7 +67,7 @@ class PredictionImages(Callback):
         if self._pairs and writer is not None:
             pairs = torch.cat(self._pairs)
             grid = make_grid(pairs, nrow=2, padding=4, pad_value=255)
-            writer.add_image("val/predictions", grid, trainer.global_step)
+            writer.add_image("val/predictions", grid, _step(trainer))
         self._pairs = []
 
     def _is_due(self, trainer: Trainer) -> bool:
@@ -119,7 +120,7 @@ class Throughput(Callback):
             self.images_per_second = self._num_images * trainer.world_size / self._seconds
             for logger in trainer.loggers:
                 values = {"train/images_per_second": self.images_per_second}
-                logger.log_metrics(values, step=trainer.global_step)
+                logger.log_metrics(values, step=_step(trainer))
 
 
 class RunProgress(ProgressBar):
@@ -245,6 +246,14 @@ def save_prediction_picture(task: Task, data: GrowingData, path: Path, num_image
     save_picture(path, picture(images, predictions, targets, task.classes, task.kind))
 
 
+def _step(trainer: Trainer) -> int:
+    """Give the step that Lightning logs under: the last one that was taken, from 0.
+
+    A run that goes on draws anew what is later than that, and nothing else.
+    """
+    return max(trainer.global_step - 1, 0)
+
+
 def _batches(trainer: Trainer) -> tuple[int | None, int]:
     """Give how many batches a run has, None for endless, and how many are done."""
     batches, epochs = trainer.num_training_batches, trainer.max_epochs
@@ -252,8 +261,20 @@ def _batches(trainer: Trainer) -> tuple[int | None, int]:
     return total, max(int(trainer.current_epoch * batches) + trainer.fit_loop.batch_idx + 1, 0)
 
 
+def common_hparams(command: str, task: Task, epochs: int, lr: float) -> dict[str, Any]:
+    """Return the settings that runs of every command have, by the same names.
+
+    Args:
+        command: What was done, such as `train`.
+        task: The network.
+        epochs: How long it was trained, each time.
+        lr: The learning rate.
+    """
+    return {"command": command, "net": task.net_name, "epochs": epochs, "lr": lr}
+
+
 def log_hparams(
-    logger: Logger | None, hparams: Mapping[str, Any], scores: Mapping[str, float]
+    logger: Logger | None, hparams: Mapping[str, Any], scores: Mapping[str, float], step: int = 0
 ) -> None:
     """Put the settings and final scores of a run into TensorBoard's HParams tab.
 
@@ -261,17 +282,37 @@ def log_hparams(
         logger: The run's logger; nothing happens without one.
         hparams: Settings, nested as they may be; lists and None are shown as text.
         scores: Final scores by name.
+        step: Where the scores stand among the run's other figures.
     """
-    if logger is None:
-        return
-    values = {
-        name: value if isinstance(value, bool | int | float | str) else str(value)
-        for name, value in flat(hparams).items()
-    }
-    logger.log_hyperparams(values, dict(scores))  # type: ignore[call-arg]
     writer = _writer(logger)
     if writer is not None:
-        writer.flush()
+        write_hparams(writer, hparams, scores, step)
+
+
+def write_hparams(
+    writer: SummaryWriter, hparams: Mapping[str, Any], scores: Mapping[str, float], step: int = 0
+) -> None:
+    """Put the settings and final scores of a run into TensorBoard's HParams tab.
+
+    Commands have different settings, and TensorBoard takes its columns from the first run that
+    lists some: those of others stay blank. Where no run does, it shows the columns of all.
+
+    Args:
+        writer: What writes the run's other figures.
+        hparams: Settings, nested as they may be; lists and None are shown as text.
+        scores: Final scores by name.
+        step: Where the scores stand among the run's other figures.
+    """
+    values = {
+        name: value if type(value) in (int, float, str) else str(value)
+        for name, value in flat(hparams).items()
+    }
+    for name, score in scores.items():
+        writer.add_scalar(name, score, step)
+    _, started, ended = summary.hparams(values, {})
+    for part in (started, ended):
+        writer._get_file_writer().add_summary(part)
+    writer.flush()
 
 
 def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -291,5 +332,5 @@ def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _writer(logger: Logger | None) -> Any:
+def _writer(logger: Logger | None) -> SummaryWriter | None:
     return logger.experiment if isinstance(logger, TensorBoardLogger) else None

@@ -147,6 +147,8 @@ class RunCheckpoint(ModelCheckpoint):
             self._save_topk_checkpoint(trainer, {})
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        for logger in trainer.loggers:
+            logger.experiment.flush()  # type: ignore[attr-defined] # a kill loses no point before
         self._last_global_step_saved = trainer.global_step  # the file itself is to say so
         super()._save_checkpoint(trainer, filepath)
 
@@ -251,6 +253,7 @@ def make_trainer(
     *,
     logs: Literal["full", "state", "none"] = "full",
     watchers: Sequence[Callback] = (),
+    done: int | None = None,
 ) -> Trainer:
     """Give the Trainer of a run, whose checkpoints are `best.ckpt` and `last.ckpt`.
 
@@ -261,6 +264,8 @@ def make_trainer(
         logs: `state` leaves out TensorBoard, scores and `best.ckpt`; `none` leaves no file at all,
             as recovery needs.
         watchers: Further callbacks, such as one that moves masks.
+        done: The steps that a run that goes on has taken; what TensorBoard has of later ones, from
+            before it was killed, is dropped. None for a new run.
 
     Raises:
         BadInput: If Lightning refuses what `fit` asks for.
@@ -300,7 +305,7 @@ def make_trainer(
         "precision": fit.precision or ("bf16-mixed" if is_on_cuda else "32-true"),
         "gradient_clip_val": fit.clip,
         "callbacks": callbacks,
-        "logger": TensorBoardLogger(run, name="tensorboard", version="") if is_logged else False,
+        "logger": _logger(run, done) if is_logged else False,
         "plugins": [AtomicCheckpointIO()],
         "default_root_dir": run,
         "use_distributed_sampler": False,
@@ -319,6 +324,10 @@ def make_trainer(
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         line = " ".join(str(error).split())
         raise BadInput(f"fit: Lightning's Trainer cannot be made of it: {line}") from error
+
+
+def _logger(run: Path, done: int | None) -> TensorBoardLogger:
+    return TensorBoardLogger(run, name="tensorboard", version="", purge_step=done)
 
 
 def train(

@@ -28,7 +28,12 @@ from regrow.models.command import (
     parse,
     write_data_file,
 )
-from regrow.models.dashboard import flat, save_prediction_picture
+from regrow.models.dashboard import (
+    common_hparams,
+    flat,
+    save_prediction_picture,
+    write_hparams,
+)
 from regrow.models.distillation import Distillation, Imitation
 from regrow.models.latency import Clock, Latency
 from regrow.models.masks import sparsity
@@ -188,15 +193,16 @@ def run_pruning(
             on_step=partial(_show, writer, console),
             save=keep,
         )
-        hparams = {
+        hparams = settings or {
             "criterion": type(criterion).__name__,
-            **{f"target_{name}": share for name, share in removal.shares.items()},
+            "target": dict(removal.shares),
             "num_steps": num_steps,
-            "epochs": recovery.epochs,
+            "recovery": asdict(recovery),
             "seed": seed,
         }
+        common = common_hparams("prune", task, recovery.epochs, optimization.lr)
         scores = {"final/score": result.after.value, "final/macs": result.cost_after.macs}
-        writer.add_hparams(hparams, scores, run_name=".")
+        write_hparams(writer, common | hparams, scores)
         save_prediction_picture(result.task, data, run / "predictions.png")
         pixels = decode(run / "predictions.png")
         writer.add_image("val/predictions", pixels, dataformats="HWC")

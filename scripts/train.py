@@ -26,10 +26,15 @@ from regrow.incremental.promotion import PROMOTED, promote, read_promoted
 from regrow.incremental.resume import find_stopped, load_stopped, refuse_changes
 from regrow.incremental.start import Start
 from regrow.models.ancestors import descent, now
-from regrow.models.checkpoint import WIDE, is_stopped_wide, load
+from regrow.models.checkpoint import WIDE, is_stopped_wide, load, read
 from regrow.models.classification import Classification
 from regrow.models.command import DATA_CHOICES, parse, write_data_file
-from regrow.models.dashboard import flat, log_hparams, save_prediction_picture
+from regrow.models.dashboard import (
+    common_hparams,
+    flat,
+    log_hparams,
+    save_prediction_picture,
+)
 from regrow.models.detection import Detection
 from regrow.models.distillation import Imitation
 from regrow.models.evaluation import Evaluation, evaluate
@@ -132,7 +137,8 @@ def run_training(
         continued, start = find_stopped(run, resume), Start.read(run)
         net, fit = _resumed(task, data, continued, start, growth, fit, packages)
         watchers += start.watchers(net, packages) if start is not None else []
-        trainer = make_trainer(net, fit, run, watchers=watchers)
+        done = read(continued)["global_step"]
+        trainer = make_trainer(net, fit, run, watchers=watchers, done=done)
         refuse_changes(net.provenance.settings, values | {"processes": trainer.world_size})
     else:
         refuse_run(run, warm_start, read_promoted(promoted) if promoted else None)
@@ -206,7 +212,11 @@ def run_training(
         picture = run / "predictions.png"
         save_prediction_picture(net, data, picture)
         report.add_picture(picture, "The first validation images: truth, prediction")
-        log_hparams(trainer.logger, values or asdict(fit), {"final/score": after.value})
+        kind, lr = "train" if start is None else "warm start", net.optimization.lr
+        hparams = common_hparams(kind, net, fit.epochs, lr)
+        hparams |= settings or {"fit": asdict(fit), "seed": seed}
+        scores = {"final/score": after.value}
+        log_hparams(trainer.logger, hparams, scores, trainer.global_step)
     report.write()
     if trainer.is_global_zero:
         print(

@@ -14,10 +14,17 @@ from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2, get_experiment, list_session_groups
+from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.tensorboard import SummaryWriter
 from torchmetrics import MeanMetric, Metric
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -28,6 +35,7 @@ from regrow.models.dashboard import (
     Throughput,
     log_hparams,
     save_prediction_picture,
+    write_hparams,
 )
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows
@@ -165,7 +173,7 @@ def test_tensorboard_holds_the_first_images_of_each_due_epoch(
     # Six images need two batches of four.
     fit(PredictionImages(6, every_n_epochs=2), RunProgress(), epochs=4)
     images = _events(tmp_path).Images("val/predictions")
-    assert [event.step for event in images] == [12, 24]
+    assert [event.step for event in images] == [11, 23]  # as their scores
     shown = _decoded(images[-1].encoded_image_string, tmp_path / "a.png")
     task.eval()
     with torch.no_grad():
@@ -200,7 +208,7 @@ def test_throughput_leaves_out_the_first_batch_and_validation(
     assert 17 <= throughput.images_per_second <= 40
     (event,) = _events(tmp_path).Scalars("train/images_per_second")
     assert event.value == pytest.approx(throughput.images_per_second, rel=1e-5)
-    assert event.step == 6
+    assert event.step == 5  # of the steps 0 to 5
 
 
 def test_throughput_leaves_out_validation_within_an_epoch(fit: Callable[..., Trainer]) -> None:
@@ -303,3 +311,44 @@ def test_picture_file_shows_the_first_validation_images(
     expected = picture(data.images[:3], predictions, data.labels[:3], CLASSES, "labels")
     shown = _decoded((tmp_path / "p.png").read_bytes(), tmp_path / "copy.png")
     assert torch.equal(shown, expected)
+
+
+def hparams_tab(logdir: Path) -> tuple[set[str], dict[str, Any], dict[str, Any]]:
+    """Ask TensorBoard's own plugin for the columns of its tab, and each run's cells and scores."""
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(logdir)).Reload()
+    plugin = Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, str(logdir))))
+    columns = get_experiment.Handler(
+        RequestContext(), plugin, "", api_pb2.GetExperimentRequest()
+    ).run()
+    wanted = api_pb2.ListSessionGroupsRequest(
+        slice_size=9, allowed_statuses=[api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS]
+    )
+    groups = list_session_groups.Handler(RequestContext(), plugin, "", wanted).run()
+    cells, scores = {}, {}
+    for group in groups.session_groups:
+        (session,) = group.sessions
+        cells[session.name] = {
+            name: value.string_value or value.number_value for name, value in group.hparams.items()
+        }
+        scores[session.name] = {metric.name.tag: metric.value for metric in group.metric_values}
+    return {info.name for info in columns.hparam_infos}, cells, scores
+
+
+def test_runs_of_different_commands_show_their_own_columns_side_by_side(tmp_path: Path) -> None:
+    for name, own, score in (
+        ("a_prune", {"command": "prune", "num_steps": 5, "adapts": True}, 0.25),
+        ("b_train", {"command": "train", "fit": {"epochs": 3, "clip": None}}, 0.5),
+    ):
+        with SummaryWriter(str(tmp_path / name)) as writer:
+            writer.add_scalar("val/x", 1.0, 0)
+            write_hparams(writer, own, {"final/score": score})
+    columns, cells, scores = hparams_tab(tmp_path)
+    assert columns == {"command", "num_steps", "adapts", "fit.epochs", "fit.clip"}
+    assert cells == {
+        "a_prune": {"command": "prune", "num_steps": 5, "adapts": "True"},
+        "b_train": {"command": "train", "fit.epochs": 3, "fit.clip": "None"},
+    }
+    assert {run: score["final/score"] for run, score in scores.items()} == {
+        "a_prune": 0.25,
+        "b_train": 0.5,
+    }

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from regrow.data.errors import BadInput
 from regrow.models.checkpoint import read
@@ -94,6 +96,42 @@ def test_a_run_goes_on_bit_for_bit(
                     train.main(words(root, run, *own))
         assert train.main(words(root, run, *own, "--resume=auto")) == 0
         assert_same_run(tmp_path / "whole", tmp_path / run, assert_equal_weights)
+
+
+def points(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read what TensorBoard draws, but for times."""
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if "per_second" not in tag]
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def test_a_run_that_was_killed_draws_each_point_once(
+    folder: Folder, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, later = time.time, 0
+    # TensorBoard reads files in the order of the seconds in their names.
+    monkeypatch.setattr(time, "time", lambda: now() + later)
+    root, own = folder(), [*SHORT[:1], "--fit.epochs=3", "--fit.trainer.log_every_n_steps=1"]
+    train.run(words(root, "whole", *own))
+    resume: list[str] = []
+    for how, num_batches in (("kill", 8), ("kill", 4), ("term", 3), ("kill", 4)):
+        with monkeypatch.context() as patch:
+            stop_at(patch, how, num_batches)
+            if how == "term":
+                assert train.main(words(root, "run", *own, *resume)) == 143
+            else:
+                with pytest.raises(Killed):
+                    train.main(words(root, "run", *own, *resume))
+        resume, later = ["--resume=auto"], later + 2
+    for _ in range(2):  # again when it is finished
+        assert train.main(words(root, "run", *own, *resume)) == 0
+        later += 2
+    whole = points(tmp_path / "whole")
+    assert [step for step, _ in whole["train/loss"]] == list(range(18))
+    assert [step for step, _ in whole["val/accuracy"]] == [5, 11, 17]
+    assert points(tmp_path / "run") == whole
+    pictures = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in pictures.Images("val/predictions")] == [5, 11, 17]
 
 
 def test_a_run_that_stopped_early_is_over(
