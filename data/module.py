@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torchvision.transforms import v2
 
+from regrow.data.duplicates import remark_duplicates, remark_overlap
 from regrow.data.errors import BadInput
 from regrow.data.examples import Examples, collate
 from regrow.data.fingerprints import Fingerprint, Fingerprints
@@ -176,10 +177,10 @@ class GrowingData(LightningDataModule):
             test_share=self.test_share,
         )
         remark_losses(items, shown, self.size, self.remarks)
+        remark_duplicates(snapshot, self.remarks)
         if self.source.stands_alone:
             remark_unshown(snapshot, shown, self.remarks)
-        for line in self.remarks.lines:
-            print(f"{self._name}: {line}", file=sys.stderr)
+        self._tell(self.remarks)
         for split in ("train", "val"):
             if not snapshot.indices(split):
                 raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
@@ -211,17 +212,25 @@ class GrowingData(LightningDataModule):
         Raises:
             BadInput: If it has another kind of labels.
         """
-        joined = self._loaded.joined(
-            other._loaded, name, splits, dict(called or {}), tuple(removed)
-        )
+        own, more = self._loaded, other._loaded
+        joined = own.joined(more, name, splits, dict(called or {}), tuple(removed))
         self.__dict__["_loaded"] = joined
+        overlap = Remarks()
+        remark_overlap(own.snapshot, more.snapshot, name, splits, dict(called or {}), overlap)
+        self._tell(overlap)
+        self.remarks.take(overlap)
 
     def copy(self) -> "GrowingData":
         """Give the same data for another run, without reading it again."""
         _ = self._loaded
         other = copy.copy(self)
-        other.mixture = None
+        other.mixture, other.remarks = None, Remarks()
+        other.remarks.take(self.remarks)
         return other
+
+    def _tell(self, remarks: Remarks) -> None:
+        for line in remarks.lines:
+            print(f"{self._name}: {line}", file=sys.stderr)
 
     def later_than(self, before: "GrowingData") -> "GrowingData":
         """Give the images alone that earlier data does not have with the same label.

@@ -12,7 +12,6 @@ from regrow.data.errors import BadInput
 from regrow.data.mixture import Mixture
 
 Key = tuple[int, ...]  # epoch, index; and which of its copies, where an epoch has it again
-IN_WORKER = "regrow.data.errors.BadInput: "
 
 
 def counter_seed(*counters: int) -> int:
@@ -135,6 +134,7 @@ class ResumableLoader(DataLoader[Any]):
                 self._given += 1
                 yield batch
         except BadInput as error:
-            # A worker's error arrives with its traceback as the message.
-            line = str(error.args[0]).strip().splitlines()[-1]
-            raise BadInput(line.removeprefix(IN_WORKER)) from error
+            # A worker's error arrives with its traceback as the message, which ends in its own.
+            text = str(error.args[0])
+            said = text.rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
+            raise type(error)(said.strip()) from error

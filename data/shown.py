@@ -11,7 +11,7 @@ import numpy as np
 
 from regrow.data.errors import BadInput
 from regrow.data.remarks import Remarks
-from regrow.data.snapshot import SPLITS, VOID, Boxes, Item, Kind, Mask, Snapshot, Target
+from regrow.data.snapshot import OBJECT, SPLITS, VOID, Boxes, Item, Kind, Mask, Snapshot, Target
 from regrow.data.transforms import MIN_SIDE
 
 Shown = Mapping[str | int, int]  # by class name, and by 255 for void
@@ -47,8 +47,10 @@ def count_shown(target: Target, old: Size, new: Size, numbers: Mapping[int, int]
     elif isinstance(target, Boxes):
         scale = np.array([new[1] / old[1], new[0] / old[0]])
         sides = (target.xyxy[:, 2:] - target.xyxy[:, :2]) * scale
-        for name, is_left in zip(target.classes, (sides >= MIN_SIDE).all(1), strict=True):
-            counts[name] += int(is_left)
+        is_left = (sides >= MIN_SIDE).all(1).tolist()
+        for name, mark, is_there in zip(target.classes, target.marks, is_left, strict=True):
+            if mark == OBJECT:
+                counts[name] += is_there
     else:
         for number, count in numbers.items():
             if number in target.names:
@@ -74,7 +76,7 @@ def remark_losses(
     totals: Counter[str] = Counter()
     for item, counts in zip(items, shown, strict=True):
         if isinstance(item.target, Boxes):
-            small = len(item.target.classes) - sum(counts.values())
+            small = item.target.marks.count(OBJECT) - sum(counts.values())
             remarks.add(
                 f"boxes are less than {MIN_SIDE:g} pixel wide or high {way_out}", item.name, small
             )

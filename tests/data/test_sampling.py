@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from regrow.data.errors import BadInput
+from regrow.data.opening import CorruptImage
 from regrow.data.sampling import EpochSampler, Key, ResumableLoader, counter_seed
 
 
@@ -157,3 +158,17 @@ def test_an_unreadable_image_is_told_in_one_line(num_workers: int) -> None:
     broken = loader(shuffle=False, dataset=Echo(10, broken=4), num_workers=num_workers)
     with pytest.raises(BadInput, match=r"^4\.png: no such file; add the file$"):
         list(broken)
+
+
+class Cut(Echo):
+    """A corrupt file whose name looks like an error's."""
+
+    def __getitem__(self, key: tuple[int, ...]) -> int:
+        raise CorruptImage("a: b\n.png: corrupt")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_corrupt_image_is_told_as_one_by_workers_too(num_workers: int) -> None:
+    with pytest.raises(CorruptImage, match=r"^a: b.*\.png: corrupt$") as raised:
+        list(loader(shuffle=False, dataset=Cut(10), num_workers=num_workers))
+    assert "Traceback" not in str(raised.value)
