@@ -5,6 +5,8 @@ Semantic Segmentation, https://docs.aws.amazon.com/sagemaker/latest/dg/algos.htm
 """
 
 import difflib
+import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,6 +190,12 @@ def recognise(given: Iterable[str], channels: Mapping[str, Path], choice: Any) -
     )
 
 
+def _whole(text: str) -> int | None:
+    """Read a whole number from 1 on, of nine digits at most; 1.0 is one. None for anything else."""
+    match = re.fullmatch(r"\+?(\d{1,9})(\.0*)?", text, re.ASCII)
+    return int(match[1]) or None if match else None
+
+
 def _agrees(text: str, only: str) -> bool:
     try:
         return float(text) == float(only)
@@ -259,28 +267,34 @@ class Values:
         """Give a value as text; none is empty."""
         self.read.add(name)
         value = self.given.get(name, NAMES[name].defaults[self.algorithm])
+        if isinstance(value, list | tuple):
+            return ",".join(str(part).strip() for part in value)
         return "" if value is None else str(value).strip()
 
     def number(self, name: str) -> float:
         """Give a number."""
         try:
-            return float(self.text(name))
+            value = float(self.text(name))
         except ValueError as error:
             raise self.wrong(name, "a number") from error
+        if not math.isfinite(value):
+            raise self.wrong(name, "a finite number")
+        return value
 
     def whole(self, name: str) -> int:
         """Give a whole number, at least 1."""
-        text = self.text(name)
-        if not text.isdecimal() or not int(text):
+        number = _whole(self.text(name))
+        if number is None:
             raise self.wrong(name, "a whole number, at least 1")
-        return int(text)
+        return number
 
     def wholes(self, name: str) -> list[int]:
         """Give whole numbers, at least 1, that commas separate."""
-        parts = [part.strip() for part in self.text(name).split(",")]
-        if not all(part.isdecimal() and int(part) for part in parts):
+        numbers = [_whole(part.strip()) for part in self.text(name).split(",")]
+        found = [number for number in numbers if number is not None]
+        if len(found) < len(numbers):
             raise self.wrong(name, "whole numbers, at least 1, separated by commas")
-        return [int(part) for part in parts]
+        return found
 
     def flag(self, name: str) -> bool:
         """Give whether it is true: True, true and 1 are, False, false and 0 are not."""
@@ -297,4 +311,6 @@ class Values:
 
     def wrong(self, name: str, wanted: str) -> BadInput:
         """Give the error that a value is not what is wanted."""
-        return BadInput(f"hyperparameter {name} is {self.text(name)!r}; it must be {wanted}")
+        text = self.text(name)
+        shown = text if len(text) <= 80 else f"{text[:80]}..."
+        return BadInput(f"hyperparameter {name} is {shown!r}; it must be {wanted}")

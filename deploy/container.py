@@ -8,11 +8,12 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.files import SMALL, read_json, read_yaml, write_atomic
 from regrow.data.formats import locate
-from regrow.data.plain import parse_json
 from regrow.deploy.builtin import BESIDE, CHOICE, NAMES, Values, recognise
 from regrow.deploy.channels import find_source
 from regrow.deploy.delivery import deliver
+from regrow.deploy.hyperparameters import check_hyperparameter, is_printable, parsed
 from regrow.deploy.model_channel import warm_start
 from regrow.deploy.translation import data_words, translate
 from regrow.models.checkpoint import furthest, is_stopped_wide
@@ -37,6 +38,8 @@ MODEL_CHANNEL = "model"
 EARLIER = "earlier_job"  # the folder for what an archive in that channel holds
 # What the container itself decides.
 RESERVED = ("run", "resume")
+# Source: the reference of the API, Channel: ChannelName. A name of dots alone is a folder above.
+CHANNEL = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}", re.ASCII)
 # What the platform, its SDK and its tuner add to the hyperparameters.
 FOREIGN = ("sagemaker_", "_")
 BUILT_IN = "regrow.data.sample."
@@ -80,19 +83,23 @@ class Container:
             options: The names of the training's options.
 
         Raises:
-            BadInput: If a file is not JSON, or a channel has no folder.
+            BadInput: If a file is not JSON or holds what the platform does not write there, a name
+                or value can be no option, or a channel has no folder.
         """
         base = base_folder(environment)
         folder = base / "input" / "config"
-        values = {n: _parsed(v) for n, v in _json(folder / "hyperparameters.json").items()}
-        local = _json(folder / "checkpointconfig.json").get("LocalPath")
+        values = {n: parsed(v) for n, v in _json(folder / "hyperparameters.json").items()}
+        values = {n: v for n, v in values.items() if not n.startswith(FOREIGN)}
+        for name, value in values.items():
+            check_hyperparameter(name, value)
+        local = _text_at(folder / "checkpointconfig.json", "LocalPath")
         return cls(
             base=base,
             configs=configs,
-            hyperparameters={n: v for n, v in values.items() if not n.startswith(FOREIGN)},
+            hyperparameters=values,
             channels=_channels(base, _json(folder / "inputdataconfig.json")),
             checkpoints=Path(local) if local else base / "checkpoints",
-            hosts=tuple(_json(folder / "resourceconfig.json").get("hosts") or ("algo-1",)),
+            hosts=_hosts(folder / "resourceconfig.json"),
             options=options,
         )
 
@@ -116,9 +123,7 @@ class Container:
                 f"the job has {len(self.hosts)} machines, and regrow trains on one, with all of "
                 "its GPUs; set the instance count to 1"
             )
-        for name in RESERVED:
-            if name in self.hyperparameters:
-                raise BadInput(f"hyperparameter {name}: the container sets it itself; leave it out")
+        self._refuse_reserved(self.hyperparameters, "hyperparameter")
         words = self._configured() if "config" in self.hyperparameters else self._built_in()
         words.append(f"--run={self.run}")
         resumed = "auto" if is_stopped_wide(self.run) else furthest(self.run)
@@ -133,6 +138,12 @@ class Container:
             return [*_without(words, "warm_start"), f"--warm_start={parent}"]
         return words
 
+    @staticmethod
+    def _refuse_reserved(names: Iterable[str], where: str) -> None:
+        for name in names:
+            if name.partition(".")[0].replace("-", "_") in RESERVED:
+                raise BadInput(f"{where} {name}: the container sets it itself; leave it out")
+
     def _configured(self) -> list[str]:
         """Give the command line of a job whose hyperparameters are regrow's."""
         for name in self.hyperparameters:
@@ -142,6 +153,7 @@ class Container:
                     "options; leave config out for a built-in algorithm of SageMaker"
                 )
         config = self._config()
+        self._refuse_reserved(map(str, _settings(config)), f"{config}:")
         own = {name: value for name, value in self.hyperparameters.items() if name != "config"}
         return [f"--config={config}", *self._data(config), *_words(own)]
 
@@ -179,11 +191,12 @@ class Container:
     def _config(self) -> Path:
         name = self.hyperparameters["config"]
         for file in (Path(str(name)), self.configs / str(name), self.configs / f"{name}.yaml"):
-            if file.is_file():
-                return file
+            with contextlib.suppress(OSError):  # a name that is too long
+                if file.is_file():
+                    return file
         raise BadInput(
-            f"hyperparameter config: there is no file {name}; give a path in the source folder, or "
-            f"one of {', '.join(self._known_configs())}"
+            f"hyperparameter config: there is no file {str(name)[:80]}; give a path in the source "
+            f"folder, or one of {', '.join(self._known_configs())}"
         )
 
     def _root(self) -> Path | None:
@@ -262,7 +275,7 @@ def run_container(
 def base_folder(environment: Mapping[str, str] | None = None) -> Path:
     """Give the folder of the contract: `SAGEMAKER_BASE_DIR`, or `/opt/ml`."""
     environment = os.environ if environment is None else environment
-    return Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+    return Path(environment.get("SAGEMAKER_BASE_DIR") or "/opt/ml")
 
 
 def failure_file(base: Path) -> Path:
@@ -275,9 +288,10 @@ def write_failure(base: Path, error: BaseException) -> None:
     line = " ".join(str(error).split())
     name = "" if isinstance(error, BadInput | CheckFailed) else f"{type(error).__name__}: "
     text = f"{name}{line}\n\n{''.join(traceback.format_exception(error))}"
-    # A full disk must not hide the error itself.
+    # A full disk must not hide the error itself, nor a name that is no text.
+    content = text.encode("utf-8", "backslashreplace")
     with contextlib.suppress(OSError):
-        write_atomic(failure_file(base), lambda file: file.write(text.encode()))
+        write_atomic(failure_file(base), lambda file: file.write(content))
 
 
 class ExitCode(Exception):
@@ -315,7 +329,7 @@ def _is_first_process() -> bool:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         return {}
     content = read_json(path, SMALL)
     if not isinstance(content, dict):
@@ -323,17 +337,29 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _parsed(value: Any) -> Any:
-    """Give what a hyperparameter means: the platform makes it text, the SDK makes that JSON."""
-    try:
-        return parse_json(value, "hyperparameters") if isinstance(value, str) else value
-    except BadInput:
-        return value
+def _text_at(path: Path, name: str) -> str | None:
+    """Give a text in one of the platform's files, None where it has none."""
+    value = _json(path).get(name)
+    if value is not None and not (isinstance(value, str) and is_printable(value)):
+        raise BadInput(f"{path}: {name} is {ascii(value)[:80]}; the platform writes a path there")
+    return value or None
+
+
+def _hosts(path: Path) -> tuple[str, ...]:
+    hosts = _json(path).get("hosts") or ["algo-1"]
+    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
+        raise BadInput(f"{path}: hosts is {ascii(hosts)[:80]}; the platform writes a list of names")
+    return tuple(hosts)
 
 
 def _channels(base: Path, config: Mapping[str, Any]) -> dict[str, Path]:
     channels = {}
     for name, described in config.items():
+        if not CHANNEL.fullmatch(name):
+            raise BadInput(
+                f"channel {ascii(name)[:80]}: SageMaker's names have 1 to 64 letters, digits, "
+                "hyphens, underscores and dots"
+            )
         folder = base / "input" / "data" / name
         mode = described.get("TrainingInputMode") if isinstance(described, dict) else None
         if mode == "Pipe":
@@ -347,11 +373,20 @@ def _channels(base: Path, config: Mapping[str, Any]) -> dict[str, Path]:
 def _reads_no_root(config: Path) -> bool:
     """Say whether a config trains on the built-in sample, or on nothing yet."""
     try:
-        source = read_yaml(config)["data"]["source"]
-    except (BadInput, KeyError, TypeError):  # the command says later what is wrong with it
+        source = _settings(config)["data"]["source"]
+    except (KeyError, TypeError):
         return True
     name = source.get("class_path") if isinstance(source, dict) else source
     return name is None or str(name).startswith(BUILT_IN)
+
+
+def _settings(config: Path) -> dict[Any, Any]:
+    """Read a config; one that is no mapping has nothing, which the training then says."""
+    try:
+        content = read_yaml(config)
+    except BadInput:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

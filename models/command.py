@@ -16,6 +16,7 @@ from regrow.data.described import SOURCES, ForeignName, build_data
 from regrow.data.errors import BadInput
 from regrow.data.files import read_yaml, write_atomic
 from regrow.data.module import GrowingData
+from regrow.models.written import as_options, check_numbers, with_whole_number
 
 DATA_FILE = "data.yaml"
 # What jsonargparse says of Python's types, which nobody wrote in a config.
@@ -110,12 +111,11 @@ def parse(
     words = [_underscored(word, mappings) for word in words]
     flags = {f"--{n}" for n, p in signature(function).parameters.items() if p.annotation is bool}
     words = [_valued(word, words[place + 1 :], flags) for place, word in enumerate(words)]
+    words = as_options(words, mappings)
     for file in _configs(words):
         _content_of(file)
-    try:
-        config = parser.parse_args(words)
-    except RecursionError as error:
-        raise BadInput("an option is nested too deeply; no value that regrow takes is") from error
+    config = _parsed(parser, words)
+    check_numbers(config.as_dict())
     plain = {name: value for name, value in _plain(config).items() if name != "config"}
     try:
         values = dict(parser.instantiate(config).items())
@@ -125,6 +125,19 @@ def parse(
         raise BadInput(f"an option has a value that cannot be used: {line}") from error
     values.pop("config", None)
     return {name: value for name, value in values.items() if "." not in name}, plain
+
+
+def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
+    """Give what a parser makes of words; a whole number may have been written as 1.0."""
+    try:
+        return parser.parse_args(words)
+    except RecursionError as error:
+        raise BadInput("an option is nested too deeply; no value that regrow takes is") from error
+    except BadInput as error:
+        whole = with_whole_number(words, str(error))
+        if whole is None:
+            raise
+    return _parsed(parser, whole)
 
 
 def _without_noise(message: str) -> str:
@@ -206,7 +219,7 @@ def _underscored(word: str, mappings: Collection[str]) -> str:
 
 
 def _valued(word: str, following: Sequence[str], flags: Collection[str]) -> str:
-    is_alone = word in flags and (not following or following[0] not in ("true", "false"))
+    is_alone = word in flags and (not following or following[0].lower() not in ("true", "false"))
     return f"{word}=true" if is_alone else word
 
 

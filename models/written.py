@@ -1,0 +1,126 @@
+"""Values of options as other programs write them: Python, Step Functions, tuners, shells.
+
+They arrive as `None` for null, `(32, 32)` for a list, `1.0` for a whole number, or in quotes once
+too often. What they can only mean is taken; the rest is left to the parser of the options.
+"""
+
+import ast
+import json
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from regrow.data.errors import BadInput
+
+MAX_LITERAL = 10_000  # characters of a value that are looked at as Python's
+MAX_NUMBER = 2**63  # beyond what a counter, a size or a seed can be
+BRACKETS, PLURAL = "([{", (list, tuple, dict)
+# What the parser says of a number that must be whole, with the option's path in quotes before.
+NOT_WHOLE = re.compile(r"Expected a <class 'int'>\. Got value: (-?\d+\.0+)(?![\d.])")
+KEYS = re.compile(r'"([\w.]+)": ')
+
+
+def as_option(text: str) -> str:
+    """Return the value of an option as the parser reads it, from what was written.
+
+    Args:
+        text: The value. Text in a pair of quotes is what stands between them, Python's None is
+            null, and its lists, tuples and mappings are JSON's.
+    """
+    text = unquoted(text)
+    if text.strip() == "None":
+        return "null"
+    if text.strip() and text.strip()[0] in BRACKETS and len(text) <= MAX_LITERAL:
+        try:
+            value = ast.literal_eval(text.strip())
+            return json.dumps(value, allow_nan=False) if isinstance(value, PLURAL) else text
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return text  # not Python's: YAML's, or for the parser to refuse
+    return text
+
+
+def unquoted(text: str) -> str:
+    """Return what stands between the quotes of a JSON text, however often it was quoted."""
+    while len(text) > 1 and text[0] == text[-1] == '"':
+        try:
+            inner = json.loads(text)
+        except ValueError:
+            return text
+        text = inner
+    return text
+
+
+def as_options(words: Sequence[str], mappings: Collection[str] = ()) -> list[str]:
+    """Return a command line in which all values are as the parser reads them.
+
+    Args:
+        words: The words: options with their values behind `=` or as the next word.
+        mappings: Options whose keys and values are a user's own names, which stay.
+    """
+    found: list[str] = []
+    for word in words:
+        before = found[-1] if found else ""
+        name, equals, value = word.partition("=")
+        if word.startswith("--"):
+            is_given = bool(equals) and _is_ours(name, mappings)
+            found.append(f"{name}={as_option(value)}" if is_given else word)
+        elif before.startswith("--") and "=" not in before and _is_ours(before, mappings):
+            found.append(as_option(word))
+        else:
+            found.append(word)
+    return found
+
+
+def _is_ours(option: str, mappings: Collection[str]) -> bool:
+    return option.removeprefix("--").partition(".")[0] not in mappings
+
+
+def with_whole_number(words: Sequence[str], message: str) -> list[str] | None:
+    """Return a command line without the fraction `.0` that the parser has refused.
+
+    Args:
+        words: The words.
+        message: What the parser has said, in one line.
+
+    Returns:
+        The words; None where it has refused something else, or no word gave that value.
+    """
+    refused = NOT_WHOLE.search(message)
+    if refused is None:
+        return None
+    path = _plain_path(".".join(KEYS.findall(message[: refused.start()])))
+    number = re.compile(rf"(?<![\w.]){re.escape(refused[1])}(?![\w.])")
+    whole, changed = refused[1].partition(".")[0], list(words)
+    for place, word in enumerate(words):
+        name, equals, _ = word.partition("=")
+        option = _plain_path(name.removeprefix("--"))
+        if not word.startswith("--") or not f"{path}.".startswith(f"{option}."):
+            continue
+        if equals:
+            changed[place] = name + equals + number.sub(whole, word.removeprefix(name + equals))
+        elif place + 1 < len(words):
+            changed[place + 1] = number.sub(whole, words[place + 1])
+    return changed if changed != list(words) else None
+
+
+def _plain_path(path: str) -> str:
+    return ".".join(part for part in path.split(".") if part != "init_args")
+
+
+def check_numbers(values: Any, name: str = "") -> None:
+    """Refuse numbers that nothing can count with, wherever they stand in nested values.
+
+    Raises:
+        BadInput: Naming the option, if a number is not finite or beyond 63 bits.
+    """
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            check_numbers(value, name if key == "init_args" else f"{name}.{key}".lstrip("."))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            check_numbers(value, name)
+    elif isinstance(values, int) and abs(values) >= MAX_NUMBER:
+        raise BadInput(f"{name} is a number beyond 63 bits; give a smaller one")
+    elif isinstance(values, float) and not math.isfinite(values):
+        raise BadInput(f"{name} is {values}; give a finite number")
