@@ -14,5 +14,9 @@ class BadInput(_Said):
     """Input that cannot be used: a line that names the file or key and the way out (code 2)."""
 
 
+class CannotWrite(BadInput, OSError):
+    """A file that cannot be written, as where the disk is full (code 2)."""
+
+
 class CheckFailed(_Said):
     """A gate, a budget or a parity check that was not met (code 3)."""

@@ -1,6 +1,8 @@
 """Files below a folder: listed, found, read with errors that name them, and written whole."""
 
 import contextlib
+import errno
+import io
 import json
 import os
 import re
@@ -10,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from regrow.data.errors import BadInput
+from regrow.data.errors import BadInput, CannotWrite
 from regrow.data.plain import parse_json, parse_yaml
 from regrow.data.text import printable
 
@@ -34,6 +36,9 @@ IRREGULAR = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+# What the system says where a disk is full, or may not be written.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+LONGEST_PREFIX = 100  # characters of a file's name in that of its temporary one
 GAP = "{split}"  # where the pattern of a path names a split
 
 
@@ -161,24 +166,68 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     Args:
         path: The file; its folder is made.
         write: Writes the content into an open binary file.
+
+    Raises:
+        CannotWrite: If the disk is full, or the file may not be written; the old one stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    raw: _Watched | None = None
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:LONGEST_PREFIX]}.")
+        try:
+            raw = _Watched(handle, "wb")
+            with io.BufferedWriter(raw) as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise CannotWrite(cannot_write(error, str(path))) from error
+    except RuntimeError as error:  # how torch.save says that a write has failed, and not why
+        if raw is None or raw.error is None:
+            raise
+        raise CannotWrite(cannot_write(raw.error, str(path))) from error
+
+
+class _Watched(io.FileIO):
+    """A file that keeps the error which ended its writing."""
+
+    error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write, and keep the error if that fails."""
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def cannot_write(error: OSError, name: str) -> str:
+    """Return the line that says why a file cannot be written, and the way out.
+
+    Args:
+        error: What the system said.
+        name: The file, where the error does not name it.
+    """
+    file = error.filename2 or error.filename or name
+    return (
+        f"{file}: cannot be written ({error.strerror or error}); what was written before is whole: "
+        "make room or mend the folder, then start again, or go on with --resume"
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 @contextlib.contextmanager

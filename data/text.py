@@ -22,10 +22,11 @@ def printable(text: str, longest: int = LONGEST) -> str:
     text = " ".join(text.split())
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in HARMLESS else _escaped(c) for c in text)
+    return "".join(c if c.isprintable() or c in HARMLESS else escaped(c) for c in text)
 
 
-def _escaped(letter: str) -> str:
+def escaped(letter: str) -> str:
+    """Return the escape that stands for a letter, or for a byte of a name that is no UTF-8."""
     code = ord(letter)
     if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte of a name that is no UTF-8
         code -= 0xDC00

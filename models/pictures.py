@@ -14,8 +14,10 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make
 from regrow.data.files import write_atomic
 from regrow.data.ignored import IGNORED_BOXES, IGNORED_LABELS, IS_CROWD
 from regrow.data.snapshot import VOID, Kind
+from regrow.data.text import printable
 
 CELL = 200  # pixels that the longer side of a small image is enlarged to
+LONGEST = 60  # characters of a class's name in a picture
 CAPTION = 16  # height of the line of text below an image
 MIN_SCORE = 0.4  # boxes below are not drawn
 RIGHT, WRONG, TRUTH = (110, 220, 130), (255, 110, 100), (235, 235, 235)
@@ -120,7 +122,10 @@ def _boxed(
     rows = drawable.nonzero().flatten().tolist()
     if not rows:
         return image
-    texts = [f"{classes[indices[row]]} {notes[row] if notes else ''}".strip() for row in rows]
+    names = [printable(classes[indices[row]], LONGEST) for row in rows]
+    texts = [
+        f"{n} {notes[row] if notes else ''}".strip() for n, row in zip(names, rows, strict=True)
+    ]
     colors = [IGNORED if is_ignored else color(indices[row]) for row in rows]
     width = 1 if is_ignored else 2
     return draw_bounding_boxes(
@@ -168,14 +173,17 @@ def _beside(left: Tensor, right: Tensor) -> Tensor:
 
 def _captioned(image: Tensor, text: str, fill: tuple[int, int, int]) -> Tensor:
     strip = Image.new("RGB", (image.shape[2], CAPTION))
-    ImageDraw.Draw(strip).text((2, 2), text, fill=fill, font=ImageFont.load_default())
+    ImageDraw.Draw(strip).text(
+        (2, 2), printable(text, LONGEST), fill=fill, font=ImageFont.load_default()
+    )
     return torch.cat([image, pil_to_tensor(strip)], dim=1)
 
 
 def _legend(classes: Sequence[str], width: int) -> Tensor:
     font = ImageFont.load_default()
     places, x, y = [], 4, 3
-    for name in classes:
+    names = [printable(name, LONGEST) for name in classes]
+    for name in names:
         length = int(font.getlength(name)) + 24
         if x + length > width and x > 4:
             x, y = 4, y + CAPTION
@@ -183,7 +191,7 @@ def _legend(classes: Sequence[str], width: int) -> Tensor:
         x += length
     strip = Image.new("RGB", (width, y + CAPTION))
     brush = ImageDraw.Draw(strip)
-    for index, (name, (x, y)) in enumerate(zip(classes, places, strict=True)):
+    for index, (name, (x, y)) in enumerate(zip(names, places, strict=True)):
         brush.rectangle((x, y, x + 10, y + 10), fill=color(index))
         brush.text((x + 14, y), name, fill=TRUTH, font=font)
     return pil_to_tensor(strip)

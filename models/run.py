@@ -17,6 +17,10 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
+from regrow.data.files import UNWRITABLE, cannot_write
+from regrow.data.text import printable
+from regrow.models.lock import LOCK, hold, release
+from regrow.models.output import lost_output, take_streams
 
 BAD_INPUT, CHECK_FAILED, STOPPED = 2, 3, 143
 # Holds the command, and tells a run's folder from any other.
@@ -41,31 +45,64 @@ def open_run(path: Path, command_line: str = "") -> Path:
         BadInput: If the path is a file or a folder of something else, or cannot be made or moved.
     """
     refuse_run(path)
-    is_first = getattr(rank_zero_only, "rank", 0) == 0
-    if is_first and (path / MARK).is_file():
-        print(f"{path} holds an earlier run, now moved to {_move_aside(path)}", file=sys.stderr)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if is_first:
-            (path / MARK).write_text(f"{command_line}\n")
+        if _is_first():
+            _take(path, command_line)
+            (path / MARK).write_bytes(f"{command_line}\n".encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise BadInput(f"{path}: cannot be made ({error.strerror}); give another folder") from error
     return path
 
 
+def _take(path: Path, command_line: str) -> None:
+    """Hold the folder, empty; an earlier run there is moved aside first."""
+    while True:
+        try:
+            hold(path, command_line)
+        except FileNotFoundError:  # another process has just moved it
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        if not (path / MARK).is_file():
+            return
+        aside = _move_aside(path)
+        release(aside)
+        print(f"{path} holds an earlier run, now moved to {aside}", file=sys.stderr)
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def reopen_run(path: Path, command_line: str = "") -> None:
+    """Hold the folder of a run that goes on; without one there is nothing to hold.
+
+    Raises:
+        BadInput: If another process is at work in it.
+    """
+    if _is_first() and path.is_dir():
+        hold(path, command_line)
+
+
+def _is_first() -> bool:
+    """Whether this is the first process of several (DDP), which alone opens and holds folders."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 def refuse_run(path: Path, *needed: Path | None) -> None:
     """Refuse a folder that no run may take, before any work is done for it.
+
+    An earlier run there is held, so that no other process goes on with it or moves it meanwhile.
 
     Args:
         path: The folder that is asked for.
         needed: Files that the run reads, which an earlier run in that folder would take along.
 
     Raises:
-        BadInput: If the path is a file or a folder of something else, or a needed file is in it.
+        BadInput: If the path is a file or a folder of something else, another process is at work
+            in it, or a needed file is in it.
     """
     if path.exists() and not path.is_dir():
         raise BadInput(f"{path} is a file; give another run folder")
-    if path.is_dir() and any(path.iterdir()) and not (path / MARK).is_file():
+    held = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+    if held and held != [LOCK] and MARK not in held:
         raise BadInput(f"{path} holds files that are no run of regrow's; give another run folder")
     for file in needed:
         if file is not None and file.resolve().is_relative_to(path.resolve()):
@@ -73,6 +110,8 @@ def refuse_run(path: Path, *needed: Path | None) -> None:
                 f"{file} is part of the run in {path}, which the new run would move aside; "
                 "give the new one a folder of its own with --run"
             )
+    if MARK in held:
+        reopen_run(path)
 
 
 def _move_aside(path: Path) -> Path:
@@ -116,18 +155,22 @@ def _shortened(script: Path) -> str:
         return str(script)
 
 
-def guard(main: Callable[..., Any]) -> Callable[..., int]:
+def guard(main: Callable[..., Any], *, is_output: bool = False) -> Callable[..., int]:
     """Wrap a script's main so that it returns the exit code that regrow promises.
 
-    0 done; 2 bad input, one line on stderr; 3 a gate, budget or parity check failed, likewise;
-    143 stopped by SIGTERM or Ctrl-C. Any other error goes on, with its traceback.
+    0 done; 2 bad input, or a file that cannot be written, one line on stderr; 3 a gate, budget or
+    parity check failed, likewise; 143 stopped by SIGTERM or Ctrl-C. Any other error goes on, with
+    its traceback.
 
     Args:
         main: The main function; what it returns is dropped.
+        is_output: Whether what it prints is all that it makes, so that it fails where that cannot
+            be written. A reader who has enough, such as `head`, is none such.
     """
 
     @wraps(main)
     def guarded(*args: Any, **options: Any) -> int:
+        take_streams()
         try:
             with _sigterm_raises():
                 main(*args, **options)
@@ -142,13 +185,20 @@ def guard(main: Callable[..., Any]) -> Callable[..., int]:
             if isinstance(error.__context__, KeyboardInterrupt):
                 return _say("stopped by a signal", STOPPED)
             raise
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            return _say(f"error: {cannot_write(error, 'a file of the run')}", BAD_INPUT)
+        lost = lost_output()
+        if lost is not None:
+            return _say(f"what was printed is lost ({lost})", BAD_INPUT if is_output else 0)
         return 0
 
     return guarded
 
 
 def _say(text: str, code: int) -> int:
-    print(" ".join(text.split()), file=sys.stderr)
+    print(printable(text), file=sys.stderr)
     return code
 
 

@@ -19,7 +19,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.errors import BadInput
-from regrow.data.files import read_json, write_json
+from regrow.data.files import read_json, write_json, write_text
 from regrow.data.module import GrowingData
 from regrow.data.progress import progress
 from regrow.data.snapshot import diff
@@ -45,9 +45,10 @@ from regrow.models.cost import latency_ms, measure, peak_memory
 from regrow.models.dashboard import flat
 from regrow.models.detection import Detection
 from regrow.models.evaluation import evaluate
+from regrow.models.lock import releases_folders
 from regrow.models.pictures import save_picture
 from regrow.models.report import Report, device_name
-from regrow.models.run import MARK, command, guard, open_run, refuse_run
+from regrow.models.run import MARK, command, guard, open_run, refuse_run, reopen_run
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 from regrow.models.training import Fit, make_trainer, refuse_kind
@@ -67,6 +68,7 @@ SETTINGS = "settings.json"
 FREE = {"run", "resume", "num_seeds", "data.root", "data.num_workers", "data.cache_bytes"}
 
 
+@releases_folders
 def run_comparison(
     task: Callable[[list[str], tuple[int, int]], Task],
     data: GrowingData,
@@ -115,7 +117,9 @@ def run_comparison(
     if num_seeds < 1:
         raise BadInput(f"num_seeds is {num_seeds}, it must be at least 1")
     contestants = enter(dropouts, targeted, criteria)
-    if not resume:
+    if resume:
+        reopen_run(run, command_line)
+    else:
         refuse_run(run)
     first = task(data.classes, data.size)
     refuse_kind(first, data)
@@ -176,7 +180,7 @@ def _begin(run: Path, resume: bool, values: Mapping[str, Any], command_line: str
         raise BadInput(f"{run} has no comparison to resume; start it without --resume")
     if resume:
         refuse_changes(read_json(file), values, FREE)
-        (run / MARK).write_text(f"{command_line}\n")
+        write_text(run / MARK, f"{command_line}\n")
         return
     open_run(run, command_line)
     write_json(file, values)
@@ -248,6 +252,7 @@ def _log(run: Path, standings: Sequence[Standing], picture: torch.Tensor) -> Non
         writer.add_image("compare/score_against_latency", picture)
 
 
+@releases_folders
 def run_retraining(
     task: Callable[[list[str], tuple[int, int]], Task],
     before: GrowingData,
@@ -289,7 +294,9 @@ def run_retraining(
     started = time.monotonic()
     if num_seeds < 1:
         raise BadInput(f"num_seeds is {num_seeds}, it must be at least 1")
-    if not resume:
+    if resume:
+        reopen_run(run, command_line)
+    else:
         refuse_run(run)
     first = task(data.classes, data.size)
     refuse_kind(first, data)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 import regrow.configs
 from regrow.models.command import DATA_FILE, parse
+from regrow.models.lock import releases_folders
 from regrow.models.report import Report, before_after_table
 from regrow.models.run import command, guard, open_run
 from regrow.scripts import export, prune, train
@@ -23,6 +24,7 @@ from regrow.scripts import export, prune, train
 CONFIGS = Path(regrow.configs.__file__).parent
 
 
+@releases_folders
 def run_demo(
     task: Literal["classification", "detection", "segmentation"] = "classification",
     runs: Path = Path("runs"),

@@ -14,10 +14,12 @@ from regrow.deploy.exporting import export_verified
 from regrow.models.checkpoint import file_hash, load
 from regrow.models.command import DATA_CHOICES, data_beside, parse
 from regrow.models.cost import count_macs, count_params
+from regrow.models.lock import releases_folders
 from regrow.models.report import Report
 from regrow.models.run import command, guard, open_run, refuse_run
 
 
+@releases_folders
 def run_export(
     checkpoint: Path,
     data: GrowingData | None = None,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from regrow.data.text import printable
 from regrow.incremental.lineage import SHORT, Chain, Link, follow
 from regrow.models.ancestors import Ancestor
 from regrow.models.command import parse
@@ -45,7 +46,7 @@ def run_lineage(run: Path, json: bool = False, folders: list[Path] | None = None
     if not console.is_terminal:
         console = Console(width=WIDTH)
     if chain.end is not None:
-        console.print(Text(f"The chain breaks off: {_printable(chain.end)}."))
+        console.print(Text(f"The chain breaks off: {printable(chain.end)}."))
         console.print()
     for number, link in enumerate(chain.links, 1):
         console.print(_entry(number, link))
@@ -80,7 +81,7 @@ def _entry(number: int, link: Link) -> Table:
     for place, (name, value) in enumerate(lines.items()):
         mark = f"{number}" if place == 0 else ""
         style = "bold" if place == 0 else ""
-        table.add_row(Text(mark, "bold"), Text(name, "dim"), Text(_printable(value), style))
+        table.add_row(Text(mark, "bold"), Text(name, "dim"), Text(printable(value), style))
     return table
 
 
@@ -99,11 +100,6 @@ def _scores(scores: Mapping[str, float]) -> str:
     return ", ".join(shown) or "not recorded"
 
 
-def _printable(text: str) -> str:
-    """Give a text that does nothing to a terminal, whoever wrote it."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
 def run(args: Sequence[str] | None = None) -> Chain:
     """Read the command line and print the chain."""
     values, _ = parse(
@@ -115,7 +111,7 @@ def run(args: Sequence[str] | None = None) -> Chain:
     return run_lineage(**values | {"run": Path(values["run"])})
 
 
-main = guard(run)
+main = guard(run, is_output=True)
 
 if __name__ == "__main__":
     raise SystemExit(main())

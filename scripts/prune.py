@@ -36,10 +36,11 @@ from regrow.models.dashboard import (
 )
 from regrow.models.distillation import Distillation, Imitation
 from regrow.models.latency import Clock, Latency
+from regrow.models.lock import releases_folders
 from regrow.models.masks import sparsity
 from regrow.models.optimization import Optimization
 from regrow.models.report import Report, before_after_table, device_name, side
-from regrow.models.run import command, guard, open_run, refuse_run
+from regrow.models.run import command, guard, open_run, refuse_run, reopen_run
 from regrow.models.task import Provenance, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer
 from regrow.models.verification import unlike_saved
@@ -66,6 +67,7 @@ RECOVERY = "recovery"  # the folder of a run for the state of the training that 
 CRITERIA = [Taylor, Magnitude, Fisher, NormScale, Lamp, ActivationGradient, Random]
 
 
+@releases_folders
 def run_pruning(
     checkpoint: Path,
     data: GrowingData | None = None,
@@ -132,7 +134,9 @@ def run_pruning(
             f"num_steps is {num_steps}, it must be at least 1, and final_epochs {final_epochs}, "
             "it must be 0 or more"
         )
-    if not resume:
+    if resume:
+        reopen_run(run, command_line)
+    else:
         refuse_run(run, checkpoint, reference)
     data = data or data_beside(checkpoint)
     task = _loaded(checkpoint, data, recovery, packages)

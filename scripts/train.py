@@ -38,12 +38,13 @@ from regrow.models.dashboard import (
 from regrow.models.detection import Detection
 from regrow.models.distillation import Imitation
 from regrow.models.evaluation import Evaluation, evaluate
+from regrow.models.lock import releases_folders
 from regrow.models.masks import masks_of
 from regrow.models.masks import regrow_ as unmask_
 from regrow.models.modes import copied
 from regrow.models.nets import TIMM, TORCHVISION
 from regrow.models.report import Report, device_name
-from regrow.models.run import command, guard, open_run, refuse_run
+from regrow.models.run import command, guard, open_run, refuse_run, reopen_run
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Provenance, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer, refuse_kind, train
@@ -55,6 +56,7 @@ from regrow.prune.widening import widen_
 NO_OPTIONS = ("settings", "command_line")
 
 
+@releases_folders
 def run_training(
     task: Callable[[list[str], tuple[int, int]], Task],
     data: GrowingData,
@@ -117,6 +119,8 @@ def run_training(
         raise BadInput(f"seed is {seed}, it must lie in [0, 2**32)")
     if warm_start is not None and resume is not None:
         raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
+    if resume is not None:
+        reopen_run(run, command_line)
     again = Start.read(run) if resume == "auto" and is_stopped_wide(run) else None
     if again is not None:  # all that came before is done again
         again.check_parent()

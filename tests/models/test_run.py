@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
+from regrow.models.lock import release
 from regrow.models.run import command, guard, open_run, refuse_run
 
 CHILD = """
@@ -79,10 +80,12 @@ def test_open_run_moves_earlier_runs_aside_with_every_byte(
     run = tmp_path / "a"
     first = _earlier_run(run, "first")
     assert open_run(run) == run
+    release(run)
     assert [p.name for p in run.iterdir()] == ["regrow.txt"]
     assert "a-1" in capsys.readouterr().err
     second = _earlier_run(run, "second")
     open_run(run)
+    release(run)
     assert _tree(tmp_path / "a-1") == first
     assert _tree(tmp_path / "a-2") == second
     assert [p.name for p in run.iterdir()] == ["regrow.txt"]

@@ -1,0 +1,152 @@
+"""One run at a time in a folder: a lock on a file there, which ends with its process.
+
+It is a record lock of POSIX (`fcntl.lockf`). The kernel drops it when the process ends, however
+that is; forked workers do not hold it; it goes along when the folder is renamed; and NFS has it
+where its lock service runs. The file's text says who holds it, and decides nothing.
+"""
+
+import errno
+import fcntl
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from regrow.data.errors import BadInput
+from regrow.data.text import printable
+
+LOCK = ".lock"
+LONGEST = 500  # characters about the holder
+IN_USE = (errno.EACCES, errno.EAGAIN)
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+@dataclass(slots=True)
+class _Held:
+    handle: int
+    path: Path
+    owner: int
+
+
+# What this process holds, by device and number of the file. A second handle of such a file must
+# not be opened: closing it would drop the lock.
+_held: dict[tuple[int, int], _Held] = {}
+_told: set[Path] = set()
+
+
+def hold(folder: Path, about: str = "") -> None:
+    """Hold a folder for the run of this process, with the runs in it, until it is released.
+
+    A folder that this process holds already stays so. Where the file system has no locks, that is
+    said once, and the run goes on.
+
+    Args:
+        folder: The folder.
+        about: What holds it, by default the command of this process.
+
+    Raises:
+        BadInput: If another process holds it, or a run in it.
+        FileNotFoundError: If the folder is not there, or was moved meanwhile.
+    """
+    _hold(folder, about)
+    for file in sorted(folder.rglob(LOCK)):
+        with suppress(FileNotFoundError):  # that run has just ended
+            if file.parent != folder:
+                _hold(file.parent, about)
+
+
+def release(folder: Path) -> None:
+    """Release a folder and the runs in it, as far as this process holds them."""
+    for file in folder.rglob(LOCK):
+        with suppress(FileNotFoundError):
+            key = _key(file.lstat())
+            if key in _held:
+                _held[key].path = file  # the folder may have another name by now
+                _release(key)
+
+
+def releases_folders(function: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a function so that the folders held in it are released when it ends."""
+
+    @wraps(function)
+    def wrapped(*args: P.args, **options: P.kwargs) -> R:
+        with _released():
+            return function(*args, **options)
+
+    return wrapped
+
+
+@contextmanager
+def _released() -> Iterator[None]:
+    before = set(_held)
+    try:
+        yield
+    finally:
+        for key in set(_held) - before:
+            _release(key)
+
+
+def _hold(folder: Path, about: str) -> None:
+    file = folder / LOCK
+    while True:
+        if file.exists() and _key(file.stat()) in _held:
+            return
+        try:
+            handle = os.open(
+                file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644
+            )
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            return _tell(folder, error)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = printable(os.pread(handle, LONGEST, 0).decode("utf-8", "replace"))
+            os.close(handle)
+            if error.errno not in IN_USE:
+                return _tell(folder, error)
+            raise BadInput(
+                f"{folder} is in use by {holder or 'another process'}; wait until that ends or "
+                "stop it, or give another folder with --run"
+            ) from error
+        # The file may have been removed, or moved with its folder, between both calls.
+        if file.exists() and _key(file.stat()) == _key(os.fstat(handle)):
+            break
+        os.close(handle)
+    said = f"process {os.getpid()} on {socket.gethostname()}: {about or shlex.join(sys.argv)}"
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, printable(said, LONGEST).encode(), 0)
+    _held[_key(os.fstat(handle))] = _Held(handle, file, os.getpid())
+
+
+def _release(key: tuple[int, int]) -> None:
+    held = _held.pop(key)
+    if held.owner != os.getpid():  # a forked worker, which never held it
+        return
+    with suppress(OSError):
+        if _key(held.path.stat()) == key:
+            held.path.unlink()
+    os.close(held.handle)
+
+
+def _tell(folder: Path, error: OSError) -> None:
+    if folder not in _told:
+        _told.add(folder)
+        print(
+            printable(
+                f"{folder} cannot be locked ({error.strerror}); a second run in it would not be "
+                "noticed"
+            ),
+            file=sys.stderr,
+        )
+
+
+def _key(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
