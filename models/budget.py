@@ -15,7 +15,7 @@ from regrow.models.evidence import (
     shown,
 )
 from regrow.models.paired_test import images_to_decide
-from regrow.models.unseen import first
+from regrow.models.unseen import Shown, first
 
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
@@ -64,12 +64,17 @@ class Verdict:
         num_images: Number of images that both networks were scored on.
         num_needed: Estimate of the images that would decide it; None when decided, or when the
             score is so near the limit that no number of images can be named.
+        sampling: The part of the interval that comes of what the images were seen to vary by; None
+            for accuracy, whose exact test does not tell the parts apart.
+        unseen: The other part: a change that so many images may not show at all.
     """
 
     is_met: bool | Literal["undecided"]
     interval: tuple[float, float]
     num_images: int
     num_needed: int | None = None
+    sampling: tuple[float, float] | None = None
+    unseen: float | None = None
 
 
 def decide(before: Evidence, after: Evidence, budget: Budget) -> Verdict:
@@ -94,12 +99,47 @@ def decide(before: Evidence, after: Evidence, budget: Budget) -> Verdict:
         )
     low, high = paired_interval(before, after, budget.confidence)
     limit = -budget.max_drop
-    if low >= limit:
-        return Verdict(True, (low, high), before.num_images)
-    if high < limit:
-        return Verdict(False, (low, high), before.num_images)
-    needed = _needed(before, after, budget, (low, high))
-    return Verdict("undecided", (low, high), before.num_images, needed)
+    is_met: bool | Literal["undecided"] = True if low >= limit else "undecided"
+    is_met = False if high < limit else is_met
+    needed = _needed(before, after, budget, (low, high)) if is_met == "undecided" else None
+    unseen = shown(before).unseen(budget.confidence)
+    sampling = _sampling(before, after, (low, high), unseen)
+    return Verdict(is_met, (low, high), before.num_images, needed, sampling, unseen)
+
+
+def _sampling(
+    before: Evidence, after: Evidence, interval: tuple[float, float], unseen: float
+) -> tuple[float, float] | None:
+    centre = after.score() - before.score()
+    if isinstance(before, CorrectEvidence) or isnan(centre):
+        return None
+    below, above = centre - interval[0], interval[1] - centre
+    return centre - sampling_part(below, unseen), centre + sampling_part(above, unseen)
+
+
+def foresee(shown: Shown, limit: float, confidence: float, images: str) -> str | None:
+    """Say that so many images cannot decide about a limit, whatever is done to the network.
+
+    Args:
+        shown: How many images there are, and how many show each class.
+        limit: The largest accepted drop, a share in [0, 1].
+        confidence: How sure the decision must be.
+        images: What they are called, such as `test images`.
+
+    Returns:
+        A line; None where they can.
+    """
+    reach = shown.unseen(confidence)
+    if reach <= limit + 1e-12:
+        return None
+    least = shown.least_images(limit, confidence)
+    needed = f"{least:,} at least" if least is not None else "no number of them"
+    points = f"{100 * limit:g} point{'s' * (limit != 0.01)}"
+    return (
+        f"{shown.num_images:,} {images} cannot decide {points}; {needed}: a network that loses "
+        f"nothing on them may still have lost {100 * reach:.1f} points, so only one that gains "
+        "enough would be accepted"
+    )
 
 
 def _needed(

@@ -1,6 +1,7 @@
 """What no image showed: how much a score may change, by chance, without a trace in any image."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 
@@ -61,6 +62,20 @@ class Shown:
             The number; None where none decides, for a limit of 0.
         """
         return first(lambda count: self.unseen(confidence, count) <= limit + 1e-12, 1)
+
+
+def count_shown(names: Sequence[Collection[str]], is_accuracy: bool) -> Shown:
+    """Count images and the classes that they show, before any network has seen them.
+
+    Args:
+        names: For each image the names of the classes that its label shows.
+        is_accuracy: Whether the score is accuracy: images that show none of the classes are left
+            out then.
+    """
+    by_class = Counter(name for own in names for name in own)
+    if is_accuracy:
+        return Shown(sum(bool(own) for own in names), is_accuracy=True)
+    return Shown(len(names), tuple(by_class.values()))
 
 
 def _share(num_images: float, confidence: float) -> float:

@@ -19,7 +19,7 @@ from regrow.data.module import GrowingData
 from regrow.data.transforms import decode
 from regrow.incremental.resume import refuse_changes
 from regrow.models.ancestors import change_between, descent, now
-from regrow.models.budget import Budget, Verdict
+from regrow.models.budget import Budget, Verdict, foresee
 from regrow.models.checkpoint import file_hash, load, load_provenance, save
 from regrow.models.command import (
     DATA_CHOICES,
@@ -43,6 +43,7 @@ from regrow.models.report import Report, before_after_table, device_name, side
 from regrow.models.run import command, guard, open_run, refuse_run, reopen_run
 from regrow.models.task import Provenance, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer
+from regrow.models.unseen import count_shown
 from regrow.models.verification import unlike_saved
 from regrow.prune.criteria import (
     ActivationGradient,
@@ -159,6 +160,10 @@ def run_pruning(
         run = open_run(run, command_line)
     loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
     console = Console()
+    shown = count_shown(data.shown("test"), data.kind == "labels")
+    foreseen = foresee(shown, budget.max_drop, budget.confidence, "test images")
+    if foreseen is not None:
+        console.print(f"budget: {foreseen}", soft_wrap=True, highlight=False)
 
     def trained(epochs: int) -> Recover:
         fit = replace(recovery, epochs=epochs)
@@ -215,7 +220,7 @@ def run_pruning(
         write_data_file(run, settings)
     elif (checkpoint.parent / DATA_FILE).is_file():
         shutil.copyfile(checkpoint.parent / DATA_FILE, run / DATA_FILE)
-    report = _report(result, data, budget, run, checkpoint, command_line, latency)
+    report = _report(result, data, budget, run, checkpoint, command_line, latency, foreseen)
     unlike = unlike_saved(run / "pruned.ckpt", result.task, data, packages)
     if unlike is not None:
         report.say(f"{unlike}.")
@@ -320,6 +325,7 @@ def _report(
     checkpoint: Path,
     command_line: str,
     latency: Latency,
+    foreseen: str | None,
 ) -> Report:
     verdict, task = result.verdict, result.task
     report = Report(
@@ -347,6 +353,9 @@ def _report(
         f"{verdict.interval[0]:+.4f} and {verdict.interval[1]:+.4f}, with "
         f"{100 * budget.confidence:g} % confidence in each end. {_verdict_in_words(result, budget)}"
     )
+    report.say(_parts_in_words(verdict))
+    if foreseen is not None:
+        report.say(f"This was known before the first step: {foreseen}.")
     costs = zip((result.cost_before, result.cost_after), latency(task), strict=True)
     old, new = (replace(cost, latency_ms=spent) for cost, spent in costs)
     report.set(runtime=latency.runtime)
@@ -445,6 +454,19 @@ def _budget_in_words(verdict: Verdict, budget: Budget) -> str:
         return "The budget is broken."
     needed = "no number of" if verdict.num_needed is None else f"about {verdict.num_needed:,}"
     return f"That neither meets nor breaks the budget; {needed} test images would decide it."
+
+
+def _parts_in_words(verdict: Verdict) -> str:
+    """Say what the interval is made of: what was seen to vary, and what so many may not show."""
+    unseen = 100 * (verdict.unseen or 0)
+    caution = f"{verdict.num_images} images may not show a change of {unseen:.2f} points at all"
+    if verdict.sampling is None:
+        return f"The exact test has both in one: the images lost and gained, and that {caution}."
+    low, high = verdict.sampling
+    return (
+        f"Of that, {low:+.4f} to {high:+.4f} is what the images were seen to vary by; the rest is "
+        f"caution: {caution}."
+    )
 
 
 def run(args: Sequence[str] | None = None) -> Report:

@@ -6,9 +6,10 @@ import torch
 
 from regrow.data.errors import BadInput
 from regrow.models import budget as module
-from regrow.models.budget import Budget, decide, images_needed
+from regrow.models.budget import Budget, decide, foresee, images_needed
 from regrow.models.evidence import ConfusionEvidence, CorrectEvidence, Evidence
 from regrow.models.paired_test import images_to_decide
+from regrow.models.unseen import Shown, count_shown
 
 
 class Scored(Evidence):
@@ -204,3 +205,72 @@ def test_scores_on_different_images_are_refused():
 def test_values_out_of_range_are_refused(values: dict[str, float], name: str) -> None:
     with pytest.raises(BadInput, match=name):
         Budget(**values)
+
+
+# What is known before anything is done to the network.
+
+
+def test_images_that_cannot_decide_are_told_with_how_many_could():
+    # 2 s / (1 + s) = 0.03 at s = 0.03 / 1.97, and (1 - s)^195.2 = 0.05; of 34 images it is 0.1556.
+    line = foresee(Shown(34, (34, 20)), 0.03, 0.95, "test images")
+    assert line is not None
+    assert line.startswith("34 test images cannot decide 3 points; 196 at least: ")
+    assert "may still have lost 15.6 points" in line
+    assert foresee(Shown(196, (196, 115)), 0.03, 0.95, "test images") is None
+    assert foresee(Shown(195, (195, 115)), 0.03, 0.95, "test images") is not None
+
+
+def test_accuracy_needs_the_images_of_the_exact_test():
+    # 0.99^298 = 0.05002 and 0.99^299 = 0.04952.
+    line = foresee(Shown(100, is_accuracy=True), 0.01, 0.95, "old test images")
+    assert line is not None
+    assert line.startswith("100 old test images cannot decide 1 point; 299 at least")
+    for count in (298, 299):
+        is_met = decide(*_accuracies(0, 0, count), Budget(0.01)).is_met
+        foreseen = foresee(Shown(count, is_accuracy=True), 0.01, 0.95, "images")
+        assert (is_met is True) == (foreseen is None)
+
+
+def test_a_rare_class_asks_for_images_that_show_it():
+    # Of 1,000 images 4 show the second class. A share of 0.02 of those is a point of the mean:
+    # 0.98^148.3 = 0.05, and one of 250 images is one: 37,071.
+    shown = Shown(1000, (1000, 4))
+    line = foresee(shown, 0.01, 0.95, "images")
+    assert line is not None
+    assert "37,071 at least" in line
+    assert shown.unseen(0.95) == pytest.approx((1 - 0.05**0.25) / 2)
+
+
+def test_no_number_of_images_decides_that_nothing_at_all_is_lost():
+    line = foresee(Shown(100), 0.0, 0.95, "images")
+    assert line is not None
+    assert "cannot decide 0 points; no number of them" in line
+
+
+def test_images_are_counted_with_what_their_labels_show():
+    names = [{"a"}, {"a", "b"}, set(), {"b"}, {"a"}]
+    assert count_shown(names, is_accuracy=False) == Shown(5, (3, 2))
+    assert count_shown(names, is_accuracy=True) == Shown(4, is_accuracy=True)
+    assert Shown(0).unseen(0.95) == 1
+
+
+def test_a_verdict_tells_what_was_seen_from_what_was_not():
+    before, after = ConfusionEvidence(2), ConfusionEvidence(2)
+    good, worse = torch.tensor([50.0, 0, 0, 50]).double(), torch.tensor([40.0, 10, 0, 50]).double()
+    before._images = [good] * 60
+    after._images = [good] * 40 + [worse] * 20
+    verdict = decide(before, after, Budget(0.02))
+    share = 1 - 0.05 ** (1 / 60)
+    assert verdict.unseen == pytest.approx(2 * share / (1 + share))
+    assert verdict.sampling is not None
+    centre = after.score() - before.score()
+    for seen, end in zip(verdict.sampling, verdict.interval, strict=True):
+        assert (end - centre) ** 2 == pytest.approx((seen - centre) ** 2 + verdict.unseen**2)
+    # Nothing was seen to vary: all is caution.
+    same = decide(before, before, Budget(0.02))
+    assert same.sampling == (0, 0)
+    assert same.interval == pytest.approx((-verdict.unseen, verdict.unseen))
+    # The exact test has both in one.
+    exact = decide(*_accuracies(0, 0, 100), Budget(0.02))
+    assert exact.sampling is None
+    assert exact.unseen == pytest.approx(-exact.interval[0], abs=1e-9)

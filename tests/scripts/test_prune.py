@@ -328,6 +328,22 @@ def test_resuming_another_run_or_with_other_settings_is_bad_input(
     assert "progress.ckpt: " in capsys.readouterr().err
 
 
+def test_a_budget_that_the_test_images_cannot_decide_is_told_before_the_first_step(
+    dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [QUICK, "--num_steps=1", "--recovery.epochs=0", "--target.macs=0.95"]
+    options += ["--budget.max_drop=0.1", f"--run={tmp_path / 'prune'}"]
+    prune.main([f"--checkpoint={dense}", *options])
+    said = capsys.readouterr().out
+    # 0.9^29 = 0.047.
+    line = "budget: 24 test images cannot decide 10 points; 29 at least"
+    assert said.index(line) < said.index("as given: ")
+    page = (tmp_path / "prune" / "report.md").read_text()
+    assert "known before the first step: 24 test images cannot decide 10 points; 29" in page
+    # 1 - 0.05^(1 / 24) = 0.1173.
+    assert "24 images may not show a change of 11.73 points at all" in page
+
+
 def test_the_report_tells_each_layer_and_step(dense: Path, tmp_path: Path) -> None:
     options = [*SHORT, "--clock.runtime=auto", f"--run={tmp_path / 'prune'}"]
     figures = prune.run([f"--checkpoint={dense}", *options]).figures
