@@ -17,6 +17,9 @@ Fate = Literal["kept", "gained", "forgotten", "undecided", "unmeasured", "new"]
 class Gate:
     """When a network may be served.
 
+    A served network is not replaced by one that may have forgotten: where the old images do not
+    decide about the margin, or there are none, the gate is shut, and says how many would decide.
+
     Args:
         margin: The largest accepted drop of the score over the classes that the old network knew,
             a share in [0, 1].
@@ -51,12 +54,14 @@ class ClassChange:
             class, and where no image shows the class.
         fate: `gained` or `forgotten` where the interval lies on one side of zero, `kept` where it
             lies above minus the margin, else `undecided`; `unmeasured` where no image shows it.
+        num_images: How many images show it.
     """
 
     before: float | None
     after: float
     interval: tuple[float, float] | None
     fate: Fate
+    num_images: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,45 +95,54 @@ def changes(
     """
     found = {}
     for place, (name, value) in enumerate(after.per_class.items()):
+        old, new = before.evidence.only([place]), after.evidence.only([place])
+        count = int(new.images_by_class.sum()) if new.shown.shape[1] else new.num_images
         if name not in known:
-            found[name] = ClassChange(None, value, None, "new")
+            found[name] = ClassChange(None, value, None, "new", count)
             continue
         if math.isnan(value):
             found[name] = ClassChange(before.per_class[name], value, None, "unmeasured")
             continue
-        old, new = before.evidence.only([place]), after.evidence.only([place])
         low, high = paired_interval(old, new, gate.confidence)
         fate: Fate = "kept" if low >= -gate.margin else "undecided"
         fate = "gained" if low > 0 else "forgotten" if high < 0 else fate
-        found[name] = ClassChange(before.per_class[name], value, (low, high), fate)
+        found[name] = ClassChange(before.per_class[name], value, (low, high), fate, count)
     return found
 
 
 def judge(
-    before: Evaluation | None, after: Evaluation, known: Sequence[str], gate: Gate
+    before: Evaluation | None,
+    after: Evaluation,
+    known: Sequence[str],
+    gate: Gate,
+    everything: Evaluation | None = None,
 ) -> Decision:
     """Decide whether a new network may be served.
 
     Args:
-        before: What the old network gave for the same images; None where there is none.
-        after: What the new one gave.
-        known: The classes that the old network knew.
+        before: What the old network gave for old images; None where there is none of them.
+        after: What the new one gave for these.
+        known: The classes that the old network knew; none where there is no old network.
         gate: What is asked for.
+        everything: What the new one gave for all images, on which new classes are judged; by
+            default `after`.
 
     Returns:
         The decision: the score over the known classes must not be worse than the margin allows, at
-        the confidence, which takes images that show them; and each new class must reach the floor.
+        the confidence, which takes images that show them, and enough of them; and each new class
+        must reach the floor.
     """
+    everything = after if everything is None else everything
     reasons = [
         f"{name}: {after.name} {value:.4f} is below the floor of {gate.floor:g}"
         if not math.isnan(value)
         else f"{name}: no image shows it, so it cannot be said to reach the floor"
-        for name, value in after.per_class.items()
+        for name, value in everything.per_class.items()
         if name not in known and not value >= gate.floor
     ]
     verdict = None
-    if before is not None and known:
-        verdict = _over(before, after, known, gate)
+    if known:
+        verdict = _over(before, after, known, gate) if before is not None else None
         if verdict is None or verdict.is_met is not True:
             reasons.insert(0, _unmet(verdict, after.name, gate))
     return Decision(not reasons, reasons, verdict)
@@ -145,15 +159,20 @@ def _over(
     return decide(*parts, Budget(gate.margin, gate.confidence))
 
 
+def in_words(verdict: Verdict, gate: Gate) -> str:
+    """Return what a verdict over the old classes means for the margin, as a clause."""
+    margin = f"the margin of {100 * gate.margin:g}"
+    if verdict.is_met is not True and verdict.is_met is not False:
+        needed = f"; about {verdict.num_needed:,} would decide" if verdict.num_needed else ""
+        return f"which does not decide about {margin}{needed}"
+    return f"which is {'no worse' if verdict.is_met else 'worse'} than {margin}"
+
+
 def _unmet(verdict: Verdict | None, name: str, gate: Gate) -> str:
     if verdict is None:
-        return f"{name} over the old classes cannot be measured: no image shows one"
+        return f"{name} over the old classes cannot be measured: no old image shows one"
     low, high = (f"{100 * end:+.2f}" for end in verdict.interval)
-    seen = f"{name} over the old classes changed by {low} to {high} points"
-    if verdict.is_met is False:
-        return f"{seen}, which is worse than the margin of {100 * gate.margin:g}"
-    needed = f"; about {verdict.num_needed:,} images would decide" if verdict.num_needed else ""
     return (
-        f"{seen} on {verdict.num_images} images, which does not decide about a margin of "
-        f"{100 * gate.margin:g}{needed}"
+        f"{name} over the old classes changed by {low} to {high} points on {verdict.num_images} "
+        f"old images, {in_words(verdict, gate)}"
     )

@@ -1,15 +1,33 @@
 """What became of a warm start, told in its report: class by class, and what it cost."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import get_args
+from typing import Any, get_args
 
-from regrow.incremental.gate import ClassChange, Decision, Fate, Gate, changes, judge
+from regrow.incremental.gate import (
+    ClassChange,
+    Decision,
+    Fate,
+    Gate,
+    changes,
+    in_words,
+    judge,
+)
 from regrow.incremental.start import Start
-from regrow.models.evaluation import Evaluation
+from regrow.incremental.trial import CALLED, Trial
+from regrow.models.evidence import paired_interval
 from regrow.models.report import Report, signed
 
-SPLIT = {"test": "test", "val": "validation"}
+# What the fates of classes are called where nothing can be forgotten.
+ON_NEW_IMAGES: dict[Fate, str] = {
+    "kept": "no worse",
+    "gained": "gained",
+    "forgotten": "worse",
+    "undecided": "undecided",
+    "unmeasured": "unmeasured",
+    "new": "new",
+}
 
 
 def describe_start(report: Report, start: Start) -> None:
@@ -78,75 +96,162 @@ def describe_compute(
     report.say(f"{told}.")
 
 
-def describe_outcome(
-    report: Report,
-    before: Evaluation | None,
-    after: Evaluation,
-    start: Start | None,
-    split: str,
-    gate: Gate,
-) -> Decision:
+def describe_outcome(report: Report, trial: Trial, start: Start | None, gate: Gate) -> Decision:
     """Compare the networks class by class, aloud, and decide whether the new one may be served.
+
+    What is kept and forgotten is a matter of old images alone; what new images show is gained.
 
     Args:
         report: The report.
-        before: The old network on the same images; None where there is none.
-        after: The new network.
+        trial: What the networks gave.
         start: The start of the run; None where it did not begin warm.
-        split: What images these are, `test` or `val`.
         gate: The margin, the floor and the confidence.
 
     Returns:
         The decision.
     """
-    old_names = start.old_names if start and before is not None else {}
-    decision = judge(before, after, list(old_names), gate)
-    report.set(judged={"images": SPLIT[split], "over_old_classes": decision.verdict})
-    if before is None:
+    after, old, new = trial.after, trial.old, trial.new
+    known = list(start.old_names) if start else []
+    sides = (old.before, old.after) if old else (None, after)
+    decision = judge(sides[0], sides[1], known, gate, everything=after)
+    report.set(judged=_judged(trial, decision, gate))
+    if start is None:
         rows = [[name, value] for name, value in after.per_class.items()]
-        report.add_table("Classes", ["class", after.name], rows, f"On {SPLIT[split]} images.")
-        return decision
-    found = changes(before, after, list(old_names), gate)
-    _add_classes(report, found, old_names, after, split, gate)
-    fates = [change.fate for change in found.values()]
-    told = [f"{fates.count(fate)} {fate}" for fate in get_args(Fate) if fate in fates]
-    lines = [f"Of {len(found)} classes on {SPLIT[split]} images: {', '.join(told)}."]
-    if decision.verdict is not None:
-        low, high = (signed(end) for end in decision.verdict.interval)
-        lines.append(f"Over the old classes {after.name} changed by {low} to {high}.")
-    elif old_names:
-        lines.append(
-            f"Over the old classes {after.name} cannot be measured: no {SPLIT[split]} image of "
-            "them is at hand."
+        report.add_table(
+            "Classes", ["class", after.name], rows, f"On {CALLED[trial.split]} images."
         )
-    for line in lines:
+        return decision
+    found = _fates(trial, known, gate)
+    fresh = changes(new.before, new.after, known, gate) if new else {}
+    _add_classes(report, found, fresh, start.old_names, trial, gate)
+    for line in _told(trial, decision, found, known, gate):
         report.say(line)
         print(line)
     return decision
 
 
+def _judged(trial: Trial, decision: Decision, gate: Gate) -> dict[str, Any]:
+    """Give the figures of all classes together."""
+    old, new = trial.old, trial.new
+    fresh = None
+    if new is not None:
+        ends = paired_interval(new.before.evidence, new.after.evidence, gate.confidence)
+        fresh = {"before": new.before.value, "after": new.after.value, "interval": ends}
+    return {
+        "images": CALLED[trial.old_split],
+        "num_old": old.after.num_images if old else 0,
+        "has_other_labels": trial.has_other_labels,
+        "over_old_classes": decision.verdict,
+        "num_new": new.after.num_images if new else 0,
+        "over_new_images": fresh,
+        "num_trained": trial.num_trained,
+        "num_relabelled": trial.num_relabelled,
+    }
+
+
+def _fates(trial: Trial, known: Sequence[str], gate: Gate) -> dict[str, ClassChange]:
+    """Give what became of each class on old images; of new classes, what all images say."""
+    old = trial.old
+    found = changes(old.before, old.after, known, gate) if old else {}
+    nothing = ClassChange(math.nan, math.nan, None, "unmeasured")
+    return {
+        name: found.get(name, nothing) if name in known else ClassChange(None, value, None, "new")
+        for name, value in trial.after.per_class.items()
+    }
+
+
+def _told(
+    trial: Trial,
+    decision: Decision,
+    found: Mapping[str, ClassChange],
+    known: Sequence[str],
+    gate: Gate,
+) -> Iterator[str]:
+    """Say what was kept and what was gained, in a few sentences."""
+    after, old, new, what = trial.after, trial.old, trial.new, CALLED[trial.split]
+    where = f"old {CALLED[trial.old_split]} images"
+    fates = [change.fate for change in found.values()]
+    told = [f"{fates.count(fate)} {fate}" for fate in get_args(Fate) if fate in fates]
+    yield f"Of {len(found)} classes on {where}: {', '.join(told)}."
+    if decision.verdict is not None:
+        low, high = (signed(end) for end in decision.verdict.interval)
+        yield (
+            f"Over the old classes {after.name} changed by {low} to {high} on "
+            f"{decision.verdict.num_images} {where}, {in_words(decision.verdict, gate)}."
+        )
+    elif known:
+        yield (
+            f"Over the old classes {after.name} cannot be measured: no old {what} or validation "
+            "image of them is at hand."
+        )
+    if trial.old_split != trial.split and old is not None:
+        yield (
+            f"No old {what} image is at hand: {where} stand in, which also chose the new model, so "
+            "that it looks a little better than it is."
+        )
+    if trial.has_other_labels:
+        yield "No old image has the label of then any more: those that it has now stand in."
+    if new is not None:
+        low, high = (
+            signed(end)
+            for end in paired_interval(new.before.evidence, new.after.evidence, gate.confidence)
+        )
+        yield (
+            f"On {new.after.num_images} new {what} images {after.name} went from "
+            f"{new.before.value:.4f} to {new.after.value:.4f}, a change of {low} to {high}."
+        )
+    if trial.num_relabelled:
+        yield f"Of these {trial.num_relabelled} are old images with another label now."
+    if trial.num_trained:
+        yield (
+            f"The old model was trained on {trial.num_trained} of the {what} images: they are no "
+            "test of what it keeps, and are left out."
+        )
+
+
 def _add_classes(
     report: Report,
     found: Mapping[str, ClassChange],
+    fresh: Mapping[str, ClassChange],
     old_names: Mapping[str, str],
-    after: Evaluation,
-    split: str,
+    trial: Trial,
     gate: Gate,
 ) -> None:
     rows, figures = [], {}
     for name, change in found.items():
-        old, new, ends = change.before, change.after, change.interval
-        difference = None if old is None else new - old
-        figures[name] = asdict(change) | {"change": difference}
+        new = fresh.get(name)
+        figures[name] = _figures(change) | {"new_images": _figures(new) if new else None}
         was = f" (was {old_names[name]})" if old_names.get(name, name) != name else ""
-        interval = f"{signed(ends[0])} to {signed(ends[1])}" if ends else ""
-        rows.append([name + was, old, new, signed(difference), interval, change.fate])
+        row = [name + was, *_cells(change), change.fate]
+        if fresh:
+            row += [*_cells(new), ON_NEW_IMAGES[new.fate]] if new else [""] * 5
+        rows.append(row)
     report.set(per_class=figures)
+    num_old = trial.old.after.num_images if trial.old else 0
     note = (
-        f"Old and new model on the same {after.num_images} {SPLIT[split]} images. Each end of an "
+        f"Old and new model on the same {num_old} old {CALLED[trial.old_split]} images, those that "
+        "the old model's data had, and did not train on. Each end of an "
         f"interval holds by itself at {100 * gate.confidence:g} %. Gained or forgotten: the "
         f"interval lies on one side of zero; kept: above {-100 * gate.margin:g} points; "
-        "unmeasured: no image shows the class; else undecided."
+        "unmeasured: no image shows the class; else undecided. New classes: on all images."
     )
-    columns = ["class", f"{after.name} before", "after", "change", "interval", ""]
+    columns = ["class", f"{trial.after.name} before", "after", "change", "interval", ""]
+    if fresh and trial.new is not None:
+        columns += ["on new images before", "after", "change", "interval", ""]
+        count = trial.new.after.num_images
+        note += f" On the right the {count} new {CALLED[trial.split]} images, by the same rules."
     report.add_table("Classes", columns, rows, note)
+
+
+def _figures(change: ClassChange) -> dict[str, Any]:
+    return asdict(change) | {"change": _difference(change)}
+
+
+def _difference(change: ClassChange) -> float | None:
+    return None if change.before is None else change.after - change.before
+
+
+def _cells(change: ClassChange) -> list[Any]:
+    ends = change.interval
+    interval = f"{signed(ends[0])} to {signed(ends[1])}" if ends else ""
+    return [change.before, change.after, signed(_difference(change)), interval]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from regrow.data.errors import BadInput
 from regrow.data.files import read_json, write_json
 from regrow.data.module import GrowingData
+from regrow.incremental.ages import Ages, ages_of
 from regrow.incremental.expand import expand_
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, memory_size
@@ -159,11 +160,9 @@ def score(plan: Plan, strategy: Strategy, seed: int) -> Evaluation:
         return evaluate(task, data.test_dataloader(), description=f"{strategy}, seed {seed}")
 
 
-def is_early(plan: Plan) -> list[bool]:
-    """Say for each test image of now whether the old data had it, with the same label."""
-    before, after = plan.before.snapshot, plan.after.snapshot
-    known = set(zip(before.hashes, before.digests, strict=True))
-    return [(after.hashes[i], after.digests[i]) in known for i in after.indices("test")]
+def ages_now(plan: Plan) -> Ages:
+    """Return which test images of now the old data had, with the same label."""
+    return ages_of(plan.before.snapshot.manifest(), plan.after, "test")
 
 
 def _parent(plan: Plan, seed: int, *, with_memory: bool) -> Path:

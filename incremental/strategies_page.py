@@ -1,13 +1,16 @@
 """The page of a comparison of ways to retrain: what each kept, what it learned, and its cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
 
+from regrow.incremental.ages import Ages
 from regrow.incremental.strategies import PARENT, SCRATCH, WORDS, Plan, Strategy, Trained
+from regrow.incremental.trial import part
 from regrow.models.charts import Point
 from regrow.models.differences import Difference, differ, part_of
 from regrow.models.evaluation import Evaluation
+from regrow.models.evidence import Evidence
 from regrow.models.report import Report, ranged, signed
 
 PARTS = ("early", "late", "all")
@@ -28,7 +31,7 @@ def fill(
     plan: Plan,
     trained: Mapping[Strategy, Sequence[Trained]],
     tests: Mapping[Strategy, Sequence[Evaluation]],
-    is_early: Sequence[bool],
+    ages: Ages,
 ) -> None:
     """Put figures, tables and words into a report.
 
@@ -37,15 +40,16 @@ def fill(
         plan: What all strategies shared.
         trained: What each trained, one a seed.
         tests: Their evaluations on all test images, one a seed.
-        is_early: For each of these whether the old data had it.
+        ages: Which of these the old data had, with the same label.
     """
     parts = {
-        "early": list(is_early),
-        "late": [not flag for flag in is_early],
-        "all": [True] * len(is_early),
+        "early": ages.are("old"),
+        "late": ages.are("new", "relabelled"),
+        "all": [True] * len(ages.ages),
     }
+    known = set(plan.before.classes)
     evidence = {
-        name: {p: [part_of(t.evidence, flags) for t in own] for p, flags in parts.items()}
+        name: {p: [_evidence(t, flags, p, known) for t in own] for p, flags in parts.items()}
         for name, own in tests.items()
     }
     scores = {
@@ -83,13 +87,19 @@ def fill(
         },
     )
     _say(report, plan, found, compute, metric, len(trained[SCRATCH]))
+    if ages.count("trained"):
+        report.say(
+            f"{ages.count('trained')} test images are among those that the old network was trained "
+            "on: they count with all test images alone."
+        )
     columns = ["strategy", "which is", *(PART_WORDS[p] for p in shown), "of scratch's images"]
     rows = [
         [n, WORDS[n], *(fmean(scores[n][p]) for p in shown), f"{100 * compute.get(n, 0):.0f} %"]
         for n in tests
     ]
     counts = ", ".join(f"{sum(parts[p])} {PART_WORDS[p]}" for p in shown)
-    report.add_table("Scores", columns, rows, f"Mean {metric} over seeds, on {counts}.")
+    note = f"Mean {metric} over seeds, on {counts}; on those of before, of the classes of before."
+    report.add_table("Scores", columns, rows, note)
     columns = ["strategy", "images", "difference", "over seeds", "over images", "so it is"]
     rows = [
         [n, PART_WORDS[p], signed(one.mean), ranged(one.by_seed), ranged(one.by_image), one.verdict]
@@ -97,10 +107,35 @@ def fill(
         for p, one in own.items()
     ]
     report.add_table("Against scratch", columns, rows, HOW)
-    names = list(tests[SCRATCH][0].per_class)
-    columns = ["class", *tests]
-    rows = [[c, *(fmean(t.per_class[c] for t in own) for own in tests.values())] for c in names]
-    report.add_table("Classes", columns, rows, f"Mean {metric} over seeds, on all test images.")
+    for p in shown[:-1]:
+        _add_classes(report, tests, p, parts[p], metric)
+
+
+def _evidence(
+    test: Evaluation, flags: Sequence[bool], name: str, known: Collection[str]
+) -> Evidence:
+    """Return what some images show; those of before are no test of classes that came later."""
+    evidence = part_of(test.evidence, flags)
+    if name != "early":
+        return evidence
+    return evidence.only([place for place, one in enumerate(test.per_class) if one in known])
+
+
+def _add_classes(
+    report: Report,
+    tests: Mapping[Strategy, Sequence[Evaluation]],
+    name: str,
+    flags: Sequence[bool],
+    metric: str,
+) -> None:
+    """Add the scores of each class on some of the images; old and new ones never together."""
+    scores = {way: [part(test, flags).per_class for test in own] for way, own in tests.items()}
+    rows = [
+        [label, *(fmean(one[label] for one in own) for own in scores.values())]
+        for label in tests[SCRATCH][0].per_class
+    ]
+    note = f"Mean {metric} over seeds, on {PART_WORDS[name]}."
+    report.add_table(f"Classes, {PART_WORDS[name]}", ["class", *tests], rows, note)
 
 
 def points(

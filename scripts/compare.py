@@ -32,7 +32,7 @@ from regrow.incremental.strategies import (
     Plan,
     Strategy,
     Way,
-    is_early,
+    ages_now,
     score,
     train_strategy,
 )
@@ -330,7 +330,7 @@ def run_retraining(
     )
     by_way = {way: [tests[way, seed] for seed in seeds] for way in ways}
     runs = {way: [trained[way, seed] for seed in seeds] for way in ways}
-    fill_retraining(report, plan, runs, by_way, is_early(plan))
+    fill_retraining(report, plan, runs, by_way, ages_now(plan))
     picture = scatter(points_retraining(runs, by_way), "training images, thousands", "test score")
     save_picture(run / "score_against_images.png", picture)
     caption = "Mean test score against the training images gone through; lines span the seeds"

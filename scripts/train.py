@@ -25,6 +25,7 @@ from regrow.incremental.outcome import describe_compute, describe_outcome, descr
 from regrow.incremental.promotion import PROMOTED, promote, read_promoted
 from regrow.incremental.resume import find_stopped, load_stopped, refuse_changes
 from regrow.incremental.start import Start
+from regrow.incremental.trial import Trial, foresee_gate, hold_trial
 from regrow.models.ancestors import descent, now
 from regrow.models.checkpoint import WIDE, is_stopped_wide, load, read
 from regrow.models.classification import Classification
@@ -164,6 +165,9 @@ def run_training(
             start = replace(start, anchor=growth.anchor_of(net, start, fit, packages))
             print(f"data: {start.said}")
             print(f"the old model on the new validation images: {net.score} {start.score:.4f}")
+            foreseen = foresee_gate(start, data, gate) if gate is not None else None
+            if foreseen is not None:
+                print(f"gate: {foreseen}")
         _refuse_images(net, data)
         if replay is not None:
             check_replay(data, replay)
@@ -442,11 +446,13 @@ def _judge(
 ) -> Decision:
     """Compare with the old network on test images; on validation images where there are none."""
     split = "test" if data.snapshot.indices("test") else "val"
-    after = validation
+    found = {"val": validation}
     if split == "test":
-        after = evaluate(task, data.test_dataloader(), description="test")
-    before = start.evaluate_old(task, data, split, allow) if start else None
-    return describe_outcome(report, before, after, start, split, gate)
+        found["test"] = evaluate(task, data.test_dataloader(), description="test")
+    trial = Trial(found[split], split)
+    if start is not None:
+        trial = hold_trial(start, task, data, found, allow)
+    return describe_outcome(report, trial, start, gate)
 
 
 def _promote(

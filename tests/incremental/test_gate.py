@@ -138,8 +138,8 @@ def test_what_is_forgotten_shuts_the_gate_though_a_new_class_makes_up_for_it() -
     (reason,) = decision.reasons
     low, high = low_end(10, 0, 40, 0.95), -low_end(0, 10, 40, 0.95)
     assert reason == (
-        f"accuracy over the old classes changed by {100 * low:+.2f} to {100 * high:+.2f} points, "
-        "which is worse than the margin of 1"
+        f"accuracy over the old classes changed by {100 * low:+.2f} to {100 * high:+.2f} points "
+        "on 40 old images, which is worse than the margin of 1"
     )
     assert decision.verdict is not None
     assert decision.verdict.is_met is False
@@ -154,8 +154,8 @@ def test_an_undecided_gate_is_shut_and_says_how_many_images_would_decide() -> No
     # The rule of three: of no change about 3 / 0.1 images.
     assert decision.verdict.num_needed == pytest.approx(30, rel=0.15)
     needed = decision.verdict.num_needed
-    assert "points on 10 images, which does not decide about a margin of 10; " in reason
-    assert reason.endswith(f"; about {needed} images would decide")
+    assert "points on 10 old images, which does not decide about the margin of 10; " in reason
+    assert reason.endswith(f"; about {needed} would decide")
     # So many do.
     many = [labelled(("a", right(needed or 0, needed or 0)))] * 2
     assert judge(*many, ["a"], Gate(margin=0.1)).is_passed
@@ -166,7 +166,7 @@ def test_the_gate_is_shut_where_no_image_shows_an_old_class() -> None:
     decision = judge(*pair, ["a", "b"], Gate(margin=1))
     assert (decision.is_passed, decision.verdict) == (False, None)
     assert decision.reasons == [
-        "accuracy over the old classes cannot be measured: no image shows one"
+        "accuracy over the old classes cannot be measured: no old image shows one"
     ]
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 
+from regrow.incremental.ages import Ages
 from regrow.incremental.gate import Decision, Gate
 from regrow.incremental.outcome import describe_outcome
 from regrow.incremental.start import Start
+from regrow.incremental.trial import trial_of
 from regrow.models.evaluation import Evaluation
 from regrow.models.evidence import CorrectEvidence
 from regrow.models.report import Report
@@ -22,7 +24,11 @@ def described(run: Path, *labels: int) -> tuple[Decision, str]:
     after = Evaluation("accuracy", 1.0, scores, {}, evidence, len(labels))
     start = Start("old.ckpt", "", {}, [], {"a": "a", "b": "b"}, None, 0.5, 0)
     report = Report(run, title="Warm start", command="", task="labels", classes="abc")
-    decision = describe_outcome(report, after, after, start, "test", Gate())
+    ages = Ages("test", ("old",) * len(labels))
+    is_shown = any(label < 2 for label in labels)
+    chosen = (ages, "old") if is_shown else None
+    trial = trial_of([ages], chosen, {"test": after}, {"test": after})
+    decision = describe_outcome(report, trial, start, Gate())
     report.write()
     return decision, (run / "report.md").read_text()
 
@@ -30,12 +36,16 @@ def described(run: Path, *labels: int) -> tuple[Decision, str]:
 def test_no_old_image_measures_nothing_of_the_old_classes(tmp_path: Path) -> None:
     decision, page = described(tmp_path, 2, 2, 2)
     assert not decision.is_passed
-    assert "Of 3 classes on test images: 2 unmeasured, 1 new." in page
-    assert "Over the old classes accuracy cannot be measured: no test image of them is" in page
+    assert "Of 3 classes on old test images: 2 unmeasured, 1 new." in page
+    assert (
+        "Over the old classes accuracy cannot be measured: no old test or validation image of"
+        in page
+    )
     assert "-100.00" not in page
     figures = json.loads((tmp_path / "report.json").read_text())
-    assert figures["judged"] == {"images": "test", "over_old_classes": None}
-    nothing = {"before": None, "after": None, "change": None, "interval": None}
+    assert (figures["judged"]["images"], figures["judged"]["over_old_classes"]) == ("test", None)
+    nothing = {"before": None, "after": None, "change": None, "interval": None, "num_images": 0}
+    nothing["new_images"] = None
     assert figures["per_class"]["a"] == {"fate": "unmeasured", **nothing}
 
 
@@ -44,4 +54,4 @@ def test_one_old_image_measures_little(tmp_path: Path) -> None:
     assert decision.verdict is not None
     assert decision.verdict.num_images == 1
     assert "1 undecided, 1 unmeasured, 1 new." in page
-    assert "Over the old classes accuracy changed by -100.00 points to +100.00 points." in page
+    assert "accuracy changed by -100.00 points to +100.00 points on 1 old test images" in page

@@ -7,8 +7,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from regrow.data.errors import BadInput
 from regrow.models.checkpoint import load, net_state, read, save
@@ -94,6 +96,35 @@ def test_forgetting_is_allowed_and_measured(
     assert "It was trained on new images alone." in page
     told = next(line for line in page.split(". ") if line.startswith("Over the old classes"))
     assert f"{told}." in capsys.readouterr().out
+
+
+def test_old_images_that_are_forgotten_shut_the_gate_though_new_ones_are_learned(
+    folder: Folder, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = folder("old"), folder("new", count=36)
+    for split in ("train", "val", "test"):  # what was red is green, and the other way round
+        (new / split / "red").rename(new / split / "x")
+        (new / split / "green").rename(new / split / "red")
+        (new / split / "x").rename(new / split / "green")
+        for place in (new / split).glob("*/*.png"):  # and no image is one of the old ones
+            pixels = np.asarray(Image.open(place))[::-1, ::-1]
+            Image.fromarray(pixels).save(place)
+    train.run(words(old, "old", "--fit.epochs=6"))
+    first = tmp_path / "old" / "best.ckpt"
+    options = [f"--warm-start={first}", "--allow-forgetting=true", "--gate.margin=0.01"]
+    assert train.main(words(new, "new", *options, "--fit.epochs=8")) == 3
+    said = capsys.readouterr()
+    # Known before training: 0.99^299 < 0.05.
+    assert "gate: 24 old test images cannot decide 1 point; 299 at least" in said.out
+    assert "points on 24 old images, which is worse than the margin of 1" in said.err
+    assert said.err.endswith(f"; {first} stays\n")
+    figures = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert json.loads((tmp_path / "new" / "promoted.json").read_text())["checkpoint"] == str(first)
+    assert (figures["judged"]["num_old"], figures["judged"]["num_new"]) == (24, 72)
+    for change in figures["per_class"].values():
+        assert (change["fate"], change["before"], change["after"]) == ("forgotten", 1, 0)
+        assert change["new_images"]["fate"] == "gained"
+        assert change["new_images"]["num_images"] == 36
 
 
 def test_a_memory_stands_for_the_old_images(tmp_path: Path, warm: Words) -> None:
