@@ -408,7 +408,7 @@ def _splits(
         if item.split is not None and item.split != "train":
             splits.append(item.split)
             continue
-        own = item.group.encode() if item.group is not None else key
+        own = item.group.encode("utf-8", "surrogatepass") if item.group is not None else key
         shares = (val_share, test_share) if item.split is None else (val, test)
         splits.append(split_of(own, *shares))
     return tuple(splits)

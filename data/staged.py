@@ -104,7 +104,7 @@ class Staged(Source):
             return True
         if not self.unlabelled and self.late_classes and self._shows_late(item.target):
             return True
-        key = (item.group or item.name).encode()
+        key = (item.group or item.name).encode("utf-8", "surrogatepass")
         return split_of(b"late" + key, self.late_share, 0.0) == "val"
 
     def _shows_late(self, target: Target) -> bool:

@@ -1,6 +1,5 @@
 """Labelled images stored beside a run: a snapshot that needs nothing but its own folder."""
 
-import json
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from regrow.data.errors import BadInput
-from regrow.data.files import read_json, whole_folder
+from regrow.data.files import read_json, whole_folder, write_json
 from regrow.data.formats import Content, Source, locate
 from regrow.data.pixels import Pixels
 from regrow.data.snapshot import (
@@ -84,7 +83,7 @@ def store(
         pairs = zip(items, known, strict=True)
         entries = [_store(made, number, *pair) for number, pair in enumerate(pairs)]
         listed = {**(about or {}), "kind": kind, "classes": list(classes), "items": entries}
-        (made / LIST).write_text(json.dumps(listed, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        write_json(made / LIST, listed, indent=1)
 
 
 def exemplars(shown: Sequence[set[str]], hashes: Sequence[bytes], count: int) -> list[int]:

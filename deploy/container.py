@@ -22,7 +22,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
-from regrow.data.files import SMALL, read_json, read_yaml, write_atomic
+from regrow.data.files import SMALL, read_json, read_yaml, write_text
 from regrow.data.formats import locate
 from regrow.deploy.builtin import BESIDE, CHOICE, NAMES, Values, recognise
 from regrow.deploy.channels import find_source
@@ -288,10 +288,9 @@ def write_failure(base: Path, error: BaseException) -> None:
     line = " ".join(str(error).split())
     name = "" if isinstance(error, BadInput | CheckFailed) else f"{type(error).__name__}: "
     text = f"{name}{line}\n\n{''.join(traceback.format_exception(error))}"
-    # A full disk must not hide the error itself, nor a name that is no text.
-    content = text.encode("utf-8", "backslashreplace")
+    # A full disk must not hide the error itself.
     with contextlib.suppress(OSError):
-        write_atomic(failure_file(base), lambda file: file.write(content))
+        write_text(failure_file(base), text)
 
 
 class ExitCode(Exception):

@@ -19,6 +19,7 @@ from torchvision.utils import make_grid
 
 from regrow.data.module import GrowingData
 from regrow.data.progress import is_drawing
+from regrow.data.text import printable
 from regrow.models.known import plain_targets
 from regrow.models.modes import evaluating
 from regrow.models.pictures import draw, picture, save_picture
@@ -304,7 +305,8 @@ def write_hparams(
         step: Where the scores stand among the run's other figures.
     """
     values = {
-        name: value if type(value) in (int, float, str) else str(value)
+        # Of text that is no UTF-8 its files cannot be written.
+        printable(name): value if type(value) in (int, float) else printable(str(value))
         for name, value in flat(hparams).items()
     }
     for name, score in scores.items():

@@ -8,15 +8,16 @@ from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from os.path import relpath
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from rich.table import Table
 from torch import Tensor
 
-from regrow.data.files import write_atomic
+from regrow.data.files import write_text
 from regrow.models.cost import Cost
+from regrow.models.markup import Markdown, code, escape, link, paragraphs
 
 PACKAGES = ("regrow", "torch", "torchvision", "pytorch-lightning", "onnxruntime")
 COSTS = {
@@ -70,12 +71,12 @@ class Report:
         self.figures["score"] = {"name": name, "value": plain(value)}
 
     def say(self, sentence: str) -> None:
-        """Add a sentence to the verdict, the paragraph that the page begins with."""
+        """Add a sentence to the verdict, the paragraph that the page begins with, as plain text."""
         self._verdict.append(sentence)
 
     def add_section(self, heading: str, text: str) -> None:
-        """Add a section of Markdown to the page."""
-        self._sections.append(f"## {heading}\n\n{text.strip()}\n")
+        """Add a section to the page: paragraphs of plain text, unless marked as `Markdown`."""
+        self._sections.append(f"## {escape(heading)}\n\n{paragraphs(text).strip()}\n")
 
     def add_table(
         self, heading: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = ""
@@ -85,16 +86,16 @@ class Report:
         Args:
             heading: What it shows.
             columns: The headings of the columns.
-            rows: One sequence of cells a row; floats are shown with four digits.
+            rows: One sequence of cells a row, as plain text; floats are shown with four digits.
             note: A paragraph above it, such as on what data and at what confidence.
         """
-        text = "\n\n".join(part for part in (note, markdown_table(columns, rows)) if part)
-        self.add_section(heading, text)
+        parts = (paragraphs(note), markdown_table(columns, rows))
+        self.add_section(heading, Markdown("\n\n".join(part for part in parts if part)))
 
     def add_picture(self, path: Path, caption: str) -> None:
         """Add a picture to the page, by a link relative to the run's folder."""
         target = Path(relpath(path, self.run)).as_posix()
-        self._sections.append(f"![{caption}](<{target}>)\n\n{caption}\n")
+        self._sections.append(f"![{escape(caption)}]({link(target)})\n\n{escape(caption)}\n")
 
     def add_before_after(
         self, before: Mapping[str, Any], after: Mapping[str, Any], name: str = "score"
@@ -141,7 +142,7 @@ class Report:
     def to_markdown(self) -> str:
         """Give the page."""
         about = [
-            ["command", f"`{self.figures['command']}`"],
+            ["command", code(self.figures["command"])],
             ["task", self.figures["task"]],
             ["data", (self.figures["data"] or {}).get("hash")],
             ["parent", self.figures["parent"]],
@@ -150,7 +151,8 @@ class Report:
             ["seeds", ", ".join(map(str, self.figures["seeds"]))],
             ["versions", ", ".join(f"{n} {v}" for n, v in self.figures["versions"].items())],
         ]
-        parts = [f"# {self.title}\n", " ".join(self._verdict) + "\n" if self._verdict else ""]
+        verdict = " ".join(map(escape, self._verdict))
+        parts = [f"# {escape(self.title)}\n", f"{verdict}\n" if verdict else ""]
         parts += self._sections
         parts.append("## How it was made\n\n" + markdown_table(["", ""], about) + "\n")
         return "\n".join(part for part in parts if part)
@@ -159,8 +161,8 @@ class Report:
     def write(self) -> None:
         """Write both files, each atomically."""
         figures = json.dumps(plain(self.figures), indent=2, ensure_ascii=False, allow_nan=False)
-        _write_text(self.run / "report.json", figures + "\n")
-        _write_text(self.run / "report.md", self.to_markdown())
+        write_text(self.run / "report.json", figures + "\n")
+        write_text(self.run / "report.md", self.to_markdown())
 
 
 def side(score: float | None = None, cost: Cost | None = None) -> dict[str, Any]:
@@ -202,9 +204,10 @@ def before_after_table(
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Give a table in Markdown; a bar or a line break in a cell stays in its cell."""
-    lines = [columns, ["---"] * len(columns), *([shown(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(_cell(text) for text in line)} |" for line in lines)
+    """Return a table in Markdown, of cells that are plain text unless marked as `Markdown`."""
+    cells = [[escape(shown(cell)) for cell in row] for row in (columns, *rows)]
+    cells.insert(1, [Markdown("---")] * len(columns))
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def shown(value: Any) -> str:
@@ -215,6 +218,8 @@ def shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, str):
+        return value
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -256,14 +261,3 @@ def device_name(device: torch.device) -> str:
     if device.type != "cpu":
         return device.type
     return f"CPU, {torch.get_num_threads()} threads ({platform.processor() or platform.machine()})"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
-
-
-def _write_text(path: Path, text: str) -> None:
-    def write(file: IO[bytes]) -> None:
-        file.write(text.encode())
-
-    write_atomic(path, write)

@@ -9,6 +9,7 @@ from scipy.stats import t as student_t
 
 from regrow.models.charts import Point
 from regrow.models.differences import Difference
+from regrow.models.markup import Markdown
 from regrow.models.report import Report, ranged, signed
 from regrow.prune.contestants import DENSE, PRUNED, RANDOM, SCRATCH, Result
 from regrow.prune.standings import Standing
@@ -63,7 +64,7 @@ def fill(report: Report, standings: Sequence[Standing], batch: int) -> None:
         f"{len(standings)} contestants, {seeds} seed{'s' * (seeds > 1)}, "
         f"{dense.tests[0].num_images} test images. {_equality(standings)}"
     )
-    report.add_section("What dropout does and what pruning does", WORDS)
+    report.add_section("What dropout does and what pruning does", Markdown(WORDS))
     report.add_section("What the figures show", _shown(standings, differences, by_twin))
     _add_scores(report, standings)
     _add_differences(report, "Against the dense network", differences, HOW)

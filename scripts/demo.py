@@ -17,6 +17,7 @@ from rich.console import Console
 import regrow.configs
 from regrow.models.command import DATA_FILE, parse
 from regrow.models.lock import releases_folders
+from regrow.models.markup import Markdown
 from regrow.models.report import Report, before_after_table
 from regrow.models.run import command, guard, open_run
 from regrow.scripts import export, prune, train
@@ -40,7 +41,7 @@ def run_demo(
     Returns:
         The report, written into `demo-<task>/`.
     """
-    started, console = time.monotonic(), Console()
+    started, console = time.monotonic(), Console(markup=False)
     folder = open_run(runs / f"demo-{task}", command_line)
     config = ["--config", str(CONFIGS / f"{task}.yaml")]
     young = ["--config", str(CONFIGS / f"{task}_young.yaml")]
@@ -110,7 +111,7 @@ def _report(
     )
     report.add_before_after(figures["before"], figures["after"], name)
     for step in ("train", "grow", "prune", "export"):
-        report.add_section(step, f"[its own report]({step}/report.md)")
+        report.add_section(step, Markdown(f"[its own report]({step}/report.md)"))
     report.add_picture(folder / "prune" / "predictions.png", "The pruned model: truth, prediction")
     return report
 

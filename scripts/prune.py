@@ -159,7 +159,7 @@ def run_pruning(
     if not resume:
         run = open_run(run, command_line)
     loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
-    console = Console()
+    console = Console(markup=False)
     shown = count_shown(data.shown("test"), data.kind == "labels")
     foreseen = foresee(shown, budget.max_drop, budget.confidence, "test images")
     if foreseen is not None:
@@ -398,7 +398,7 @@ def _report(
         ["layer", "before", "after", "importance kept", "sensitivity"],
         layers,
         "Channels; the share of its group's scores that is left; what the loss gained at the start "
-        "when a quarter of its group was removed; `with` names the layer under which channels that "
+        "when a quarter of its group was removed; with names the layer under which channels that "
         "go together are scored. Where a layer is inexact, norms take statistics "
         "over its channels, and only training makes up for those that went.",
     )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from regrow.models import report as module
+from regrow.data import files
 from regrow.models.report import (
     Report,
     before_after_rows,
@@ -195,7 +195,7 @@ def test_failed_write_leaves_the_old_report(
 
         write(Full())
 
-    monkeypatch.setattr(module, "write_atomic", torn)
+    monkeypatch.setattr(files, "write_atomic", torn)
     report.set_score("map50", 0.9)
     with pytest.raises(OSError, match="no space left"):
         report.write()
