@@ -21,6 +21,7 @@ from regrow.data.fingerprints import Fingerprint, Fingerprints
 from regrow.data.formats import Source, some_items
 from regrow.data.gathered import Gathered
 from regrow.data.ignored import remark_ignored
+from regrow.data.limits import BATCH, NUM_PROCESSES, SIDE, refuse_beyond
 from regrow.data.mixture import Mixture
 from regrow.data.opening import MAX_PIXELS, CorruptImage
 from regrow.data.pixels import Pixels, PixelStore
@@ -108,6 +109,9 @@ class GrowingData(LightningDataModule):
                 f"data.val_share {val_share} and data.test_share {test_share} must leave "
                 "something to train on"
             )
+        refuse_beyond(BATCH, data__batch_size=batch_size)
+        refuse_beyond(SIDE, data__size=max(size))
+        refuse_beyond(NUM_PROCESSES, data__num_workers=num_workers)
         if num_workers < 0 or cache_bytes < 0:
             raise BadInput(
                 f"data.num_workers is {num_workers} and data.cache_bytes {cache_bytes}; both must "

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from regrow.data.errors import BadInput
 from regrow.data.formats import Content, Source
+from regrow.data.limits import SIDE, refuse_beyond
 from regrow.data.sampling import counter_seed
 from regrow.data.snapshot import Boxes, Item, Mask, pixels_hash, split_of
 
@@ -22,6 +23,7 @@ Stage = Literal["young", "grown"]
 NAMES = tuple(str(digit) for digit in range(10))
 YOUNG = NAMES[:8]
 BACKGROUND = 10  # what a mask holds where no digit is
+NUM_SCENES = 10**6  # of a split, which are held in memory
 SIDES = (18, 36)  # pixels, of the smallest and the largest digit of a scene
 SPLIT_NUMBERS = {"train": 0, "val": 1, "test": 2}
 
@@ -102,6 +104,8 @@ class DigitScenes(Source):
     ) -> None:
         if scene_size < SIDES[1]:
             raise BadInput(f"scene_size is {scene_size}; digits need {SIDES[1]} pixels or more")
+        refuse_beyond(SIDE, scene_size=scene_size)
+        refuse_beyond(NUM_SCENES, num_train=num_train, num_val=num_val, num_test=num_test)
         self.kind, self.stage = kind, stage
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
         self.scene_size, self.seed = scene_size, seed

@@ -24,7 +24,8 @@ from regrow.data.text import printable
 LOCK = ".lock"
 LONGEST = 500  # characters about the holder
 IN_USE = (errno.EACCES, errno.EAGAIN)
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(slots=True)

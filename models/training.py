@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
+from regrow.data.limits import NUM_EPOCHS, NUM_PROCESSES, NUM_SHOWN, refuse_beyond
 from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
 from regrow.models import buffers, masks
@@ -89,6 +90,10 @@ class Fit:
         """Refuse values out of range."""
         if self.epochs < 0 or self.images < 0:
             raise BadInput(f"epochs is {self.epochs} and images {self.images}; neither may be < 0")
+        refuse_beyond(NUM_EPOCHS, fit__epochs=self.epochs)
+        refuse_beyond(NUM_SHOWN, fit__images=self.images)
+        devices = str(self.devices).strip()
+        refuse_beyond(NUM_PROCESSES, fit__devices=int(devices) if devices.isdecimal() else None)
         if self.patience is not None and self.patience < 1:
             raise BadInput(f"patience is {self.patience}, it must be at least 1, or null")
         if self.clip is not None and not self.clip > 0:

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.errors import BadInput
 from regrow.data.files import read_json, write_json, write_text
+from regrow.data.limits import NUM_RUNS, refuse_beyond
 from regrow.data.module import GrowingData
 from regrow.data.progress import progress
 from regrow.data.snapshot import diff
@@ -116,6 +117,7 @@ def run_comparison(
     started = time.monotonic()
     if num_seeds < 1:
         raise BadInput(f"num_seeds is {num_seeds}, it must be at least 1")
+    refuse_beyond(NUM_RUNS, num_seeds=num_seeds)
     contestants = enter(dropouts, targeted, criteria)
     if resume:
         reopen_run(run, command_line)
@@ -294,6 +296,7 @@ def run_retraining(
     started = time.monotonic()
     if num_seeds < 1:
         raise BadInput(f"num_seeds is {num_seeds}, it must be at least 1")
+    refuse_beyond(NUM_RUNS, num_seeds=num_seeds)
     if resume:
         reopen_run(run, command_line)
     else:

@@ -15,6 +15,7 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.errors import BadInput, CheckFailed
+from regrow.data.limits import NUM_EPOCHS, NUM_RUNS, refuse_beyond
 from regrow.data.module import GrowingData
 from regrow.data.transforms import decode
 from regrow.incremental.resume import refuse_changes
@@ -135,6 +136,8 @@ def run_pruning(
             f"num_steps is {num_steps}, it must be at least 1, and final_epochs {final_epochs}, "
             "it must be 0 or more"
         )
+    refuse_beyond(NUM_RUNS, num_steps=num_steps)
+    refuse_beyond(NUM_EPOCHS, final_epochs=final_epochs)
     if resume:
         reopen_run(run, command_line)
     else:
