@@ -105,6 +105,15 @@ class Optimization:
         betas = (self.beta1, self.beta2)
         return torch.optim.AdamW(groups, lr=self.lr, betas=betas, eps=self.eps, foreach=True)
 
+    @property
+    def remembered(self) -> dict[str, Any]:
+        """Return what the optimizer remembers of a weight, (1, 1), after a step."""
+        probe = nn.Linear(1, 1, bias=False)
+        optimizer = self.build(probe)
+        probe.weight.grad = torch.zeros_like(probe.weight)
+        optimizer.step()
+        return dict(optimizer.state[probe.weight])
+
     def rate(self, progress: float) -> float:
         """Give the learning rate at a point of the run.
 
@@ -139,8 +148,40 @@ def state_by_name(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str,
     }
 
 
+def refuse_unlike(wanted: Mapping[str, Any], weight: torch.Tensor, found: Any, name: str) -> None:
+    """Refuse what an optimizer is said to remember of a weight, if one of its kind cannot have.
+
+    Args:
+        wanted: What one of its kind remembers of a weight, (1, 1).
+        weight: The weight.
+        found: What it is said to remember, perhaps in a stranger's file.
+        name: What the weight is called.
+
+    Raises:
+        BadInput: If names, shapes or types differ.
+    """
+    if not isinstance(found, Mapping) or found.keys() != wanted.keys():
+        raise BadInput(f"its optimizer remembers something else of {name} than this run's does")
+    for key, value in wanted.items():
+        other = found[key]
+        if not isinstance(value, torch.Tensor):
+            is_like = other is None or type(other) in (int, float)
+        elif value.ndim == 0:
+            is_scalar = isinstance(other, torch.Tensor) and other.ndim == 0
+            is_like = (is_scalar and other.is_floating_point()) or type(other) in (int, float)
+            is_like = is_like and 0 <= float(other) < math.inf
+        else:
+            is_like = isinstance(other, torch.Tensor) and other.is_floating_point()
+            is_like = is_like and other.shape == weight.shape
+        if not is_like:
+            raise BadInput(f"its optimizer's {key} of {name} does not fit the weight")
+
+
 def load_state_by_name_(
-    optimizer: torch.optim.Optimizer, net: nn.Module, state: Mapping[str, Mapping[str, Any]]
+    optimizer: torch.optim.Optimizer,
+    net: nn.Module,
+    state: Mapping[str, Mapping[str, Any]],
+    wanted: Mapping[str, Any],
 ) -> None:
     """Let an optimizer go on with what another one remembered of each weight.
 
@@ -149,12 +190,17 @@ def load_state_by_name_(
         net: The net.
         state: What `state_by_name` gave for an optimizer of the same kind; weights that it does
             not name, or that are trained no more, begin anew.
+        wanted: What an optimizer of that kind remembers of a weight, (1, 1).
+
+    Raises:
+        BadInput: If an entry does not fit its weight.
     """
     named = dict(net.named_parameters())
     trained = {p for group in optimizer.param_groups for p in group["params"]}
     for name, values in state.items():
         parameter = named.get(name)
         if parameter is not None and parameter in trained:
+            refuse_unlike(wanted, parameter, values, name)
             optimizer.state[parameter] = {
                 key: value.clone() if isinstance(value, torch.Tensor) else value
                 for key, value in values.items()

@@ -327,7 +327,9 @@ class Task(LightningModule, ABC):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Give the optimizer, which keeps masked weights zero; its rate is set before each step."""
         optimizer = self.optimization.build(self.net)
-        load_state_by_name_(optimizer, self.net, self.momenta)
+        if self.momenta:
+            wanted = self.optimization.remembered
+            load_state_by_name_(optimizer, self.net, self.momenta, wanted)
         self._hold = masks.Hold(self.net, optimizer)
         return optimizer
 

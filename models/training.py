@@ -26,11 +26,12 @@ from regrow.data.limits import NUM_EPOCHS, NUM_PROCESSES, NUM_SHOWN, refuse_beyo
 from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
 from regrow.models import buffers, masks
-from regrow.models.checkpoint import AtomicCheckpointIO, furthest, net_state, read, save
+from regrow.models.checkpoint import furthest, net_state, read, save
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.evaluation import not_finite
 from regrow.models.optimization import state_by_name
 from regrow.models.task import Penalty, Task
+from regrow.models.training_state import CheckState, RunCheckpointIO, restoring
 from regrow.models.unfinished import Unfinished
 
 CUDA = ("auto", "gpu", "cuda")
@@ -158,11 +159,7 @@ class RunCheckpoint(ModelCheckpoint):
         super()._save_checkpoint(trainer, filepath)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the best score alone; that of a file which is gone or torn counts no more.
-
-        Raises:
-            BadInput: If it is no number.
-        """
+        """Take the best score alone; that of a file which is gone or torn counts no more."""
         step = state_dict.get(LAST_STEP, 0)
         self._last_global_step_saved = step if isinstance(step, int) else 0
         file = Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}"
@@ -172,7 +169,7 @@ class RunCheckpoint(ModelCheckpoint):
         elif score is not None and _is_whole(file):
             is_number = isinstance(score, Tensor) and score.numel() == 1 and not score.isnan().any()
             if not is_number:
-                raise BadInput("the best score of its run is no number")
+                raise ValueError("the best score of its run is no number")
             score = score.detach().float().reshape(())
             self.best_model_path = self.kth_best_model_path = str(file)
             self.best_model_score = self.kth_value = self.current_score = score
@@ -280,7 +277,7 @@ def make_trainer(
         raise BadInput(f"fit.epochs is {fit.epochs}, it must be at least 1")
     is_logged, is_saved = logs == "full", logs != "none"
     is_on_cuda = fit.device.type == "cuda"
-    callbacks: list[Callback] = [RunProgress(says_epochs=is_saved), RefuseNaN()]
+    callbacks: list[Callback] = [CheckState(), RunProgress(says_epochs=is_saved), RefuseNaN()]
     if is_logged:
         callbacks += [
             RunCheckpoint(
@@ -311,7 +308,7 @@ def make_trainer(
         "gradient_clip_val": fit.clip,
         "callbacks": callbacks,
         "logger": _logger(run, done) if is_logged else False,
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": [RunCheckpointIO()],
         "default_root_dir": run,
         "use_distributed_sampler": False,
         "num_sanity_val_steps": 0,
@@ -358,7 +355,8 @@ def train(
     seed_everything(seed, verbose=False)
     task.seed = seed
     task.train()
-    trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+    with restoring(trainer, resume), _same_scale(task):
+        trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     best = run / "best.ckpt"
     if best.is_file():
         load_weights_(task, best)
@@ -404,16 +402,27 @@ def fine_tune_(
     task.seed = seed
     trainer = make_trainer(task, fit, state or run, logs="state" if state else "none")
     stopped = furthest(state) if state else None
-    scale = {name: value.clone() for name, value in task.named_buffers(recurse=False)}
     task.train()
-    with data.another_order(round_), _joined(task, penalties):
+    with (
+        data.another_order(round_),
+        _joined(task, penalties),
+        restoring(trainer, stopped),
+        _same_scale(task),
+    ):
         trainer.fit(task, datamodule=data, ckpt_path=stopped, weights_only=True)
-    for name, value in scale.items():  # an average of equal numbers may be off by the last bit
-        task.get_buffer(name).copy_(value)
     task.momenta = state_by_name(trainer.optimizers[0], task.net)
     task.eval().to(device)  # Lightning leaves it on the CPU
     if finished is not None:
         save(finished, task, {MOMENTA: task.momenta})
+
+
+@contextmanager
+def _same_scale(task: Task) -> Iterator[None]:
+    """Keep the mean and the deviation of images: an average of equal numbers may be another."""
+    scale = {name: value.clone() for name, value in task.named_buffers(recurse=False)}
+    yield
+    for name, value in scale.items():
+        task.get_buffer(name).copy_(value)
 
 
 @contextmanager
