@@ -159,7 +159,11 @@ def run_comparison(
         classes=first.classes,
     )
     report.set(
-        data={"hash": data.snapshot.hash, "diff": None},
+        data={
+            "hash": data.snapshot.hash,
+            "diff": None,
+            "remarks": data.remarks.to_dict(),
+        },
         seconds=round(time.monotonic() - started, 1),
         seeds=seeds,
         device=device_name(device),
@@ -326,7 +330,11 @@ def run_retraining(
         classes=data.classes,
     )
     report.set(
-        data={"hash": data.snapshot.hash, "diff": str(diff(before.manifest(), data.manifest()))},
+        data={
+            "hash": data.snapshot.hash,
+            "diff": str(diff(before.manifest(), data.manifest())),
+            "remarks": data.remarks.to_dict(),
+        },
         seconds=round(time.monotonic() - started, 1),
         seeds=seeds,
         device=device_name(fit.device),

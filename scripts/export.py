@@ -82,7 +82,11 @@ def run_export(
     report.set_score(parity.score_name, parity.score)
     report.set(
         parent=file_hash(checkpoint),
-        data={"hash": data.snapshot.hash, "diff": None},
+        data={
+            "hash": data.snapshot.hash,
+            "diff": None,
+            "remarks": data.remarks.to_dict(),
+        },
         onnx={**asdict(parity), "path": parity.path.name},
         params=count_params(task.net),
         macs=count_macs(task),

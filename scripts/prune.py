@@ -42,6 +42,7 @@ from regrow.models.masks import sparsity
 from regrow.models.optimization import Optimization
 from regrow.models.report import Report, before_after_table, device_name, side
 from regrow.models.run import command, guard, open_run, refuse_run, reopen_run
+from regrow.models.seen import refuse_seen, seen_before, seen_in_words
 from regrow.models.task import Provenance, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer
 from regrow.models.unseen import count_shown
@@ -86,6 +87,7 @@ def run_pruning(
     weights: Weights | None = None,
     clock: Clock = Clock(),  # noqa: B008 - frozen
     reference: Path | None = None,
+    accept_seen: bool = False,
     resume: bool = False,
     run: Path = Path("runs/prune"),
     allow: list[str] | None = None,
@@ -115,6 +117,8 @@ def run_pruning(
         clock: How latency is measured.
         reference: A checkpoint that budget and target compare with, by default the one that is
             pruned; say, the network that it was itself pruned from.
+        accept_seen: Decide the budget although some test images have the pixels of training or
+            validation images, of the data or of the networks' own.
         resume: Go on with the run in the run's folder, which was stopped.
         run: The run's folder; one that exists is moved aside.
         allow: Other people's packages that the checkpoint's network may come from.
@@ -145,10 +149,14 @@ def run_pruning(
     data = data or data_beside(checkpoint)
     task = _loaded(checkpoint, data, recovery, packages)
     dense = _loaded(reference, data, recovery, packages) if reference is not None else task
+    parents = [path for path in (checkpoint, reference) if path is not None]
+    seen = seen_before(data, parents)
+    if budget.max_drop < 1 and not accept_seen:
+        refuse_seen(seen, data)
     # Lightning says at once what it refuses.
     if make_trainer(task, recovery, run, logs="none").world_size > 1:
         raise BadInput("recovery.devices: pruning runs in one process; set it to 1")
-    began = flat(settings or {}) | {"parents": [file_hash(p) for p in (checkpoint, reference) if p]}
+    began = flat(settings or {}) | {"parents": [file_hash(path) for path in parents]}
     begun = _begun(run, began, task, packages) if resume else None
     latency = clock.beside(dense)
     # Refuses what it can before an earlier run is moved.
@@ -227,7 +235,17 @@ def run_pruning(
     unlike = unlike_saved(run / "pruned.ckpt", result.task, data, packages)
     if unlike is not None:
         report.say(f"{unlike}.")
+    if seen:
+        report.say(f"Beware: {seen_in_words(seen, data)}.")
+    for line in data.remarks.lines:
+        report.say(f"Data: {line}.")
     report.set(
+        data={
+            "hash": data.snapshot.hash,
+            "diff": None,
+            "num_seen_tests": len(seen),
+            "remarks": data.remarks.to_dict(),
+        },
         seconds=round(time.monotonic() - started, 1),
         seeds=[seed],
         device=device_name(task.mean.device),
@@ -342,7 +360,6 @@ def _report(
     report.set_score(after.name, after.value)
     report.set(
         parent=file_hash(checkpoint),
-        data={"hash": data.snapshot.hash, "diff": None},
         budget={**asdict(budget), **asdict(verdict)},
         stopped=result.stopped,
         steps=[asdict(step) for step in result.steps],

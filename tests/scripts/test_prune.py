@@ -411,3 +411,47 @@ def test_recovery_may_imitate_the_unpruned_network(
     for one, other in zip(teacher.parameters(), large.parameters(), strict=True):
         assert torch.equal(one, other)
     assert not load(tmp_path / "prune" / "pruned.ckpt").penalties
+
+
+def copied(root: Path, count: int) -> Path:
+    """Put training images among the test images, under their own class."""
+    for number in range(count):
+        shutil.copy(
+            root / "train" / "red" / f"{number}.png", root / "test" / "red" / f"x{number}.png"
+        )
+    return root
+
+
+def test_a_budget_is_not_decided_on_test_images_that_were_seen(
+    folder: Folder, words: Words, tmp_path: Path
+) -> None:
+    train.run(words(copied(folder(), 7), "dense"))
+    given = [f"--checkpoint={tmp_path / 'dense' / 'best.ckpt'}", *SHORT, f"--run={tmp_path / 'p'}"]
+    with pytest.raises(
+        BadInput,
+        match=r"^7 of the 31 test images, on which the budget is decided, are also training or "
+        r"validation images \(test/red/x0\.png, .*x4\.png, \.\.\.\): .* --accept_seen true$",
+    ):
+        prune.run(given)
+    assert not (tmp_path / "p").exists()
+    report = prune.run([*given, "--accept_seen=true"])
+    assert report.figures["data"]["num_seen_tests"] == 7
+    remarks = report.figures["data"]["remarks"]
+    assert remarks["test images have the pixels of training images"]["count"] == 7
+    assert "Beware: 7 of the 31 test images" in (tmp_path / "p" / "report.md").read_text()
+
+
+def test_test_images_that_the_network_was_trained_on_are_seen(
+    dense: Path, folder: Folder, words: Words, tmp_path: Path
+) -> None:
+    # Other data now, in which three of the old training images test.
+    root = folder("other")
+    for number in range(3):
+        (root / "train" / "red" / f"{number}.png").rename(root / "test" / "red" / f"x{number}.png")
+    data = ["--data.source=regrow.data.formats.ImageFolder", f"--data.root={root}"]
+    given = [f"--checkpoint={dense}", *data, *SHORT, f"--run={tmp_path / 'p'}"]
+    with pytest.raises(BadInput, match=r"^3 of the 27 test images, .* \(test/red/x0\.png, "):
+        prune.run(given)
+    # Without a budget nothing is decided.
+    report = prune.run([*given, "--budget.max_drop=1", "--num_steps=1"])
+    assert report.figures["data"]["num_seen_tests"] == 3

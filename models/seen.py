@@ -1,0 +1,50 @@
+"""Test images that were seen before: training and validation images, of now or of a network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from regrow.data.duplicates import seen_tests
+from regrow.data.errors import BadInput
+from regrow.data.module import GrowingData
+from regrow.data.remarks import NUM_NAMES
+from regrow.data.snapshot import SPLITS, Manifest
+from regrow.models.checkpoint import load_provenance
+
+
+def seen_before(data: GrowingData, checkpoints: Sequence[Path]) -> list[str]:
+    """Name the test images that the data, or a network's own, has for training or validation.
+
+    Args:
+        data: The data.
+        checkpoints: The networks' files.
+    """
+    seen: set[bytes] = set()
+    for path in checkpoints:
+        manifest = load_provenance(path).manifest
+        if manifest is not None:
+            own = Manifest.from_dict(manifest)
+            held = own.hashes[own.splits != SPLITS.index("test")]
+            seen.update(row.tobytes() for row in held.numpy())
+    return seen_tests(data.snapshot, seen)
+
+
+def seen_in_words(seen: Sequence[str], data: GrowingData) -> str:
+    """Say how many test images were seen before, and name the first."""
+    more = ", ..." if len(seen) > NUM_NAMES else ""
+    return (
+        f"{len(seen)} of the {len(data.snapshot.indices('test'))} test images, on which the budget "
+        f"is decided, are also training or validation images ({', '.join(seen[:NUM_NAMES])}{more})"
+    )
+
+
+def refuse_seen(seen: Sequence[str], data: GrowingData) -> None:
+    """Refuse to decide a budget on images that were seen before.
+
+    Raises:
+        BadInput: If there are some.
+    """
+    if seen:
+        raise BadInput(
+            f"{seen_in_words(seen, data)}: take them out of the test split, or accept them with "
+            "--accept_seen true"
+        )
