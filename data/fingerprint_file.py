@@ -24,7 +24,7 @@ from regrow.data.files import write_atomic
 from regrow.data.formats import locate
 from regrow.data.opening import open_regular
 
-FORMAT = 2  # to be raised with any change of what is decoded or how it is hashed
+FORMAT = 3  # to be raised with any change of what is decoded or how it is hashed
 MAX_BYTES = 2**31  # of ten million files, about
 BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 WAY_OUT = "set REGROW_CACHE to another folder, or to off"

@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from regrow.data.conversion import NUM_NUMBERS, Facts
 from regrow.data.fingerprint_file import file_of, read_kept, write_kept
 from regrow.data.snapshot import DIGEST_BYTES, HASH_BYTES, Mask, label_digest, pixels_hash
-from regrow.data.transforms import Decoding, decode, decode_mask, small_mask
+from regrow.data.transforms import Decoding, decode_mask, decode_noted, small_mask
 
 SETTLED_NS = 2 * 10**9  # FAT counts in steps of two seconds, most others in milliseconds
 IMAGE = "image"
@@ -40,6 +41,7 @@ class Fingerprint:
         numbers: Of a mask the numbers in it, ascending.
         counts: Of a mask how many pixels have each of the numbers once it is resized.
         hash: The hash of the pixels of an image, or of the numbers of a mask.
+        facts: What the pixels of an image leave out, see `regrow.data.conversion`.
         pixels: What was decoded to find it out; None where it was known.
     """
 
@@ -48,12 +50,14 @@ class Fingerprint:
     numbers: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
     hash: bytes = b""
+    facts: Facts = field(default_factory=dict)
     pixels: np.ndarray | None = field(default=None, compare=False)
 
     def to_list(self) -> list[Any]:
         """Return it as JSON can hold it, without the pixels."""
         lists = [list(self.numbers), list(self.counts)]
-        return [*self.size, self.digest.hex(), *lists, self.hash.hex()]
+        facts = {kind: list(numbers) for kind, numbers in self.facts.items()}
+        return [*self.size, self.digest.hex(), *lists, self.hash.hex(), facts]
 
     @classmethod
     def from_list(cls, values: Any, num_bytes: int) -> "Fingerprint | None":
@@ -67,22 +71,25 @@ class Fingerprint:
             The fingerprint; None where the values are none.
         """
         try:
-            height, width, digest, numbers, counts, hashed = values
+            height, width, digest, numbers, counts, hashed, facts = values
             found = cls(
                 (height, width),
                 bytes.fromhex(digest),
                 tuple(numbers),
                 tuple(counts),
                 bytes.fromhex(hashed),
+                {kind: tuple(numbers) for kind, numbers in facts.items()},
             )
-        except (TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError):
             return None
-        whole = [*found.size, *found.numbers, *found.counts]
+        described = [number for numbers in found.facts.values() for number in numbers]
+        whole = [*found.size, *found.numbers, *found.counts, *described]
         is_one = (
             all(type(number) is int for number in whole)
             and min(found.size) >= 1
             and min(found.counts, default=0) >= 0
             and len(found.numbers) == len(found.counts)
+            and all(NUM_NUMBERS.get(k) == len(numbers) for k, numbers in found.facts.items())
             and (len(found.digest), len(found.hash)) == (num_bytes, HASH_BYTES)
         )
         return found if is_one else None
@@ -138,11 +145,13 @@ class Fingerprints:
         """
 
         def look() -> Fingerprint:
-            pixels = decode(image, self._decoding)
+            pixels, facts = decode_noted(image, self._decoding)
             found = pixels_hash(pixels)
-            return Fingerprint(pixels.shape[:2], found, hash=found, pixels=pixels)
+            return Fingerprint(pixels.shape[:2], found, hash=found, facts=facts, pixels=pixels)
 
-        return self._fingerprint(image, IMAGE, HASH_BYTES, look)
+        ends = self._decoding.grey_range
+        read_as = IMAGE if ends is None else f"{IMAGE} {ends[0]}-{ends[1]}"
+        return self._fingerprint(image, read_as, HASH_BYTES, look)
 
     def mask(self, mask: Mask) -> Fingerprint:
         """Give the fingerprint of a mask, whose digest goes by the names of its classes.
@@ -166,7 +175,7 @@ class Fingerprints:
                 numbers,
                 tuple(counts.get(number, 0) for number in numbers),
                 pixels_hash(pixels),
-                pixels,
+                pixels=pixels,
             )
 
         names = json.dumps(sorted(mask.names.items())).encode()

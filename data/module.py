@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torchvision.transforms import v2
 
+from regrow.data.conversion import remark_conversions
 from regrow.data.duplicates import remark_duplicates, remark_overlap
 from regrow.data.errors import BadInput
 from regrow.data.examples import Examples, collate
@@ -75,6 +76,8 @@ class GrowingData(LightningDataModule):
         cache_bytes: Resized images and masks are kept in memory up to so many bytes. An image that
             is known from an earlier run (`regrow.data.fingerprints`) is read when it is first used.
         max_pixels: An image file of more pixels is refused before it is decoded.
+        grey_range: The values of 16-bit grey images that become 0 and 255, those outside are
+            clipped; null is 0 and 65535. Whoever serves the network has to do the same.
         classes: Class names in the order that labels count in, where not that of the data; a label
             that is none of them is refused.
 
@@ -97,6 +100,7 @@ class GrowingData(LightningDataModule):
         max_images: int | None = None,
         cache_bytes: int = 2**31,
         max_pixels: int = MAX_PIXELS,
+        grey_range: tuple[int, int] | None = None,
         classes: list[str] | None = None,
     ) -> None:
         super().__init__()
@@ -122,7 +126,12 @@ class GrowingData(LightningDataModule):
         if max_pixels < 1:
             raise BadInput(f"data.max_pixels is {max_pixels}, it must be at least 1")
         self.source, self.root = source, root
-        self.decoding = Decoding(max_pixels)
+        if grey_range is not None and not 0 <= grey_range[0] < grey_range[1] <= 65535:
+            raise BadInput(
+                f"data.grey_range is {[*grey_range]}; it must be two values of 0 to 65535, the "
+                "lower one first"
+            )
+        self.decoding = Decoding(max_pixels, grey_range and (grey_range[0], grey_range[1]))
         self.size = (int(size[0]), int(size[1]))
         self.batch_size, self.augment = batch_size, list(augment or [])
         self.val_share, self.test_share = val_share, test_share
@@ -146,7 +155,7 @@ class GrowingData(LightningDataModule):
         self.remarks.take(content.remarks)
         items: list[Item] = []
         kept: list[Pixels] = []
-        hashes, digests, shown = [], [], []
+        hashes, digests, shown, facts = [], [], [], []
         store = PixelStore(self.cache_bytes, self.decoding)
         with Fingerprints(self.root, self.size, self.decoding) as known:
             for item in progress(some_items(content.items, self.max_images), "reading images"):
@@ -163,6 +172,7 @@ class GrowingData(LightningDataModule):
                 remark_ignored(item, self.remarks)
                 items.append(item)
                 hashes.append(image.digest)
+                facts.append(image.facts)
                 digests.append(mask.digest if mask is not None else label_digest(item.target))
                 numbers = mask.numbers if mask is not None else None
                 left = dict(zip(mask.numbers, mask.counts, strict=True)) if mask is not None else {}
@@ -180,6 +190,8 @@ class GrowingData(LightningDataModule):
             val_share=self.val_share,
             test_share=self.test_share,
         )
+        names = [item.name for item in items]
+        remark_conversions(names, facts, self.decoding, self.remarks)
         remark_losses(items, shown, self.size, self.remarks)
         remark_duplicates(snapshot, self.remarks)
         if self.source.stands_alone:

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -13,7 +14,7 @@ from regrow.data.files import open_regular
 # What Pillow decodes by itself. Others of its formats start programs (EPS) or are no pictures.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 178_956_970  # where Pillow takes an image for a bomb: a quarter of 2 GiB, in RGB
-TILE_SIDES = (322, 323)  # tags of TIFF
+TILE_SIDES, BITS_PER_SAMPLE = (322, 323), 258  # tags of TIFF
 
 
 class CorruptImage(BadInput):
@@ -28,8 +29,9 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         max_pixels: An image of more pixels is refused before it is decoded.
 
     Returns:
-        The image; `info["warnings"]` has what Pillow warned of, and `info["is_animated"]` says
-        whether it has more frames than this first one.
+        The image; its `info` has `warnings`, what Pillow warned of; `is_animated`, whether it has
+        more frames than this first one; `depth`, the bits of a channel; and `max_value`, the
+        largest one that a channel of the file may have.
 
     Raises:
         BadInput: If it is missing, no regular file, cannot be read, or has too many pixels.
@@ -41,9 +43,10 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
             _refuse_size(path, opened, max_pixels)
             # The second picture of a photo is a preview, which nobody means.
             is_animated = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))
+            depth, max_value = _depth(opened, f), _max_value(opened)
             opened.load()
             ImageOps.exif_transpose(opened, in_place=True)
-            opened.info["is_animated"] = is_animated
+            opened.info |= {"is_animated": is_animated, "depth": depth, "max_value": max_value}
             opened.info["warnings"] = list(dict.fromkeys(str(each.message) for each in said))
             return opened
 
@@ -74,6 +77,26 @@ def _corrupt(path: Path, reason: str) -> CorruptImage:
         f"{path}: corrupt or truncated ({reason}); replace it; data.skip_corrupt=true skips such "
         "images"
     )
+
+
+def _depth(opened: Image.Image, file: IO[bytes]) -> int:
+    """Return the bits of a channel, which Pillow does not say of colours."""
+    if opened.format == "PNG":
+        place = file.tell()
+        file.seek(24)  # in the header, which comes first
+        depth = file.read(1)[0]
+        file.seek(place)
+        return depth
+    bits = getattr(opened, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
+    return max(bits) if isinstance(bits, tuple) else 8
+
+
+def _max_value(opened: Image.Image) -> int:
+    """Return the largest value that a file of 16 bits may have; Pillow scales that of PGM."""
+    tiles: Any = getattr(opened, "tile", ())
+    arguments: Any = tiles[0][3] if opened.format == "PPM" and tiles else None
+    is_scaled = isinstance(arguments, tuple) and len(arguments) == 2
+    return int(arguments[1]) if is_scaled else 65535
 
 
 def _refuse_size(path: Path, opened: Image.Image, max_pixels: int) -> None:

@@ -211,6 +211,6 @@ class _Checked(Derived):
 def _refuse_changed(file: Path, pixels: np.ndarray, wanted: str) -> None:
     if pixels_hash(pixels).hex() != wanted:
         raise BadInput(
-            f"{file}: not what was stored, its pixels have changed; restore the file, or train the "
-            "network before with `replay` again"
+            f"{file}: not what was stored, its pixels have changed, or data.grey_range is not "
+            "that of then; restore either, or train the network before with `replay` again"
         )

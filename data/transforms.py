@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from regrow.data.conversion import Decoding, Facts, converted
 from regrow.data.errors import BadInput
 from regrow.data.ignored import IGNORED_BOXES, separated, together
-from regrow.data.opening import MAX_PIXELS, open_image
+from regrow.data.opening import open_image
 from regrow.data.snapshot import VOID
 
 # Transforms fill what they uncover of a mask with a colour of the image, or 0, which is a class.
@@ -25,22 +25,11 @@ LIFT_MARK = 1 << 32  # by which the labels of ignored boxes are lifted out of th
 MIN_SIDE = 1.0  # pixels; a smaller box shows nothing of its object
 
 
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How image files become pixels.
-
-    Args:
-        max_pixels: An image of more pixels is refused before it is decoded.
-    """
-
-    max_pixels: int = MAX_PIXELS
-
-
 class Derived(ABC):
     """What makes an image of a file in a way of its own, such as one that compares its hash."""
 
     @abstractmethod
-    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:
+    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:  # noqa: B008 - frozen
         """Return the pixels, uint8 RGB (h, w, 3).
 
         Args:
@@ -53,7 +42,7 @@ class Derived(ABC):
 
 def decode(
     image: Path | np.ndarray | Callable[[], np.ndarray],
-    decoding: Decoding = Decoding(),
+    decoding: Decoding = Decoding(),  # noqa: B008 - frozen
 ) -> np.ndarray:
     """Return the pixels of an image, uint8 RGB (h, w, 3), the way up that its EXIF data says.
 
@@ -66,30 +55,25 @@ def decode(
             no colours.
         CorruptImage: If it is truncated or no image.
     """
+    return decode_noted(image, decoding)[0]
+
+
+def decode_noted(
+    image: Path | np.ndarray | Callable[[], np.ndarray], decoding: Decoding
+) -> tuple[np.ndarray, Facts]:
+    """Return the pixels of an image as `decode` does, and what they leave out of a file."""
     if isinstance(image, np.ndarray):
-        return image
+        return image, {}
     if isinstance(image, Derived):
-        return image(decoding)
+        return image(decoding), {}
     if not isinstance(image, Path):
-        return image()
-    opened = open_image(image, decoding.max_pixels)
-    # Neither PNG nor PGM has more than 16 bits, whatever Pillow calls them.
-    if opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM")):
-        grey = (np.asarray(opened).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if opened.mode in ("I", "F"):
-        raise BadInput(
-            f"{image}: its pixels are signed or 32-bit numbers, not colours; save it with 8 or 16 "
-            "bits without a sign"
-        )
-    if "transparency" in opened.info:  # of a palette, which Pillow warns of on the way to RGB
-        opened = opened.convert("RGBA")
-    return np.asarray(opened.convert("RGB"))
+        return image(), {}
+    return converted(open_image(image, decoding.max_pixels), image, decoding)
 
 
 def decode_mask(
     mask: Path | np.ndarray,
-    decoding: Decoding = Decoding(),
+    decoding: Decoding = Decoding(),  # noqa: B008 - frozen
 ) -> np.ndarray:
     """Return the numbers of a mask, whole numbers (h, w); a palette's indices are the numbers.
 

@@ -73,6 +73,7 @@ class Part:
             test_share=0,
             cache_bytes=data.cache_bytes,
             max_pixels=data.decoding.max_pixels,
+            grey_range=data.decoding.grey_range,
         )
 
 
