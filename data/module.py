@@ -233,8 +233,7 @@ class GrowingData(LightningDataModule):
         self.__dict__["_loaded"] = joined
         overlap = Remarks()
         remark_overlap(own.snapshot, more.snapshot, name, splits, dict(called or {}), overlap)
-        self._tell(overlap)
-        self.remarks.take(overlap)
+        self.remark(overlap)
 
     def copy(self) -> "GrowingData":
         """Give the same data for another run, without reading it again."""
@@ -243,6 +242,11 @@ class GrowingData(LightningDataModule):
         other.mixture, other.remarks = None, Remarks()
         other.remarks.take(self.remarks)
         return other
+
+    def remark(self, more: Remarks) -> None:
+        """Say what else happened to the data, and count it with the rest."""
+        self._tell(more)
+        self.remarks.take(more)
 
     def _tell(self, remarks: Remarks) -> None:
         for line in remarks.lines:

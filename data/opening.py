@@ -52,7 +52,28 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def opened_by_library(name: str) -> Iterator[None]:
+    """Let a library that opens images itself open the same formats, and name its errors.
+
+    Args:
+        name: What to call the image in an error.
+    """
+    original = Image.open
+
+    def of_formats(file: Any, mode: Any = "r", formats: Any = None) -> Image.Image:
+        return original(file, mode, FORMATS)
+
+    with _named_errors(name), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        Image.open = of_formats  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            Image.open = original
+
+
+@contextmanager
+def _named_errors(path: Path | str) -> Iterator[None]:
     """Name the file in any error, and tell what is corrupt from what could not be read."""
     try:
         yield
@@ -60,6 +81,8 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise BadInput(f"{path}: no such file; correct the list or add the file") from error
+    except Image.DecompressionBombError as error:  # of a library that opens images itself
+        raise BadInput(f"{path}: {error} Make the image smaller") from error
     except MemoryError as error:
         raise BadInput(f"{path}: too little memory to decode it; make the image smaller") from error
     except UnidentifiedImageError as error:
@@ -72,7 +95,7 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise _corrupt(path, " ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _corrupt(path: Path, reason: str) -> CorruptImage:
+def _corrupt(path: Path | str, reason: str) -> CorruptImage:
     return CorruptImage(
         f"{path}: corrupt or truncated ({reason}); replace it; data.skip_corrupt=true skips such "
         "images"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from regrow.data.files import SPLIT_NAMES
+from regrow.data.opening import opened_by_library
 
 
 def official_splits(make: Callable[..., Any], root: Path) -> Iterator[tuple[str | None, Any]]:
@@ -48,7 +49,7 @@ def labels_of(data: Any) -> list[int]:
         labels = getattr(data, name, None)
         if labels is not None and len(labels) == len(data):
             return list(map(int, labels))
-    return [int(data[index][1]) for index in range(len(data))]
+    return [int(_example(data, index)[1]) for index in range(len(data))]
 
 
 def images_of(data: Any) -> Iterator[np.ndarray | Callable[[], np.ndarray]]:
@@ -64,4 +65,10 @@ def images_of(data: Any) -> Iterator[np.ndarray | Callable[[], np.ndarray]]:
 
 
 def _read_image(data: Any, index: int) -> np.ndarray:
-    return np.asarray(data[index][0].convert("RGB"))
+    with opened_by_library(f"{type(data).__name__} image {index}"):
+        return np.asarray(data[index][0].convert("RGB"))
+
+
+def _example(data: Any, index: int) -> Any:
+    with opened_by_library(f"{type(data).__name__} image {index}"):
+        return data[index]

@@ -8,13 +8,14 @@ from torch import nn
 
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
+from regrow.data.snapshot import Manifest
 from regrow.incremental.expand import NewRows
 from regrow.incremental.history import join_history_
 from regrow.incremental.imprint import imprint_
 from regrow.incremental.mixing import Mixing
 from regrow.incremental.start import Start
 from regrow.incremental.warm_init import WarmInit, dash_, shrink_perturb_
-from regrow.incremental.warm_start import warm_start_
+from regrow.incremental.warm_start import remark_leaked, warm_start_
 from regrow.models.distillation import Distillation, Imitation
 from regrow.models.task import Task
 from regrow.models.training import Fit
@@ -118,6 +119,8 @@ class Growth:
             allow_absent=allow_forgetting and history.forgets,
             seed=seed,
         )
+        if task.provenance.manifest is not None:
+            remark_leaked(data, Manifest.from_dict(task.provenance.manifest))
         start = Start.of(grown, history, parent, renamed, removed)
         imitation = self._imitation(task, start)
         start = replace(start, taught=imitation.weight + imitation.features if imitation else 0.0)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import Diff, Manifest, diff
+from regrow.data.remarks import Remarks
+from regrow.data.snapshot import SPLITS, Diff, Manifest, diff
 from regrow.incremental.expand import NewRows, expand_
 from regrow.incremental.label_map import LabelMap
 from regrow.models.evaluation import Evaluation, evaluate
@@ -157,6 +158,22 @@ def count_leaked(old: Manifest, new: Manifest) -> int:
     trained = {row.tobytes() for row in old.hashes[old.splits == TRAIN].numpy()}
     held_out = new.hashes[new.splits != TRAIN].numpy()
     return sum(row.tobytes() in trained for row in held_out)
+
+
+def remark_leaked(data: GrowingData, old: Manifest) -> None:
+    """Name the validation and test images that an old network was trained on.
+
+    Args:
+        data: The data that it will be scored on.
+        old: The manifest of the data that it was trained on.
+    """
+    trained = {row.tobytes() for row in old.hashes[old.splits == TRAIN].numpy()}
+    leaked, snapshot = Remarks(), data.snapshot
+    rows = zip(snapshot.items, snapshot.hashes, snapshot.splits, strict=True)
+    for item, key, split in rows:
+        if split != SPLITS[TRAIN] and key in trained:
+            leaked.add(f"{split} images that the old network was trained on", item.name)
+    data.remark(leaked)
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from regrow.data.errors import BadInput
-from regrow.data.formats import ImageFolder
+from regrow.data.formats import ImageFolder, Torchvision
 from regrow.data.module import GrowingData
 from regrow.data.opening import FORMATS, CorruptImage, open_image
 from regrow.data.transforms import Decoding, decode, decode_mask
@@ -65,6 +65,29 @@ def test_no_other_format_is_opened_and_no_program_started(
         with pytest.raises(CorruptImage, match="none of JPEG"):
             decode_mask(file)
     assert not (tmp_path / "CALLED").exists()
+
+
+def test_libraries_that_open_images_themselves_open_the_same_formats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        for n in range(4):
+            Image.fromarray(RED + n).save(tmp_path / name / f"{n}.png")
+    source = Torchvision("torchvision.datasets.ImageFolder")
+    items = source.read(tmp_path).items
+    assert [np.array_equal(decode(i.image), RED + k % 4) for k, i in enumerate(items)] == [
+        True
+    ] * 12
+    (tmp_path / "b" / "2.png").write_bytes(EPS)
+    with pytest.raises(CorruptImage, match="ImageFolder image 6: .*none of JPEG, PNG"):
+        decode(items[6].image)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # warns above, and refuses twice that
+    assert np.array_equal(decode(items[5].image), RED + 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 11)
+    with pytest.raises(BadInput, match="ImageFolder image 5: Image size ") as refused:
+        decode(items[5].image)
+    assert not isinstance(refused.value, CorruptImage)
 
 
 def test_one_function_opens_images() -> None:

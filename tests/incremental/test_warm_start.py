@@ -17,6 +17,7 @@ from regrow.incremental.warm_start import (
     WarmStart,
     count_leaked,
     names_before,
+    remark_leaked,
     silenced,
     warm_start_,
 )
@@ -267,6 +268,24 @@ def test_leaked_images_are_held_out_now_and_were_trained_on() -> None:
     new = _manifest([1, 2, 3, 4, 5], [2, 0, 2, 1, 1])
     assert count_leaked(old, new) == 2
     assert count_leaked(old, old) == 0
+
+
+def test_leaked_images_are_named_before_the_training(
+    data: GrowingData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = data.snapshot.manifest()
+    remark_leaked(data, now)
+    assert capsys.readouterr().err == ""
+    # The old network was trained on two images that validate now, and on one that tests.
+    before = now.splits.clone()
+    moved = [
+        [item.name for item in data.snapshot.items].index(n) for n in ("val1", "val4", "test2")
+    ]
+    before[moved] = 0
+    remark_leaked(data, replace(now, splits=before))
+    said = capsys.readouterr().err
+    assert "2 val images that the old network was trained on: val1, val4" in said
+    assert data.remarks.count("test images that the old network was trained on") == 1
 
 
 def test_silenced_network_names_no_new_class_and_the_rest_as_before(make_task: MakeTask) -> None:
