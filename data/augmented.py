@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from regrow.data.errors import BadInput
-from regrow.data.files import find_file, one_line
+from regrow.data.faults import shown
+from regrow.data.files import one_line
 from regrow.data.ignored import mark_of
 from regrow.data.snapshot import VOID, Boxes, Item, Kind, Mask, Target
+from regrow.data.tidy import class_number, declared_size, mask_number
 
 IMAGE_KEYS = ("source-ref", "image-ref")
 METADATA, FILE = "-metadata", "-ref"
@@ -36,7 +38,7 @@ def augmented_row(row: Mapping[str, Any], attribute: str | None, where: str) -> 
     """
     image = next((row[key] for key in IMAGE_KEYS if key in row), None)
     if image is None:
-        return dict(row)
+        return {key: value for key, value in row.items() if key not in ("attribute", "metadata")}
     name = attribute or _only_attribute(row, where)
     # The developer guide has both ways for the metadata of a file.
     keys = (f"{name}{METADATA}", f"{name.removesuffix(FILE)}{METADATA}")
@@ -57,34 +59,77 @@ def _only_attribute(row: Mapping[str, Any], where: str) -> str:
     return names[0]
 
 
+def mask_of(row: Mapping[str, Any]) -> Any:
+    """Return the file of the mask that a row names, None where its label is no mask.
+
+    Args:
+        row: A row that `augmented_row` has seen.
+    """
+    label, attribute = row["label"], row.get("attribute")
+    is_boxes = isinstance(label, dict) and row.get("metadata") is not None
+    return label if attribute is not None and attribute.endswith(FILE) and not is_boxes else None
+
+
 def target_of(
-    row: Mapping[str, Any], folders: Sequence[Path], num_classes: int | None, where: str
+    row: Mapping[str, Any], mask: Path | None, num_classes: int | None, where: str
 ) -> Target:
     """Give the label of a row that `augmented_row` has seen.
 
     Args:
         row: The row.
-        folders: Where files that it names are looked for.
+        mask: The file of the mask, if it names one.
         num_classes: How many classes a mask has that names none.
         where: What to call the row in an error.
 
     Raises:
-        BadInput: If it is none of the three, or the mask is not there.
+        BadInput: If it is none of the three.
     """
-    label, attribute = row["label"], row.get("attribute")
-    metadata = row.get("metadata") if attribute is not None else None
-    if isinstance(label, dict) and metadata is not None:
-        names = {int(k): str(v) for k, v in metadata.get("class-map", {}).items() if k.isdecimal()}
-        return boxes_of(label, names, where)
-    if attribute is not None and attribute.endswith(FILE):
-        file = next((f for f in (find_file(x, str(label)) for x in folders) if f), None)
-        if file is None:
-            raise BadInput(f"{where}: no mask {label} below {folders[-1]}")
+    label, metadata = row["label"], row.get("metadata")
+    if mask is not None:
         numbers = _mask_names(metadata or {}, num_classes, where)
-        return Mask(file, numbers, frozenset({VOID} - numbers.keys()))
+        return Mask(mask, numbers, frozenset({VOID} - numbers.keys()))
+    if isinstance(label, dict) and metadata is not None:
+        return boxes_of(label, _class_map(metadata, where), where)
     if isinstance(label, list | dict):
-        raise BadInput(f"{where}: the label {label} is not one class name")
+        raise BadInput(f"{where}: the label {shown(label)} is not one class name")
     return str(label)
+
+
+def declared_of(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    """Return the size that a row says its image has.
+
+    Ground Truth writes it beside the boxes of each attribute, those of earlier jobs too.
+
+    Args:
+        row: The row, or the content of SageMaker's JSON for an image.
+        where: What to call it in an error.
+
+    Returns:
+        Height and width, 0 for what it does not say; None where it says neither.
+
+    Raises:
+        BadInput: If it says several.
+    """
+    parts = [row, *(value for value in row.values() if isinstance(value, dict))]
+    said = [part["image_size"] for part in parts if part.get("image_size") is not None]
+    sizes = set()
+    try:
+        for entries in said:
+            entries = entries if isinstance(entries, list) else [entries]
+            sizes |= {size for entry in entries if (size := declared_size(entry)) is not None}
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise BadInput(f"{where}: its image_size is none ({one_line(error)})") from error
+    if len(sizes) > 1:
+        shown_sizes = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
+        raise BadInput(f"{where}: its image_size is {shown_sizes}; correct one")
+    return sizes.pop() if sizes else None
+
+
+def _class_map(metadata: Mapping[str, Any], where: str) -> dict[int, str]:
+    names = metadata.get("class-map") or {}
+    if not isinstance(names, dict):
+        raise BadInput(f"{where}: its class-map {shown(names)} does not map numbers to names")
+    return {class_number(k): str(v) for k, v in names.items() if k.isdecimal()}
 
 
 def _mask_names(metadata: Mapping[str, Any], num_classes: int | None, where: str) -> dict[int, str]:
@@ -92,7 +137,7 @@ def _mask_names(metadata: Mapping[str, Any], num_classes: int | None, where: str
     if colors is None and num_classes is not None:
         return {number: str(number) for number in range(num_classes)}
     try:
-        return {int(number): str(entry["class-name"]) for number, entry in colors.items()}
+        return {mask_number(n, where): str(entry["class-name"]) for n, entry in colors.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{where}: its metadata has no internal-color-map with a class-name for each number; "
@@ -115,9 +160,9 @@ def boxes_of(content: Mapping[str, Any], names: Mapping[int, str], where: str) -
     try:
         entries = content["annotations"]
         sides = [[float(e[k]) for k in ("left", "top", "width", "height")] for e in entries]
-        classes = [int(entry["class_id"]) for entry in entries]
+        classes = [class_number(entry["class_id"]) for entry in entries]
         marks = tuple(mark_of(entry) for entry in entries)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadInput(
             f"{where}: not SageMaker's boxes ({one_line(error)}); each of `annotations` has "
             "class_id, left, top, width and height"

@@ -1,11 +1,10 @@
-"""Files below a folder: listed, found, read with errors that name them, and written whole."""
+"""Files: named, read with errors that name them, and written whole."""
 
 import contextlib
 import errno
 import io
 import json
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ from regrow.data.errors import BadInput, CannotWrite
 from regrow.data.plain import parse_json, parse_yaml
 from regrow.data.text import printable
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # What people call the three splits.
 SPLIT_NAMES = {
     "train": "train",
@@ -40,36 +38,6 @@ IRREGULAR = (
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 LONGEST_PREFIX = 100  # characters of a file's name in that of its temporary one
 GAP = "{split}"  # where the pattern of a path names a split
-
-
-def list_folders(root: Path) -> list[Path]:
-    """List the folders in a folder, less the hidden ones."""
-    if not root.is_dir():
-        raise BadInput(f"{root}: not a folder")
-    return sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
-
-
-def list_images(folder: Path) -> list[Path]:
-    """List the images below a folder; hidden files, such as a Mac's, are none."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in IMAGES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
-
-
-def find_file(root: Path, name: str) -> Path | None:
-    """Find a file by its name, or by the end of its S3 address, below a folder."""
-    parts = Path(re.sub(r"^s3://[^/]+/", "", name)).parts
-    for start in range(len(parts)):
-        # Links may lead anywhere; names may not.
-        file = Path(os.path.abspath(root.joinpath(*parts[start:])))
-        with contextlib.suppress(OSError):  # a name that is too long
-            if file.is_relative_to(os.path.abspath(root)) and file.is_file():
-                return file
-    return None
 
 
 def name_below(root: Path, file: Path) -> str:

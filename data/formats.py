@@ -2,37 +2,32 @@
 
 import os
 import re
-import xml.etree.ElementTree as ElementTree
-from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from regrow.data.augmented import kind_and_classes, target_of
+from regrow.data.coco import coco_items
 from regrow.data.errors import BadInput
-from regrow.data.files import (
-    GAP,
-    SMALL,
-    SPLIT_NAMES,
-    find_file,
-    list_folders,
-    list_images,
-    name_below,
-    one_line,
-    read_bytes,
-    read_json,
-    read_text,
-)
-from regrow.data.ignored import mark_of
-from regrow.data.lists import csv_rows, find_lists, json_rows
+from regrow.data.faults import Faults, reading
+from regrow.data.files import GAP, SPLIT_NAMES, name_below, one_line, read_text
+from regrow.data.listing import list_folders, list_images
+from regrow.data.lists import Row, csv_rows, find_lists, json_rows, read_row
+from regrow.data.lookup import match_files, one_to_one
+from regrow.data.mask_classes import read_mask_classes
+from regrow.data.pairing import NAME, pair_masks
 from regrow.data.remarks import Remarks
-from regrow.data.snapshot import Boxes, Item, Kind, Mask
+from regrow.data.snapshot import VOID, Item, Kind, Mask
+from regrow.data.tidy import MAX_CLASSES, clean_name, tidy
 from regrow.data.torchvision_sets import images_of, labels_of, official_splits
+from regrow.data.voc import VocImages, read_annotation
+
+UNLISTED = "images left out that no annotation lists"
+UNREAD = "annotation files left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +47,13 @@ class Content:
     remarks: Remarks = field(default_factory=Remarks)
 
 
-class Source(ABC):
-    """Where labelled images come from."""
+class Source:
+    """Where labelled images come from; a format of its own has `_read`, or `read` alone."""
 
     # Whether the images are trained on and scored by themselves, and do not only stand beside
     # others, as those of a memory do.
     stands_alone = True
 
-    @abstractmethod
     def read(self, root: Path | None) -> Content:
         """Read what there is.
 
@@ -67,8 +61,32 @@ class Source(ABC):
             root: The folder of the data.
 
         Raises:
-            BadInput: Naming the file that cannot be used.
+            BadInput: Naming the file that cannot be used, or all rows that cannot.
         """
+        faults = Faults()
+        content = self.gather(root, faults)
+        faults.refuse()
+        return content
+
+    def gather(self, root: Path | None, faults: Faults) -> Content:
+        """Read what can be used.
+
+        Args:
+            root: The folder of the data.
+            faults: Where rows are noted that cannot be used.
+
+        Raises:
+            BadInput: Naming the file that cannot be used, whatever is wrong with it.
+        """
+        with suppress(BadInput):  # a source may need none
+            faults.root = locate(root)
+        with reading(f"{root}, read as {type(self).__name__}"):
+            content = self._read(root, faults)
+            classes, items = tidy(content.classes, content.items, content.remarks, faults)
+            return Content(content.kind, classes, items, content.remarks)
+
+    def _read(self, root: Path | None, faults: Faults) -> Content:
+        return self.read(root)
 
 
 def some_items(items: Sequence[Item], count: int | None) -> Sequence[Item]:
@@ -107,9 +125,9 @@ def locate(root: Path | None) -> Path:
 class ImageFolder(Source):
     """One folder a class, as torchvision lays them out, perhaps below one folder a split."""
 
-    def read(self, root: Path | None) -> Content:
+    def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read `<class>/*.jpg` or `{train,val,test}/<class>/*.jpg`."""
-        root = locate(root)
+        root, remarks = locate(root), Remarks()
         folders = list_folders(root)
         splits = {f: SPLIT_NAMES[f.name.lower()] for f in folders if f.name.lower() in SPLIT_NAMES}
         beside = [f.name for f in folders if f not in splits and list_images(f)] if splits else []
@@ -121,15 +139,22 @@ class ImageFolder(Source):
         items, classes = [], set()
         tops: dict[Path, str | None] = {**splits} if splits else {root: None}
         for top, split in tops.items():
-            for folder in list_folders(top):
-                files = list_images(folder)
+            inside = list_folders(top, remarks)
+            for folder in inside:
+                files = list_images(folder, remarks, counts_others=True)
+                if not files:
+                    remarks.add("folders without images, taken for no class", folder.name)
+                    continue
                 classes.add(folder.name)
                 items += [
                     Item(str(file.relative_to(root)), file, folder.name, split) for file in files
                 ]
+            bare = [file for file in list_images(top) if file.parent == top] if inside else []
+            for file in bare:
+                remarks.add("images left out that lie in no class's folder", name_below(root, file))
         if not items:
             raise BadInput(f"{root}: no images in it; expected {root}/<class>/<image>.jpg")
-        return Content("labels", sorted(classes), items)
+        return Content("labels", sorted(classes, key=clean_name), items, remarks)
 
 
 class ManifestFile(Source):
@@ -138,6 +163,8 @@ class ManifestFile(Source):
     CSV has the columns `image` and `label`, perhaps `split` and `group`. JSON lines have the same
     keys, or those of an augmented manifest: `source-ref` and the label attribute, whose value is a
     class, `annotations` of boxes, or the file of a mask where the attribute's name ends in `-ref`.
+    CSV with `filename`, `class`, `xmin`, `ymin`, `xmax` and `ymax`, perhaps `width` and `height`,
+    has a row a box.
 
     Args:
         file: The list, below the root; by default the only .csv, .jsonl or .manifest there, or the
@@ -154,38 +181,50 @@ class ManifestFile(Source):
         attribute: str | None = None,
         num_classes: int | None = None,
     ) -> None:
+        if num_classes is not None and not 1 <= num_classes <= VOID:
+            raise BadInput(
+                f"data.source.num_classes is {num_classes}, it must lie in [1, {VOID}]: it is of "
+                "masks, and these have at most so many classes"
+            )
         self.file, self.attribute, self.num_classes = file, attribute, num_classes
 
-    def read(self, root: Path | None) -> Content:
+    def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read the list, or those of the splits."""
-        root = locate(root)
+        root, remarks = locate(root), Remarks()
         lists = [(root / self.file, None)] if self.file else find_lists(root)
-        items = [item for path, split in lists for item in self._read_list(path, split, root)]
+        items = [i for path, split in lists for i in self._read_list(path, split, root, faults)]
+        used = {place for item in items for place in _files_of(item)}
+        count_unlisted(root, used, remarks)
         kind, classes = kind_and_classes(items, str(root))
-        return Content(kind, sorted(classes) if kind == "labels" else classes, items)
+        classes = sorted(classes, key=clean_name) if kind == "labels" else classes
+        return Content(kind, classes, items, remarks)
 
-    def _read_list(self, path: Path, official: str | None, root: Path) -> list[Item]:
+    def _read_list(
+        self, path: Path, official: str | None, root: Path, faults: Faults
+    ) -> list[Item]:
         if not path.is_file():
             raise BadInput(f"{path}: no such list of images; set data.source.file")
+        is_table = path.suffix == ".csv"
+        found = csv_rows(path, faults) if is_table else json_rows(path, self.attribute, faults)
+        rows: dict[str, Row] = {}
+        for where, values in found:
+            with faults.row(where):
+                rows[where] = read_row(values, official, where)
+        folders = (path.parent, root)
+        images = match_files({w: r.image for w, r in rows.items()}, folders, faults)
+        named = {w: rows[w].mask for w in images if rows[w].mask is not None}
+        masks = match_files(named, folders, faults, "mask")
         items = []
-        rows = csv_rows(path) if path.suffix == ".csv" else json_rows(path, self.attribute)
-        for line, row in rows:
-            name, label = row.get("image"), row.get("label")
-            if not name or label in (None, ""):
-                raise BadInput(f"{path} line {line}: needs an image and a label, has {row}")
-            where, folders = f"{path} line {line}", (path.parent, root)
-            target = target_of(row, folders, self.num_classes, where)
-            split = str(row.get("split") or official or "").lower()
-            if split and split not in SPLIT_NAMES:
-                raise BadInput(f"{path} line {line}: the split {split!r} is not train, val or test")
-            group = row.get("group")
-            file = find_file(path.parent, str(name)) or find_file(root, str(name))
-            if file is None:
-                raise BadInput(f"{path} line {line}: no image {name} below {root}")
-            group = None if group in (None, "") else str(group)
-            called = str(name) if official is None else name_below(root, file)
-            items.append(Item(called, file, target, SPLIT_NAMES.get(split), group))
+        for where, file in images.items():
+            row = rows[where]
+            if where in named and where not in masks:
+                continue
+            with faults.row(where):
+                target = target_of(row.values, masks.get(where), self.num_classes, where)
+                name = str(row.image) if official is None else name_below(root, file)
+                items.append(Item(name, file, target, row.split, row.group, None, row.size, where))
         if not items:
+            faults.refuse()
             raise BadInput(f"{path}: lists no images")
         return items
 
@@ -205,89 +244,104 @@ class Coco(Source):
     ) -> None:
         self.images, self.annotations = images, annotations
 
-    def read(self, root: Path | None) -> Content:
+    def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read all splits that have annotations."""
-        root = locate(root)
+        root, remarks = locate(root), Remarks()
         items: list[Item] = []
         classes: list[str] = []
+        lists: list[Path] = []
+        folders = set()
         for name, split in SPLIT_NAMES.items() if GAP in self.annotations else [("", None)]:
             path = root / self.annotations.replace(GAP, name)
             if path.is_file():
                 folder = root / self.images.replace(GAP, name)
-                names = self._read_split(path, folder, root, split, items)
+                names, found = coco_items(path, folder, root, split, faults)
                 classes += [name for name in names if name not in classes]
+                items += found
+                lists.append(path)
+                folders.add(folder)
         if not items:
+            faults.refuse()
             raise BadInput(
                 f"{root}: no annotations of images at {self.annotations}; set "
                 "data.source.annotations"
             )
-        return Content("boxes", classes, items)
-
-    def _read_split(
-        self, path: Path, folder: Path, root: Path, split: str | None, items: list[Item]
-    ) -> list[str]:
-        content = read_json(path)
-        try:
-            names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
-            _refuse_twice(path, list(names.values()))
-            boxes: dict[Any, list[tuple[list[float], str, int]]] = defaultdict(list)
-            for entry in content["annotations"]:
-                if entry["category_id"] not in names:
-                    raise BadInput(
-                        f"{path}: annotation {entry.get('id')} has the category "
-                        f"{entry['category_id']}, which is not listed"
-                    )
-                found = (entry["bbox"], names[entry["category_id"]], mark_of(entry))
-                boxes[entry["image_id"]].append(found)
-            for image in content["images"]:
-                file = folder / image["file_name"]
-                own = boxes.pop(image["id"], [])
-                corners = np.array([box for box, _, _ in own], dtype=np.float32)
-                corners = corners.reshape(len(own), 4)
-                corners[:, 2:] += corners[:, :2]
-                marks = tuple(mark for _, _, mark in own)
-                target = Boxes(corners, tuple(name for _, name, _ in own), marks)
-                items.append(Item(name_below(root, file), file, target, split))
-            if boxes:
-                raise BadInput(
-                    f"{path}: annotations are of the image {next(iter(boxes))}, which is not listed"
-                )
-        except KeyError as error:
-            raise BadInput(f"{path}: not COCO's layout, an entry has no {error}") from error
-        except (AttributeError, TypeError, ValueError) as error:
-            raise BadInput(f"{path}: not COCO's layout ({one_line(error)})") from error
-        return list(names.values())
+        used = {place for item in items for place in _files_of(item)}
+        for folder in sorted(folders):
+            count_unlisted(folder, used, remarks, root)
+        for path in sorted({f for own in lists for f in own.parent.glob("*.json")} - {*lists}):
+            remarks.add(UNREAD, name_below(root, path))
+        return Content("boxes", classes, items, remarks)
 
 
 class Voc(Source):
     """Images with boxes in Pascal VOC's layout: JPEGImages, Annotations, ImageSets/Main.
 
     Objects that are `difficult` are ignored.
+
+    Args:
+        images: The folder of the images, below the root.
+        annotations: The folder of the XML files, below the root.
+        lists: The folder of the lists of splits, below the root; there may be none.
     """
 
-    def read(self, root: Path | None) -> Content:
-        """Read all annotations, or those that ImageSets/Main/{train,trainval,val,test}.txt list."""
-        root = locate(root)
-        files = sorted((root / "Annotations").glob("*.xml"))
+    def __init__(
+        self,
+        images: str = "JPEGImages",
+        annotations: str = "Annotations",
+        lists: str = "ImageSets/Main",
+    ) -> None:
+        self.images, self.annotations, self.lists = images, annotations, lists
+
+    def _read(self, root: Path | None, faults: Faults) -> Content:
+        """Read all annotations, or those that the lists {train,trainval,val,test}.txt name."""
+        root, remarks = locate(root), Remarks()
+        files = sorted((root / self.annotations).glob("*.xml"))
         if not files:
-            raise BadInput(f"{root}: no Annotations/*.xml in it; expected Pascal VOC's layout")
+            raise BadInput(
+                f"{root}: no {self.annotations}/*.xml in it; expected Pascal VOC's layout, or set "
+                "data.source.annotations and data.source.images"
+            )
+        splits = self._splits(root)
+        read, listed = {}, [f for f in files if not splits or f.stem in splits]
+        folder = root / self.images
+        images = VocImages(folder, list_images(folder, remarks) if folder.is_dir() else [])
+        for file in listed:
+            with faults.row(str(file)):
+                annotation = read_annotation(file, faults)
+                read[str(file)] = (annotation, images.of(file, annotation.filename), file.stem)
+        places = one_to_one({w: w for w in read}, {w: read[w][1] for w in read}, faults)
+        items = []
+        for where, image in places.items():
+            annotation, _, stem = read[where]
+            name, split = name_below(root, image), splits.get(stem)
+            items.append(
+                Item(name, image, annotation.boxes, split, None, None, annotation.size, where)
+            )
+        if not items:
+            faults.refuse()
+            raise BadInput(f"{root}: {self.lists} lists none of the images with {self.annotations}")
+        count_unlisted(folder, {*places.values()}, remarks, root)
+        for file in sorted((root / self.annotations).rglob("*.*")):
+            if file.suffix.lower() in (".xml", ".json", ".txt", ".csv") and file not in files:
+                remarks.add(UNREAD, name_below(root, file))
+        for name in sorted(splits.keys() - {file.stem for file in files}):
+            remarks.add(f"names in {self.lists} without an annotation, left out", name)
+        for file in [f for f in files if f not in listed] if splits else []:
+            remarks.add(f"annotations left out that {self.lists} does not list", file.name)
+        classes = {name for annotation, _, _ in read.values() for name in annotation.boxes.classes}
+        return Content("boxes", sorted(classes, key=clean_name), items, remarks)
+
+    def _splits(self, root: Path) -> dict[str, str]:
+        """Read which image is of which split, as far as there are lists."""
         splits: dict[str, str] = {}
         # A list of both is taken for training where there is no list of either.
         for name in ("trainval", "train", "val", "test"):
-            path = root / "ImageSets" / "Main" / f"{name}.txt"
+            path = root / self.lists / f"{name}.txt"
             if path.is_file():
                 lines = [line.split() for line in read_text(path).splitlines()]
                 splits |= {words[0]: SPLIT_NAMES.get(name, "train") for words in lines if words}
-        items, classes = [], set()
-        for file in files:
-            if splits and file.stem not in splits:
-                continue
-            image, target = _voc_target(root, file)
-            classes |= set(target.classes)
-            items.append(Item(name_below(root, image), image, target, splits.get(file.stem)))
-        if not items:
-            raise BadInput(f"{root}: ImageSets/Main lists none of the images with Annotations")
-        return Content("boxes", sorted(classes), items)
+        return splits
 
 
 class Masks(Source):
@@ -303,6 +357,7 @@ class Masks(Source):
         masks: The folder of a split's masks, below the root.
         classes_file: The list of classes, below the root.
         group: A pattern whose first group in a file's name is the group of the image.
+        mask_name: The name of a mask without its ending, such as `{name}_mask` of `{name}.jpg`.
     """
 
     def __init__(
@@ -311,8 +366,14 @@ class Masks(Source):
         masks: str = "masks/{split}",
         classes_file: str = "classes.json",
         group: str | None = None,
+        mask_name: str = NAME,
     ) -> None:
         self.images, self.masks, self.classes_file = images, masks, classes_file
+        self.mask_name = mask_name
+        if NAME not in mask_name or "/" in mask_name:
+            raise BadInput(
+                f"data.source.mask_name is {mask_name!r}; it must hold {NAME} and no folder"
+            )
         try:
             self.group = re.compile(group) if group else None
         except re.error as error:
@@ -320,25 +381,25 @@ class Masks(Source):
         if self.group and not self.group.groups:
             raise BadInput(f"data.source.group {group!r} has no group; put one in parentheses")
 
-    def read(self, root: Path | None) -> Content:
+    def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read all splits that have images."""
-        root = locate(root)
-        names, void = _mask_names(root / self.classes_file)
+        root, remarks = locate(root), Remarks()
+        names, void = read_mask_classes(root / self.classes_file)
         items = []
         for alias, split in SPLIT_NAMES.items() if GAP in self.images else [("", None)]:
             folder = root / self.images.replace(GAP, alias)
-            for file in list_images(folder) if folder.is_dir() else []:
-                below = file.relative_to(folder).with_suffix(".png")
-                mask = root / self.masks.replace(GAP, alias) / below
-                if not mask.is_file():
-                    raise BadInput(f"{file}: its mask {mask} is not there")
+            if not folder.is_dir():
+                continue
+            masks = root / self.masks.replace(GAP, alias)
+            for file, mask in pair_masks(folder, masks, faults, remarks, self.mask_name):
                 found = self.group.search(file.stem) if self.group else None
                 group = found.group(1) if found else None
                 target = Mask(mask, names, void)
                 items.append(Item(name_below(root, file), file, target, split, group))
         if not items:
+            faults.refuse()
             raise BadInput(f"{root}: no images at {self.images}; set data.source.images")
-        return Content("masks", list(dict.fromkeys(names.values())), items)
+        return Content("masks", list(dict.fromkeys(names.values())), items, remarks)
 
 
 class Torchvision(Source):
@@ -353,7 +414,7 @@ class Torchvision(Source):
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
 
-    def read(self, root: Path | None) -> Content:
+    def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read its labels, and its images where it holds them in memory."""
         root = locate(root)
         module, _, name = self.dataset.rpartition(".")
@@ -366,6 +427,8 @@ class Torchvision(Source):
             for split, data in official_splits(make, root):
                 labels = labels_of(data)
                 names = getattr(data, "classes", None) or getattr(data, "categories", None)
+                if not names and max(labels) >= MAX_CLASSES:
+                    raise ValueError(f"it has the class number {max(labels)}")
                 names = [str(name) for name in names or range(max(labels) + 1)]
                 classes += [name for name in names if name not in classes]
                 items += [
@@ -379,58 +442,16 @@ class Torchvision(Source):
         return Content("labels", classes, items)
 
 
-def _refuse_twice(path: Path, names: Sequence[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise BadInput(f"{path}: {', '.join(twice)} is named twice; name each class once")
+def _files_of(item: Item) -> list[Path]:
+    """Return the files of an item."""
+    pixels = item.target.pixels if isinstance(item.target, Mask) else None
+    return [place for place in (item.image, pixels) if isinstance(place, Path)]
 
 
-def _voc_target(root: Path, file: Path) -> tuple[Path, Boxes]:
-    try:
-        tree = ElementTree.fromstring(read_bytes(file, SMALL))
-        image = root / "JPEGImages" / (tree.findtext("filename") or f"{file.stem}.jpg")
-        corners, names, marks = [], [], []
-        for entry in tree.iter("object"):
-            box = entry.find("bndbox")
-            if box is None:
-                raise BadInput(f"{file}: an object has no bndbox")
-            name = entry.findtext("name")
-            if not name:
-                raise BadInput(f"{file}: an object has no name")
-            left, top, right, bottom = (
-                float(box.findtext(k) or "nan") for k in ("xmin", "ymin", "xmax", "ymax")
-            )
-            # VOC counts pixels from 1, and its last pixel belongs to the box; some tools count
-            # from 0.
-            corners.append((left - (left != 0), top - (top != 0), right, bottom))
-            names.append(name)
-            marks.append(mark_of({"difficult": entry.findtext("difficult")}))
-    except (ElementTree.ParseError, ValueError) as error:
-        raise BadInput(f"{file}: not a Pascal VOC annotation ({error})") from error
-    boxes = np.array(corners, dtype=np.float32).reshape(-1, 4)
-    return image, Boxes(boxes, tuple(names), tuple(marks))
-
-
-def _mask_names(path: Path) -> tuple[dict[int, str], frozenset[int]]:
-    """Give the class of each number, and the numbers of void."""
-    if not path.is_file():
-        raise BadInput(f"{path}: no such list of classes; set data.source.classes_file")
-    content, void = read_json(path), None
-    if isinstance(content, dict):
-        void = content.get("void", content.get("ignore_index"))
-        content = content.get("classes", {k: v for k, v in content.items() if isinstance(v, int)})
-    if isinstance(content, list):
-        pairs = [(number, str(name)) for number, name in enumerate(content)]
-    elif isinstance(content, dict) and all(isinstance(v, int) for v in content.values()):
-        pairs = [(number, name) for name, number in content.items()]
-    else:
-        raise BadInput(f"{path}: expected a list of class names, or names with numbers")
-    if void is not None and not isinstance(void, int):
-        raise BadInput(f"{path}: void is {void!r}; give its number")
-    numbers = dict(pairs)
-    if len(numbers) < len(pairs):
-        raise BadInput(f"{path}: two classes have the same number; number each")
-    _refuse_twice(path, [name for _, name in pairs])
-    voids = {k for k, name in pairs if k == void or name.lower() in ("void", "ignore")}
-    names = {number: name for number, name in pairs if number not in voids}
-    return names, frozenset(voids if void is None else voids | {void})
+def count_unlisted(
+    folder: Path, used: Collection[Path], remarks: Remarks, root: Path | None = None
+) -> None:
+    """Count the images in a folder that are not used."""
+    for file in list_images(folder, remarks) if folder.is_dir() else []:
+        if file not in used:
+            remarks.add(UNLISTED, name_below(root or folder, file))

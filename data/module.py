@@ -9,16 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torchvision.transforms import v2
 
+from regrow.data.checks import checked, with_known_labels
 from regrow.data.conversion import remark_conversions
 from regrow.data.duplicates import remark_duplicates, remark_overlap
 from regrow.data.errors import BadInput
 from regrow.data.examples import Examples, collate
-from regrow.data.fingerprints import Fingerprint, Fingerprints
+from regrow.data.faults import Faults
+from regrow.data.fingerprints import Fingerprints
 from regrow.data.formats import Source, some_items
 from regrow.data.gathered import Gathered
 from regrow.data.ignored import remark_ignored
@@ -33,7 +34,6 @@ from regrow.data.shown import census, check_shown, count_shown, remark_losses, r
 from regrow.data.snapshot import (
     SPLITS,
     VOID,
-    Boxes,
     Item,
     Kind,
     Manifest,
@@ -71,6 +71,8 @@ class GrowingData(LightningDataModule):
         num_workers: Processes that decode and augment; 0 does it in the training process.
         seed: What order and augmentation are functions of.
         skip_corrupt: Skip images that cannot be decoded, and count them, instead of ending.
+        skip_bad: Leave out rows and boxes of annotations that cannot be used, and count them,
+            instead of ending: an image with its row, of a box the box alone.
         max_images: Take so many images of each split of the source at most, drawn at random, the
             same ones every time; null takes all.
         cache_bytes: Resized images and masks are kept in memory up to so many bytes. An image that
@@ -102,6 +104,7 @@ class GrowingData(LightningDataModule):
         max_pixels: int = MAX_PIXELS,
         grey_range: tuple[int, int] | None = None,
         classes: list[str] | None = None,
+        skip_bad: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1 or min(size) < 1:
@@ -136,7 +139,7 @@ class GrowingData(LightningDataModule):
         self.batch_size, self.augment = batch_size, list(augment or [])
         self.val_share, self.test_share = val_share, test_share
         self.num_workers, self.seed = num_workers, seed
-        self.skip_corrupt, self.cache_bytes = skip_corrupt, cache_bytes
+        self.skip_corrupt, self.skip_bad, self.cache_bytes = skip_corrupt, skip_bad, cache_bytes
         self.max_images = max_images
         self.skipped: list[str] = []
         self.remarks = Remarks()
@@ -148,27 +151,35 @@ class GrowingData(LightningDataModule):
     @cached_property
     def _loaded(self) -> Gathered:
         """Find out what each file holds, reading those that are not known; keep what was read."""
-        content = self.source.read(self.root)
+        faults = Faults()
+        content = self.source.gather(self.root, faults)
         classes = content.classes if self._asked is None else self._asked
-        check_items(classes, content.items, self._name if self._asked is None else "data.classes")
+        sound = with_known_labels(content.items, classes, faults)
         self.skipped, self.remarks = [], Remarks()
         self.remarks.take(content.remarks)
+        faults.settle(self.skip_bad, self.remarks)
+        check_items(classes, sound, self._name if self._asked is None else "data.classes")
         items: list[Item] = []
         kept: list[Pixels] = []
         hashes, digests, shown, facts = [], [], [], []
         store = PixelStore(self.cache_bytes, self.decoding)
         with Fingerprints(self.root, self.size, self.decoding) as known:
-            for item in progress(some_items(content.items, self.max_images), "reading images"):
+            for said in progress(some_items(sound, self.max_images), "reading images"):
                 try:
-                    image = known.image(item.image)
-                    mask = known.mask(item.target) if isinstance(item.target, Mask) else None
+                    image = known.image(said.image)
+                    mask = known.mask(said.target) if isinstance(said.target, Mask) else None
                 except CorruptImage as error:
                     if not self.skip_corrupt:
                         raise
-                    self.skipped.append(f"{item.name} ({error})")
-                    self.remarks.add("corrupt images skipped", item.name)
+                    self.skipped.append(f"{said.name} ({error})")
+                    self.remarks.add("corrupt images skipped", said.name)
                     continue
-                _check_target(item, image, mask)
+                except BadInput as error:
+                    faults.add(str(error), said.name)
+                    continue
+                item = checked(said, image, mask, faults, self.remarks)
+                if item is None:
+                    continue
                 remark_ignored(item, self.remarks)
                 items.append(item)
                 hashes.append(image.digest)
@@ -181,6 +192,7 @@ class GrowingData(LightningDataModule):
                 kept.append(store.place(image.size, self.size, numbers, known_as))
                 if image.pixels is not None and (mask is None or mask.pixels is not None):
                     kept[-1].fill(image.pixels, mask.pixels if mask is not None else None)
+        faults.settle(self.skip_bad, self.remarks)
         snapshot = Snapshot(
             content.kind,
             classes,
@@ -451,32 +463,3 @@ def _digest(known: Fingerprints, target: Target, kept: Pixels) -> bytes:
     if kept.known_mask is not None and isinstance(target.pixels, Path):
         kept.known_mask.check(found.hash, target.pixels)
     return found.digest
-
-
-def _check_target(item: Item, image: Fingerprint, mask: Fingerprint | None) -> None:
-    height, width = image.size
-    if mask is not None and mask.size != image.size:
-        raise BadInput(
-            f"{item.name}: the mask is {mask.size[1]}x{mask.size[0]}, the image {width}x{height}"
-            "; they must have the same size"
-        )
-    if mask is not None and isinstance(item.target, Mask):
-        unknown = set(mask.numbers) - item.target.names.keys() - item.target.void
-        if unknown - {VOID}:
-            file = item.target.pixels if isinstance(item.target.pixels, Path) else item.name
-            raise BadInput(
-                f"{file}: the mask has the number {min(unknown - {VOID})}, which is neither a "
-                "class nor void; list it in the file of classes (SageMaker's masks: raise "
-                "num_classes, or put it in the label map), or correct the mask"
-            )
-    if isinstance(item.target, Boxes):
-        limits = np.array([width, height, width, height], dtype=np.float32)
-        for box in item.target.xyxy:
-            # Half a pixel of slack for files that round.
-            outside = (box < -0.5).any() or (box > limits + 0.5).any() or not np.isfinite(box).all()
-            if outside or box[2] <= box[0] or box[3] <= box[1]:
-                corners = ", ".join(f"{value:g}" for value in box)
-                raise BadInput(
-                    f"{item.name}: the box ({corners}) is empty or outside of its image of "
-                    f"{width}x{height}; correct or remove it"
-                )

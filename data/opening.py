@@ -14,6 +14,7 @@ from regrow.data.files import open_regular
 # What Pillow decodes by itself. Others of its formats start programs (EPS) or are no pictures.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 178_956_970  # where Pillow takes an image for a bomb: a quarter of 2 GiB, in RGB
+ORIENTATION = 0x0112  # a tag of EXIF; from 5 on it swaps height and width
 TILE_SIDES, BITS_PER_SAMPLE = (322, 323), 258  # tags of TIFF
 
 
@@ -49,6 +50,16 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
             opened.info |= {"is_animated": is_animated, "depth": depth, "max_value": max_value}
             opened.info["warnings"] = list(dict.fromkeys(str(each.message) for each in said))
             return opened
+
+
+def is_turned_by_exif(path: Path) -> bool:
+    """Whether the EXIF data of an image swaps its height and width.
+
+    Raises:
+        BadInput: As `open_image`.
+    """
+    with _named_errors(path), open_regular(path) as f, Image.open(f, formats=FORMATS) as opened:
+        return opened.getexif().get(ORIENTATION, 1) >= 5
 
 
 @contextmanager

@@ -7,20 +7,19 @@ Semantic Segmentation (MXNet), https://docs.aws.amazon.com/sagemaker/latest/dg/.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
-from regrow.data.augmented import boxes_of, by_number, kind_and_classes
+from regrow.data.augmented import boxes_of, by_number, declared_of, kind_and_classes
 from regrow.data.errors import BadInput
-from regrow.data.files import (
-    SPLIT_NAMES,
-    find_file,
-    list_images,
-    name_below,
-    one_line,
-    read_json,
-    read_text,
-)
-from regrow.data.formats import Content, Source, locate
+from regrow.data.faults import Faults, shown
+from regrow.data.files import SPLIT_NAMES, name_below, one_line, read_json, read_text
+from regrow.data.formats import Content, Source, count_unlisted, locate
+from regrow.data.listing import list_images
+from regrow.data.lookup import by_stem, match_files
+from regrow.data.pairing import pair_masks
+from regrow.data.remarks import Remarks
 from regrow.data.snapshot import VOID, Item, Mask
+from regrow.data.tidy import class_number, clean_name
 
 LIST, ANNOTATION, LABEL_MAP = "_lst", "_annotation", "label_map"
 
@@ -32,22 +31,27 @@ class SageMakerList(Source):
     below `train/`. Classes are called by their numbers.
     """
 
-    def read(self, root: Path | None) -> Content:
+    def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read all splits that have a list."""
-        root = locate(root)
+        root, remarks = locate(root), Remarks()
         items: list[Item] = []
         for images, lists, split in _channels(root, LIST):
             files = sorted(lists.rglob("*.lst"))
             if len(files) != 1:
                 raise BadInput(f"{lists}: {len(files)} .lst files in it; leave one")
-            for line, number, name in _listed(files[0]):
-                file = find_file(images, name)
-                if file is None:
-                    raise BadInput(f"{files[0]} line {line}: no image {name} below {images}")
-                items.append(Item(name_below(root, file), file, str(number), split))
+            rows = dict(_listed(files[0], faults))
+            found = match_files(
+                {where: name for where, (_, name) in rows.items()}, [images], faults
+            )
+            items += [
+                Item(name_below(root, file), file, str(rows[where][0]), split)
+                for where, file in found.items()
+            ]
+            count_unlisted(images, {*found.values()}, remarks, root)
         if not items:
+            faults.refuse()
             raise BadInput(f"{root}: no images in it; expected train_lst/*.lst and train/")
-        return Content(*kind_and_classes(items, str(root)), items)
+        return Content(*kind_and_classes(items, str(root)), items, remarks)
 
 
 class SageMakerBoxes(Source):
@@ -57,35 +61,59 @@ class SageMakerBoxes(Source):
     numbers.
     """
 
-    def read(self, root: Path | None) -> Content:
+    def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read all splits that have annotations."""
-        root = locate(root)
-        entries: list[tuple[Path, Path, str, Mapping[str, Any]]] = []
+        root, remarks = locate(root), Remarks()
         names: dict[int, str] = {}
-        for images, annotations, split in _channels(root, ANNOTATION):
-            seen = set()
-            for path in sorted(annotations.rglob("*.json")):
-                content = read_json(path)
-                file = _image_of(path, content, images)
-                _add_names(path, content, names)
-                entries.append((path, file, split, content))
-                seen.add(file)
-            bare = [file for file in list_images(images) if file not in seen]
-            if bare:
-                raise BadInput(
-                    f"{bare[0]}: it has no JSON file in {annotations}, and {len(bare) - 1} more "
-                    "images have none; an image without objects has a file with no annotations"
-                )
-        items = [
-            Item(name_below(root, file), file, boxes_of(content, names, str(path)), split)
-            for path, file, split, content in entries
+        items: list[Item] = []
+        read = [
+            (_read_channel(images, annotations, names, faults, remarks), split)
+            for images, annotations, split in _channels(root, ANNOTATION)
         ]
+        for entries, split in read:  # each file may name classes of the others
+            for where, (file, content) in entries.items():
+                with faults.row(where):
+                    target, size = boxes_of(content, names, where), declared_of(content, where)
+                    name = name_below(root, file)
+                    items.append(Item(name, file, target, split, None, None, size, where))
         if not items:
+            faults.refuse()
             raise BadInput(f"{root}: no images in it; expected train_annotation/*.json and train/")
-        kind, shown = kind_and_classes(items, str(root))
+        kind, shown_names = kind_and_classes(items, str(root))
         classes = [names[number] for number in sorted(names)]
-        unnamed = set(shown) - set(classes)
-        return Content(kind, [*classes, *by_number(unnamed)], items)
+        unnamed = set(shown_names) - set(classes)
+        return Content(kind, [*classes, *by_number(unnamed)], items, remarks)
+
+
+def _read_channel(
+    images: Path, annotations: Path, names: dict[int, str], faults: Faults, remarks: Remarks
+) -> dict[str, tuple[Path, Mapping[str, Any]]]:
+    """Read the JSON files of a channel: by file the image and what it says; note the names."""
+    contents: dict[str, Mapping[str, Any]] = {}
+    numbers = {name: number for number, name in names.items()}
+    paths = sorted(annotations.rglob("*.json"))
+    for path in paths:
+        with faults.row(str(path)):
+            content = _content(path)
+            _add_names(path, content, names, numbers)
+            contents[str(path)] = content
+    found = match_files({w: content["file"] for w, content in contents.items()}, [images], faults)
+    listed = list_images(images, remarks)
+    own = by_stem(listed)
+    entries = {}
+    for where, file in found.items():
+        with faults.row(where):
+            _refuse_other_name(where, file, own)
+            entries[where] = (file, contents[where])
+    used, stems = {*found.values()}, by_stem(paths)
+    for file in listed:
+        if file not in used and normalize("NFC", file.stem) not in stems:
+            faults.add(
+                f"{file}: it has no JSON file in {annotations}; an image without objects has a "
+                "file with no annotations",
+                str(file),
+            )
+    return entries
 
 
 class SageMakerMasks(Source):
@@ -104,21 +132,20 @@ class SageMakerMasks(Source):
             raise BadInput(f"num_classes is {num_classes}, it must lie in [2, {VOID - 1}]")
         self.num_classes = num_classes
 
-    def read(self, root: Path | None) -> Content:
+    def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read all splits that have masks."""
-        root = locate(root)
+        root, remarks = locate(root), Remarks()
         items = []
         for images, masks, split in _channels(root, ANNOTATION):
             names = self._names(images, masks)
             void = frozenset({VOID} - names.keys())
-            for file in list_images(images):
-                mask = masks / file.relative_to(images).with_suffix(".png")
-                if not mask.is_file():
-                    raise BadInput(f"{file}: its mask {mask} is not there")
+            for file, mask in pair_masks(images, masks, faults, remarks):
                 items.append(Item(name_below(root, file), file, Mask(mask, names, void), split))
         if not items:
+            faults.refuse()
             raise BadInput(f"{root}: no images in it; expected train_annotation/*.png and train/")
-        return Content("masks", [str(number) for number in range(self.num_classes)], items)
+        classes = [str(number) for number in range(self.num_classes)]
+        return Content("masks", classes, items, remarks)
 
     def _names(self, images: Path, masks: Path) -> dict[int, str]:
         """Give the class of each number in the files of a split."""
@@ -172,48 +199,70 @@ def _channels(root: Path, beside: str) -> Iterator[tuple[Path, Path, str]]:
             yield images, labels, split
 
 
-def _listed(path: Path) -> Iterator[tuple[int, int, str]]:
-    """Give line, class number and path of each image of a list."""
+def _listed(path: Path, faults: Faults) -> Iterator[tuple[str, tuple[int, str]]]:
+    """Give of each image of a list what to call its line, its class number, and its path."""
     for line, text in enumerate(read_text(path).split("\n"), 1):
-        if not text.strip():
-            continue
-        try:
-            _, label, name = text.split(maxsplit=2)
-            number = float(label)  # as MXNet's im2rec writes it
-        except ValueError as error:
-            raise BadInput(
-                f"{path} line {line}: needs an index, a class number and a path, separated by tabs"
-            ) from error
-        if number < 0 or number != int(number) or "\t" in name.strip():
-            raise BadInput(
-                f"{path} line {line}: {text.strip()!r} has several labels, or none that is a class "
-                "number; regrow gives an image one class"
-            )
-        yield line, int(number), name.strip()
+        where = f"{path} line {line}"
+        if text.strip():
+            row = None
+            with faults.row(where):
+                row = _list_row(text, where)
+            if row is not None:
+                yield where, row
 
 
-def _image_of(path: Path, content: Any, images: Path) -> Path:
-    name = content.get("file") if isinstance(content, dict) else None
-    if not isinstance(name, str):
+def _list_row(text: str, where: str) -> tuple[int, str]:
+    try:
+        _, label, name = text.split(maxsplit=2)
+        number = float(label)  # as MXNet's im2rec writes it
+    except ValueError as error:
+        raise BadInput(
+            f"{where}: needs an index, a class number and a path, separated by tabs"
+        ) from error
+    try:
+        if "\t" in name.strip():
+            raise ValueError
+        return class_number(number), name.strip()
+    except ValueError as error:
+        raise BadInput(
+            f"{where}: {shown(text.strip())!r} has several labels, or none that is a class "
+            "number; regrow gives an image one class"
+        ) from error
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("file"), str):
         raise BadInput(f"{path}: not SageMaker's boxes; `file` names the image")
-    file = find_file(images, name)
-    if file is None:
-        raise BadInput(f"{path}: no image {name} below {images}")
-    return file
+    return content
 
 
-def _add_names(path: Path, content: Mapping[str, Any], names: dict[int, str]) -> None:
+def _refuse_other_name(where: str, file: Path, stems: Mapping[str, list[Path]]) -> None:
+    """Refuse a file that names another image than that of its own name, if there is one."""
+    own = stems.get(normalize("NFC", Path(where).stem), [])
+    if own and file not in own:
+        raise BadInput(
+            f"{where}: names the image {file}, and {own[0]} has its own name; correct `file` or "
+            "remove one"
+        )
+
+
+def _add_names(
+    path: Path, content: Mapping[str, Any], names: dict[int, str], numbers: dict[str, int]
+) -> None:
     """Note the names of classes, and refuse one that contradicts another file."""
     try:
-        found = {int(e["class_id"]): str(e["name"]) for e in content.get("categories") or []}
-    except (KeyError, TypeError, ValueError) as error:
+        found = {
+            class_number(e["class_id"]): clean_name(str(e["name"]))
+            for e in content.get("categories") or []
+        }
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadInput(
             f"{path}: not SageMaker's categories ({one_line(error)}); each has class_id and name"
         ) from error
     for number, name in found.items():
-        known = next((k for k, n in names.items() if n == name), number)
-        if names.setdefault(number, name) != name or known != number:
+        if names.setdefault(number, name) != name or numbers.setdefault(name, number) != number:
             raise BadInput(
-                f"{path}: class {number} is {name!r}, which another file says otherwise; give each "
-                "number one name"
+                f"{path}: class {number} is {shown(name)!r}, which another file says otherwise; "
+                "give each number one name"
             )

@@ -80,6 +80,8 @@ class Item:
         split: Its official split, if it has one.
         group: What must stay on one side of a split together, such as the video it comes from.
         known: The classes that its label would show, boxes or mask; None where that is all.
+        declared: The height and width that its annotation says it has, 0 where it does not say.
+        declared_by: Which annotation says so.
     """
 
     name: str
@@ -88,6 +90,8 @@ class Item:
     split: str | None = None
     group: str | None = None
     known: frozenset[str] | None = None
+    declared: tuple[int, int] | None = None
+    declared_by: str = ""
 
 
 def pixels_hash(pixels: np.ndarray) -> bytes:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from regrow.data.errors import BadInput
+from regrow.data.faults import Faults
 from regrow.data.formats import Content, Source, some_items
 from regrow.data.snapshot import Item, Mask, Target, shown_classes, split_of, without
 from regrow.data.transforms import Decoding, Derived, decode, decode_mask
@@ -69,13 +70,13 @@ class Staged(Source):
         self.late_classes, self.unlabelled = list(late_classes or []), unlabelled
         self.corruption, self.severity, self.max_images = corruption, severity, max_images
 
-    def read(self, root: Path | None) -> Content:
+    def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read the other source, and give the images of the stage.
 
         Raises:
             BadInput: If the source does not have a late class, or nothing is left.
         """
-        content = self.source.read(root)
+        content = self.source.gather(root, faults)
         strangers = [name for name in self.late_classes if name not in content.classes]
         if strangers:
             raise BadInput(

@@ -12,8 +12,10 @@ import numpy as np
 from PIL import Image
 
 from regrow.data.errors import BadInput
+from regrow.data.faults import Faults, shown
 from regrow.data.files import read_json, whole_folder, write_json
 from regrow.data.formats import Content, Source, locate
+from regrow.data.lookup import find_file
 from regrow.data.pixels import Pixels
 from regrow.data.snapshot import (
     CROWD,
@@ -28,6 +30,7 @@ from regrow.data.snapshot import (
     Target,
     pixels_hash,
 )
+from regrow.data.tidy import MAX_NUMBER, mask_number
 from regrow.data.transforms import Decoding, Derived, decode, decode_mask
 
 LIST = "snapshot.json"
@@ -43,8 +46,8 @@ class Stored(Source):
 
     stands_alone = False
 
-    def read(self, root: Path | None) -> Content:
-        """Read the list of the snapshot."""
+    def _read(self, root: Path | None, faults: Faults) -> Content:
+        """Read the list of the snapshot, all of it: nothing in it may be bad."""
         root = locate(root)
         content = read_json(root / LIST)
         try:
@@ -171,7 +174,7 @@ def _item(root: Path, entry: Mapping[str, Any]) -> Item:
     split = entry["split"]
     if split is not None and split not in SPLITS:
         raise ValueError(f"it has the split {split!r}")
-    image = _Checked(root / str(entry["image"]), str(entry["hash"]))
+    image = _Checked(_file(root, entry["image"]), str(entry["hash"]))
     known = None if entry["known"] is None else frozenset(map(str, entry["known"]))
     target = _target(root, entry["target"])
     return Item(str(entry["name"]), image, target, split, known=known)
@@ -189,10 +192,19 @@ def _target(root: Path, label: Any) -> Target:
         if not {*ignored} <= {OBJECT, DIFFICULT, CROWD}:
             raise ValueError(f"it has boxes ignored as {ignored}")
         return Boxes(xyxy, names, ignored)
-    file, names = root / str(label["mask"]), label["names"].items()
+    called = {mask_number(k, LIST): str(name) for k, name in label["names"].items()}
+    file = _file(root, label["mask"])
     _refuse_changed(file, decode_mask(file), str(label["hash"]))
-    void = frozenset(int(number) for number in label["void"])
-    return Mask(file, {int(number): str(name) for number, name in names}, void)
+    void = frozenset(int(number) for number in label["void"] if int(number) <= MAX_NUMBER)
+    return Mask(file, called, void)
+
+
+def _file(root: Path, name: Any) -> Path:
+    """Return a stored file; what stands beside a run may lead nowhere else, not even by a link."""
+    file = find_file(root, name, allows_links=False)
+    if file is None:
+        raise BadInput(f"{root}/{shown(name)}: no such file below that folder; restore it")
+    return file
 
 
 @dataclass(frozen=True, slots=True)

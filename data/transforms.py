@@ -92,7 +92,8 @@ def decode_mask(
     if pixels.ndim != 2 or not np.issubdtype(pixels.dtype, np.integer):
         raise BadInput(
             f"{mask}: a mask has one channel of class numbers, this has {pixels.shape} "
-            f"{pixels.dtype}; save it as 8-bit grey or with a palette"
+            f"{pixels.dtype}; save it as 8-bit grey or with a palette, each colour as the "
+            "number of its class"
         )
     return pixels
 

@@ -92,9 +92,9 @@ def test_folders_are_classes(tmp_path: Path) -> None:
 def test_folders_of_splits(tmp_path: Path) -> None:
     for split in ("training", "valid", "test"):
         picture(tmp_path / split / "dog" / "1.png")
-    (tmp_path / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "train" / "cat").mkdir(parents=True)  # empty: no class
     content = ImageFolder().read(tmp_path)
-    assert content.classes == ["cat", "dog"]
+    assert content.classes == ["dog"]
     assert sorted(rows(content)) == [
         ("test/dog/1.png", "dog", "test"),
         ("training/dog/1.png", "dog", "train"),
@@ -289,13 +289,21 @@ def coco(boxes: Sequence[Sequence[float]] = ((1, 2, 3, 4),)) -> dict[str, Any]:
     }
 
 
+def pictures(folder: Path) -> None:
+    """Make the images that `coco` lists."""
+    for name in ("a.png", "sub/b.png"):
+        picture(folder / name)
+
+
 def test_coco_with_splits_by_another_name(tmp_path: Path) -> None:
+    pictures(tmp_path / "valid")
     write(tmp_path / "valid" / "boxes.json", coco())
     item, _ = Coco("{split}", "{split}/boxes.json").read(tmp_path).items
     assert (item.name, item.split) == ("valid/a.png", "val")
 
 
 def test_coco_may_lie_beside_its_root(tmp_path: Path) -> None:
+    pictures(tmp_path / "images")
     write(tmp_path / "lists" / "train.json", coco())
     item, _ = Coco("../images", "{split}.json").read(tmp_path / "lists").items
     assert item.name == "../images/a.png"
@@ -311,6 +319,8 @@ def test_coco_gives_corners_and_names(tmp_path: Path) -> None:
     more = coco([])
     more["categories"].append({"id": 1, "name": "platelet"})
     write(tmp_path / "annotations" / "instances_test.json", more)
+    pictures(tmp_path / "images" / "train")
+    pictures(tmp_path / "images" / "test")
     found = Coco().read(tmp_path)
     assert (found.kind, found.classes) == ("boxes", ["wbc", "rbc", "platelet"])
     names = ["images/train/a.png", "images/train/sub/b.png"]
@@ -326,6 +336,7 @@ def test_coco_gives_corners_and_names(tmp_path: Path) -> None:
 
 
 def test_coco_with_a_single_file_has_no_official_split(tmp_path: Path) -> None:
+    pictures(tmp_path / "images")
     write(tmp_path / "labels.json", coco())
     found = Coco(images="images", annotations="labels.json").read(tmp_path)
     assert [(item.name, item.split) for item in found.items] == [
@@ -362,6 +373,7 @@ def setting(part: str, key: str, value: Any) -> Callable[[dict[str, Any]], None]
     ],
 )
 def test_coco_refuses_another_layout(tmp_path: Path, spoil, message: str) -> None:
+    pictures(tmp_path / "images" / "train")
     content = coco()
     spoil(content)
     write(tmp_path / "annotations" / "instances_train.json", content)
@@ -396,6 +408,8 @@ VOC = """<annotation><filename>a.png</filename><size><width>8</width></size>
 def test_voc_counts_pixels_from_one(tmp_path: Path) -> None:
     write(tmp_path / "Annotations" / "a.xml", VOC)
     write(tmp_path / "Annotations" / "b.xml", "<annotation></annotation>")
+    for name in ("a.png", "b.jpg"):
+        picture(tmp_path / "JPEGImages" / name)
     content = Voc().read(tmp_path)
     assert (content.kind, content.classes) == ("boxes", ["cat", "dog"])
     first, second = content.items
@@ -412,6 +426,7 @@ def test_voc_counts_pixels_from_one(tmp_path: Path) -> None:
 def test_voc_has_official_splits(tmp_path: Path) -> None:
     for name in "abc":
         write(tmp_path / "Annotations" / f"{name}.xml", "<annotation></annotation>")
+        picture(tmp_path / "JPEGImages" / f"{name}.jpg")
     write(tmp_path / "ImageSets" / "Main" / "train.txt", "a  1\n\n \n")
     write(tmp_path / "ImageSets" / "Main" / "test.txt", "b\n")
     # What no list names is not part of the set.
@@ -424,6 +439,7 @@ def test_voc_has_official_splits(tmp_path: Path) -> None:
 def test_voc_trains_on_a_list_of_both_where_it_lists_neither(tmp_path: Path) -> None:
     for name in "abc":
         write(tmp_path / "Annotations" / f"{name}.xml", "<annotation></annotation>")
+        picture(tmp_path / "JPEGImages" / f"{name}.jpg")
     lists = tmp_path / "ImageSets" / "Main"
     write(lists / "trainval.txt", "a\nb\n")
     assert [item.split for item in Voc().read(tmp_path).items] == ["train", "train"]
@@ -446,6 +462,7 @@ def test_voc_trains_on_a_list_of_both_where_it_lists_neither(tmp_path: Path) -> 
     ],
 )
 def test_voc_refuses_another_layout(tmp_path: Path, old: str, new: str, message: str) -> None:
+    picture(tmp_path / "JPEGImages" / "a.png")
     write(tmp_path / "Annotations" / "a.xml", VOC.replace(old, new))
     with pytest.raises(BadInput, match=rf"a\.xml: {message}"):
         Voc().read(tmp_path)

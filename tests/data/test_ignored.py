@@ -92,6 +92,7 @@ def test_coco_marks_crowds_whatever_the_type_of_the_number(tmp_path: Path) -> No
         "annotations": boxes,
     }
     (tmp_path / "x.json").write_text(json.dumps(content))
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.png")
     (item,) = Coco("", "x.json").read(tmp_path).items
     assert item.target.marks == (0, CROWD, 0, CROWD, 0, 0, CROWD)
 

@@ -158,7 +158,10 @@ def test_classes_are_those_of_the_data_or_those_asked_for() -> None:
 
 
 def test_a_label_that_is_not_among_the_classes_is_refused() -> None:
-    with pytest.raises(BadInput, match="train1: its label 'b' is none of the classes a; add"):
+    with pytest.raises(
+        BadInput,
+        match="4 bad rows.* train1: its label 'b' is none of the classes a; .*add the class",
+    ):
         _ = data([*labelled(4), *labelled(4, "val")], classes=["a"]).classes
 
 
@@ -260,7 +263,9 @@ def test_a_pixel_that_is_neither_a_class_nor_void_is_refused(tmp_path: Path) -> 
         BadInput, match=r"masks/train/a\.png: the mask has the number 7, .*list it in the file"
     ):
         _ = data(Masks(), root=masked(tmp_path, 7)).snapshot
-    with pytest.raises(BadInput, match=r"^train\.png: the mask has the number 2, which is"):
+    with pytest.raises(
+        BadInput, match=r"^3 bad rows.*: train\.png: the mask has the number 2, which is"
+    ):
         _ = data(thrice(Mask(np.full((4, 6), 2), {0: "a"}))).snapshot
 
 

@@ -186,7 +186,7 @@ def test_images_without_annotations_are_counted(tmp_path: Path) -> None:
     root = annotated(tmp_path, a={"file": "a.png", "annotations": []})
     for name in ("b", "c", "d"):
         picture(root / "train" / f"{name}.png")
-    with pytest.raises(BadInput, match="train/b.png: it has no JSON file in .*, and 2 more"):
+    with pytest.raises(BadInput, match=": 3 bad rows.*train/b.png: it has no JSON file in"):
         SageMakerBoxes().read(root)
 
 

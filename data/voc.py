@@ -1,0 +1,153 @@
+"""What an annotation in Pascal VOC's XML says, and which image it is of.
+
+Source: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf, section 8.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from unicodedata import normalize
+
+import numpy as np
+
+from regrow.data.errors import BadInput
+from regrow.data.faults import BOXES, Faults, shown
+from regrow.data.files import SMALL, read_bytes
+from regrow.data.ignored import mark_of
+from regrow.data.listing import IMAGES
+from regrow.data.lookup import Folder, by_stem, split_name
+from regrow.data.snapshot import Boxes
+from regrow.data.tidy import declared_size
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What an annotation says.
+
+    Args:
+        filename: The image that it names, if it names one.
+        size: The height and width that it says the image has, 0 for what it does not say.
+        boxes: The objects.
+    """
+
+    filename: str | None
+    size: tuple[int, int] | None
+    boxes: Boxes
+
+
+class _Plain(ElementTree.TreeBuilder):
+    """Builds a tree of elements alone: entities may grow without bound, or name other files."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ValueError("it has a document type, with which come entities; remove <!DOCTYPE>")
+
+
+def read_annotation(file: Path, faults: Faults) -> Annotation:
+    """Read an annotation.
+
+    Args:
+        file: The XML file.
+        faults: Where objects are noted that cannot be used.
+
+    Raises:
+        BadInput: If it cannot be read.
+    """
+    tree = _tree(file)
+    size = tree.find("size")
+    sides = {k: size.findtext(k) or None for k in ("width", "height")} if size is not None else {}
+    try:
+        declared = declared_size(sides)
+    except ValueError as error:
+        raise BadInput(f"{file}: its size is none ({error}); correct it") from error
+    corners, names, marks = [], [], []
+    for entry in tree.iter("object"):
+        with faults.row(str(file), BOXES):
+            own = _corners(file, entry)
+            name = (entry.findtext("name") or "").strip()
+            if not name:
+                raise BadInput(f"{file}: an object has no name")
+            mark = mark_of({"difficult": entry.findtext("difficult")})
+            corners.append(own)
+            names.append(name)
+            marks.append(mark)
+    xyxy = np.array(corners, dtype=np.float32).reshape(-1, 4)
+    boxes = Boxes(xyxy, tuple(names), tuple(marks))
+    filename = (tree.findtext("filename") or "").strip() or None
+    return Annotation(filename, declared, boxes)
+
+
+def _tree(file: Path) -> ElementTree.Element:
+    try:
+        # Bytes: the file says its own encoding.
+        parser = ElementTree.XMLParser(target=_Plain())
+        return ElementTree.fromstring(read_bytes(file, SMALL), parser)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise BadInput(f"{file}: not a Pascal VOC annotation ({error})") from error
+
+
+def _corners(file: Path, entry: ElementTree.Element) -> tuple[float, float, float, float]:
+    box = entry.find("bndbox")
+    if box is None:
+        raise BadInput(f"{file}: an object has no bndbox")
+    try:
+        left, top, right, bottom = (float(box.findtext(k) or "nan") for k in CORNERS)
+    except ValueError as error:
+        raise BadInput(f"{file}: not a Pascal VOC annotation ({error})") from error
+    # VOC counts pixels from 1, and its last pixel belongs to the box; some tools count from 0.
+    return left - (left != 0), top - (top != 0), right, bottom
+
+
+class VocImages:
+    """The images of a data set in VOC's layout, found for its annotations.
+
+    Args:
+        folder: Their folder.
+        files: The images in it.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+        self.folder = folder
+        self._by_name = Folder(folder)
+        self._by_stem = by_stem(files)
+
+    def of(self, annotation: Path, filename: str | None) -> Path:
+        """Return the image of an annotation: the one that it names, else that of its own name.
+
+        Tools write names without ending, and paths of the machine where they ran; these name the
+        image as far as their last part agrees with the annotation's own name.
+
+        Args:
+            annotation: The XML file.
+            filename: What it says.
+
+        Raises:
+            BadInput: If there is none, or several could be meant.
+        """
+        stem = normalize("NFC", annotation.stem)
+        own = self._by_stem.get(stem, [])
+        parts = split_name(filename)
+        named = self._by_name.find(parts[1]) if parts is not None and not parts[0] else None
+        if named is not None:
+            if own and named not in own:
+                raise BadInput(
+                    f"{annotation}: names the image {shown(filename)}, and {own[0]} has its own "
+                    "name; correct the filename or remove one"
+                )
+            return named
+        if filename is not None and not _agrees(filename, stem):
+            raise BadInput(f"{annotation}: no image {shown(filename)} below {self.folder}")
+        if len(own) != 1:
+            found = ", ".join(file.name for file in own) or "none"
+            raise BadInput(
+                f"{annotation}: of images by its name below {self.folder} there is {found}; "
+                "one is needed, or a filename that says which"
+            )
+        return own[0]
+
+
+def _agrees(filename: str, stem: str) -> bool:
+    last = PureWindowsPath(normalize("NFC", filename))  # takes both kinds of slashes
+    return stem == last.name or (stem == last.stem and last.suffix.lower() in IMAGES)
