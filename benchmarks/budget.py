@@ -13,7 +13,8 @@ little everywhere, `sparse` ones miss an object here and there, `blind` ones fin
 the images, `rare` has a class that few images show. `mistaken` takes every class for the next on
 4 % of the images, `seldom mistaken` on 2 %, and `flooded` takes all of the common class for the
 rarest on 3 %. A handful of false detections decides a class of few objects there, and the AP of a
-small set is not that of a large one.
+small set is not that of a large one. `benchmarks/intervals.py` counts how often each interval that
+is printed holds what it should; of its images some kinds seldom show a class.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from regrow.models.paired_test import is_at_least, rank
 
 CONFIDENCE, NUM_CLASSES, NUM_IMAGES = 0.95, 4, 3000
 MISTAKEN = {"mistaken": 0.04, "seldom mistaken": 0.02}
+SELDOM = ("seldom shown", "seldom found")  # one image in 30 shows the last class
 Array = NDArray[np.float64]
 
 
@@ -66,12 +68,14 @@ def segmentation(kind: str, random: Generator) -> Population:
     shares = [0.8, 0.15, 0.045, 0.005] if kind == "rare" else [0.7, 0.15, 0.1, 0.05]
     images = []
     for _ in range(NUM_IMAGES):
-        is_shown = random.random(NUM_CLASSES) < [1, 0.7, 0.5, 0.3]
+        is_shown = random.random(NUM_CLASSES) < [1, 0.7, 0.5, 0.03 if kind in SELDOM else 0.3]
         area = (400 * random.dirichlet(4 * np.array(shares)) * is_shown).astype(int)
         error = random.beta(1, 6)
         before = _confusion(area, error * random.lognormal(0, 0.3), random)
         after = before.copy()
-        if kind in ("dense", "rare"):
+        if kind == "seldom found":
+            after[-1] = area[-1] * np.eye(NUM_CLASSES)[0 if random.random() < 0.4 else -1]
+        elif kind in ("dense", "rare", "seldom shown"):
             worse = error * random.lognormal(0, 0.3) + 0.1 * random.exponential()
             after = _confusion(area, worse, random)
         elif kind == "sparse" and random.random() < 0.27:
@@ -108,6 +112,8 @@ def _masks(counts: list[Array]) -> Evidence:
 def detection(kind: str, random: Generator) -> Population:
     """Make detections of a few objects: class, score, and whether it is one."""
     shares, images = [0.5, 0.3, 0.15, 0.05], []
+    if kind in SELDOM:
+        shares = [0.5, 0.3, 0.19, 0.01]
     for _ in range(NUM_IMAGES):
         objects = random.choice(NUM_CLASSES, 1 + random.poisson(1.5), p=shares)
         stray = random.choice(NUM_CLASSES, random.poisson(1), p=shares)
@@ -116,7 +122,10 @@ def detection(kind: str, random: Generator) -> Population:
         false = [[label, random.normal(-0.3, 0.8), 0] for label in stray]
         found = [row for row in true if random.random() < ease + 0.1]
         before, after = found + false, found + false
-        if kind == "dense":
+        if kind == "seldom found":
+            last = NUM_CLASSES - 1
+            after = [row for row in found if row[0] != last or random.random() > 0.4] + false
+        elif kind in ("dense", "seldom shown"):
             found = [row for row in true if random.random() < ease + 0.06]
             after = [
                 [label, s + random.normal(-0.1, 0.5), real] for label, s, real in found + false
