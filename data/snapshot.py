@@ -227,6 +227,12 @@ class Manifest:
             raise BadInput("the manifest of the data has classes that are no names; train again")
         if shapes != [(count, HASH_BYTES), (count, DIGEST_BYTES), (count,)]:
             raise BadInput(f"the manifest of the data has the shapes {shapes}; train again")
+        tensors = (manifest.hashes, manifest.digests, manifest.splits)
+        is_bytes = all(isinstance(t, Tensor) and t.dtype == torch.uint8 for t in tensors)
+        if not is_bytes or (manifest.splits >= len(SPLITS)).any():
+            raise BadInput("the manifest of the data holds no hashes and splits; train again")
+        if not isinstance(manifest.classes, list):
+            raise BadInput("the manifest of the data has classes that are no list; train again")
         return manifest
 
     @property

@@ -120,10 +120,24 @@ class History:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "History":
-        """Read what `to_dict` gave."""
-        parts = [Part(folder, flag, tuple(splits)) for folder, flag, splits in values["parts"]]
-        is_new = [bit == "1" for bit in values["is_new"]]
-        return cls(values["num_known"], values["num_old"], is_new, parts)
+        """Read what `to_dict` gave, which a file of anyone's may hold.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        known, old, bits = (values[name] for name in ("num_known", "num_old", "is_new"))
+        counts = [old] if known is None else [old, known]
+        if any(type(count) is not int or count < 0 for count in counts):
+            raise ValueError("its numbers of old images are none")
+        if not isinstance(bits, str) or {*bits} - {*"01"}:
+            raise ValueError("its marks of new images are none")
+        parts = []
+        for folder, flag, splits in values["parts"]:
+            is_part = isinstance(folder, str) and isinstance(flag, bool)
+            if not is_part or not isinstance(splits, list) or not all(s in SPLITS for s in splits):
+                raise ValueError("its parts are none")
+            parts.append(Part(folder, flag, tuple(splits)))
+        return cls(known, old, [bit == "1" for bit in bits], parts)
 
 
 def join_history_(
@@ -249,7 +263,22 @@ def _folder(data: GrowingData) -> Path | None:
 def _was_joined(checkpoint: Path) -> bool:
     """Say whether other images stood beside those of the `data.yaml` when a network was trained."""
     file = checkpoint.parent / START
-    return file.is_file() and bool(History.from_dict(read_json(file, SMALL)["history"]).parts)
+    return file.is_file() and bool(read_history(file).parts)
+
+
+def read_history(file: Path) -> History:
+    """Read the history in a `start.json`.
+
+    Raises:
+        BadInput: If there is none.
+    """
+    try:
+        return History.from_dict(read_json(file, SMALL)["history"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"{file}: does not say what the run had of the old data ({error}); remove it if that "
+            "is not to be known"
+        ) from error
 
 
 def _refusal(data: GrowingData, checkpoint: Path, num_old: int, is_at_hand: bool) -> str:

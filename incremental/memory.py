@@ -32,15 +32,24 @@ def stood_for(
     listed, names = listed if isinstance(listed, dict) else {}, called or {}
     value = listed.get("stands_for")
     counts = listed.get("by_class", {MIXED: value})
-    if not isinstance(counts, dict) or any(type(n) is not int for n in (value, *counts.values())):
+    if not isinstance(counts, dict) or any(
+        type(n) is not int or n < 0 for n in (value, *counts.values())
+    ):
         raise BadInput(f"{memory / LIST}: does not say what the memory stands for")
     return Counter({names.get(n, n): count for n, count in counts.items() if n not in removed})
 
 
 def memory_size(memory: Path) -> int:
-    """Count the training images of a memory."""
+    """Count the training images of a memory.
+
+    Raises:
+        BadInput: If its list is none.
+    """
     listed = read_json(memory / LIST)
-    return sum(item["split"] == "train" for item in listed["items"])
+    try:
+        return sum(item["split"] == "train" for item in listed["items"])
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{memory / LIST}: no list of a stored snapshot ({error!r})") from error
 
 
 def check_replay(data: GrowingData, replay: float) -> None:

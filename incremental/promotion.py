@@ -1,27 +1,53 @@
 """`promoted.json`: the file that names the checkpoint to serve."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from regrow.data.errors import BadInput
 from regrow.data.files import SMALL, read_json, write_json
-from regrow.models.checkpoint import file_hash
+from regrow.models.checkpoint import file_hash, load, read
 
 PROMOTED = "promoted.json"
+WAY_OUT = "remove it, or write it anew"
 
 
 def read_promoted(file: Path) -> Path | None:
-    """Give the checkpoint that a file names; None where there is no file.
+    """Return the checkpoint that a file names; None where there is no file.
+
+    Its path is seen from the file, so both can be moved together. An older file has an absolute
+    one; where that leads to another network by now, or nowhere, the checkpoint beside the file is
+    taken if it is the one that was named.
+
+    Args:
+        file: The file.
 
     Raises:
-        BadInput: If it names none.
+        BadInput: If it names none, or something that is no checkpoint of regrow's. One that is gone
+            is named all the same.
     """
     content = _content(file)
-    return None if content is None else Path(content["checkpoint"])
+    if content is None:
+        return None
+    named = _named(file, content)
+    if named.exists():
+        try:
+            read(named)
+        except BadInput as error:
+            raise BadInput(f"{file}: names no checkpoint to serve: {error}; {WAY_OUT}") from error
+    return named
 
 
-def promote(file: Path, checkpoint: Path, reasons: list[str], parent: Path | None) -> Path | None:
+def promote(
+    file: Path,
+    checkpoint: Path,
+    reasons: list[str],
+    parent: Path | None,
+    allow: tuple[str, ...] = (),
+) -> Path | None:
     """Let a file name a new checkpoint, or leave the old one in its place.
+
+    Whatever is named has been loaded, is of the new network's task, and shares a class with it.
 
     Args:
         file: The file; it is replaced atomically.
@@ -29,50 +55,101 @@ def promote(file: Path, checkpoint: Path, reasons: list[str], parent: Path | Non
         reasons: What speaks against it; nothing lets it be served.
         parent: The old checkpoint. Where that was itself refused, the one that is served in its
             stead, by the `promoted.json` beside it, stays.
+        allow: Other people's packages that networks may come from.
 
     Returns:
         The checkpoint to serve; None if there is none, and then there is no file either.
+
+    Raises:
+        BadInput: If what would be named is no checkpoint that could be served; the file stays.
     """
     served: Path | None = checkpoint
     if reasons:
         served = read_promoted(file)
-        if served == checkpoint.absolute():  # as it was before it was trained on
+        if served == _real(checkpoint):  # as it was before it was trained on
             served = None
         if served is None and parent is not None:
-            served = _stand_in(parent)
+            served = _stand_in(parent, checkpoint, allow)
     if served is None:
         file.unlink(missing_ok=True)
         return None
+    if served.exists():
+        _refuse_unfit(served, checkpoint, file, allow)
     content: dict[str, Any] = {
-        "checkpoint": str(served.absolute()),
+        "checkpoint": _seen_from(file, served),
         "sha256": file_hash(served) if served.is_file() else None,
-        "refused": {"checkpoint": str(checkpoint.absolute()), "why": reasons} if reasons else None,
+        "refused": None,
     }
+    if reasons:
+        content["refused"] = {"checkpoint": _seen_from(file, checkpoint), "why": reasons}
     write_json(file, content, indent=2)
     return served
 
 
-def _stand_in(parent: Path) -> Path | None:
-    """Give what is served in the stead of an old network, which may be itself; None for nothing.
+def _stand_in(parent: Path, checkpoint: Path, allow: tuple[str, ...]) -> Path | None:
+    """Return what is served in the stead of an old network, which may be itself; None for nothing.
 
     A file in a folder that was moved names a place where another network may lie by now.
     """
-    beside = _content(parent.parent / PROMOTED)
-    if beside is None:
+    beside = parent.parent / PROMOTED
+    content = _content(beside)
+    if content is None:
         return parent
-    named = Path(beside["checkpoint"])
-    if named.is_file() and file_hash(named) == beside.get("sha256"):
-        return named
-    return None if beside.get("refused") else parent
+    named = _named(beside, content)
+    if named.is_file() and file_hash(named) == content.get("sha256"):
+        try:
+            _refuse_unfit(named, checkpoint, beside, allow)
+            return named
+        except BadInput:  # a stranger's file may name anything
+            pass
+    return None if content.get("refused") else parent
+
+
+def _refuse_unfit(named: Path, checkpoint: Path, file: Path, allow: tuple[str, ...]) -> None:
+    """Refuse to name what does not load, or could not stand where a checkpoint stands."""
+    try:
+        served, new = load(named, allow=allow), load(checkpoint, allow=allow)
+    except BadInput as error:
+        raise BadInput(
+            f"{file}: cannot name {named} as the network to serve: {error}; {WAY_OUT}"
+        ) from error
+    if served.kind != new.kind or not {*served.classes} & {*new.classes}:
+        raise BadInput(
+            f"{file}: cannot name {named}, which is for {served.kind} of "
+            f"{', '.join(served.classes[:5])}, where {checkpoint} is for {new.kind} of "
+            f"{', '.join(new.classes[:5])}; remove the file, or give another with --promoted"
+        )
+
+
+def _named(file: Path, content: dict[str, Any]) -> Path:
+    """Return the checkpoint that a file means, wherever both were moved together."""
+    folder, sha256 = file.parent.resolve(), content.get("sha256")
+    named = Path(os.path.normpath(folder / content["checkpoint"]))
+    beside = folder / named.name
+    if Path(content["checkpoint"]).is_absolute() and beside != named and beside.is_file():
+        is_there = named.is_file() and file_hash(named) == sha256
+        if not is_there and file_hash(beside) == sha256:
+            return beside
+    return named
+
+
+def _real(path: Path) -> Path:
+    return path.parent.resolve() / path.name
+
+
+def _seen_from(file: Path, path: Path) -> str:
+    return os.path.relpath(_real(path), file.parent.resolve())
 
 
 def _content(file: Path) -> dict[str, Any] | None:
-    """Give what a file says, which names a checkpoint; None where there is no file."""
+    """Return what a file says, which names a checkpoint; None where there is no file."""
     if not file.is_file():
         return None
     try:
         content = read_json(file, SMALL)
+        if not content["checkpoint"] or "\0" in content["checkpoint"]:
+            raise ValueError("no path")
         Path(content["checkpoint"])
-    except (BadInput, KeyError, TypeError) as error:
-        raise BadInput(f"{file}: names no checkpoint; remove it, or write it anew") from error
+    except (BadInput, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{file}: names no checkpoint; {WAY_OUT}") from error
     return content

@@ -10,11 +10,11 @@ from pytorch_lightning import Callback
 from torch import Tensor
 
 from regrow.data.errors import BadInput
-from regrow.data.files import read_json, write_json
+from regrow.data.files import SMALL, read_json, write_json
 from regrow.data.module import GrowingData
 from regrow.incremental.anchor import Anchor, old_weights
 from regrow.incremental.expand import expand_
-from regrow.incremental.history import START, History
+from regrow.incremental.history import START, History, read_history
 from regrow.incremental.memory import stood_for
 from regrow.incremental.warm_start import WarmStart, silenced
 from regrow.models.checkpoint import file_hash, load
@@ -78,12 +78,43 @@ class Start:
 
     @classmethod
     def read(cls, run: Path) -> "Start | None":
-        """Read what a run remembers; None if it did not begin warm."""
+        """Read what a run remembers; None if it did not begin warm.
+
+        Raises:
+            BadInput: If the file does not say so.
+        """
         file = run / START
         if not file.is_file():
             return None
-        values = read_json(file)
-        return cls(**{**values, "history": History.from_dict(values["history"])})
+        history = read_history(file)
+        try:
+            start = cls(**{**read_json(file, SMALL), "history": history})
+            start._refuse_types()
+        except (TypeError, ValueError) as error:
+            raise BadInput(
+                f"{file}: does not say how the run began ({error}); begin it anew"
+            ) from error
+        return start
+
+    def _refuse_types(self) -> None:
+        """Refuse values of other types, which a file may hold.
+
+        Raises:
+            ValueError: Naming the value.
+        """
+        texts = [self.parent, self.parent_hash, *self.removed]
+        names = [self.renamed, self.old_names]
+        if not all(isinstance(text, str) for text in texts) or type(self.removed) is not list:
+            raise ValueError("its parent, or what was removed, is no text")
+        if not all(isinstance(n, dict) and all(map(_is_text, n.values())) for n in names):
+            raise ValueError("its names of classes are none")
+        if self.diff is not None and not _is_text(dict(self.diff).get("text")):
+            raise ValueError("its change of the data is none")
+        if not all(type(n) is int and n >= 0 for n in (self.num_leaked, self.num_wide_epochs)):
+            raise ValueError("its counts are none")
+        shares = [self.score, self.taught, self.anchor]
+        if not all(type(n) in (int, float) for n in shares) or not 0 <= self.anchor < 1:
+            raise ValueError("its score or weights are none")
 
     def write(self, run: Path) -> None:
         """Let a run remember it."""
@@ -101,9 +132,19 @@ class Start:
             raise BadInput(f"{path}: not the checkpoint that the run began with; put it back")
 
     def rejoin_(self, data: GrowingData) -> None:
-        """Put what was joined to the data beside it again, in place."""
+        """Put what was joined to the data beside it again, in place.
+
+        Raises:
+            BadInput: If that is not what the run began with.
+        """
         for part in self.history.parts:
             part.join_(data, self.renamed, self.removed)
+        count = len(data.snapshot.indices("train"))
+        if len(self.history.is_new) != count:
+            raise BadInput(
+                f"{START} is about {len(self.history.is_new)} training images and the data has "
+                f"{count}; --resume needs the data that the run began with"
+            )
 
     @property
     def remembered(self) -> Counter[str] | None:
@@ -167,3 +208,7 @@ class Start:
         """
         self.check_parent()
         return load(Path(self.parent), allow=allow, kind=task.kind)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)

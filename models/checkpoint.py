@@ -263,15 +263,18 @@ def _build(
 def _provenance(values: Mapping[str, Any]) -> Provenance:
     known = {entry.name for entry in fields(Provenance)}
     provenance = Provenance(**{name: value for name, value in values.items() if name in known})
-    texts = [provenance.data or "", provenance.parent or "", provenance.command]
-    texts += [provenance.date, provenance.change or ""]
-    mappings = [provenance.scores, provenance.settings]
+    optional = (provenance.data, provenance.parent, provenance.change)
+    texts = [provenance.command, provenance.date, *(t for t in optional if t is not None)]
     if not all(isinstance(text, str) for text in texts):
         raise BadInput("its provenance has hashes or a command that are no text")
-    if not all(isinstance(mapping, Mapping) for mapping in mappings):
-        raise BadInput("its provenance has scores or settings that are no mapping")
+    for name in ("scores", "settings"):
+        mapping = getattr(provenance, name)
+        if not isinstance(mapping, Mapping) or not all(isinstance(key, str) for key in mapping):
+            raise BadInput(f"its provenance has {name} that are no mapping of names")
+    if not all(type(score) in (int, float) for score in provenance.scores.values()):
+        raise BadInput("its provenance has scores that are no numbers")
     epochs = provenance.scratch_epochs
-    if type(epochs) is not int or epochs < 0:
+    if type(epochs) is not int or not 0 <= epochs < 2**53:
         raise BadInput("its provenance has epochs that are no number of them")
     provenance.lineage = [asdict(ancestor) for ancestor in read_lineage(provenance.lineage)]
     if provenance.manifest is not None:

@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from regrow.data.limits import NUM_EPOCHS, NUM_PROCESSES, NUM_SHOWN, refuse_beyo
 from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
 from regrow.models import buffers, masks
-from regrow.models.checkpoint import furthest, net_state, read, save
+from regrow.models.checkpoint import furthest, load_provenance, net_state, read, save
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.evaluation import not_finite
 from regrow.models.optimization import state_by_name
@@ -137,6 +137,13 @@ class RunCheckpoint(ModelCheckpoint):
     each whole epoch it leaves out the end of one.
     """
 
+    _task: Any = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remember the network, whose best file may lie there already."""
+        super().setup(trainer, pl_module, stage)
+        self._task = pl_module
+
     @property
     def state_key(self) -> str:
         """Name the state in a checkpoint as Lightning does."""
@@ -166,7 +173,7 @@ class RunCheckpoint(ModelCheckpoint):
         score = state_dict.get("best_model_score")
         if self.monitor is None:
             self.best_model_path = str(file)
-        elif score is not None and _is_whole(file):
+        elif score is not None and self._is_own(file):
             is_number = isinstance(score, Tensor) and score.numel() == 1 and not score.isnan().any()
             if not is_number:
                 raise ValueError("the best score of its run is no number")
@@ -178,13 +185,12 @@ class RunCheckpoint(ModelCheckpoint):
     def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         """Remove nothing, whatever Lightning would."""
 
-
-def _is_whole(path: Path) -> bool:
-    try:
-        read(path)
-    except BadInput:
-        return False
-    return True
+    def _is_own(self, file: Path) -> bool:
+        """Whether a file is whole and of the network that is trained."""
+        try:
+            return self._task is not None and is_of(self._task, read(file))
+        except BadInput:
+            return False
 
 
 class SaveWhenStopped(Callback):
@@ -436,13 +442,27 @@ def _joined(task: Task, penalties: Sequence[Penalty]) -> Iterator[None]:
 
 
 def load_weights_(task: Task, path: Path) -> None:
-    """Put the weights, masks and scores of a checkpoint of the same network into the task."""
+    """Put the weights, masks and scores of a checkpoint of the same network into the task.
+
+    Raises:
+        BadInput: If it is of another network.
+    """
+    provenance = load_provenance(path)
     payload = read(path)
+    if not is_of(task, payload):
+        raise BadInput(f"{path}: of another network than that of the run; put the run's own back")
     task.net.load_state_dict(net_state(payload))
     buffers.rebuild_(task.net, payload["regrow"].get("buffers", {}))
     masks.regrow_(task.net)
     masks.rebuild_(task.net, payload["regrow"].get("masks", {}))
-    task.provenance.scores = payload["regrow"]["provenance"]["scores"]
+    task.provenance.scores = provenance.scores
+
+
+def is_of(task: Task, payload: Mapping[str, Any]) -> bool:
+    """Whether the weights of a checkpoint have the names and shapes of a network."""
+    own = {name: getattr(value, "shape", None) for name, value in task.net.state_dict().items()}
+    state = net_state(payload)
+    return own == {name: getattr(value, "shape", None) for name, value in state.items()}
 
 
 def _hush() -> None:

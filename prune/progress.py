@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from torch import Tensor
 
 from regrow.data.errors import BadInput
 from regrow.models.checkpoint import load, read, save
@@ -157,7 +159,7 @@ def load_progress(path: Path, allow: tuple[str, ...] = ()) -> tuple[Progress, di
         raise BadInput(f"{path}: no state of a pruning run; start it without --resume")
     task = load(path, allow=allow)
     try:
-        task.momenta = plain["momenta"]
+        task.momenta = _momenta(task, plain["momenta"])
         progress = Progress(
             task=task,
             baseline=plain["baseline"],
@@ -171,7 +173,8 @@ def load_progress(path: Path, allow: tuple[str, ...] = ()) -> tuple[Progress, di
             sensitivity=plain["sensitivity"],
         )
         settings = dict(plain["settings"])
-    except (KeyError, TypeError, ValueError) as error:
+        _refuse_types(progress)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{path}: its pruning record cannot be read ({error!r}); start the run without --resume"
         ) from error
@@ -188,13 +191,64 @@ def _load_trial(path: Path, index: int, allow: tuple[str, ...]) -> Trial | None:
         return None
     task = load(path, allow=allow)
     try:
-        task.momenta = plain["momenta"]
+        task.momenta = _momenta(task, plain["momenta"])
         return Trial(index, task, _cut_from_plain(plain["cut"]), float(plain["latency"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{path}: its pruning record cannot be read ({error!r}); remove it, and the step is "
             "cut and trained again"
         ) from error
+
+
+def _refuse_types(progress: Progress) -> None:
+    """Refuse values of other types than a run has, which a file may hold.
+
+    Raises:
+        ValueError: Naming the value.
+    """
+    pace = progress.pace
+    if not all(_is_share(part) for part in (pace.first, pace.done, pace.size)) or not pace.first:
+        raise ValueError(f"a pace of {pace}")
+    if type(progress.baseline) not in (int, float):
+        raise ValueError("a baseline that is no number")
+    if progress.stopped not in (None, *get_args(Stop)) or type(progress.is_finished) is not bool:
+        raise ValueError("an end that is none")
+    for place, step in enumerate(progress.steps, 1):
+        counts = [step.index, step.macs, step.params, *step.widths.values()]
+        shares = [step.masked, step.score, step.error]
+        if not all(type(n) is int and n >= 0 for n in counts):
+            raise ValueError(f"step {place} with counts that are none")
+        if not all(type(n) in (int, float) for n in shares) or type(step.is_kept) is not bool:
+            raise ValueError(f"step {place} with scores that are no numbers")
+        if step.latency is not None and type(step.latency) not in (int, float):
+            raise ValueError(f"step {place} with a latency that is no number")
+    texts = [*progress.refused, *progress.refused.values(), *progress.sensitivity]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("layers with names that are no text")
+    scores = [n for values in progress.importance.values() for n in values]
+    if not all(type(n) in (int, float) for n in [*scores, *progress.sensitivity.values()]):
+        raise ValueError("importance that is no number")
+
+
+def _momenta(task: Task, momenta: Any) -> dict[str, dict[str, Any]]:
+    """Return what an optimizer remembered of the weights of a network, if it can have.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    shapes = {name: weight.shape for name, weight in task.net.named_parameters()}
+    for name, values in momenta.items():
+        for value in values.values():
+            is_like = value is None or type(value) in (int, float)
+            if isinstance(value, Tensor):
+                is_like = value.ndim == 0 or value.shape == shapes.get(name)
+            if not is_like:
+                raise ValueError(f"momenta that do not fit {name!r}")
+    return momenta
+
+
+def _is_share(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
 
 
 def _cut_to_plain(cut: Cut) -> dict[str, Any]:
@@ -209,4 +263,8 @@ def _cut_to_plain(cut: Cut) -> dict[str, Any]:
 
 def _cut_from_plain(plain: Mapping[str, Any]) -> Cut:
     removed = {(layer, side): channels for layer, side, channels in plain["removed"]}
-    return Cut(removed, plain["units"], plain["error"], plain["num_masked"])
+    cut = Cut(removed, dict(plain["units"]), float(plain["error"]), plain["num_masked"])
+    units = [unit for channels in cut.units.values() for unit in channels]
+    if not all(type(unit) is int for unit in units) or type(cut.num_masked) is not int:
+        raise ValueError("a cut of what are no units")
+    return cut

@@ -206,7 +206,8 @@ def run_training(
         decision = _judge(report, net, data, after, start, gate or Gate(), packages)
         if gate is not None:
             reasons = [*decision.reasons, *([unlike] if unlike is not None else [])]
-            _promote(report, run, promoted, start, reasons)
+            named = (*packages, net.net_name.split(".")[0])
+            _promote(report, run, promoted, start, reasons, named)
     if start is not None:
         done = trainer.current_epoch + start.num_wide_epochs
         count, from_scratch = len(data.examples("train")), net.provenance.scratch_epochs
@@ -456,10 +457,15 @@ def _judge(
 
 
 def _promote(
-    report: Report, run: Path, promoted: Path | None, start: Start | None, reasons: list[str]
+    report: Report,
+    run: Path,
+    promoted: Path | None,
+    start: Start | None,
+    reasons: list[str],
+    allow: tuple[str, ...],
 ) -> None:
     parent = Path(start.parent) if start else None
-    served = promote(promoted or run / PROMOTED, _kept(run), reasons, parent)
+    served = promote(promoted or run / PROMOTED, _kept(run), reasons, parent, allow)
     named = str(served) if served else None
     report.set(gate={"is_passed": not reasons, "reasons": reasons, "served": named})
     told = f"The gate is shut: {'; '.join(reasons)}." if reasons else "The gate is open."

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from regrow.data.errors import BadInput
+from regrow.incremental.promotion import read_promoted
 from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.distillation import Distillation
 from regrow.models.masks import mask_weights_
@@ -119,7 +120,7 @@ def test_old_images_that_are_forgotten_shut_the_gate_though_new_ones_are_learned
     assert "points on 24 old images, which is worse than the margin of 1" in said.err
     assert said.err.endswith(f"; {first} stays\n")
     figures = json.loads((tmp_path / "new" / "report.json").read_text())
-    assert json.loads((tmp_path / "new" / "promoted.json").read_text())["checkpoint"] == str(first)
+    assert read_promoted(tmp_path / "new" / "promoted.json") == first
     assert (figures["judged"]["num_old"], figures["judged"]["num_new"]) == (24, 72)
     for change in figures["per_class"].values():
         assert (change["fate"], change["before"], change["after"]) == ("forgotten", 1, 0)
@@ -350,7 +351,7 @@ def test_the_gate_names_the_checkpoint_to_serve(
     train.run(words(folder("old"), "old", *gate, long))
 
     def served() -> str:
-        return json.loads((tmp_path / "promoted.json").read_text())["checkpoint"]
+        return str(read_promoted(tmp_path / "promoted.json"))
 
     first = tmp_path / "old" / "best.ckpt"
     assert served() == str(first)
