@@ -9,7 +9,16 @@ import torch
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
-from regrow.models.checkpoint import WIDE, furthest, is_resumable, load, read
+from regrow.incremental.start import Start
+from regrow.models.checkpoint import (
+    WIDE,
+    file_hash,
+    furthest,
+    is_resumable,
+    is_stopped_wide,
+    load,
+    read,
+)
 from regrow.models.task import Task
 
 # What a resumed run may change: nothing that affects the weights.
@@ -28,6 +37,60 @@ FREE = {
 BEGINNING = {"warm_start", "renamed", "removed", "allow_forgetting", "checkpoint", "reference"}
 # What is done when training is over.
 ENDING = {"replay", "gate", "promoted"}
+
+
+def can_go_on(run: Path) -> bool:
+    """Whether a folder holds a training run to go on with; if not, one may begin there.
+
+    A run that was killed before its first checkpoint begins anew, and is moved aside.
+
+    Raises:
+        BadInput: If there are checkpoints, but none that training can go on from.
+    """
+    if furthest(run) is not None or is_stopped_wide(run):
+        return True
+    # The old network as it came, of a warm start that was killed early, holds no state.
+    stuck = [file for file in sorted(run.glob("*.ckpt")) if file.name != "best.ckpt"]
+    if stuck:
+        raise BadInput(
+            f"{stuck[0]}: training cannot go on from it; begin a new run without --resume, or give "
+            "another folder with --run"
+        )
+    print(f"{run} holds no run to go on with yet: one begins")
+    return False
+
+
+def refuse_another_start(
+    run: Path, parent: Path, renamed: Mapping[str, str], removed: Collection[str]
+) -> None:
+    """Refuse to go on with a run that did not begin as this warm start would.
+
+    Args:
+        run: The folder of the run.
+        parent: The checkpoint that the warm start is given.
+        renamed: Old class names to new ones.
+        removed: Classes that are given up.
+
+    Raises:
+        BadInput: Naming what differs.
+    """
+    start = Start.read(run)
+    if start is None:
+        raise BadInput(
+            f"{run} holds a run that began without --warm-start; leave that out to go on with it, "
+            "or give the warm start another folder with --run"
+        )
+    if not parent.is_file() or file_hash(parent) != start.parent_hash:
+        raise BadInput(
+            f"{run} holds a run that began from {start.parent}, not from {parent} as it is now; "
+            "leave --warm-start out to go on with it, or give another folder with --run"
+        )
+    refuse_changes(
+        {"renamed": dict(start.renamed), "removed": list(start.removed)},
+        {"renamed": dict(renamed), "removed": list(removed)},
+        frozenset(),
+        beginning=frozenset(),
+    )
 
 
 def find_stopped(run: Path, resume: str) -> Path:
@@ -92,7 +155,10 @@ def load_stopped(path: Path, data: GrowingData, allow: tuple[str, ...] = ()) -> 
 
 
 def refuse_changes(
-    old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str] = FREE
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    free: Collection[str] = FREE,
+    beginning: Collection[str] = BEGINNING,
 ) -> None:
     """Refuse to go on with other settings than those the run began with.
 
@@ -100,12 +166,13 @@ def refuse_changes(
         old: The settings of the stopped run, by dotted name.
         new: The settings of the run that goes on.
         free: The settings that may change.
+        beginning: What a run began with, and need not be given again.
 
     Raises:
         BadInput: Naming the setting that would change the weights.
     """
     for name in sorted(old.keys() | new.keys()):
-        is_free = name in free or name.split(".")[0] in BEGINNING | ENDING
+        is_free = name in free or name.split(".")[0] in {*beginning, *ENDING}
         if not is_free and old.get(name) != new.get(name):
             raise BadInput(
                 f"--resume cannot change {name} from {old.get(name)} to {new.get(name)}; "

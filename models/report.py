@@ -66,9 +66,15 @@ class Report:
         """
         self.figures.update({name: plain(value) for name, value in figures.items()})
 
-    def set_score(self, name: str, value: float) -> None:
-        """Put the headline score, a share in [0, 1]."""
-        self.figures["score"] = {"name": name, "value": plain(value)}
+    def set_score(self, name: str, value: float, **about: Any) -> None:
+        """Put the headline score.
+
+        Args:
+            name: Its name.
+            value: A share in [0, 1].
+            about: What it was measured on, such as `images="test"` and `num_images=100`.
+        """
+        self.figures["score"] = {"name": name, "value": plain(value), **about}
 
     def say(self, sentence: str) -> None:
         """Add a sentence to the verdict, the paragraph that the page begins with, as plain text."""

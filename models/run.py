@@ -178,12 +178,12 @@ def guard(main: Callable[..., Any], *, is_output: bool = False) -> Callable[...,
             return _say(f"error: {error}", BAD_INPUT)
         except CheckFailed as error:
             return _say(f"failed: {error}", CHECK_FAILED)
-        except (SIGTERMException, KeyboardInterrupt):
-            return _say("stopped by a signal", STOPPED)
+        except (SIGTERMException, KeyboardInterrupt) as error:
+            return _say(_stopped(error), STOPPED)
         except SystemExit as error:
             # Lightning turns Ctrl-C into exit code 1.
             if isinstance(error.__context__, KeyboardInterrupt):
-                return _say("stopped by a signal", STOPPED)
+                return _say(_stopped(error), STOPPED)
             raise
         except OSError as error:
             if error.errno not in UNWRITABLE:
@@ -195,6 +195,24 @@ def guard(main: Callable[..., Any], *, is_output: bool = False) -> Callable[...,
         return 0
 
     return guarded
+
+
+@contextmanager
+def advised(way_on: Callable[[], str]) -> Iterator[None]:
+    """Let the line that a signal ends a command with say how to go on.
+
+    Args:
+        way_on: Gives the advice, once there is a signal.
+    """
+    try:
+        yield
+    except (SIGTERMException, KeyboardInterrupt, SystemExit) as error:
+        error.add_note(way_on())
+        raise
+
+
+def _stopped(error: BaseException) -> str:
+    return "; ".join(["stopped by a signal", *getattr(error, "__notes__", [])])
 
 
 def _say(text: str, code: int) -> int:

@@ -1,6 +1,7 @@
 """One way to train: Lightning's Trainer with regrow's callbacks, used by every command."""
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from regrow.data.errors import BadInput
 from regrow.data.limits import NUM_EPOCHS, NUM_PROCESSES, NUM_SHOWN, refuse_beyond
 from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
-from regrow.models import buffers, masks
+from regrow.models import buffers, masks, structure
 from regrow.models.checkpoint import furthest, load_provenance, net_state, read, save
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.evaluation import not_finite
@@ -181,6 +182,15 @@ class RunCheckpoint(ModelCheckpoint):
             self.best_model_path = self.kth_best_model_path = str(file)
             self.best_model_score = self.kth_value = self.current_score = score
             self.best_k_models = {str(file): score}
+
+    def offer_(self, score: float) -> None:
+        """Let the file that is there be the best so far; of equal scores a trained one is kept.
+
+        Args:
+            score: Its score, a number.
+        """
+        below = torch.nextafter(torch.tensor(score), torch.tensor(-math.inf))
+        self.load_state_dict({"best_model_score": below})
 
     def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         """Remove nothing, whatever Lightning would."""
@@ -363,9 +373,9 @@ def train(
     task.train()
     with restoring(trainer, resume), _same_scale(task):
         trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
-    best = run / "best.ckpt"
-    if best.is_file():
-        load_weights_(task, best)
+    kept = next((run / n for n in ("best.ckpt", "last.ckpt") if (run / n).is_file()), None)
+    if kept is not None:
+        load_weights_(task, kept)
     task.eval().to(trainer.strategy.root_device)
 
 
@@ -442,7 +452,11 @@ def _joined(task: Task, penalties: Sequence[Penalty]) -> Iterator[None]:
 
 
 def load_weights_(task: Task, path: Path) -> None:
-    """Put the weights, masks and scores of a checkpoint of the same network into the task.
+    """Put the weights, masks and scores of a checkpoint into the task of its run.
+
+    Args:
+        task: The network; where that of the file has other widths, it takes them.
+        path: The checkpoint.
 
     Raises:
         BadInput: If it is of another network.
@@ -451,7 +465,10 @@ def load_weights_(task: Task, path: Path) -> None:
     payload = read(path)
     if not is_of(task, payload):
         raise BadInput(f"{path}: of another network than that of the run; put the run's own back")
-    task.net.load_state_dict(net_state(payload))
+    state = net_state(payload)
+    if _shapes(task.net.state_dict()) != _shapes(state):
+        task.net = _as_recorded(task, payload, path)
+    task.net.load_state_dict(state)
     buffers.rebuild_(task.net, payload["regrow"].get("buffers", {}))
     masks.regrow_(task.net)
     masks.rebuild_(task.net, payload["regrow"].get("masks", {}))
@@ -459,10 +476,22 @@ def load_weights_(task: Task, path: Path) -> None:
 
 
 def is_of(task: Task, payload: Mapping[str, Any]) -> bool:
-    """Whether the weights of a checkpoint have the names and shapes of a network."""
-    own = {name: getattr(value, "shape", None) for name, value in task.net.state_dict().items()}
-    state = net_state(payload)
-    return own == {name: getattr(value, "shape", None) for name, value in state.items()}
+    """Whether the weights of a checkpoint are those of a network, of whatever widths."""
+    own, state = _shapes(task.net.state_dict()), _shapes(net_state(payload))
+    return {n: len(shape) for n, shape in own.items()} == {n: len(s) for n, s in state.items()}
+
+
+def _as_recorded(task: Task, payload: Mapping[str, Any], path: Path) -> nn.Module:
+    """Build the network of a task in the widths of a checkpoint, where the task has it."""
+    net = task.fresh_net()
+    structure.rebuild_(net, payload["regrow"].get("structure"))
+    if _shapes(net.state_dict()) != _shapes(net_state(payload)):
+        raise BadInput(f"{path}: its record does not fit its weights; put the run's own file back")
+    return net.to(task.mean).train(task.training)
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
 
 
 def _hush() -> None:

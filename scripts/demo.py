@@ -16,6 +16,7 @@ from rich.console import Console
 
 import regrow.configs
 from regrow.models.command import DATA_FILE, parse
+from regrow.models.lead import SPLIT
 from regrow.models.lock import releases_folders
 from regrow.models.markup import Markdown
 from regrow.models.report import Report, before_after_table
@@ -106,8 +107,8 @@ def _report(
     change = grown.figures["data"]["diff"]["text"]
     report.say(
         f"A model was trained, warm-started when the data grew ({change}), pruned, exported and "
-        f"verified. Dense, it reaches {name} {grown.figures['score']['value']:.4f} on validation "
-        "images."
+        f"verified. Dense, it reaches {name} {grown.figures['score']['value']:.4f} on "
+        f"{SPLIT[grown.figures['score']['images']]} images."
     )
     report.add_before_after(figures["before"], figures["after"], name)
     for step in ("train", "grow", "prune", "export"):

@@ -357,7 +357,7 @@ def _report(
         classes=task.classes,
     )
     before, after = result.before, result.after
-    report.set_score(after.name, after.value)
+    report.set_score(after.name, after.value, images="test", num_images=after.num_images)
     report.set(
         parent=file_hash(checkpoint),
         budget={**asdict(budget), **asdict(verdict)},

@@ -17,13 +17,20 @@ from pytorch_lightning import Callback, seed_everything
 
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
+from regrow.incremental.candidate import Candidate
 from regrow.incremental.dynamic_sparsity import CUT_SHORT, DynamicSparsity
 from regrow.incremental.gate import Decision, Gate
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, check_replay, store_memory
 from regrow.incremental.outcome import describe_compute, describe_outcome, describe_start
 from regrow.incremental.promotion import PROMOTED, promote, read_promoted
-from regrow.incremental.resume import find_stopped, load_stopped, refuse_changes
+from regrow.incremental.resume import (
+    can_go_on,
+    find_stopped,
+    load_stopped,
+    refuse_another_start,
+    refuse_changes,
+)
 from regrow.incremental.start import Start
 from regrow.incremental.trial import Trial, foresee_gate, hold_trial
 from regrow.models.ancestors import descent, now
@@ -39,13 +46,22 @@ from regrow.models.dashboard import (
 from regrow.models.detection import Detection
 from regrow.models.distillation import Imitation
 from regrow.models.evaluation import Evaluation, evaluate
+from regrow.models.lead import SPLIT, Kept, describe_data, describe_scores, headline
 from regrow.models.lock import releases_folders
 from regrow.models.masks import masks_of
 from regrow.models.masks import regrow_ as unmask_
 from regrow.models.modes import copied
 from regrow.models.nets import TIMM, TORCHVISION
 from regrow.models.report import Report, device_name
-from regrow.models.run import command, guard, open_run, refuse_run, reopen_run
+from regrow.models.run import (
+    MARK,
+    advised,
+    command,
+    guard,
+    open_run,
+    refuse_run,
+    reopen_run,
+)
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Provenance, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer, refuse_kind, train
@@ -100,7 +116,8 @@ def run_training(
         gate: What a network must keep and reach to be served; null decides nothing.
         promoted: The file that names the checkpoint to serve, which the gate moves; by default
             `promoted.json` in the run's folder.
-        resume: A checkpoint of this run to go on from, or `auto` for its newest.
+        resume: A checkpoint of this run to go on from, or `auto` for its newest; where there is
+            none yet, `auto` begins the run, so that a command may be repeated as it is.
         allow: Other people's packages that a checkpoint's network may come from.
         seed: What fresh weights and dropout are functions of; order and augmentation are
             functions of data.seed.
@@ -118,10 +135,15 @@ def run_training(
     started, packages = time.monotonic(), tuple(allow or ())
     if not 0 <= seed < 2**32:
         raise BadInput(f"seed is {seed}, it must lie in [0, 2**32)")
-    if warm_start is not None and resume is not None:
-        raise BadInput("--warm-start begins a new run and --resume continues one; give one of them")
+    # YAML takes a name such as 1 for a number, which stays one in a mapping's keys.
+    renamed = {str(old): new for old, new in (renamed or {}).items()}
+    removed = list(removed or [])
     if resume is not None:
         reopen_run(run, command_line)
+    if resume == "auto" and not can_go_on(run):
+        resume = None
+    if resume is not None and warm_start is not None:  # the command of a warm start, again
+        refuse_another_start(run, warm_start, renamed, removed)
     again = Start.read(run) if resume == "auto" and is_stopped_wide(run) else None
     if again is not None:  # all that came before is done again
         again.check_parent()
@@ -133,7 +155,8 @@ def run_training(
         if growth != Growth():
             print("growth has no effect: it is for a warm start, and there is no --warm-start")
     seed_everything(seed, verbose=False)
-    values, continued = flat(settings) if settings else {}, None
+    values, continued, done = flat(settings) if settings else {}, None, None
+    candidate: Candidate | None = None
     watchers: list[Callback] = [DynamicSparsity()] if sparsity == "regrow" else []
     if sparsity == "regrow" and fit.epochs < 2:
         raise BadInput("sparsity regrow needs fit.epochs of 2 or more: channels come, and go again")
@@ -143,6 +166,7 @@ def run_training(
         net, fit = _resumed(task, data, continued, start, growth, fit, packages)
         watchers += start.watchers(net, packages) if start is not None else []
         done = read(continued)["global_step"]
+        print(f"going on from {continued}, after {done} steps")
         trainer = make_trainer(net, fit, run, watchers=watchers, done=done)
         refuse_changes(net.provenance.settings, values | {"processes": trainer.world_size})
     else:
@@ -153,11 +177,11 @@ def run_training(
             data.order_classes(net.classes)
         else:
             net = _old_network(task, data, warm_start, fit, sparsity, packages, seed)
+            old = copied(net) if growth.warm_init != "keep" else None
             start = growth.begin_(
                 net, data, warm_start, fit.epochs,
-                # YAML takes a name such as 1 for a number, which stays one in a mapping's keys.
-                renamed={str(old): new for old, new in (renamed or {}).items()},
-                removed=list(removed or []),
+                renamed=renamed,
+                removed=removed,
                 allow_forgetting=allow_forgetting,
                 allow=packages,
                 seed=seed,
@@ -165,6 +189,8 @@ def run_training(
             start = replace(start, anchor=growth.anchor_of(net, start, fit, packages))
             print(f"data: {start.said}")
             print(f"the old model on the new validation images: {net.score} {start.score:.4f}")
+            candidate = Candidate.of(net, old, start, data)
+            print(candidate.said)
             foreseen = foresee_gate(start, data, gate) if gate is not None else None
             if foreseen is not None:
                 print(f"gate: {foreseen}")
@@ -183,6 +209,8 @@ def run_training(
             net.provenance = _same_run(data, run / WIDE, settings_now, packages)
         if settings:
             write_data_file(run, settings)
+        if candidate is not None:
+            candidate.write(run, net)
         if start is not None:
             if sparsity == "regrow":
                 start.write(run)
@@ -191,19 +219,26 @@ def run_training(
             watchers += start.watchers(net, packages)
             start.write(run)
         trainer = make_trainer(net, fit, run, watchers=watchers)
+        if candidate is not None:
+            candidate.offer_(trainer)
     train(net, data, trainer, run, seed=seed, resume=continued)
     if trainer.is_global_zero:
         shutil.rmtree(run / WIDE, ignore_errors=True)
     data.trainer = None  # whatever trained, one process scores all images
-    after = evaluate(net, data.val_dataloader(), description="validation")
-    report, unlike = _report(net, data, after, run, trainer.current_epoch), None
+    if trainer.global_step == done:
+        print(f"{run}: its training was finished already; what comes after it is done again")
+    found = {"val": evaluate(net, data.val_dataloader(), description="validation")}
+    if data.snapshot.indices("test"):
+        found["test"] = evaluate(net, data.test_dataloader(), description="test")
+    kept, unlike = Kept.of(_kept(run), trainer.current_epoch, net.chosen_by), None
+    report = _report(net, data, found, run, kept)
     if trainer.is_global_zero:
         unlike = unlike_saved(_kept(run), net, data, packages)
         if unlike is not None:
             report.say(f"{unlike}.")
         if replay is not None:
             _keep_memory(data, replay, run, start, report)
-        decision = _judge(report, net, data, after, start, gate or Gate(), packages)
+        decision = _judge(report, net, data, found, start, gate or Gate(), packages)
         if gate is not None:
             reasons = [*decision.reasons, *([unlike] if unlike is not None else [])]
             named = (*packages, net.net_name.split(".")[0])
@@ -224,14 +259,14 @@ def run_training(
         kind, lr = "train" if start is None else "warm start", net.optimization.lr
         hparams = common_hparams(kind, net, fit.epochs, lr)
         hparams |= settings or {"fit": asdict(fit), "seed": seed}
-        scores = {"final/score": after.value}
+        scores = {"final/score": found[headline(found)].value}
         log_hparams(trainer.logger, hparams, scores, trainer.global_step)
     report.write()
     if trainer.is_global_zero:
-        print(
-            f"{_kept(run)}: {after.name} {after.value:.4f} on {after.num_images} "
-            f"validation images; report: {run / 'report.md'}"
-        )
+        told = [f"{e.value:.4f} on {e.num_images} {SPLIT[n]} images" for n, e in found.items()]
+        name, epoch = found["val"].name, f"epoch {kept.epoch} of {kept.epochs}"
+        scores_told = ", ".join(reversed(told))
+        print(f"{kept.path}, {epoch}: {name} {scores_told}; report: {run / 'report.md'}")
     if unlike is not None:
         raise CheckFailed(unlike)
     return report
@@ -402,7 +437,9 @@ def _kept(run: Path) -> Path:
     return next((run / n for n in ("best.ckpt", "last.ckpt") if (run / n).is_file()), run)
 
 
-def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs: int) -> Report:
+def _report(
+    task: Task, data: GrowingData, found: dict[str, Evaluation], run: Path, kept: Kept
+) -> Report:
     start = Start.read(run)
     report = Report(
         run,
@@ -411,7 +448,6 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
         task=type(task).__name__.lower(),
         classes=task.classes,
     )
-    report.set_score(after.name, after.value)
     report.set(
         parent=task.provenance.parent,
         data={
@@ -420,15 +456,9 @@ def _report(task: Task, data: GrowingData, after: Evaluation, run: Path, epochs:
             "num_skipped": data.num_skipped,
             "remarks": data.remarks.to_dict(),
         },
-        others=after.others,
     )
-    is_chosen = _kept(run).stem == "best"
-    by = f", by {task.chosen_by}" if task.chosen_by != task.score else ""
-    report.say(
-        f"The {'best' if is_chosen else 'last'} model of {epochs} epoch{'s' * (epochs != 1)} "
-        f"reaches {after.name} {after.value:.4f} on {after.num_images} validation images"
-        f"{f', which also chose it{by}' * is_chosen}."
-    )
+    describe_scores(report, found, kept)
+    describe_data(report, data.census())
     for line in data.remarks.lines:
         report.say(f"Data: {line}.")
     if start is not None:
@@ -440,17 +470,13 @@ def _judge(
     report: Report,
     task: Task,
     data: GrowingData,
-    validation: Evaluation,
+    found: dict[str, Evaluation],
     start: Start | None,
     gate: Gate,
     allow: tuple[str, ...],
 ) -> Decision:
     """Compare with the old network on test images; on validation images where there are none."""
-    split = "test" if data.snapshot.indices("test") else "val"
-    found = {"val": validation}
-    if split == "test":
-        found["test"] = evaluate(task, data.test_dataloader(), description="test")
-    trial = Trial(found[split], split)
+    trial = Trial(found[headline(found)], headline(found))
     if start is not None:
         trial = hold_trial(start, task, data, found, allow)
     return describe_outcome(report, trial, start, gate)
@@ -498,12 +524,24 @@ def run(args: Sequence[str] | None = None) -> Report:
             **DATA_CHOICES,
         },
     )
-    report = run_training(**values, settings=settings, command_line=command(Path(__file__), args))
+    line = command(Path(__file__), args)
+    with advised(lambda: _way_on(values["run"], line, values["resume"])):
+        report = run_training(**values, settings=settings, command_line=line)
     gate = report.figures.get("gate", {})
     if gate.get("reasons"):
         stays = f"; {gate['served']} stays" if gate["served"] else ""
         raise CheckFailed(f"not to be served: {'; '.join(gate['reasons'])}{stays}")
     return report
+
+
+def _way_on(run: Path, command_line: str, resume: str | None) -> str:
+    """Say how to go on with a run that a signal stopped."""
+    mark = run / MARK
+    is_begun = mark.is_file() and mark.read_text("utf-8", "replace").strip() == command_line
+    is_saved = (run / "last.ckpt").is_file() or (run / WIDE).is_dir()
+    if is_saved and (is_begun or resume is not None):
+        return f"{run} goes on by the same command with --resume auto"
+    return "nothing was saved yet: give the same command again"
 
 
 main = guard(run)

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
-from regrow.models.checkpoint import load, net_state, read
+from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.classification import Classification
 from regrow.models.distillation import Distillation, Imitation
 from regrow.models.optimization import Optimization
 from regrow.models.task import Penalty, Task
-from regrow.models.training import Fit, fine_tune_, make_trainer, train
+from regrow.models.training import Fit, fine_tune_, load_weights_, make_trainer, train
+from regrow.prune.groups import find_groups
+from regrow.prune.surgery import cut_
 
 EPOCHS = 3
 
@@ -185,3 +187,14 @@ def test_a_network_is_where_it_was_trained() -> None:
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert Fit().device.type == expected
     assert Fit(accelerator="cpu").device == torch.device("cpu")
+
+
+def test_a_network_of_other_widths_is_put_into_a_task(tmp_path: Path) -> None:
+    narrow, task = make_task().eval(), make_task().eval()
+    groups = find_groups(narrow).groups
+    cut_(narrow, [(group, list(range(group.num_units // 2))) for group in groups])
+    save(tmp_path / "best.ckpt", narrow)
+    load_weights_(task, tmp_path / "best.ckpt")
+    images = narrow.example_images(3)
+    with torch.no_grad():
+        assert torch.equal(task(images)["logits"], narrow(images)["logits"])

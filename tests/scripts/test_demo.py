@@ -41,7 +41,7 @@ def test_the_loop_leaves_what_others_rely_on(
     figures = json.loads((folder / "report.json").read_text())
     assert figures["command"] == f"python scripts/demo.py --task {task} --runs {quick}"
     assert figures["task"] == task
-    assert figures["score"].keys() == {"name", "value"}
+    assert figures["score"].keys() == {"name", "value", "images", "num_images"}
     assert figures["data"]["hash"]
     assert figures["data"]["diff"]["new_classes"] == ["8", "9"]
     assert figures["parent"]

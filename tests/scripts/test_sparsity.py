@@ -148,7 +148,7 @@ def test_channels_that_were_back_are_cut_alike_after_a_kill(
     with monkeypatch.context() as patch:  # before the first checkpoint after the cut
         patch.setattr(Throughput, "on_train_batch_end", die)
         assert run(words, root, "killed", parent, *options) == 143
-    assert not list((tmp_path / "killed").glob("*.ckpt"))
+    assert [file.name for file in (tmp_path / "killed").glob("*.ckpt")] == ["best.ckpt"]
     again = [*options, '--task.net_args={"width": 8}', "--resume=auto"]
     assert train.main(words(root, "killed", *again)) == 0
     assert_equal_weights(tmp_path / "whole" / "last.ckpt", tmp_path / "killed" / "last.ckpt")

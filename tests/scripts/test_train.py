@@ -32,7 +32,12 @@ def test_a_run_leaves_checkpoints_logs_and_a_report(
     figures = json.loads((run / "report.json").read_text())
     assert figures == report.figures
     assert figures["classes"] == ["green", "red"]
-    assert figures["score"] == {"name": "accuracy", "value": 1.0}
+    assert figures["score"] == {
+        "name": "accuracy",
+        "value": 1.0,
+        "images": "test",
+        "num_images": 24,
+    }
     assert figures["parent"] is None
     assert figures["data"]["diff"] is None
     assert figures["command"].startswith("python scripts/train.py --config=")
@@ -246,7 +251,7 @@ def test_two_processes_train_one_network(
     assert read(run / "last.ckpt")["global_step"] == 6
     figures = json.loads((run / "report.json").read_text())
     assert "on 24 validation images" in (run / "report.md").read_text()
-    assert figures["score"]["value"] == pytest.approx(
+    assert figures["scores"]["val"]["value"] == pytest.approx(
         load(run / "best.ckpt").provenance.scores["val/accuracy"]
     )
     assert not (tmp_path / "two-1").exists()
