@@ -74,6 +74,10 @@ class Provenance:
     scratch_epochs: int = 0
 
 
+class NotAttached(AttributeError, RuntimeError):
+    """A task that is asked for its trainer, and has none; Lightning raises a RuntimeError alone."""
+
+
 class Task(LightningModule, ABC):
     """A network with its losses, predictions and metric.
 
@@ -230,6 +234,28 @@ class Task(LightningModule, ABC):
         )
 
     # ---- what all tasks share
+
+    @property
+    def trainer(self) -> Any:
+        """Give the trainer that this task is attached to.
+
+        Raises:
+            NotAttached: If it is to none. `hasattr` is then false, as those expect who look at all
+                that a module has, such as `torch.jit.trace`.
+        """
+        if self._trainer is None and self._fabric is None:
+            raise NotAttached(f"{type(self).__name__} is not attached to a `Trainer`")
+        return super().trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what `nn.Module` finds; it comes here too where a property has raised."""
+        if name == "trainer":
+            raise NotAttached(f"{type(self).__name__} is not attached to a `Trainer`")
+        return super().__getattr__(name)
 
     def fresh_net(self, weights: str | None = None) -> nn.Module:
         """Build the dense network that this task names, with new weights."""
