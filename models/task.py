@@ -151,8 +151,9 @@ class Task(LightningModule, ABC):
         self.momenta: dict[str, dict[str, Any]] = {}
         self._hold: masks.Hold | None = None
         self.net = self.fresh_net(weights)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self._scale = {"mean": tuple(mean), "std": tuple(std)}
+        for name, values in self._scale.items():
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self.metric = self.make_metric()
 
     # ---- what a task says
@@ -234,6 +235,15 @@ class Task(LightningModule, ABC):
         )
 
     # ---- what all tasks share
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Task":
+        """Move or cast the task; what images are scaled by is rounded once, from its own values."""
+        super()._apply(fn, recurse)
+        for name, values in self._scale.items():
+            now = self.get_buffer(name)
+            exact = torch.tensor(values, dtype=now.dtype, device=now.device)
+            setattr(self, name, exact.view(1, 3, 1, 1))
+        return self
 
     @property
     def trainer(self) -> Any:

@@ -270,7 +270,7 @@ def test_a_run_stopped_while_channels_were_back_goes_on(job: Job, base: Path) ->
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"hyperparameters": "{"}, r"hyperparameters\.json: cannot be read as JSON"),
+        ({"hyperparameters": "{"}, r"hyperparameters\.json: not JSON"),
         ({"resourceconfig": "[]"}, r"resourceconfig\.json: holds a list; expected a JSON object"),
         ({"inputdataconfig": {"train": {"TrainingInputMode": "Pipe"}}}, "channel train: in Pipe"),
         ({"inputdataconfig": {"train": {}}}, "channel train: .*train is not there"),

@@ -118,3 +118,10 @@ def test_classes_that_stand_there_twice_are_refused() -> None:
 def test_fewer_than_two_classes_are_refused(classes: list[str]) -> None:
     with pytest.raises(BadInput, match="Classification needs 2 classes or more, the data has"):
         Classification(classes, (16, 16))
+
+
+def test_the_scale_of_images_is_rounded_once_however_a_task_is_cast() -> None:
+    task = Classification(["a", "b"], (16, 16), net="small", mean=(0.1, 0.2, 0.3))
+    assert task.to(torch.bfloat16).mean.dtype == torch.bfloat16
+    task.to(torch.float32)
+    assert torch.equal(task.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
