@@ -82,8 +82,10 @@ def write_kept(file: Path, known: dict[str, Any]) -> None:
         write_atomic(file, lambda opened: opened.write(_head(body) + b"\n" + body))
         file.chmod(0o600)
     except OSError as error:
+        # `write_atomic` says more than the reason.
+        reason = error.__cause__ if isinstance(error.__cause__, OSError) else error
         _say(
-            f"{file}: cannot be written ({error.strerror}), so that the next run reads all images "
+            f"{file}: cannot be written ({reason.strerror}), so that the next run reads all images "
             f"again; {WAY_OUT}"
         )
 
