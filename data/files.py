@@ -45,6 +45,14 @@ def name_below(root: Path, file: Path) -> str:
     return Path(os.path.relpath(file, root)).as_posix()
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path, perhaps a stranger's, leads to a file; one that no system takes does not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def open_regular(path: Path) -> IO[bytes]:
     """Open a file to read its bytes; what may hang or never end, such as a pipe, is refused.
 

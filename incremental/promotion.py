@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.data.errors import BadInput
-from regrow.data.files import SMALL, read_json, write_json
+from regrow.data.files import SMALL, is_there, read_json, write_json
 from regrow.models.checkpoint import file_hash, load, read
 
 PROMOTED = "promoted.json"
@@ -30,7 +30,7 @@ def read_promoted(file: Path) -> Path | None:
     if content is None:
         return None
     named = _named(file, content)
-    if named.exists():
+    if is_there(named):
         try:
             read(named)
         except BadInput as error:
@@ -73,11 +73,11 @@ def promote(
     if served is None:
         file.unlink(missing_ok=True)
         return None
-    if served.exists():
+    if is_there(served):
         _refuse_unfit(served, checkpoint, file, allow)
     content: dict[str, Any] = {
         "checkpoint": _seen_from(file, served),
-        "sha256": file_hash(served) if served.is_file() else None,
+        "sha256": file_hash(served) if is_there(served) else None,
         "refused": None,
     }
     if reasons:
@@ -96,7 +96,7 @@ def _stand_in(parent: Path, checkpoint: Path, allow: tuple[str, ...]) -> Path | 
     if content is None:
         return parent
     named = _named(beside, content)
-    if named.is_file() and file_hash(named) == content.get("sha256"):
+    if is_there(named) and file_hash(named) == content.get("sha256"):
         try:
             _refuse_unfit(named, checkpoint, beside, allow)
             return named
@@ -126,9 +126,9 @@ def _named(file: Path, content: dict[str, Any]) -> Path:
     folder, sha256 = file.parent.resolve(), content.get("sha256")
     named = Path(os.path.normpath(folder / content["checkpoint"]))
     beside = folder / named.name
-    if Path(content["checkpoint"]).is_absolute() and beside != named and beside.is_file():
-        is_there = named.is_file() and file_hash(named) == sha256
-        if not is_there and file_hash(beside) == sha256:
+    if Path(content["checkpoint"]).is_absolute() and beside != named and is_there(beside):
+        is_same = is_there(named) and file_hash(named) == sha256
+        if not is_same and file_hash(beside) == sha256:
             return beside
     return named
 

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback
 from torch import Tensor
 
 from regrow.data.errors import BadInput
-from regrow.data.files import SMALL, read_json, write_json
+from regrow.data.files import SMALL, is_there, read_json, write_json
 from regrow.data.module import GrowingData
 from regrow.incremental.anchor import Anchor, old_weights
 from regrow.incremental.expand import expand_
@@ -128,7 +128,7 @@ class Start:
             BadInput: If its file is not there any more, or is another.
         """
         path = Path(self.parent)
-        if not path.is_file() or file_hash(path) != self.parent_hash:
+        if not is_there(path) or file_hash(path) != self.parent_hash:
             raise BadInput(f"{path}: not the checkpoint that the run began with; put it back")
 
     def rejoin_(self, data: GrowingData) -> None:

@@ -19,7 +19,7 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
-from regrow.data.files import write_atomic
+from regrow.data.files import is_there, write_atomic
 from regrow.data.snapshot import Manifest
 from regrow.models import buffers, masks, structure
 from regrow.models.ancestors import read_lineage
@@ -79,7 +79,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         BadInput: If the file is missing, truncated, needs pickled code, or is not regrow's.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise BadInput(f"{path}: no such checkpoint; give the path of a .ckpt file")
     try:
         payload = read_torch(path)

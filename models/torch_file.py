@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.data.errors import BadInput
+from regrow.data.files import is_there, open_regular
 
 MAX_RECORDS = 100_000
 MAX_PICKLE = 32 * 2**20  # bytes
@@ -52,10 +53,10 @@ def read_torch(path: Path) -> Any:
     Raises:
         BadInput: If it is no such file, or would take memory out of proportion to its size.
     """
-    if not path.is_file():  # a folder, a pipe or a device neither
+    if not is_there(path):  # a folder, a pipe or a device neither
         raise BadInput(f"{path}: no such file")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             begin = file.read(4)
             if begin[:1] == b"\x80":
                 raise BadInput(
