@@ -122,8 +122,9 @@ def _hold(folder: Path, about: str) -> None:
             break
         os.close(handle)
     said = f"process {os.getpid()} on {socket.gethostname()}: {about or shlex.join(sys.argv)}"
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, printable(said, LONGEST).encode(), 0)
+    with suppress(OSError):  # a full disk, which the run itself will name
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, printable(said, LONGEST).encode(), 0)
     _held[_key(os.fstat(handle))] = _Held(handle, file, os.getpid())
 
 

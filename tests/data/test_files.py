@@ -3,13 +3,15 @@
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from regrow.data.errors import BadInput
+from regrow.data.errors import BadInput, CannotWrite
 from regrow.data.files import (
     read_bytes,
     read_json,
@@ -18,6 +20,7 @@ from regrow.data.files import (
     whole_folder,
     write_atomic,
     write_json,
+    write_text,
 )
 from regrow.data.transforms import decode, decode_mask
 
@@ -137,3 +140,44 @@ def test_a_name_that_is_no_utf8_is_written_and_read_back(tmp_path: Path) -> None
 def test_newlines_are_read_alike_whatever_the_system(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n")
     assert read_text(tmp_path / "a") == "a\nb\nc\n"
+
+
+def test_a_full_disk_is_named_also_where_the_library_hides_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "best.ckpt", tempfile.mkstemp
+    write_atomic(path, lambda file: torch.save({"weights": torch.zeros(9)}, file))
+    before = path.read_bytes()
+
+    def full(**options: Any) -> tuple[int, str]:
+        handle, name = real(**options)
+        os.close(handle)
+        return os.open("/dev/full", os.O_WRONLY), name
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    for write in (
+        lambda file: torch.save({"weights": torch.ones(10**6)}, file),
+        lambda file: file.write(b"x" * 10**6),
+        lambda file: file.write(b"x"),  # is noticed when it is flushed
+    ):
+        with pytest.raises(CannotWrite) as told:
+            write_atomic(path, write)
+        assert str(told.value).startswith(f"{path}: cannot be written (No space left on device)")
+        assert isinstance(told.value, OSError)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+def test_other_errors_of_a_writer_stay_what_they_are(tmp_path: Path) -> None:
+    def fail(file: Any) -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        write_atomic(tmp_path / "a", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(CannotWrite, match="a: cannot be written"):
+        write_text(tmp_path / "a" / "b.json", "{}")

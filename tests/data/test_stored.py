@@ -1,4 +1,5 @@
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from regrow.data.errors import BadInput
+from regrow.data.formats import ImageFolder
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Boxes, Item, Kind, Mask, Target, label_digest, pixels_hash
 from regrow.data.stored import LIST, Stored, exemplars, store
@@ -289,3 +291,20 @@ def test_images_that_show_nothing_are_taken_last() -> None:
     hashes = [bytes([place]) for place in range(5)]
     assert exemplars(shown, hashes, 3) == [1, 3, 4]
     assert exemplars(shown, hashes, 4) == [0, 1, 3, 4]
+
+
+def test_names_that_are_no_utf8_come_back_and_can_be_trained_on(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    for number in range(8):
+        folder = root / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.fsencode(folder) + b"/\xff\xfe%d.png" % number
+        Image.fromarray(picture(number)).save(os.fsdecode(file))
+    data = GrowingData(ImageFolder(), root, size=(4, 6), val_share=0.3, test_share=0)
+    store(tmp_path / "kept", "labels", data.classes, data.snapshot.items)
+    stored = GrowingData(Stored(), tmp_path / "kept", size=(4, 6), val_share=0.3, test_share=0)
+    names = sorted(item.name for item in stored.snapshot.items)
+    assert names == sorted(item.name for item in data.snapshot.items)
+    assert os.fsencode(names[0]) == b"a/\xff\xfe0.png"
+    assert stored.snapshot.hash == data.snapshot.hash
+    (tmp_path / "kept" / LIST).read_bytes().decode("utf-8")

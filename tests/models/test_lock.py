@@ -17,16 +17,17 @@ from regrow.models.lock import hold, release, releases_folders
 from regrow.models.run import open_run, refuse_run, reopen_run
 
 HOLDS = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from regrow.models.lock import hold
 hold(Path(sys.argv[1]), "python scripts/train.py --seed \\x1b1")
 if sys.argv[2] == "forks":
-    child = os.fork()
-    if child:
-        print(child, flush=True)
+    worker = os.fork()
+    if not worker:
+        time.sleep(600)
+    print(worker, flush=True)
 print("held", flush=True)
-sys.stdin.read()
+time.sleep(600)
 """
 OPENS = """
 import sys
@@ -87,8 +88,8 @@ def test_a_second_process_is_refused_by_name_and_a_kill_leaves_no_lock(
 def test_a_worker_that_outlives_a_killed_run_holds_nothing(tmp_path: Path, start: Start) -> None:
     child = start(HOLDS, str(tmp_path), "forks", first=None)
     assert child.stdout is not None
-    lines = sorted(child.stdout.readline().strip() for _ in range(3))
-    worker = int(lines[0])
+    worker = int(child.stdout.readline())
+    assert child.stdout.readline() == "held\n"
     with pytest.raises(BadInput, match="in use"):
         hold(tmp_path)
     _kill(child)
