@@ -8,29 +8,30 @@ from typing import Any
 from torch import Tensor
 
 from regrow.deploy.parity import Parity, check_parity
-from regrow.models.graph import OPSET, export_graph
+from regrow.models.graph import OPSET, InputType, export_graph
 from regrow.models.modes import evaluating
 from regrow.models.task import Task
 
 MODEL_FILE = "model.onnx"
 
 
-def export(task: Task, path: Path, *, opset: int = OPSET) -> Path:
+def export(task: Task, path: Path, *, opset: int = OPSET, input_type: InputType = "uint8") -> Path:
     """Write a task, pruned or not, as ONNX.
 
     Args:
         task: The task; exported in evaluation mode, its modes are put back.
         path: The file, or a folder in which it becomes `model.onnx`.
         opset: Version of ONNX's operators.
+        input_type: Of the images, see `regrow.models.graph.export_graph`.
 
     Returns:
         The file.
 
     Raises:
-        BadInput: If the network cannot be exported.
+        BadInput: If the network cannot be exported, or not in these operators.
     """
     file = path if path.suffix == ".onnx" else path / MODEL_FILE
-    return export_graph(task, file, opset=opset)
+    return export_graph(task, file, opset=opset, input_type=input_type)
 
 
 def export_verified(
@@ -39,6 +40,7 @@ def export_verified(
     loader: Iterable[tuple[Tensor, Any]],
     *,
     opset: int = OPSET,
+    input_type: InputType = "uint8",
     tolerance: float = 1e-4,
     max_score_change: float = 0.005,
     max_images: int | None = None,
@@ -53,6 +55,7 @@ def export_verified(
         path: The file, or a folder in which it becomes `model.onnx`.
         loader: Held-out images and targets.
         opset: Version of ONNX's operators.
+        input_type: Of the images, see `regrow.models.graph.export_graph`.
         tolerance: As in `regrow.deploy.parity.check_parity`.
         max_score_change: Likewise.
         max_images: Likewise.
@@ -64,7 +67,8 @@ def export_verified(
         BadInput: If the network cannot be exported, or there are no images.
     """
     file = path if path.suffix == ".onnx" else path / MODEL_FILE
-    unverified = export_graph(task, file.with_suffix(".unverified.onnx"), opset=opset)
+    unverified = file.with_suffix(".unverified.onnx")
+    export_graph(task, unverified, opset=opset, input_type=input_type)
     with evaluating(task):
         parity = check_parity(
             task,

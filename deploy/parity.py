@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor
 
 from regrow.data.errors import BadInput
 from regrow.data.progress import progress
-from regrow.models.graph import metadata, suppression_of
+from regrow.models.graph import InputType, as_input, metadata, suppression_of
 from regrow.models.known import plain_targets
 from regrow.models.metrics import alone
 from regrow.models.modes import copied, evaluating
@@ -26,7 +27,7 @@ CUDA = "CUDAExecutionProvider"
 
 
 class OnnxModel:
-    """An exported model: uint8 images in, decoded outputs out.
+    """An exported model: images in, decoded outputs out.
 
     Args:
         path: The ONNX file, as `regrow.models.graph.export_graph` writes it.
@@ -66,6 +67,7 @@ class OnnxModel:
         self.kind: str = known["kind"]
         self.size: tuple[int, int] = (known["size"][0], known["size"][1])
         self.suppression: dict[str, Any] = known["suppression"]
+        self.input_type: InputType = known.get("input", {}).get("type", "uint8")
         self.outputs = [output.name for output in self.session.get_outputs()]
 
     def __call__(self, images: Tensor | np.ndarray) -> Outputs:
@@ -74,8 +76,16 @@ class OnnxModel:
         Args:
             images: RGB, uint8, (b, 3, h, w).
         """
-        pixels = images.numpy(force=True) if isinstance(images, Tensor) else images
+        given = images if isinstance(images, Tensor) else torch.from_numpy(images)
+        pixels = as_input(given, self.input_type).numpy(force=True)
         return dict(zip(self.outputs, self.session.run(None, {"images": pixels}), strict=True))
+
+
+def metadata_of(path: Path) -> dict[str, Any]:
+    """Return what a file of regrow's says of itself, with the version of its operators, `opset`."""
+    model = onnx.load(path, load_external_data=False)
+    known = metadata({entry.key: entry.value for entry in model.metadata_props})
+    return {**known, "opset": model.opset_import[0].version}
 
 
 def default_providers() -> list[Any]:

@@ -103,7 +103,7 @@ class _Training:
         recipe, contestant, task = self.recipe, self.contestant, self.task
         if contestant.twin_of is not None:
             original = trained(recipe, contestant.twin_of, self.seed)
-            task.net = fresh_twin(original.net, task.fresh_net().to(task.mean.device))
+            task.net = fresh_twin(original.net, task.fresh_net().to(task.mean))
         if contestant.criterion is None:
             self._train_(task, "training", self._epochs_left(task), contestant.dropout)
         else:

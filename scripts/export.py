@@ -4,16 +4,19 @@ python scripts/export.py runs/prune/pruned.ckpt
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.module import GrowingData
 from regrow.deploy.exporting import export_verified
+from regrow.deploy.parity import metadata_of
 from regrow.models.checkpoint import file_hash, load
 from regrow.models.command import DATA_CHOICES, data_beside, parse
 from regrow.models.cost import count_macs, count_params
+from regrow.models.graph import OPSET, InputType
 from regrow.models.lock import releases_folders
 from regrow.models.report import Report
 from regrow.models.run import command, guard, open_run, refuse_run
@@ -27,6 +30,8 @@ def run_export(
     tolerance: float = 1e-4,
     max_score_change: float = 0.005,
     max_images: int | None = None,
+    opset: int = OPSET,
+    input_type: InputType = "uint8",
     allow: list[str] | None = None,
     command_line: str = "",
 ) -> Report:
@@ -39,6 +44,9 @@ def run_export(
         tolerance: Largest difference of an output, as a share of its largest magnitude.
         max_score_change: Largest difference of the scores, in [0, 1].
         max_images: Number of test images that are compared at most; null takes all.
+        opset: Version of ONNX's operators; a runtime that is older takes older ones.
+        input_type: Of the images: uint8, or float32 from 0 to 1 for runtimes without uint8 inputs,
+            such as older TensorRT.
         allow: Other people's packages that the checkpoint's network may come from.
         command_line: The command, for the report.
 
@@ -71,6 +79,8 @@ def run_export(
         tolerance=tolerance,
         max_score_change=max_score_change,
         max_images=max_images,
+        opset=opset,
+        input_type=input_type,
     )
     report = Report(
         run,
@@ -100,6 +110,7 @@ def run_export(
     )
     rows = [[name, d.max_abs, d.relative] for name, d in parity.differences.items()]
     report.add_table("Outputs", ["output", "largest difference", "share of its scale"], rows)
+    _say_how_to_use(report, metadata_of(parity.path))
     report.write()
     if not parity.is_equal:
         raise CheckFailed(f"{checkpoint}: {parity.reason}; see {run / 'report.md'}")
@@ -108,6 +119,32 @@ def run_export(
         f"{parity.max_abs_diff:.3g}, {parity.score_name} {parity.score:.4f}"
     )
     return report
+
+
+def _say_how_to_use(report: Report, known: Mapping[str, Any]) -> None:
+    """Tell how the file is fed, and how its outputs are read; its metadata says the same."""
+    given, suppression = known["input"], known["suppression"]
+    report.set(input=given, outputs=known["outputs"], opset=known["opset"])
+    low, high = given["range"]
+    shape = ", ".join(map(str, given["shape"]))
+    rows = [
+        ["name", given["name"]],
+        ["type", f"{given['type']}, from {low} to {high}"],
+        ["shape", f"({shape}), any batch; {given['colors']}"],
+        ["resize", given["resize"]],
+        ["mean and deviation", "none: the graph takes them itself"],
+        ["operators", f"opset {known['opset']}"],
+    ]
+    report.add_table("How to feed model.onnx", ["input", "is"], rows)
+    rows = [[name, meaning] for name, meaning in known["outputs"].items()]
+    if suppression:
+        rows.append(["at most", f"{suppression['max_detections']} detections an image: the best"])
+    report.add_table("How to read its outputs", ["output", "is"], rows)
+    report.say(
+        "Classes are numbered from 0 in the order of `regrow.classes`, which stands in the file's "
+        "metadata as JSON, like all of this. In Python, regrow.deploy.parity.OnnxModel runs the "
+        "file, and regrow.deploy.parity.detections reads boxes."
+    )
 
 
 def run(args: Sequence[str] | None = None) -> Report:

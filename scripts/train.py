@@ -429,7 +429,7 @@ def _around(loaded: Task, make: Callable[..., Task]) -> Task:
     )
     if task.kind == loaded.kind:
         task.net, task.provenance = loaded.net, loaded.provenance
-    return task
+    return task.to(loaded.mean.dtype)  # which images are brought to, as the weights have it
 
 
 def _kept(run: Path) -> Path:

@@ -1,0 +1,62 @@
+"""ONNX files in another version of its operators."""
+
+import onnx
+from onnx import version_converter
+from onnx.helper import find_min_ir_version_for, get_attribute_value
+
+from regrow.data.errors import BadInput
+
+OLDEST = 7  # what ONNX's converter knows anything of
+# Attributes that came with opset 18 and say by 0 what older operators do anyway; the converter
+# leaves them where they are, and no older operator has them.
+NEW_FLAGS = {"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSumSquare", "ReduceL2", "ReduceProd"}
+NEW_FLAG = "noop_with_empty_axes"
+
+
+def in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """Return a model whose operators are of a version, with the oldest file format that has it.
+
+    Args:
+        model: The model.
+        opset: The version.
+
+    Raises:
+        BadInput: If the model cannot be had in it, with the versions in which it can.
+    """
+    has, newest = _opset(model), onnx.defs.onnx_opset_version()
+    if opset == has:
+        return model
+    found = _converted(model, opset) if OLDEST <= opset <= newest else None
+    if found is None:
+        low, high = has, has
+        while low > max(OLDEST, opset) and _converted(model, low - 1) is not None:
+            low -= 1
+        while high < min(newest, opset) and _converted(model, high + 1) is not None:
+            high += 1
+        raise BadInput(
+            f"opset {opset}: the network cannot be had in these operators of ONNX; it can in "
+            f"{low}{f' to {high}' if high > low else ''}"
+        )
+    return found
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto | None:
+    """Convert a model, and check what has come of it; None where that fails."""
+    given = onnx.ModelProto()
+    given.CopyFrom(model)
+    for node in given.graph.node:
+        if node.op_type in NEW_FLAGS:
+            kept = [a for a in node.attribute if a.name != NEW_FLAG or get_attribute_value(a)]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    try:
+        found = version_converter.convert_version(given, opset)
+        found.ir_version = find_min_ir_version_for(found.opset_import)
+        onnx.checker.check_model(found, full_check=True)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError):
+        return None
+    return found if _opset(found) == opset else None
