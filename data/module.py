@@ -206,13 +206,14 @@ class GrowingData(LightningDataModule):
         remark_conversions(names, facts, self.decoding, self.remarks)
         remark_losses(items, shown, self.size, self.remarks)
         remark_duplicates(snapshot, self.remarks)
-        if self.source.stands_alone:
-            remark_unshown(snapshot, shown, self.remarks)
         self._tell(self.remarks)
         for split in ("train", "val"):
             if not snapshot.indices(split):
                 raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
         if self.source.stands_alone:
+            unshown = Remarks()
+            remark_unshown(snapshot, shown, unshown)
+            self.remark(unshown)
             check_shown(snapshot, shown, self._name)
         return Gathered(snapshot, kept, shown)
 
