@@ -7,7 +7,7 @@ class _Said(Exception):
     """An error whose message names things of strangers, and is one line that is safe to print."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(" ".join(map(str, self.args)))
 
 
 class BadInput(_Said):
@@ -15,7 +15,16 @@ class BadInput(_Said):
 
 
 class CannotWrite(BadInput, OSError):
-    """A file that cannot be written, as where the disk is full (code 2)."""
+    """A file that cannot be written, as where the disk is full (code 2).
+
+    Args:
+        line: What to say.
+        cause: What the system said.
+    """
+
+    def __init__(self, line: str, cause: OSError) -> None:
+        super().__init__(line)
+        self.errno, self.strerror = cause.errno, cause.strerror
 
 
 class CheckFailed(_Said):

@@ -163,11 +163,11 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             raise
         _sync_folder(path.parent)
     except OSError as error:
-        raise CannotWrite(cannot_write(error, str(path))) from error
+        raise CannotWrite(cannot_write(error, str(path)), error) from error
     except RuntimeError as error:  # how torch.save says that a write has failed, and not why
         if raw is None or raw.error is None:
             raise
-        raise CannotWrite(cannot_write(raw.error, str(path))) from error
+        raise CannotWrite(cannot_write(raw.error, str(path)), raw.error) from error
 
 
 class _Watched(io.FileIO):

@@ -52,15 +52,10 @@ def parse_yaml(text: str, name: str) -> Any:
         BadInput: If it is no YAML, nested too deeply, repeats too much, or has tags of Python's.
     """
     try:
-        _refuse_deep(text, name)
         loader = yaml.SafeLoader(text)
         try:
-            node = loader.get_single_node()
-            if node is None:
-                return None
-            if _num_nodes(node, {}) > NUM_NODES:
-                raise BadInput(f"{name}: more than {NUM_NODES:,} values; no config has so many")
-            return loader.construct_document(node)
+            node = _checked_node(text, loader, name)
+            return None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
@@ -68,6 +63,37 @@ def parse_yaml(text: str, name: str) -> Any:
     except (AttributeError, KeyError, IndexError, TypeError) as error:
         # Of PyYAML itself, at odd values with tags such as !!int and !!timestamp.
         raise BadInput(f"{name}: not YAML (a value is not what its tag says)") from error
+
+
+def refuse_unbounded(text: str, name: str) -> None:
+    """Refuse a text which a reader of YAML without limits would fail at.
+
+    Args:
+        text: The text; one that is no YAML is left to that reader.
+        name: What errors call it, such as its option.
+
+    Raises:
+        BadInput: If it is nested too deeply or repeats too much.
+    """
+    if len(text) <= 2 * DEPTH:  # a bracket or dash and its end for each list
+        return
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            _checked_node(text, loader, name)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError):
+        return
+
+
+def _checked_node(text: str, loader: yaml.SafeLoader, name: str) -> Node | None:
+    """Compose a text, of whose depth and repeats there is a limit."""
+    _refuse_deep(text, name)
+    node = loader.get_single_node()
+    if node is not None and _num_nodes(node, {}) > NUM_NODES:
+        raise BadInput(f"{name}: more than {NUM_NODES:,} values; no config has so many")
+    return node
 
 
 def _num_open(text: str) -> int:

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from regrow.data.described import SOURCES, ForeignName, build_data
 from regrow.data.errors import BadInput
 from regrow.data.files import read_yaml, write_atomic
 from regrow.data.module import GrowingData
+from regrow.data.plain import refuse_unbounded
 from regrow.models.written import as_options, check_numbers, with_whole_number
 
 DATA_FILE = "data.yaml"
@@ -112,8 +113,11 @@ def parse(
     flags = {f"--{n}" for n, p in signature(function).parameters.items() if p.annotation is bool}
     words = [_valued(word, words[place + 1 :], flags) for place, word in enumerate(words)]
     words = as_options(words, mappings)
+    for word in words:
+        refuse_unbounded(word.partition("=")[2] or word, word.partition("=")[0][:40])
     for file in _configs(words):
-        _content_of(file)
+        for text in _texts(_content_of(file)):
+            refuse_unbounded(text, f"{file}: a text")
     config = _parsed(parser, words)
     check_numbers(config.as_dict())
     plain = {name: value for name, value in _plain(config).items() if name != "config"}
@@ -206,6 +210,16 @@ def _content_of(file: Path) -> Any:
     if not file.exists():
         raise BadInput(f"{file}: no such config; configs/ has some")
     return read_yaml(file)
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """List the texts in a config, which the parser takes for YAML again."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping | list | tuple | set):
+        inner = content.items() if isinstance(content, Mapping) else content
+        for part in inner:
+            yield from _texts(part)
 
 
 def _underscored(word: str, mappings: Collection[str]) -> str:

@@ -9,6 +9,7 @@ import yaml
 
 from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
+from regrow.data.plain import refuse_unbounded
 from regrow.models.command import data_beside, names_option, parse
 from regrow.models.training import Fit
 
@@ -74,11 +75,26 @@ def test_a_hostile_config_is_refused_before_it_is_parsed(
         names_option(["--config", str(file)], "before")
 
 
-def test_a_deep_value_on_the_command_line_is_refused() -> None:
-    for option in ("--data.size", "--renamed", "--fit.trainer", "--data.augment", "--fit"):
-        with pytest.raises(BadInput) as told:
-            parse(_only, [f"{option}={'[' * 5000}"], description="")
+@pytest.mark.parametrize("deep", ["[" * 100_000, "- " * 100_000, "{a: " * 3000, "? " * 100_000])
+@pytest.mark.parametrize("option", ["data.size", "renamed", "fit.trainer", "fit.epochs", "fit"])
+def test_a_deep_value_is_refused_before_a_reader_without_limits(
+    tmp_path: Path, option: str, deep: str
+) -> None:
+    for words in ([f"--{option}={deep}"], [f"--{option}", deep]):
+        with pytest.raises(BadInput, match="nested more than 100 deep") as told:
+            parse(_only, words, description="")
         assert len(str(told.value)) < 2200
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({option.partition(".")[0]: {"x": [deep]}}))
+    with pytest.raises(BadInput, match="c.yaml: a text: nested more than 100 deep"):
+        _parsed(tmp_path / "c.yaml")
+
+
+def test_long_texts_that_are_no_bombs_are_left_to_the_parser() -> None:
+    for text in ("a" * 5000, "[" + "1, " * 500 + "1]", "'" + "[" * 300 + "'", "[a" * 60, "%" * 300):
+        refuse_unbounded(text, "x")
+    levels = "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+    with pytest.raises(BadInput, match="x: more than 200,000 values"):
+        refuse_unbounded(f"a0: &a0 [1]\n{levels}", "x")
 
 
 def test_the_data_beside_a_checkpoint_is_named_in_errors(tmp_path: Path) -> None:
