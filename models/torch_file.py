@@ -114,7 +114,10 @@ def _refuse_names(pickled: bytes, path: Path) -> None:
         if operation.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
             raise BadInput(f"{path}: refused, {CODE}")
         if operation.name == "GLOBAL" and not KNOWN.fullmatch(str(argument)):
-            raise BadInput(f"{path}: refused, {CODE} ({str(argument).replace(' ', '.')})")
+            name = str(argument).replace(" ", ".")
+            is_tensor = name.startswith("torch._utils._rebuild_")
+            reason = "one of its tensors is not a dense one" if is_tensor else CODE
+            raise BadInput(f"{path}: refused, {reason} ({name})")
 
 
 class _Check:

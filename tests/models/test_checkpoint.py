@@ -291,3 +291,21 @@ def test_read_gives_the_weights(task: Classification, tmp_path: Path) -> None:
     save(tmp_path / "a.ckpt", task)
     state = read(tmp_path / "a.ckpt")["state_dict"]
     assert set(state) == {f"net.{name}" for name in task.net.state_dict()}
+
+
+def test_a_file_of_an_earlier_version_loads_bit_for_bit() -> None:
+    """A pruned and masked network, with the outputs that it had when it was written."""
+    path = Path(__file__).parent / "files" / "pruned_before.ckpt"
+    task = load(path)
+    payload = torch.load(path, weights_only=True)
+    assert "buffers" not in payload["regrow"]
+    assert payload["regrow"]["structure"]["shapes"]
+    for name, value in task.net.state_dict().items():
+        assert torch.equal(value, payload["state_dict"][f"net.{name}"]), name
+    kept = task.net.get_buffer("head.weight_kept")
+    assert torch.equal(task.net.head.weight != 0, kept)
+    with torch.no_grad():
+        logits = task(task.example_images(2))["logits"]
+    # To the last digits but a few: a machine's convolutions round in their own way.
+    torch.testing.assert_close(logits, payload["expected"], rtol=1e-4, atol=1e-5)
+    assert task.provenance.command == "python scripts/prune.py"

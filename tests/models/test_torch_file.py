@@ -63,9 +63,9 @@ def _quantised() -> Tensor:
     [
         (lambda: torch.zeros(1).expand(10**11), "400,000,000,000 bytes is made of 4"),
         (lambda: torch.zeros(3).as_strided((2, 2), (1, 1)), "of 16 bytes is made of 12"),
-        (lambda: torch.zeros(10**9, device="meta"), "holds pickled code .*meta"),
-        (_sparse, "holds pickled code .*sparse"),
-        (_quantised, "holds pickled code .*qtensor"),
+        (lambda: torch.zeros(10**9, device="meta"), "one of its tensors is not a dense one .*meta"),
+        (_sparse, "one of its tensors is not a dense one .*sparse"),
+        (_quantised, "one of its tensors is not a dense one .*qtensor"),
         (lambda: 2**65, "a number of more than 64 bits"),
         (lambda: bytearray(3), "holds pickled code .*bytearray"),
         (lambda: torch.strided, "holds pickled code .*layout"),
