@@ -198,16 +198,25 @@ def guard(main: Callable[..., Any], *, is_output: bool = False) -> Callable[...,
 
 
 @contextmanager
-def advised(way_on: Callable[[], str]) -> Iterator[None]:
+def advised(run: Path, command_line: str, saved: Sequence[str], option: str) -> Iterator[None]:
     """Let the line that a signal ends a command with say how to go on.
 
     Args:
-        way_on: Gives the advice, once there is a signal.
+        run: The run's folder.
+        command_line: The command that makes it, without which the folder holds an earlier run;
+            empty for a run that goes on.
+        saved: Names of what the run leaves there once it can go on.
+        option: What goes on with it then.
     """
     try:
         yield
     except (SIGTERMException, KeyboardInterrupt, SystemExit) as error:
-        error.add_note(way_on())
+        mark = run / MARK
+        is_own = mark.is_file() and command_line in ("", mark.read_text("utf-8", "replace").strip())
+        if is_own and any((run / name).exists() for name in saved):
+            error.add_note(f"{run} goes on by the same command with {option}")
+        else:
+            error.add_note("nothing was saved yet: give the same command again")
         raise
 
 

@@ -41,7 +41,7 @@ from regrow.models.lock import releases_folders
 from regrow.models.masks import sparsity
 from regrow.models.optimization import Optimization
 from regrow.models.report import Report, before_after_table, device_name, side
-from regrow.models.run import command, guard, open_run, refuse_run, reopen_run
+from regrow.models.run import advised, command, guard, open_run, refuse_run, reopen_run
 from regrow.models.seen import refuse_seen, seen_before, seen_in_words
 from regrow.models.task import Provenance, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer
@@ -498,7 +498,9 @@ def run(args: Sequence[str] | None = None) -> Report:
         skip=["settings", "command_line"],
         choices={"criterion": CRITERIA, **DATA_CHOICES},
     )
-    return run_pruning(**values, settings=settings, command_line=command(Path(__file__), args))
+    line = command(Path(__file__), args)
+    with advised(values["run"], "" if values["resume"] else line, [PROGRESS], "--resume true"):
+        return run_pruning(**values, settings=settings, command_line=line)
 
 
 main = guard(run)

@@ -54,7 +54,6 @@ from regrow.models.modes import copied
 from regrow.models.nets import TIMM, TORCHVISION
 from regrow.models.report import Report, device_name
 from regrow.models.run import (
-    MARK,
     advised,
     command,
     guard,
@@ -525,23 +524,14 @@ def run(args: Sequence[str] | None = None) -> Report:
         },
     )
     line = command(Path(__file__), args)
-    with advised(lambda: _way_on(values["run"], line, values["resume"])):
+    saved, goes_on = ("last.ckpt", WIDE), values["resume"] is not None
+    with advised(values["run"], "" if goes_on else line, saved, "--resume auto"):
         report = run_training(**values, settings=settings, command_line=line)
     gate = report.figures.get("gate", {})
     if gate.get("reasons"):
         stays = f"; {gate['served']} stays" if gate["served"] else ""
         raise CheckFailed(f"not to be served: {'; '.join(gate['reasons'])}{stays}")
     return report
-
-
-def _way_on(run: Path, command_line: str, resume: str | None) -> str:
-    """Say how to go on with a run that a signal stopped."""
-    mark = run / MARK
-    is_begun = mark.is_file() and mark.read_text("utf-8", "replace").strip() == command_line
-    is_saved = (run / "last.ckpt").is_file() or (run / WIDE).is_dir()
-    if is_saved and (is_begun or resume is not None):
-        return f"{run} goes on by the same command with --resume auto"
-    return "nothing was saved yet: give the same command again"
 
 
 main = guard(run)

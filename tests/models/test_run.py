@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.models.lock import release
-from regrow.models.run import command, guard, open_run, refuse_run
+from regrow.models.run import MARK, advised, command, guard, open_run, refuse_run
 
 CHILD = """
 import sys, time
@@ -241,3 +241,36 @@ def test_guard_works_outside_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert codes == [0]
+
+
+@pytest.mark.parametrize(
+    ("begun", "saved", "told"),
+    [
+        ("train x", True, "goes on by the same command with --resume auto"),
+        ("train x", False, "nothing was saved yet: give the same command again"),
+        ("train y", True, "nothing was saved yet"),  # what lies there is an earlier run's
+        (None, False, "nothing was saved yet"),
+    ],
+)
+@pytest.mark.parametrize("signal_", [KeyboardInterrupt, SIGTERMException])
+def test_a_signal_is_told_with_the_way_on(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    begun: str | None,
+    saved: bool,
+    told: str,
+    signal_: type[BaseException],
+) -> None:
+    if begun is not None:
+        (tmp_path / MARK).write_text(f"{begun}\n")
+    if saved:
+        (tmp_path / "last.ckpt").touch()
+
+    def main() -> None:
+        with advised(tmp_path, "train x", ["last.ckpt"], "--resume auto"):
+            raise signal_
+
+    assert guard(main)() == 143
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("stopped by a signal; ")
+    assert told in line
