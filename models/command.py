@@ -5,20 +5,34 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from inspect import signature
+from numbers import Number
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import register_type
 
 from regrow.data.described import SOURCES, ForeignName, build_data
 from regrow.data.errors import BadInput
 from regrow.data.files import read_yaml, write_atomic
 from regrow.data.module import GrowingData
 from regrow.data.plain import refuse_unbounded
+from regrow.models.suggestions import NO_WORD, suggestion
 from regrow.models.written import as_options, check_numbers, with_whole_number
 
+
+def _number(value: Any) -> int | float:
+    """Read what a class wants any number for, such as torchvision's RandomAffine."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"Expected a number. Got value: {value}")
+    return value
+
+
+# Python's own type of all numbers, which the parser would take for one to be named by its path, and
+# could not print.
+register_type(Number, serializer=_number, deserializer=_number, fail_already_registered=False)
 DATA_FILE = "data.yaml"
 # What jsonargparse says of Python's types, which nobody wrote in a config.
 PARSER_NOISE = re.compile(
@@ -50,6 +64,8 @@ class _Parser(ArgumentParser):
         number = NUMBER_FOR_TEXT.search(line)
         if number is not None:
             line += f"; a name that looks like a number needs quotes, '\"{number[1]}\"'"
+        hint = suggestion(line, self, self.choices)
+        line = NO_WORD.sub(r"\1: no such option", line) + hint
         raise BadInput(f"{line}; --help explains every option") from ex
 
     def format_help(self) -> str:  # type: ignore[override]
