@@ -47,26 +47,25 @@ class HeadedAttention(nn.MultiheadAttention):
             key: Tokens that are attended to, likewise.
             value: Their values, likewise.
             key_padding_mask: (b, n), bool where a key is left out, or what is added to scores.
-            need_weights: Whether to give weights, which is for whole attention only.
+            need_weights: Whether to give weights too; they are of the heads that there are.
             attn_mask: (n, n), likewise.
             average_attn_weights: Whether the weights are averaged over heads.
             is_causal: Says that `attn_mask` is causal.
 
         Returns:
-            The tokens, and None for the weights.
+            The tokens, and the weights: (b, n, n), or (b, heads, n, n) for each head; or None.
 
         Raises:
-            BadInput: If heads are gone, and it is called for weights, without a batch, or with a
-                mask for each head.
+            BadInput: If heads are gone, and it is called without a batch, or with a mask for each
+                head.
         """
-        is_per_head = attn_mask is not None and attn_mask.ndim != 2
-        if need_weights or query.ndim != 3 or is_per_head:
+        if query.ndim != 3 or (attn_mask is not None and attn_mask.ndim != 2):
             if self._qkv_same_embed_dim:
                 options = (key_padding_mask, need_weights, attn_mask, average_attn_weights)
                 return super().forward(query, key, value, *options, is_causal)
             raise BadInput(
-                "attention with pruned heads takes batches and one mask for all heads, and gives "
-                "no weights; call it with need_weights=False"
+                "attention with pruned heads takes batches and one mask for all heads; give it "
+                "queries of three dimensions and a mask of two"
             )
         tokens = [query, key, value]
         if not self.batch_first:
@@ -80,9 +79,16 @@ class HeadedAttention(nn.MultiheadAttention):
                 added = added[:, None, None] if mask is key_padding_mask else added
                 bias = added if bias is None else bias + added
         dropout = self.dropout if self.training else 0.0
-        x = F.scaled_dot_product_attention(q, k, v, bias, dropout)
+        weights = None
+        if need_weights:
+            scores = q / math.sqrt(self.head_dim) @ k.transpose(-2, -1)
+            weights = F.dropout((scores if bias is None else scores + bias).softmax(-1), dropout)
+            x = weights @ v
+            weights = weights.mean(1) if average_attn_weights else weights
+        else:
+            x = F.scaled_dot_product_attention(q, k, v, bias, dropout)
         x = self.out_proj(x.transpose(1, 2).flatten(2))
-        return (x if self.batch_first else x.transpose(0, 1)), None
+        return (x if self.batch_first else x.transpose(0, 1)), weights
 
     def _project(self, tokens: list[Tensor], is_self: bool) -> tuple[Tensor, ...]:
         if is_self:

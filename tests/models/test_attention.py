@@ -139,12 +139,39 @@ def test_an_encoder_of_pytorch_runs_with_fewer_heads(is_training):
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
+WEIGHED = [
+    {},
+    {"average_attn_weights": False, "key_padding_mask": PADDED[:, 2:]},
+    {"attn_mask": tokens(5, 5, seed=3)},
+]
 OTHER_CALLS = [
-    ((2, 5, 12), {}),
-    ((2, 5, 12), {"average_attn_weights": False, "key_padding_mask": PADDED[:, 2:]}),
     ((5, 12), {"need_weights": False}),
     ((2, 5, 12), {"need_weights": False, "attn_mask": tokens(6, 5, 5, seed=3)}),
 ]
+
+
+@pytest.mark.parametrize("options", WEIGHED)
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_converted_attention_gives_the_weights_that_pytorch_gives(options, batch_first):
+    attention = disturbed(nn.MultiheadAttention(12, 3, batch_first=batch_first))
+    x = tokens(2, 5, 12) if batch_first else tokens(5, 2, 12)
+    expected = attention(x, x, x, **options)
+    convert_(attention)
+    torch.testing.assert_close(attention(x, x, x, **options), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_weights_of_fewer_heads_are_those_of_the_heads_that_are_left():
+    attention = disturbed(nn.MultiheadAttention(12, 3, batch_first=True))
+    x = tokens(2, 5, 12)
+    each = attention(x, x, x, average_attn_weights=False)[1]
+    with torch.no_grad():
+        attention.out_proj.weight[:, 4:8] = 0
+        expected = attention(x, x, x)[0]
+        attention.out_proj.weight[:, 4:8] = 1
+    without_second_head(attention)
+    out, weights = attention(x, x, x)
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(weights, each[:, [0, 2]].mean(1), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("shape", "options"), OTHER_CALLS)
@@ -161,7 +188,7 @@ def test_what_fewer_heads_cannot_give_is_refused(shape, options):
     attention = nn.MultiheadAttention(12, 3, batch_first=True).double()
     without_second_head(attention)
     x = tokens(*shape)
-    with pytest.raises(BadInput, match="call it with need_weights=False"):
+    with pytest.raises(BadInput, match="takes batches and one mask for all heads"):
         attention(x, x, x, **options)
 
 
