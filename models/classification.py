@@ -12,7 +12,7 @@ from regrow.models.evidence import CorrectEvidence, Evidence
 from regrow.models.head import ClassRows
 from regrow.models.imitation import Shared, soft_divergence
 from regrow.models.metrics import Accuracy
-from regrow.models.nets import find_class_rows
+from regrow.models.nets import find_class_layers, find_class_rows
 from regrow.models.task import Task
 
 
@@ -91,5 +91,5 @@ class Classification(Task):
         return find_class_rows(self.kind, self.net_name, self.size, self.net_args)
 
     def output_layers(self) -> list[str]:
-        """Give the last layer's name."""
-        return [rows.layer for rows in self.class_rows()]
+        """Return the names of the layers whose widths follow from the classes."""
+        return find_class_layers(self.kind, self.net_name, self.size, self.net_args)

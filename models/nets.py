@@ -18,6 +18,7 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from regrow.data.errors import BadInput
 from regrow.data.snapshot import Kind
@@ -49,6 +50,7 @@ REFUSED_ARGS = {
 }
 # What a file may give a network at most: numbers, and values in all.
 MAX_NUMBER, MAX_VALUES, MAX_LENGTH = 10**5, 1000, 1000
+BARE = " (a parameter)"  # how what changes with the classes is told from a layer
 Build = Callable[[int, tuple[int, int], dict[str, Any]], nn.Module]
 OWN: dict[Kind, dict[str, Build]] = {
     "labels": {
@@ -181,6 +183,12 @@ def build_net(
             f"net {name!r}: its pretrained weights cannot be had ({error}); give a local file, or "
             "none"
         ) from error
+    for layer, module in net.named_modules():
+        if any(map(is_lazy, module._parameters.values())):
+            raise BadInput(
+                f"net {name!r}: {layer or 'it'} is a {type(module).__name__} that has no shape "
+                "yet; give the layer its sizes"
+            )
     if any(not parameter.numel() for parameter in net.parameters()):
         raise BadInput(f"net {name!r} with net_args {args}: has layers without any weights")
     if weights is not None and not pretrained:
@@ -277,13 +285,50 @@ def find_class_rows(
         args: Further arguments of the network.
 
     Raises:
-        BadInput: If no layer changes by just one row.
+        BadInput: If it cannot be told which of its rows are whose, as where a layer has several
+            rows a class.
     """
-    return list(_class_rows(kind, name, tuple(size), json.dumps(dict(args or {}), sort_keys=True)))
+    rows, unclear = _class_rows(kind, name, tuple(size), _frozen(args))
+    if unclear or not rows:
+        layers = f": {', '.join(unclear)} change with the classes" if unclear else ""
+        raise BadInput(f"net {name!r}: cannot tell which of its rows belong to which class{layers}")
+    return list(rows)
+
+
+def find_class_layers(
+    kind: Kind, name: str, size: tuple[int, int], args: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Name the layers whose widths change with the number of classes, whatever their rows mean.
+
+    Args:
+        kind: The kind of task.
+        name: The network's name.
+        size: Height and width of the images, in pixels.
+        args: Further arguments of the network.
+
+    Raises:
+        BadInput: If no layer changes, or what changes is no layer.
+    """
+    rows, unclear = _class_rows(kind, name, tuple(size), _frozen(args))
+    bare = [entry for entry in unclear if entry.endswith(BARE)]
+    if bare or not (rows or unclear):
+        raise BadInput(
+            f"net {name!r}: cannot tell which layers give its outputs, since "
+            + (f"{bare[0]} changes" if bare else "none changes")
+            + " with the number of classes; make the scores by a layer, such as nn.Linear"
+        )
+    return [*(entry.layer for entry in rows), *unclear]
+
+
+def _frozen(args: Mapping[str, Any] | None) -> str:
+    return json.dumps(dict(args or {}), sort_keys=True)
 
 
 @lru_cache(maxsize=64)
-def _class_rows(kind: Kind, name: str, size: tuple[int, int], args: str) -> tuple[ClassRows, ...]:
+def _class_rows(
+    kind: Kind, name: str, size: tuple[int, int], args: str
+) -> tuple[tuple[ClassRows, ...], tuple[str, ...]]:
+    """Find the layers with one row a class, and those that change otherwise."""
     with torch.device("meta"):
         few, more = (build_net(kind, name, count, size, json.loads(args)) for count in (5, 6))
     shapes = {key: value.shape for key, value in more.named_parameters()}
@@ -293,6 +338,8 @@ def _class_rows(kind: Kind, name: str, size: tuple[int, int], args: str) -> tupl
         if key.endswith(".weight") and value.shape[0] + 1 == shapes[key][0]
     ]
     changed = [key for key, value in few.named_parameters() if value.shape != shapes[key]]
-    if not layers or {key.rpartition(".")[0] for key in changed} != set(layers):
-        raise BadInput(f"net {name!r}: cannot tell which of its rows belong to which class")
-    return tuple(ClassRows(layer) for layer in layers)
+    owners = [key.rpartition(".") for key in changed]
+    bare = [owner + dot + key + BARE for owner, dot, key in owners if key not in ("weight", "bias")]
+    unclear = dict.fromkeys([*(owner for owner, _, _ in owners), *bare])
+    unclear = {layer: None for layer in unclear if layer and layer not in layers}
+    return tuple(ClassRows(layer) for layer in layers), tuple(unclear)

@@ -14,9 +14,11 @@ from regrow.models.nets import (
     OWN,
     build_net,
     check_name,
+    find_class_layers,
     find_class_rows,
     list_nets,
 )
+from regrow.models.segmentation import Segmentation
 
 SIZE = (32, 32)
 
@@ -33,6 +35,23 @@ class Headless(nn.Module):
         return self.trunk(images.flatten(1)) @ self.rows.T
 
 
+class TwoScales(nn.Module):
+    """Score maps of two scales put together, as in ESPNet: two entries a class between them."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 32, 3, 2, 1)
+        self.one = nn.Conv2d(16, num_classes, 1)
+        self.two = nn.ConvTranspose2d(32, num_classes, 2, 2)
+        self.norm = nn.BatchNorm2d(2 * num_classes)
+        self.mix = nn.ConvTranspose2d(2 * num_classes, num_classes, 2, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        fine = self.a(images).relu()
+        coarse = self.two(self.b(fine).relu())
+        return self.mix(self.norm(torch.cat([self.one(fine), coarse], 1)).relu())
+
+
 @pytest.fixture
 def outsiders(monkeypatch: pytest.MonkeyPatch) -> str:
     """Give the name of an importable module with nets of another's."""
@@ -43,6 +62,10 @@ def outsiders(monkeypatch: pytest.MonkeyPatch) -> str:
     module.Headless = Headless
     module.Plain = lambda num_classes, width=4: nn.Sequential(
         nn.Flatten(), nn.Linear(3 * 32 * 32, width), nn.Linear(width, num_classes)
+    )
+    module.TwoScales = TwoScales
+    module.lazy = lambda num_classes: nn.Sequential(
+        nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(num_classes)
     )
     monkeypatch.setitem(sys.modules, "foreign_nets", module)
     return "foreign_nets"
@@ -285,3 +308,24 @@ def test_class_rows_of_other_peoples_nets(outsiders: str, name: str) -> None:
         return
     with pytest.raises(BadInput, match="cannot tell which of its rows belong to which class"):
         find_class_rows("labels", path, SIZE)
+    with pytest.raises(BadInput, match=r"rows \(a parameter\) changes with the number of classes"):
+        find_class_layers("labels", path, SIZE)
+
+
+def test_layers_with_several_rows_a_class_are_named_though_growth_refuses_them(
+    outsiders: str,
+) -> None:
+    path = f"{outsiders}.TwoScales"
+    layers = ["one", "two", "norm", "mix"]
+    assert find_class_layers("masks", path, SIZE) == layers
+    with pytest.raises(BadInput, match="two, norm, mix change with the classes"):
+        find_class_rows("masks", path, SIZE)
+    task = Segmentation(["a", "b", "c"], SIZE, net=path)
+    assert task.output_layers() == layers
+    losses = task.losses(task(task.example_images(2)), torch.zeros(2, *SIZE, dtype=torch.uint8))
+    assert losses["ce"].isfinite()
+
+
+def test_a_net_with_layers_of_no_shape_is_bad_input(outsiders: str) -> None:
+    with pytest.raises(BadInput, match=r"0 is a LazyConv2d that has no shape yet; give the layer"):
+        build_net("labels", f"{outsiders}.lazy", 3, SIZE)
