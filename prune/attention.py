@@ -7,6 +7,7 @@ other group: what is wrong about it cannot pass.
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from regrow.models.attention import (
@@ -178,6 +179,10 @@ class _Opened(HeadedAttention):
     in_proj: nn.Linear
 
     def _project(self, tokens: list[Tensor], is_self: bool) -> tuple[Tensor, ...]:
-        return (
-            self.in_proj(tokens[0]).chunk(3, -1) if is_self else super()._project(tokens, is_self)
-        )
+        if is_self:
+            return self.in_proj(tokens[0]).chunk(3, -1)
+        # One weight reads all three, so they lose the same channels.
+        read = self.in_proj(torch.cat(tokens, 1))
+        lengths = [len(x[0]) for x in tokens]
+        parts = zip(read.split(lengths, 1), range(3), strict=True)
+        return tuple(part.chunk(3, -1)[which] for part, which in parts)

@@ -130,6 +130,8 @@ def width(module: nn.Module, side: Side) -> int | None:
         return module.out_channels if side == "out" else module.in_channels
     if isinstance(module, nn.Linear):
         return module.out_features if side == "out" else module.in_features
+    if isinstance(module, nn.Embedding):
+        return module.embedding_dim
     if isinstance(module, NORM_TYPES):
         return module.num_features
     if isinstance(module, nn.GroupNorm):
@@ -146,7 +148,7 @@ def width(module: nn.Module, side: Side) -> int | None:
 def is_depthwise(module: nn.Module) -> bool:
     """Say whether a convolution has one filter a channel."""
     return (
-        isinstance(module, CONV_TYPES)
+        isinstance(module, (*CONV_TYPES, *TRANSPOSED_TYPES))
         and module.groups > 1
         and module.groups == module.out_channels == module.in_channels
     )
@@ -160,6 +162,10 @@ def num_blocks(module: nn.Module) -> int:
 
 def channel_tensors(module: nn.Module, side: Side) -> list[tuple[str, int]]:
     """Name the tensors of a layer that hold one entry a channel, with the dimension of it."""
+    if isinstance(module, nn.Embedding):
+        return [("weight", 1)]
+    if is_depthwise(module):
+        return [("weight", 0), *([("bias", 0)] if module.bias is not None else [])]
     if isinstance(module, WEIGHTED_TYPES):
         out_dim, in_dim = (1, 0) if isinstance(module, TRANSPOSED_TYPES) else (0, 1)
         names = [("weight", out_dim if side == "out" else in_dim)]

@@ -4,7 +4,6 @@ import random
 from collections import defaultdict
 from functools import partial
 
-import torch
 from timm.models.metaformer import Scale
 from torch import Tensor, nn
 from torch_pruning.dependency import Node
@@ -12,7 +11,7 @@ from torchvision.models import VisionTransformer
 from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.data.errors import BadInput
-from regrow.models.masks import zero_masked_
+from regrow.models.memory import enough_memory
 from regrow.models.task import Task
 from regrow.prune import surgery
 from regrow.prune.attention import find_heads, reading
@@ -29,11 +28,25 @@ from regrow.prune.channels import (
     num_blocks,
     width,
 )
-from regrow.prune.tracing import Deadline, LeftWhole, OutOfTime, Pairs, closure, is_output, trace_
+from regrow.prune.disturbing import disturb_, rouse_
+from regrow.prune.proof import SILENT
+from regrow.prune.tracing import (
+    Effort,
+    LeftWhole,
+    OutOfWork,
+    Pairs,
+    closure,
+    is_output,
+    refuse_unready,
+    trace_,
+)
+from regrow.prune.ways import untried_layer
 
 # Share of every group that is removed to prove that it can be.
 PROBED_SHARE = 0.25
-CUTTABLE_TYPES = (*WEIGHTED_TYPES, *NORM_TYPES, nn.PReLU, FrozenBatchNorm2d)
+# More than any network of torchvision or timm takes: some minutes.
+MAX_WORK = 500_000_000
+CUTTABLE_TYPES = (*WEIGHTED_TYPES, *NORM_TYPES, nn.PReLU, nn.Embedding, FrozenBatchNorm2d)
 # Counts that networks keep besides the layers or parameters whose channels they count; of a tuple
 # the place.
 MIRRORS: dict[tuple[type[nn.Module], str], tuple[str, int | None]] = {
@@ -42,40 +55,52 @@ MIRRORS: dict[tuple[type[nn.Module], str], tuple[str, int | None]] = {
 }
 
 
-def find_groups(task: Task, *, inexact: bool = False, time_limit: float = 120.0) -> Groups:
+def find_groups(
+    task: Task,
+    *,
+    inexact: bool = False,
+    images: Tensor | None = None,
+    max_work: int = MAX_WORK,
+) -> Groups:
     """Find the coupled groups of channels that can be removed without changing anything else.
 
     Heads of attention are groups too, each head a unit.
 
     Each group is proved: a quarter of its units is set to zero in one float64 copy of the network
-    and cut out of another, both with disturbed weights, and both must give the same outputs.
+    and cut out of another, both with disturbed weights, and both must give the same, in each of
+    their layers, in both modes, whatever they decide by what they see; see `regrow.prune.proof`.
 
     Args:
         task: The task; its network keeps its weights, mode and `requires_grad` flags.
         inexact: Whether to give the groups too that layer norms and group norms take statistics
             over. Without some of their channels these norms give something else, so that the
             proof is against norms that leave out the channels set to zero.
-        time_limit: Seconds that it may take.
+        images: Real images for the proof, besides those made up, uint8 (b, 3, h, w).
+        max_work: Work that it may take, in pairs of channels that are followed; each layer that is
+            run counts as 100.
 
     Returns:
         The groups, and the reason for every layer that is left whole.
 
     Raises:
-        BadInput: If the network cannot be traced, or it takes too long.
+        BadInput: If the network cannot be traced, it takes too much work, or memory runs out.
     """
+    name = type(task.net).__name__
+    refuse_unready(task.net)
     try:
-        return _find(task, inexact, Deadline(time_limit))
-    except OutOfTime:
+        with enough_memory(f"prove what can be pruned from {name}"):
+            return _find(task, inexact, images, Effort(max_work))
+    except OutOfWork:
         raise BadInput(
-            f"{type(task.net).__name__}: its channels are so coupled that finding what can be "
-            f"pruned takes more than {time_limit:g} s; give the task a smaller size, or "
-            "`regrow.prune.groups.find_groups` more time and its groups to the engine"
+            f"{name}: its channels are so coupled that finding what can be pruned takes more work "
+            f"than max_work, {max_work:.3g}; give the task a smaller size, or "
+            "`regrow.prune.groups.find_groups` more and its groups to the engine"
         ) from None
 
 
-def _find(task: Task, inexact: bool, deadline: Deadline) -> Groups:
+def _find(task: Task, inexact: bool, images: Tensor | None, effort: Effort) -> Groups:
     twin = surgery.clone(task)
-    deadline.watch_(twin.net)
+    effort.watch_(twin.net)
     graph = trace_(twin)
     net = twin.net
     names: dict[object, str] = {module: name for name, module in net.named_modules()}
@@ -84,9 +109,12 @@ def _find(task: Task, inexact: bool, deadline: Deadline) -> Groups:
     makers = {f"{name}.in_proj": name for name in heads}
     for name, guesses in heads.items():
         makers |= {m.layer: name for guess in guesses for m in guess.members if m.side == "out"}
-    protected = {*task.output_layers(), *(entry.layer for entry in task.class_rows())}
     check = partial(
-        _refuse_operation, names=names, protected=protected, tied=_tied(task.net), inexact=inexact
+        _refuse_operation,
+        names=names,
+        protected=fixed_layers(task),
+        tied=_tied(task.net),
+        inexact=inexact,
     )
     found = Groups([])
     seen: set[str] = set(makers)
@@ -95,17 +123,27 @@ def _find(task: Task, inexact: bool, deadline: Deadline) -> Groups:
         if name in seen or not is_traced or not isinstance(module, WEIGHTED_TYPES):
             continue
         try:
-            pairs = closure(graph, module, check, deadline)
+            pairs = closure(graph, module, check, effort)
             seen |= {names[n.module] for n, side in pairs if side == "out" and n.module in names}
             found.groups.append(_group(name, pairs, names, net))
         except LeftWhole as refusal:
             found.left_whole[name] = str(refusal)
-        except IndexError:  # of torch-pruning's maps from one layer's channels to another's
+        # torch-pruning's maps from one layer's channels to another's raise what Python raises.
+        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
             found.left_whole[name] = "its channels are not followed to the layers that read them"
-    _prove(task, found, heads, deadline)
+    _prove(task, found, heads, images, effort)
     traced = {name for name, layer in net.named_modules() if layer in graph.module2node}
     _explain_(found, task.net, makers, traced)
     return found
+
+
+def fixed_layers(task: Task) -> set[str]:
+    """Name the layers whose output width must stay."""
+    try:
+        rows = task.class_rows()
+    except BadInput:  # which row is which class's matters to growth alone
+        rows = []
+    return {*task.output_layers(), *(entry.layer for entry in rows)}
 
 
 def _explain_(found: Groups, net: nn.Module, makers: dict[str, str], traced: set[str]) -> None:
@@ -277,26 +315,66 @@ def _tied(net: nn.Module) -> set[str]:
     return {name for names in owners.values() if len(names) > 2 for name in names}
 
 
-def _prove(task: Task, found: Groups, heads: dict[str, list[Group]], deadline: Deadline) -> None:
+def _prove(
+    task: Task,
+    found: Groups,
+    heads: dict[str, list[Group]],
+    images: Tensor | None,
+    effort: Effort,
+) -> None:
     """Keep what can be cut as it should, and say of the rest that it is left whole."""
     disturbed = surgery.clone(task)
-    _disturb_(disturbed.net)
-    deadline.watch_(disturbed.net)
-    candidates = [*found.groups, *_likely(disturbed, heads, found.left_whole)]
-    sound, refused = surgery.sift(disturbed, _probing(candidates))
+    disturb_(disturbed.net)
+    effort.watch_(disturbed.net)
+    untried = untried_layer(surgery.clone(disturbed), images)
+    if untried is not None:
+        reason = (
+            "the network decides by its images what it runs, and no image of the proof runs "
+            f"{untried}: what that reads is not known"
+        )
+        layers = [*(group.layer for group in found.groups), *heads]
+        found.groups, found.left_whole = [], found.left_whole | dict.fromkeys(layers, reason)
+        return
+    candidates = [*found.groups, *_likely(disturbed, heads, images, found.left_whole)]
+    sound, refused = surgery.sift(disturbed, _probing(candidates), images=images)
+    # One unit alone fits many a place that two do not, by broadcasting.
+    lone = [g for g, units in sound if g.num_units - len(units) == 1 and g.num_units > 2]
+    if lone:
+        rest = [(group, units) for group, units in sound if group not in lone]
+        pairs = [(group, list(range(group.num_units - 2))) for group in lone]
+        kept, others = surgery.sift(disturbed, pairs, rest, images=images)
+        sound, refused = [*rest, *kept], refused | others
+    silent = [group for group in candidates if refused.get(group.layer, "").startswith(SILENT)]
+    if silent:
+        # What is dead in this network is proved where nothing is.
+        roused = surgery.clone(disturbed)
+        rouse_(roused.net)
+        awake, still = surgery.sift(roused, _probing(silent), images=images)
+        sound_too, not_exact = surgery.sift(
+            disturbed, awake, sound, images=images, needs_signal=False
+        )
+        sound = [*sound, *sound_too]
+        for group, _ in sound_too:
+            del refused[group.layer]
+        refused |= still | not_exact
     order = {name: place for place, (name, _) in enumerate(task.net.named_modules())}
     found.groups = sorted((group for group, _ in sound), key=lambda group: order[group.layer])
     found.left_whole |= refused
 
 
-def _likely(task: Task, heads: dict[str, list[Group]], left_whole: dict[str, str]) -> list[Group]:
+def _likely(
+    task: Task,
+    heads: dict[str, list[Group]],
+    images: Tensor | None,
+    left_whole: dict[str, str],
+) -> list[Group]:
     """Choose the guess that fits each class of attention, by the first layer of the class."""
     verdicts: dict[type[nn.Module], list[str | None]] = {}
     chosen = []
     for name, guesses in heads.items():
         kind = type(task.net.get_submodule(name))
         if kind not in verdicts:
-            verdicts[kind] = [surgery.probe(task, _probing([guess])) for guess in guesses]
+            verdicts[kind] = [surgery.probe(task, _probing([guess]), images) for guess in guesses]
         if None in verdicts[kind]:
             chosen.append(guesses[min(verdicts[kind].index(None), len(guesses) - 1)])
         else:
@@ -317,17 +395,6 @@ def _probing(groups: list[Group]) -> list[tuple[Group, list[int]]]:
         chosen.update(generator.sample(others, min(count - len(chosen), len(others))))
         plan.append((group, sorted(chosen)))
     return plan
-
-
-@torch.no_grad()
-def _disturb_(net: nn.Module) -> None:
-    """Add noise to all weights but masked ones, so that those that begin at zero hide nothing."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in net.parameters():
-        if parameter.is_floating_point():
-            noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-            parameter.add_((0.1 * parameter.abs().mean() + 0.01) * noise)
-    zero_masked_(net)
 
 
 def without_layers(groups: Groups, refused: dict[str, str]) -> Groups:

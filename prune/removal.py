@@ -1,6 +1,5 @@
 """Removing channels for one step: score, choose, cut, prove."""
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from torch import Tensor
 from regrow.data.errors import BadInput
 from regrow.models.evaluation import not_finite
 from regrow.models.latency import Latency
+from regrow.models.memory import is_out_of_memory
+from regrow.models.modes import copied
 from regrow.models.task import Task
 from regrow.prune.channels import Groups, Plan, Removed
 from regrow.prune.cost_model import costs_of
@@ -17,13 +18,16 @@ from regrow.prune.criteria import Criterion, Magnitude, score_groups
 from regrow.prune.gates import Batches
 from regrow.prune.groups import find_groups, without_layers
 from regrow.prune.layer_times import layer_times
+from regrow.prune.proof import Findings, compare
 from regrow.prune.selection import Chooser, Selection
-from regrow.prune.surgery import TOLERANCE, check_exact, clone, cut_, mask_, sift
+from regrow.prune.surgery import clone, cut_, exact_copy, mask_, sift
 from regrow.prune.target import Target
 
 # Latency is met when it lies between this share of its target and the target.
 LEAST_LATENCY = 0.9
 MAX_MEASUREMENTS = 8
+# Real images on which the cut of a step is proved.
+NUM_IMAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +166,14 @@ class Channels(Removal):
     ) -> Cut | None:
         """Cut channels; the last step gives back what can be kept under the ceilings."""
         ceilings = {name: self.full[name] * share for name, share in kept.items()}
-        extremes = darkest_and_brightest(batches)
+        images = telling_images(batches)
         while True:
             plan = self._choose(task, self._chooser(task, batches), ceilings, tightly)
             if plan is None:
                 return None
             if not plan:
                 return NOTHING
-            removed, error, refused = _cut_exactly_(task, plan, extremes)
+            removed, error, refused = _cut_exactly_(task, plan, images)
             if not refused:
                 return Cut(removed, {group.layer: list(units) for group, units in plan}, error)
             self.refuse(refused)
@@ -261,19 +265,23 @@ def _measured(latency: Latency, task: Task, plan: Plan, expected: float) -> floa
         cut_(trial, plan)
         return latency.share(trial)
     # Whatever a network raises when it is cut, the plan is refused where it is proved.
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return expected
 
 
-def darkest_and_brightest(batches: Batches) -> Tensor | None:
-    """Give the two images of the first batch that a network is likeliest to treat otherwise.
+def telling_images(batches: Batches) -> Tensor | None:
+    """Give the images of the first batch that a network is likeliest to treat otherwise.
 
     Returns:
-        Images as the batch has them, (2, 3, h, w); None if there is no batch.
+        The darkest and the brightest image, those with least and most contrast, and the first ones,
+        as the batch has them, (n, 3, h, w); None if there is no batch.
     """
     for images, _ in batches:
-        light = images.float().flatten(1).mean(1)
-        return images[[int(light.argmin()), int(light.argmax())]]
+        light, contrast = images.float().flatten(1).mean(1), images.float().flatten(1).std(1)
+        chosen = [int(place) for v in (light, contrast) for place in (v.argmin(), v.argmax())]
+        return images[list(dict.fromkeys([*chosen, *range(len(images))]))[:NUM_IMAGES]]
     return None
 
 
@@ -281,17 +289,20 @@ def _cut_exactly_(
     task: Task, plan: Plan, images: Tensor | None
 ) -> tuple[Removed, float, dict[str, str]]:
     """Cut, and undo it unless the result is that of masking; then say which layers are at fault."""
-    masked, whole, momenta = clone(task), copy.deepcopy(task.net), task.momenta
+    masked, whole, momenta = clone(task), copied(task.net), task.momenta
     mask_(masked, plan)
     try:
         removed = cut_(task, plan)
-        error = check_exact(masked, task, images)
+        masked, cut = exact_copy(masked), exact_copy(task)
+        # What is dead may go: that its channels are told apart was seen when they were found.
+        found = compare(masked, cut, plan, images, needs_signal=False)
     # Whatever a network raises when it is cut, it cannot be cut there.
-    except Exception:
-        removed, error = {}, float("inf")
-    if error <= TOLERANCE:
-        return removed, error, {}
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        removed, found = {}, Findings(float("inf"), "cutting it with others fails")
+    if found.reason is None:
+        return removed, found.error, {}
     task.net, task.momenta = whole, momenta
-    _, refused = sift(task, plan, images=images)
-    reason = f"cutting it with others is not exact: the output moves by {error:.1e}"
-    return {}, error, refused or {group.layer: reason for group, _ in plan}
+    _, refused = sift(task, plan, images=images, needs_signal=False)
+    return {}, found.error, refused or {group.layer: found.reason for group, _ in plan}

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from regrow.data.errors import BadInput
+from regrow.models.memory import is_out_of_memory
 from regrow.models.task import Task
 from regrow.prune.channels import Group, Plan
 from regrow.prune.cost_model import CostModel, Costs, costs_of
@@ -191,5 +192,7 @@ class Chooser:
             cut_(trial, plan)
             return costs_of(trial)
         # Whatever a network raises when it is cut, the plan is refused where it is proved.
-        except Exception:
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
             return self.model.predict(plan)

@@ -13,6 +13,8 @@ from torchvision.ops import FrozenBatchNorm2d
 from regrow.data.errors import BadInput
 from regrow.models.attention import convert_, is_convertible
 from regrow.models.masks import carried
+from regrow.models.memory import is_out_of_memory
+from regrow.models.modes import copied
 from regrow.models.task import Task
 from regrow.prune.channels import (
     STATISTICS_TYPES,
@@ -26,9 +28,7 @@ from regrow.prune.channels import (
     width,
 )
 from regrow.prune.following import follow_, lost_places, sliced_state, without
-
-# Two float64 networks that do the same differ by rounding alone.
-TOLERANCE = 1e-9
+from regrow.prune.proof import compare, outputs_differ
 
 
 class FrozenBatchNormPruner(function.BasePruningFunc):
@@ -72,7 +72,7 @@ def clone(task: Task) -> Task:
     twin.__dict__["_modules"] = dict(task._modules)
     twin.__dict__["_buffers"] = dict(task._buffers)
     try:
-        twin.net = copy.deepcopy(task.net)
+        twin.net = copied(task.net)
     except RuntimeError as error:
         computed, name = _computed(task.net), type(task.net).__name__
         if computed is None:
@@ -182,70 +182,50 @@ def pruner_of(module: nn.Module) -> function.BasePruningFunc:
 
 @torch.no_grad()
 def check_exact(masked: Task, cut: Task, images: Tensor | None = None) -> float:
-    """Compare a masked network with the cut one, on float64 copies in evaluation mode.
+    """Compare the outputs of a masked network with the cut one's, in float64, in evaluation mode.
 
     Args:
         masked: The network whose chosen channels are zero.
         cut: The network without these channels.
-        images: Images to compare on besides noise, uint8 (b, 3, h, w): a network may take another
-            way for them.
+        images: Images to compare on besides those made up, uint8 (b, 3, h, w).
 
     Returns:
         The largest difference of a raw output over the largest value of that output; infinite if
         one of them is not finite or the shapes differ.
     """
-    return _disagreement(exact_copy(masked), exact_copy(cut), images)
+    return outputs_differ(exact_copy(masked), exact_copy(cut), images)
 
 
-def probe(task: Task, plan: Plan, images: Tensor | None = None) -> str | None:
+def probe(
+    task: Task, plan: Plan, images: Tensor | None = None, *, needs_signal: bool = True
+) -> str | None:
     """Say why a plan cannot be carried out exactly; None if it can.
 
     Args:
         task: The network, which stays as it is.
         plan: Groups with the units to remove.
-        images: Images that it is tried on besides noise, uint8 (b, 3, h, w).
+        images: Images that it is tried on besides those made up, uint8 (b, 3, h, w).
+        needs_signal: As `proof.compare` takes it.
     """
     masked, cut = exact_copy(task), exact_copy(task)
     try:
         mask_(masked, plan)
         cut_(cut, plan)
-        with torch.no_grad():
-            error = _disagreement(masked, cut, images)
-            _train_once(masked, cut)
-    # Whatever a network raises when it is cut, it cannot be cut there.
+    # Whatever a layer raises when it is cut, it cannot be cut.
     except Exception as problem:
-        first = str(problem).strip().splitlines()
-        return f"cutting it fails: {first[0] if first else type(problem).__name__}"
-    if error <= TOLERANCE:
-        return None
-    return f"cutting it is not exact: the output moves by {error:.1e} of its largest value"
-
-
-def _train_once(masked: Task, cut: Task) -> None:
-    """Run the cut network in training mode, which may have layers of its own.
-
-    Only shapes are computed, on PyTorch's meta device. What the cut network raises is raised,
-    unless the masked one cannot be run like that either; both are given up for this.
-    """
-    try:
-        _trained_on_meta(cut)
-    except Exception as problem:
-        try:
-            _trained_on_meta(masked)
-        except Exception:
-            return
-        raise problem
-
-
-def _trained_on_meta(task: Task) -> None:
-    task.net.train().to("meta")
-    for name, buffer in task._buffers.items():
-        task._buffers[name] = None if buffer is None else buffer.to("meta")
-    task(task.example_images(2).to("meta"))
+        if is_out_of_memory(problem):
+            raise
+        return f"cutting it fails: {str(problem).strip() or type(problem).__name__}".splitlines()[0]
+    return compare(masked, cut, plan, images, needs_signal=needs_signal).reason
 
 
 def sift(
-    task: Task, plan: Plan, sound: Plan = (), images: Tensor | None = None
+    task: Task,
+    plan: Plan,
+    sound: Plan = (),
+    images: Tensor | None = None,
+    *,
+    needs_signal: bool = True,
 ) -> tuple[list, dict[str, str]]:
     """Separate the groups of a plan that can be cut exactly from the others, by halving.
 
@@ -253,21 +233,23 @@ def sift(
         task: The network, which stays as it is.
         plan: The groups in question with the units to remove.
         sound: Groups and units that are known to be exact, together with which they must be.
-        images: Images that they are tried on besides noise, uint8 (b, 3, h, w).
+        images: Images that they are tried on besides those made up, uint8 (b, 3, h, w).
+        needs_signal: As `proof.compare` takes it.
 
     Returns:
         The part of the plan that is exact, and the reason for each group that is not, by layer.
     """
     if not plan:
         return [], {}
-    reason = probe(task, [*sound, *plan], images)
+    reason = probe(task, [*sound, *plan], images, needs_signal=needs_signal)
     if reason is None:
         return list(plan), {}
     if len(plan) == 1:
         return [], {plan[0][0].layer: reason}
     half = len(plan) // 2
-    first, refused = sift(task, plan[:half], sound, images)
-    second, others = sift(task, plan[half:], [*sound, *first], images)
+    first, refused = sift(task, plan[:half], sound, images, needs_signal=needs_signal)
+    sound = [*sound, *first]
+    second, others = sift(task, plan[half:], sound, images, needs_signal=needs_signal)
     return [*first, *second], refused | others
 
 
@@ -339,26 +321,3 @@ def _leave_out(kept: Tensor, norm: nn.Module, inputs: tuple[Tensor, ...]) -> Ten
     missing = variance / count.clamp_min(1e-9) - variance
     x = (x * (eps / (eps + missing)).sqrt()).flatten(-2)
     return x if is_last else x.movedim(-1, 1)
-
-
-def _disagreement(masked: Task, cut: Task, images: Tensor | None = None) -> float:
-    noise = masked.example_images(2)
-    sets = [noise] if images is None else [noise, images.to(noise.device)]
-    return max(_disagreement_on(some, masked, cut) for some in sets)
-
-
-def _disagreement_on(images: Tensor, masked: Task, cut: Task) -> float:
-    # The cut one first: where it fails, it does so at once.
-    after, before = cut(images), masked(images)
-    worst = 0.0
-    for name, expected in before.items():
-        got = after[name]
-        if got.shape != expected.shape:
-            return float("inf")
-        if not expected.is_floating_point() or not expected.numel():
-            continue
-        error = float((got - expected).abs().max() / expected.abs().max().clamp_min(1e-300))
-        if not error < float("inf"):
-            return float("inf")
-        worst = max(worst, error)
-    return worst

@@ -1,29 +1,35 @@
 """The graph of a network's layers, and which channels of which layers hang together in it."""
 
-import time
+import copy
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import torch
 import torch_pruning
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch_pruning.dependency import Node
-from torch_pruning.dependency.index_mapping import update_concat_index_mapping
-from torch_pruning.dependency.shape_infer import infer_out_channels_recursively
+from torch_pruning.dependency.index_mapping import update_index_mapping
+from torch_pruning.dependency.shape_infer import init_shape_information
 from torch_pruning.ops import OPTYPE
 from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.data.errors import BadInput
+from regrow.models.memory import is_out_of_memory
 from regrow.models.modes import evaluating, thawed
 from regrow.models.task import Task
 from regrow.prune import surgery
 from regrow.prune.attention import open_
 from regrow.prune.channels import Side
+from regrow.prune.edges import Calls, correct_
 
 # More pairs of coupled channels than any network needs whose channels can be told apart.
 MAX_PAIRS = 1_000_000
+# What running a layer counts as, in pairs of channels that are followed.
+LAYER = 100
 
 
 class Channel(NamedTuple):
@@ -44,40 +50,87 @@ class LeftWhole(Exception):
     """Why a layer's outputs cannot be pruned."""
 
 
-class OutOfTime(BaseException):
+class OutOfWork(BaseException):
     """Not an error of a network, which proofs catch whatever it is."""
 
 
-class Deadline:
-    """Ends what takes too long.
+class Effort:
+    """Ends what takes too much work, which is counted: it ends at the same place on any machine.
 
     Args:
-        seconds: The time there is from now.
+        limit: The work there is: pairs of channels that are followed, and `LAYER` for each layer
+            that is run.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.end = time.monotonic() + seconds
+    def __init__(self, limit: int) -> None:
+        self.left = limit
 
-    def check(self, *_: object) -> None:
-        """Go on if there is time left.
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Effort":
+        # Copies of a network that is watched work on the same account.
+        return self
+
+    def spend(self, work: int = LAYER) -> None:
+        """Take from what is left.
 
         Raises:
-            OutOfTime: If there is none.
+            OutOfWork: If nothing is.
         """
-        if time.monotonic() > self.end:
-            raise OutOfTime
+        self.left -= work
+        if self.left < 0:
+            raise OutOfWork
 
     def watch_(self, net: nn.Module) -> None:
-        """Check before each layer of a network, and of its copies.
+        """Count each layer of a network, and of its copies, that is run."""
+        for module in net.modules():
+            module.register_forward_pre_hook(self._count)
 
-        Raises:
-            BadInput: If one of them is compiled, and can be neither watched nor cut.
-        """
-        for name, module in net.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                layer = name or "the network"
-                raise BadInput(f"{layer} is TorchScript; give the module it was made from")
-            module.register_forward_pre_hook(self.check)
+    def _count(self, *_: object) -> None:
+        self.spend()
+
+
+def refuse_unready(net: nn.Module) -> None:
+    """Refuse a network whose layers cannot be seen.
+
+    Raises:
+        BadInput: If one of them is compiled, or has no shape yet.
+    """
+    for name, module in net.named_modules():
+        layer = name or "the network"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise BadInput(f"{layer} is TorchScript; give the module it was made from")
+        if any(map(is_lazy, (*module._parameters.values(), *module._buffers.values()))):
+            raise BadInput(
+                f"{layer} is a {type(module).__name__} that has no shape yet; run the network once "
+                "on an image, or give the layer its sizes"
+            )
+
+
+class _Graph(torch_pruning.DependencyGraph):
+    """torch-pruning's graph, whose guesses about one operation do not end it all."""
+
+    def build(
+        self, net: nn.Module, images: Tensor, forward: Callable, ignored: list[nn.Module]
+    ) -> None:
+        """Trace a network, as `build_dependency` does."""
+        self.verbose, self.model = False, net
+        self._module2name = {module: name for name, module in net.named_modules()}
+        self.register_customized_layer(FrozenBatchNorm2d, surgery.FROZEN_BATCH_NORM)
+        self.IGNORED_LAYERS_IN_TRACING.extend(ignored)
+        self.ignored_params: list[nn.Parameter] = []
+        self._param_to_name, self.unwrapped_parameters = self._detect_unwrapped_parameters(None)
+        calls = Calls()
+        with calls:
+            self.module2node = self._trace(net, images, forward, None)
+        self._build_dependency(self.module2node)
+        for guess in (init_shape_information, update_index_mapping):
+            for module, node in self.module2node.items():
+                node.enable_index_mapping = True  # or a class token would end its splits and joins
+                one = copy.copy(self)
+                # An expansion of five dimensions is taken for the attention of language models.
+                one.module2node = {} if node.type == OPTYPE.EXPAND else {module: node}
+                with suppress(ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
+                    guess(one)
+        correct_(self, calls.joined)
 
 
 def trace_(task: Task) -> torch_pruning.DependencyGraph:
@@ -89,11 +142,15 @@ def trace_(task: Task) -> torch_pruning.DependencyGraph:
     Raises:
         BadInput: If the network cannot be traced.
     """
-    graph = torch_pruning.DependencyGraph()
+    graph = _Graph()
+    running: list[str] = []
 
     def raw_outputs(_: nn.Module, images: Tensor) -> list[Tensor]:
         return [out for out in task.outputs(images).values() if out.grad_fn is not None]
 
+    for name, module in task.net.named_modules():
+        module.register_forward_pre_hook(lambda *_, name=name: running.append(name))
+        module.register_forward_hook(lambda *_: running.__delitem__(-1))
     # Everything is traced, frozen parts too.
     with (
         evaluating(task.net),
@@ -106,52 +163,24 @@ def trace_(task: Task) -> torch_pruning.DependencyGraph:
         warnings.simplefilter("ignore")
         images = task.prepare(task.example_images(1)).detach()
         try:
-            graph.build_dependency(
-                task.net,
-                images,
-                forward_fn=raw_outputs,
-                customized_pruners={FrozenBatchNorm2d: surgery.FROZEN_BATCH_NORM},
-                ignored_layers=open_(task.net),
-                verbose=False,
-            )
+            graph.build(task.net, images, raw_outputs, open_(task.net))
         # The network is anyone's, and torch-pruning raises what Python raises.
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            at = f" at {running[-1]}" if running and running[-1] else ""
             raise BadInput(
-                f"{type(task.net).__name__}: cannot be traced for pruning ({error}); "
+                f"{type(task.net).__name__}: cannot be traced for pruning{at} ({error}); "
                 "it must run on `task.example_images()` and be made of tensor operations"
             ) from error
-    for node in graph.module2node.values():
-        if node.type == OPTYPE.SLICE:
-            _correct_slice_(graph, node)
-        elif node.type == OPTYPE.CONCAT and not node.enable_index_mapping:
-            # Any parameter of three dimensions before it was taken for a class token.
-            node.enable_index_mapping = True
-            update_concat_index_mapping(graph, node)
     return graph
-
-
-def _correct_slice_(graph: torch_pruning.DependencyGraph, node: Node) -> None:
-    """Let a slice of places keep all channels, where torch-pruning takes the second dimension.
-
-    Swin has its channels last, and merges every second row and column.
-    """
-    sizes = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
-    dim = getattr(node.grad_fn, "_saved_dim", len(sizes))
-    channels = [infer_out_channels_recursively(graph, source, [0]) for source in node.inputs]
-    if dim >= len(sizes) or {None, sizes[dim]}.intersection(channels):
-        return
-    for source in node.inputs:
-        for one, other in ((node, source), (source, node)):
-            for dependency in one.dependencies:
-                if dependency.target is other:
-                    dependency.index_mapping[0] = None
 
 
 def closure(
     graph: torch_pruning.DependencyGraph,
     root: nn.Module,
     check: Callable[[Node, Side], None],
-    deadline: Deadline,
+    effort: Effort,
 ) -> Pairs:
     """Follow all output channels of a layer through the graph until nothing is added.
 
@@ -161,7 +190,7 @@ def closure(
         graph: The graph.
         root: The layer.
         check: Raises for what must not lose channels.
-        deadline: Says how long it may take.
+        effort: The work that it may take.
 
     Raises:
         LeftWhole: If the channels reach what must not lose them, or too many others.
@@ -172,8 +201,8 @@ def closure(
     stack = [(graph.module2node[root], pruner.prune_out_channels, start)]
     count = 0
     while stack:
-        deadline.check()
         node, prune, channels = stack.pop()
+        effort.spend(1 + len(channels))
         # Layers that keep the width have one function for both sides.
         side: Side = "out" if graph.is_out_channel_pruning_fn(prune) else "in"
         if (node, side) not in pairs:

@@ -14,6 +14,7 @@ from regrow.models.task import Task
 from regrow.prune.channels import TRANSPOSED_TYPES, WEIGHTED_TYPES, is_depthwise
 from regrow.prune.criteria import Criterion, Fisher, Lamp, Magnitude, Random, Taylor, lamp
 from regrow.prune.gates import Batches, mean_gradients, one_by_one, some
+from regrow.prune.groups import fixed_layers
 
 ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
@@ -33,7 +34,7 @@ def find_weights(task: Task) -> tuple[list[str], dict[str, str]]:
         The names of the weights in the order of the network, and the reason for every layer with
         weights that is left whole.
     """
-    outputs = {*task.output_layers(), *(rows.layer for rows in task.class_rows())}
+    outputs = fixed_layers(task)
     names = {parameter: name for name, parameter in task.net.named_parameters()}
     found: dict[str, None] = {}
     left_whole = {}

@@ -28,9 +28,10 @@ from regrow.prune.gates import Batches, gradients, some
 from regrow.prune.gathering import combine
 from regrow.prune.groups import find_groups
 from regrow.prune.placement import Placement, read_by
+from regrow.prune.proof import TOLERANCE
 from regrow.prune.recovery import reestimate_batchnorm_
 from regrow.prune.selection import Chooser, Selection
-from regrow.prune.surgery import TOLERANCE, check_exact, clone, cut_
+from regrow.prune.surgery import check_exact, clone, cut_
 
 # Batches over which the gradients of new channels are averaged.
 NUM_BATCHES = 8

@@ -15,8 +15,9 @@ from regrow.prune.attention import find_heads
 from regrow.prune.channels import Member
 from regrow.prune.cost_model import CostModel, costs_of
 from regrow.prune.criteria import Magnitude, Taylor
+from regrow.prune.disturbing import disturb_
 from regrow.prune.gates import contributions
-from regrow.prune.groups import _disturb_, find_groups
+from regrow.prune.groups import find_groups
 from regrow.prune.surgery import check_exact, clone, cut_, exact_copy, mask_
 
 
@@ -35,7 +36,7 @@ def test_heads_are_found_cut_exactly_and_paid_for(transformer):
     assert {group.layer: group.num_units for group in heads_of(task)} == heads
     assert not any(group.is_inexact for group in found.groups)
     plan = random_plan(found.groups)
-    _disturb_(task.net)
+    disturb_(task.net)
     masked, cut = clone(task), clone(task)
     mask_(masked, plan)
     cut_(cut, plan)
@@ -164,7 +165,7 @@ class Weights(nn.MultiheadAttention):
 
 
 class Asked(nn.Module):
-    """PyTorch's attention, asked for its weights."""
+    """PyTorch's attention, asked for its weights, which are averaged over the heads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,7 +173,7 @@ class Asked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out, weights = self.inner(x, x, x)
-        return out + weights.mean()
+        return out + weights.square().mean()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ class Asked(nn.Module):
         (Strange, "attn", "heads are not told apart: cutting it fails"),
         (Mixed, "attn", "heads are not told apart: cutting it is not exact"),
         (lambda: Weights(24, 3, batch_first=True), "attn", "heads are not told apart"),
-        (Asked, "attn.inner", "need_weights=False"),
+        (Asked, "attn.inner", "heads are not told apart: cutting it is not exact"),
     ],
 )
 def test_attention_that_is_not_understood_is_left_whole_by_name(
@@ -208,7 +209,7 @@ def test_attention_that_is_not_understood_is_left_whole_by_name(
 @pytest.mark.parametrize("name", ["vit", "swin", "timm_vit"])
 def test_a_head_contributes_to_each_image_what_scaling_it_would_change(make_task, name):
     task = exact_copy(make_task(name, 32 if name == "swin" else 16))
-    _disturb_(task.net)
+    disturb_(task.net)
     group = heads_of(task)[1]
     images, targets = task.example_images(3), torch.tensor([0, 1, 2])
     found = contributions(task, [group], images, targets)[0]

@@ -1,0 +1,25 @@
+"""The images that networks are compared on, whatever data there is."""
+
+import torch
+from torch import Tensor
+
+from regrow.models.task import Task
+
+
+def sights(task: Task, images: Tensor | None = None) -> list[Tensor]:
+    """Give batches to compare networks on, uint8 (b, 3, h, w): noise, ramps of grey, and images.
+
+    Args:
+        task: The task.
+        images: Real images, uint8 or as the task takes them.
+    """
+    noise = task.example_images(2)
+    height, width = noise.shape[-2:]
+    down = torch.linspace(0, 1, height, device=noise.device)[:, None]
+    across = torch.linspace(0, 1, width, device=noise.device)
+    dark, bright = 40 * down * across, 255 - 60 * (down - across).abs()
+    ramps = torch.stack([dark, bright])[:, None].round().to(torch.uint8)
+    # What is grey has three equal channels, which could hide that they change places.
+    ramps = torch.cat([ramps, ramps.flip(-1), ramps.flip(-2)], 1)
+    found = [noise, ramps]
+    return found if images is None else [*found, images.to(noise.device)]
