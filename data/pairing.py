@@ -36,7 +36,10 @@ def pair_masks(
         with faults.row(str(file)):
             place = folder.find(mask.parts)
             if place is None:
-                raise BadInput(f"{file}: its mask {masks / mask} is not there")
+                raise BadInput(
+                    f"{file}: its mask {masks / mask} is not there; add it, or say how masks are "
+                    "called (regrow.data.formats.Masks: data.source.masks and .mask_name)"
+                )
             found[place].append(file)
     pairs = []
     for mask, files in found.items():

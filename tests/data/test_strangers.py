@@ -490,6 +490,8 @@ def test_masks_named_after_their_images(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.jpg")
     mask = picture(tmp_path / "masks" / "a_mask.png")
     write(tmp_path / "classes.json", '["road"]')
+    with pytest.raises(BadInput, match=r"its mask .*a\.png is not there; add it, .*mask_name"):
+        Masks("images", "masks").read(tmp_path)
     (item,) = Masks("images", "masks", mask_name="{name}_mask").read(tmp_path).items
     assert item.target.pixels == mask  # type: ignore[union-attr]
     with pytest.raises(BadInput, match=r"mask_name is 'mask'; it must hold \{name\}"):
