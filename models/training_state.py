@@ -70,6 +70,7 @@ def _check(trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     loops = checkpoint.get("loops")
     fit_loop = loops.get("fit_loop") if isinstance(loops, dict) else None
     _refuse_other(trainer.fit_loop.state_dict(), fit_loop, "its loops")
+    _refuse_lack(trainer.fit_loop.state_dict(), fit_loop, "its loops")
     states = checkpoint.get("callbacks")
     if not isinstance(states, dict):
         raise BadInput("it has no states of callbacks")
@@ -162,6 +163,15 @@ def _refuse_other(wanted: Any, found: Any, where: str) -> None:
             raise BadInput(f"{where} is no number")
     elif not (found is None or isinstance(found, str)):
         raise BadInput(f"{where} is a {type(found).__name__}")
+
+
+def _refuse_lack(wanted: Any, found: Any, where: str) -> None:
+    """Refuse a state that lacks counts: Lightning would begin to count anew, and say nothing."""
+    for name, value in wanted.items() if isinstance(wanted, dict) else ():
+        if name.rpartition(".")[2] != "state_dict":
+            if name not in found:
+                raise BadInput(f"{where} lacks {name!r}")
+            _refuse_lack(value, found[name], f"{where}.{name}")
 
 
 def _refuse_other_counts(found: Any, where: str) -> None:
