@@ -178,10 +178,12 @@ class RunCheckpoint(ModelCheckpoint):
             is_number = isinstance(score, Tensor) and score.numel() == 1 and not score.isnan().any()
             if not is_number:
                 raise ValueError("the best score of its run is no number")
-            score = score.detach().float().reshape(())
-            self.best_model_path = self.kth_best_model_path = str(file)
-            self.best_model_score = self.kth_value = self.current_score = score
-            self.best_k_models = {str(file): score}
+            self._take_best(score.detach().float().reshape(()), file)
+
+    def _take_best(self, score: Tensor, file: Path) -> None:
+        self.best_model_path = self.kth_best_model_path = str(file)
+        self.best_model_score = self.kth_value = self.current_score = score
+        self.best_k_models = {str(file): score}
 
     def offer_(self, score: float) -> None:
         """Let the file that is there be the best so far; of equal scores a trained one is kept.
@@ -190,7 +192,7 @@ class RunCheckpoint(ModelCheckpoint):
             score: Its score, a number.
         """
         below = torch.nextafter(torch.tensor(score), torch.tensor(-math.inf))
-        self.load_state_dict({"best_model_score": below})
+        self._take_best(below, Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
 
     def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         """Remove nothing, whatever Lightning would."""
