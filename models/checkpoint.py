@@ -27,7 +27,7 @@ from regrow.models.bounded import bounded, refuse_unlike
 from regrow.models.nets import check_name, list_nets
 from regrow.models.optimization import Optimization
 from regrow.models.task import RECORD_VERSION, Provenance, Task
-from regrow.models.torch_file import read_torch
+from regrow.models.torch_file import is_plain, read_torch
 
 TASKS = (
     "regrow.models.classification.Classification",
@@ -247,6 +247,8 @@ def _build(
         raise BadInput(f"names the task {name!r}; regrow's own are {', '.join(TASKS)}")
     module, _, qualname = name.rpartition(".")
     task_class: type[Task] = getattr(import_module(module), qualname)
+    if not is_plain(args):
+        raise BadInput("its record has arguments that are no numbers, texts or lists of them")
     for refused in ("weights", "penalties"):
         if args.get(refused) is not None:
             raise BadInput(f"its record asks for {refused!r}, which a file may not name")

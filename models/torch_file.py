@@ -179,3 +179,12 @@ def is_state_dict(values: Any) -> bool:
     return isinstance(values, Mapping) and all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in values.items()
     )
+
+
+def is_plain(values: Any) -> bool:
+    """Whether values are numbers, texts, None, and lists and dicts of these, as JSON can hold."""
+    if isinstance(values, dict):
+        return all(isinstance(name, str) and is_plain(value) for name, value in values.items())
+    if isinstance(values, list | tuple):
+        return all(map(is_plain, values))
+    return values is None or isinstance(values, bool | int | float | str)

@@ -147,6 +147,11 @@ def _refuse_other(wanted: Any, found: Any, where: str) -> None:
                 raise BadInput(f"{where} has a name that is no text")
             if name.rpartition(".")[2] == "state_dict" or not wanted:
                 _refuse_other_counts(value, f"{where}.{name}")
+                own = wanted.get(name) or {}
+                if own and not isinstance(value, dict):
+                    raise BadInput(f"{where}.{name} is a {type(value).__name__}")
+                for key, one in own.items():
+                    _refuse_other(one, value.get(key, one), f"{where}.{name}.{key}")
             elif name not in wanted:
                 raise BadInput(f"{where} has {name!r}, which this run has not")
             else:
@@ -157,7 +162,8 @@ def _refuse_other(wanted: Any, found: Any, where: str) -> None:
         if not isinstance(found, bool):
             raise BadInput(f"{where} is no truth value")
     elif isinstance(wanted, int):
-        _refuse_other_counts(found, where)
+        if type(found) is not int or not 0 <= found <= MAX_COUNT:
+            raise BadInput(f"{where} is no count")
     elif isinstance(wanted, Tensor | float):
         if not _is_number(found):
             raise BadInput(f"{where} is no number")
@@ -175,6 +181,7 @@ def _refuse_lack(wanted: Any, found: Any, where: str) -> None:
 
 
 def _refuse_other_counts(found: Any, where: str) -> None:
+    """Refuse what is no count, or dict or list of counts."""
     if isinstance(found, dict):
         for name, value in found.items():
             _refuse_other_counts(value, f"{where}.{name}")

@@ -78,6 +78,8 @@ DAMAGES: dict[str, Callable[[Payload], Any]] = {
     ),
     "a method of a count": lambda p: _loop(p, "epoch_progress")["current"].update(reset=5),
     "a loader of text": lambda p: _loop(p, "state_dict").update(combined_loader=["x"]),
+    "steps of a list": lambda p: _loop(p, "epoch_loop.state_dict").update(_batches_that_stepped=[]),
+    "a state of a list": lambda p: p["loops"]["fit_loop"].update({"epoch_loop.state_dict": [1]}),
     "early stopping of text": lambda p: _early(p).update(wait_count="x"),
     "early stopping without patience": lambda p: _early(p).pop("patience"),
     "early stopping for no reason": lambda p: _early(p).update(stopping_reason=77),
