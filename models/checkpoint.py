@@ -160,7 +160,7 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
         state = net_state(payload)
         task, runs = _build(record, state, allow)
         empty = structure.rebuild_(task.net, record["structure"])
-        _take_dtypes_(task, state)
+        take_dtypes_(task, state)
         task.net.load_state_dict(state)
         if empty - state.keys():
             raise BadInput(f"its weights lack {', '.join(sorted(empty - state.keys()))}")
@@ -205,7 +205,7 @@ def net_state(payload: Mapping[str, Any]) -> dict[str, Tensor]:
     return {n.removeprefix("net."): v for n, v in state.items() if n.startswith("net.")}
 
 
-def _take_dtypes_(task: Task, state: Mapping[str, Any]) -> None:
+def take_dtypes_(task: Task, state: Mapping[str, Any]) -> None:
     """Give a task, in place, the floating-point types of the weights that it is about to load.
 
     What no file holds, such as the mean of the images, goes with the first of them, as it does

@@ -27,7 +27,14 @@ from regrow.data.limits import NUM_EPOCHS, NUM_PROCESSES, NUM_SHOWN, refuse_beyo
 from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
 from regrow.models import buffers, masks, structure
-from regrow.models.checkpoint import furthest, load_provenance, net_state, read, save
+from regrow.models.checkpoint import (
+    furthest,
+    load_provenance,
+    net_state,
+    read,
+    save,
+    take_dtypes_,
+)
 from regrow.models.dashboard import PredictionImages, RunProgress, Throughput
 from regrow.models.evaluation import not_finite
 from regrow.models.optimization import state_by_name
@@ -470,6 +477,7 @@ def load_weights_(task: Task, path: Path) -> None:
     state = net_state(payload)
     if _shapes(task.net.state_dict()) != _shapes(state):
         task.net = _as_recorded(task, payload, path)
+    take_dtypes_(task, state)  # the old network may be kept, which was not cast for training
     task.net.load_state_dict(state)
     buffers.rebuild_(task.net, payload["regrow"].get("buffers", {}))
     masks.regrow_(task.net)

@@ -180,9 +180,10 @@ def test_the_best_model_is_that_of_classes_alike_where_there_is_a_memory(
         name: read(tmp_path / "new" / name)["regrow"]["provenance"]["scores"]["val/accuracy"]
         for name in ("best.ckpt", "last.ckpt")
     }
-    assert scores["last.ckpt"] == pytest.approx(scores["best.ckpt"] + 0.2)
+    # The old network comes before the three epochs, and is the best by the score that falls.
+    assert scores["last.ckpt"] == pytest.approx(scores["best.ckpt"] + 0.3)
     page = (tmp_path / "new" / "report.md").read_text()
-    assert "which also chose it, by macro_accuracy" in page
+    assert "chose it, by macro_accuracy" in page
 
 
 def test_a_memory_anchors_what_is_kept_to_the_old_weights(
@@ -191,7 +192,7 @@ def test_a_memory_anchors_what_is_kept_to_the_old_weights(
     train.run(warm("new", "--fit.epochs=1"))
     train.run(warm("free", "--fit.epochs=1", "--growth.anchor=0"))
     kept, free, before = (
-        weights(p) for p in (tmp_path / "new" / "best.ckpt", tmp_path / "free" / "best.ckpt", old)
+        weights(p) for p in (tmp_path / "new" / "last.ckpt", tmp_path / "free" / "last.ckpt", old)
     )
     for name, value in kept.items():
         trained, wanted = free[name], free[name].clone()
