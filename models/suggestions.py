@@ -86,7 +86,7 @@ def _arguments(path: str) -> list[str]:
     names: list[str] = []
     for part in parts:
         if "__init__" in vars(part):
-            names += [n for n in signature(part.__init__).parameters if n != "self"]
+            names += [n for n in signature(vars(part)["__init__"]).parameters if n != "self"]
     return [name for name in names if name not in ("args", "kwargs")]
 
 

@@ -141,7 +141,7 @@ def _say_how_to_use(report: Report, known: Mapping[str, Any]) -> None:
         rows.append(["at most", f"{suppression['max_detections']} detections an image: the best"])
     report.add_table("How to read its outputs", ["output", "is"], rows)
     report.say(
-        "Classes are numbered from 0 in the order of `regrow.classes`, which stands in the file's "
+        "Classes are numbered from 0 in the order of regrow.classes, which stands in the file's "
         "metadata as JSON, like all of this. In Python, regrow.deploy.parity.OnnxModel runs the "
         "file, and regrow.deploy.parity.detections reads boxes."
     )

@@ -85,3 +85,22 @@ def test_a_missing_checkpoint_ends_with_2(
 ) -> None:
     assert export.main([str(tmp_path / "no.ckpt")]) == 2
     assert "no.ckpt: no such checkpoint" in capsys.readouterr().err
+
+
+def test_the_report_says_how_the_file_is_fed_and_read(dense: Path, tmp_path: Path) -> None:
+    run = tmp_path / "out"
+    figures = export.run([str(dense), f"--run={run}", "--input_type=float32", "--opset=17"]).figures
+    assert figures["opset"] == 17
+    assert (figures["input"]["type"], figures["input"]["range"]) == ("float32", [0, 1])
+    assert figures["outputs"].keys() == {"probabilities"}
+    page = (run / "report.md").read_text()
+    assert "| type | float32, from 0 to 1 |" in page
+    assert "antialiased" in page
+    assert "| operators | opset 17 |" in page
+
+
+def test_operators_that_cannot_be_had_end_with_2(
+    dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main([str(dense), f"--run={tmp_path / 'out'}", "--opset=9"]) == 2
+    assert "opset 9: the network cannot be had in these" in capsys.readouterr().err
