@@ -65,7 +65,8 @@ def test_config_trains(path: Path, tmp_path: Path, request: pytest.FixtureReques
     assert task.classes == report.figures["classes"]
     # Lightning's loop and ours have scored the same images.
     in_training = task.provenance.scores[f"val/{task.score}"]
-    assert report.figures["score"]["value"] == pytest.approx(in_training, abs=1e-4)
+    validated = report.figures["scores"]["val"]["value"]
+    assert validated == pytest.approx(in_training, abs=1e-4)
 
 
 @pytest.mark.parametrize("path", PRUNING, ids=lambda path: path.stem)

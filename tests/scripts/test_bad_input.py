@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from regrow.models.checkpoint import save
+from regrow.models.classification import Classification
 from regrow.models.run import open_run
 from regrow.scripts import train
 
@@ -263,9 +265,10 @@ def test_a_network_that_is_served_is_not_moved_aside(
     folder: Folder, words: Words, refused: Refused, tmp_path: Path
 ) -> None:
     served = tmp_path / "promoted.json"
-    served.write_text(json.dumps({"checkpoint": str(tmp_path / "run" / "best.ckpt")}))
+    save(tmp_path / "run" / "served.ckpt", Classification(["green", "red"], (32, 32)))
+    served.write_text(json.dumps({"checkpoint": str(tmp_path / "run" / "served.ckpt")}))
     said = refused(words(folder(count=2), "run", f"--promoted={served}"))
-    assert "best.ckpt is part of the run in" in said
+    assert "served.ckpt is part of the run in" in said
 
 
 def test_a_batch_that_a_network_cannot_take(folder: Folder, words: Words, refused: Refused) -> None:
