@@ -472,11 +472,10 @@ def load_weights_(task: Task, path: Path) -> None:
     """
     provenance = load_provenance(path)
     payload = read(path)
-    if not is_of(task, payload):
+    net = _as_recorded(task, payload) if is_of(task, payload) else None
+    if net is None:
         raise BadInput(f"{path}: of another network than that of the run; put the run's own back")
-    state = net_state(payload)
-    if _shapes(task.net.state_dict()) != _shapes(state):
-        task.net = _as_recorded(task, payload, path)
+    task.net, state = net, net_state(payload)
     take_dtypes_(task, state)  # the old network may be kept, which was not cast for training
     task.net.load_state_dict(state)
     buffers.rebuild_(task.net, payload["regrow"].get("buffers", {}))
@@ -486,18 +485,27 @@ def load_weights_(task: Task, path: Path) -> None:
 
 
 def is_of(task: Task, payload: Mapping[str, Any]) -> bool:
-    """Whether the weights of a checkpoint are those of a network, of whatever widths."""
-    own, state = _shapes(task.net.state_dict()), _shapes(net_state(payload))
-    return {n: len(shape) for n, shape in own.items()} == {n: len(s) for n, s in state.items()}
+    """Whether the weights of a checkpoint are those of a task's network, as its record cuts it."""
+    try:
+        return _as_recorded(task, payload) is not None
+    except BadInput:
+        return False
 
 
-def _as_recorded(task: Task, payload: Mapping[str, Any], path: Path) -> nn.Module:
-    """Build the network of a task in the widths of a checkpoint, where the task has it."""
-    net = task.fresh_net()
+def _as_recorded(task: Task, payload: Mapping[str, Any]) -> nn.Module | None:
+    """Return the network of a task in the widths of a checkpoint; None where it has none such.
+
+    Raises:
+        BadInput: If the record is none of this network.
+    """
+    wanted = _shapes(net_state(payload))
+    if _shapes(task.net.state_dict()) == wanted:
+        return task.net
+    with torch.random.fork_rng(devices=[]):
+        net = task.fresh_net()
     structure.rebuild_(net, payload["regrow"].get("structure"))
-    if _shapes(net.state_dict()) != _shapes(net_state(payload)):
-        raise BadInput(f"{path}: its record does not fit its weights; put the run's own file back")
-    return net.to(task.mean).train(task.training)
+    is_same = _shapes(net.state_dict()) == wanted
+    return net.to(task.mean).train(task.training) if is_same else None
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

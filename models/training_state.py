@@ -18,6 +18,7 @@ from torch import Tensor
 
 from regrow.data.errors import BadInput
 from regrow.models.checkpoint import AtomicCheckpointIO
+from regrow.models.nets import list_nets
 from regrow.models.optimization import refuse_unlike
 from regrow.models.task import Task
 
@@ -85,6 +86,9 @@ def _check(trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     if scaling is not None:
         _refuse_other(plugin.state_dict(), scaling, "the scale of its gradients")
     if isinstance(module, Task):
+        precisions = {weight.dtype for weight in module.net.parameters()}
+        if len(precisions) > 1 and module.net_name in list_nets(module.kind):
+            raise BadInput("its weights are of several precisions")
         state = _optimizer_state(module, checkpoint.get("optimizer_states"))
         checkpoint["optimizer_states"] = [state]
 

@@ -97,6 +97,9 @@ DAMAGES: dict[str, Callable[[Payload], Any]] = {
     "no moment": lambda p: _memory(p).pop("exp_avg"),
     "a step of text": lambda p: _memory(p).update(step="x"),
     "a step before the first": lambda p: _memory(p).update(step=torch.tensor(-1.0)),
+    "a weight of another precision": lambda p: p["state_dict"].update(
+        {"net.head.weight": p["state_dict"]["net.head.weight"].half()}
+    ),
     "a weight too many": lambda p: p["optimizer_states"][0]["state"].update({99: {}}),
     "a group of a tensor": lambda p: p["optimizer_states"][0]["param_groups"].__setitem__(
         0, torch.zeros(2)
