@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from regrow.models.written import KEYS, NOT_WHOLE
+from regrow.models.written import KEYS, NOT_WHOLE, as_option
 
 CLOSE = 0.6  # the least likeness of two words, from 0 to 1; difflib's own default
 # How the parser says that there is no such option: a word, a key of a class, a key of a group.
@@ -23,6 +23,9 @@ NO_CLASS = re.compile(
     r"|object has no attribute 'returns'\. Got value: ([\w.]+)"
 )
 NO_CHOICE = re.compile(r"Expected a typing\.Literal\[([^]]*)\]\. Got value: (\S+)")
+# Python's words in a config, where they are YAML's text.
+PYTHON_NONE = re.compile(r"Given value: None$")
+PYTHON_TUPLE = re.compile(r"Expected a <class '(?:tuple|list)'>\.? (?:Got|Given) value: (\(.*\))")
 TRUTH_FOR_TEXT = re.compile(r"Expected a <class 'str'>\. Got value: (True|False)")
 
 
@@ -40,6 +43,11 @@ def suggestion(line: str, parser: ArgumentParser, choices: Mapping[str, Sequence
     whole = NOT_WHOLE.search(line)
     if whole is not None:
         return f"; write {whole[1].partition('.')[0]}"
+    if PYTHON_NONE.search(line):
+        return "; write null"
+    plural = PYTHON_TUPLE.search(line)
+    if plural is not None:
+        return f"; write {as_option(plural[1])}"
     if TRUTH_FOR_TEXT.search(line):
         return "; a name that YAML takes for true or false, such as no, needs quotes"
     missing = NO_CLASS.search(line)

@@ -51,6 +51,8 @@ def test_options_of_training(words: tuple[str, ...], meant: str) -> None:
         ("fit: {epoch: 3}", "did you mean fit.epochs?"),
         ("fitt: {epochs: 3}", "did you mean fit.epochs?"),
         ("fit: {epochs: 3.0}", "fit.epochs.*; write 3;"),
+        ("fit: {patience: None}", "write null;"),
+        ('data: {init_args: {size: "(32, 32)"}}', r"write \[32, 32\];"),
         ("data: {init_args: {sizze: [3, 3]}}", "did you mean size?"),
         ("task: {init_args: {nett: x}}", "did you mean task.net?"),
         ("task: {init_args: {optimization: {lrr: 1}}}", "did you mean task.optimization.lr?"),
