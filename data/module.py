@@ -214,7 +214,7 @@ class GrowingData(LightningDataModule):
             unshown = Remarks()
             remark_unshown(snapshot, shown, unshown)
             self.remark(unshown)
-            check_shown(snapshot, shown, self._name)
+            check_shown(snapshot, shown, ["train"], self._name)
         return Gathered(snapshot, kept, shown)
 
     def join(
@@ -355,6 +355,14 @@ class GrowingData(LightningDataModule):
     def kept(self, split: str) -> list[Pixels]:
         """Return what is remembered of the files of each image of a split."""
         return [self._loaded.kept[index] for index in self.snapshot.indices(split)]
+
+    def refuse_unscored(self) -> None:
+        """Refuse validation or test images that show nothing: no score on them means anything.
+
+        Raises:
+            BadInput: If none of a split shows a class.
+        """
+        check_shown(self.snapshot, self._loaded.shown, ["val", "test"], self._name)
 
     def census(self) -> dict[str, Any]:
         """Count the images of each split, and of each class its images, boxes or pixels there.

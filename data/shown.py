@@ -4,7 +4,7 @@ A class whose count is 0 is shown in the file and lost by the resize.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,12 +102,15 @@ def remark_unshown(snapshot: Snapshot, shown: Sequence[Shown], remarks: Remarks)
                 remarks.add(f"classes that no {WORDS[split]} image shows", name)
 
 
-def check_shown(snapshot: Snapshot, shown: Sequence[Shown], where: str) -> None:
+def check_shown(
+    snapshot: Snapshot, shown: Sequence[Shown], splits: Collection[str], where: str
+) -> None:
     """Refuse splits whose images show nothing, so that nothing is learnt or measured on them.
 
     Args:
         snapshot: The images.
         shown: What `count_shown` says of each.
+        splits: The splits to look at.
         where: What to call the data in an error.
 
     Raises:
@@ -115,7 +118,7 @@ def check_shown(snapshot: Snapshot, shown: Sequence[Shown], where: str) -> None:
             void where a class that no training image shows may be meant.
     """
     classes = ", ".join(snapshot.classes)
-    for split in SPLITS:
+    for split in splits:
         indices = snapshot.indices(split)
         # A box that a resize makes smaller than a pixel is still one to be found.
         is_box = snapshot.kind == "boxes"

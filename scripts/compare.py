@@ -142,6 +142,7 @@ def run_comparison(
     )
     Channels(first, target, selection)  # says at once what it cannot reach
     data.test_dataloader()  # says at once that there are no test images
+    data.refuse_unscored()
     values = (flat(settings) if settings else {}) | {"images": data.snapshot.hash}
     _begin(run, resume, values, command_line)
     if settings:
@@ -311,6 +312,7 @@ def run_retraining(
     names = (first.net_name.split(".")[0],)  # the user has named it
     plan = Plan(task, before, data, fit, share, memory, growth, run, names, command_line)
     data.test_dataloader()  # says at once that there are no test images
+    data.refuse_unscored()
     check_replay(before, memory)
     values = flat(settings) if settings else {}
     values |= {"images": data.snapshot.hash, "images_before": before.snapshot.hash}

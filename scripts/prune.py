@@ -147,6 +147,7 @@ def run_pruning(
     else:
         refuse_run(run, checkpoint, reference)
     data = data or data_beside(checkpoint)
+    data.refuse_unscored()
     task = _loaded(checkpoint, data, recovery, packages)
     dense = _loaded(reference, data, recovery, packages) if reference is not None else task
     parents = [path for path in (checkpoint, reference) if path is not None]

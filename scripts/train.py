@@ -194,6 +194,7 @@ def run_training(
             if foreseen is not None:
                 print(f"gate: {foreseen}")
         _refuse_images(net, data)
+        data.refuse_unscored()
         if replay is not None:
             check_replay(data, replay)
         # Lightning says at once what it refuses.

@@ -161,7 +161,7 @@ def test_a_split_without_any_object_is_refused(kind: str, split: str) -> None:
         "test": ("test", "data.test_share 0"),
     }[split]
     with pytest.raises(BadInput, match=f"no {word} image shows any of a, b; .*{way_out}"):
-        _ = GrowingData(Given(items_of(*given)), size=(8, 8)).snapshot
+        GrowingData(Given(items_of(*given)), size=(8, 8)).refuse_unscored()
 
 
 @pytest.mark.parametrize("kind", ["labels", "boxes", "masks"])
