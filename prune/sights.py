@@ -9,6 +9,8 @@ from regrow.models.task import Task
 def sights(task: Task, images: Tensor | None = None) -> list[Tensor]:
     """Give batches to compare networks on, uint8 (b, 3, h, w): noise, ramps of grey, and images.
 
+    Some of the noise is almost black, and some almost white.
+
     Args:
         task: The task.
         images: Real images, uint8 or as the task takes them.
@@ -21,5 +23,6 @@ def sights(task: Task, images: Tensor | None = None) -> list[Tensor]:
     ramps = torch.stack([dark, bright])[:, None].round().to(torch.uint8)
     # What is grey has three equal channels, which could hide that they change places.
     ramps = torch.cat([ramps, ramps.flip(-1), ramps.flip(-2)], 1)
-    found = [noise, ramps]
+    faint = noise // 128
+    found = [noise, torch.cat([ramps, faint[:1], 255 - faint[1:]])]
     return found if images is None else [*found, images.to(noise.device)]

@@ -2,7 +2,8 @@
 
 A network whose Python code reads no number off a tensor does the same operations whatever the
 images. One that does (`if x.mean() > 0`, `float(x)`, `.item()`) may do others on other images. So
-each number that depends on the images is answered otherwise too, to see where that leads.
+each number that depends on the images is answered otherwise too, to see where that leads. So is
+what it decides without reading it, by a mask over images or places (`torch.where(bright, a, b)`).
 """
 
 import random
@@ -64,6 +65,7 @@ class Guide(TorchDispatchMode):
     Attributes:
         steps: How many operations there were.
         asked: The other answers that there are, by the place that asked.
+        reads: Whether a number was read.
         is_blind: Whether shapes follow from the images, or numbers are read in other ways.
         is_finite: Whether the outputs are.
         touched: Where the memory of all tensors lies that were worked with.
@@ -74,10 +76,12 @@ class Guide(TorchDispatchMode):
         self.way, self.most = way, most
         self.steps = 0
         self.asked: dict[Site, list[bool | int | float]] = {}
+        self.reads = False
         self.is_blind = False
         self.is_finite = True
         self.touched: set[int] = set()
         self._told = {_memory(images)}
+        self._num_images = len(images)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -99,22 +103,40 @@ class Guide(TorchDispatchMode):
         else:
             self._told -= made  # the memory of what is gone is used again
         if depends and isinstance(result, bool | int | float):
+            self.reads = True
             return self._answer(result)
+        if depends and self._is_gate(result):
+            self._open_(result)
         self.is_blind |= depends and torch.Tag.dynamic_output_shape in func.tags
         return result
 
     @property
     def decides(self) -> bool:
         """Whether what a network runs may turn on its images."""
-        return bool(self.asked) or self.is_blind
+        return self.reads or self.is_blind
 
     def read(self, tensor: Any) -> None:
         """Take note of numbers that are read as a list or an array."""
         self.is_blind |= isinstance(tensor, Tensor) and _memory(tensor) in self._told
 
+    def _is_gate(self, result: Any) -> bool:
+        """Whether something was decided of images or places, for all of their channels alike."""
+        if not isinstance(result, Tensor) or result.dtype != torch.bool or not result.numel():
+            return False
+        is_of_images = result.numel() == 1 or result.shape[0] == result.numel() == self._num_images
+        return is_of_images or (result.ndim > 2 and result.shape[1] == 1)
+
+    def _open_(self, gate: Tensor) -> None:
+        """Decide otherwise, in place, where the way says so."""
+        site = _site(_asking())
+        if site not in self.asked:
+            self.asked[site] = [one for one in (True, False) if bool((gate != one).any())]
+        if site in self.way:
+            gate.fill_(bool(self.way[site]))
+
     def _answer(self, number: bool | int | float) -> bool | int | float:
         frame = _asking()
-        site = (frame.f_code.co_filename, frame.f_lineno, frame.f_lasti)
+        site = _site(frame)
         if site not in self.asked:
             self.asked[site] = _others(number, frame)
         if site not in self.way:
@@ -280,6 +302,10 @@ def _asking() -> FrameType:
     while frame is not None and frame.f_code.co_filename.startswith(LIBRARIES):
         frame = frame.f_back
     return frame or sys._getframe(1)
+
+
+def _site(frame: FrameType) -> Site:
+    return frame.f_code.co_filename, frame.f_lineno, frame.f_lasti
 
 
 def _others(number: bool | int | float, frame: FrameType) -> list[bool | int | float]:

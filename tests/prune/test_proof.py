@@ -105,6 +105,7 @@ LED = {
     "equal": lambda net, x: torch.equal(x, x + 1),
     "band": band,
     "nan": lambda net, x: x.isnan().any(),
+    "places": lambda net, x: len(torch.nonzero(x.mean((1, 2, 3)) > 5)) > 0,
     "training": lambda net, x: net.training and torch.rand(()) < 0.001,
 }
 
@@ -120,10 +121,48 @@ def test_what_a_branch_reads_is_left_whole_though_no_image_takes_it(make_task, t
     assert [group.layer for group in found.groups] == ["far"]
 
 
+class Gated(nn.Module):
+    """Channels that change places on some images or places only, which no number read decides."""
+
+    def __init__(self, gate, shift: int) -> None:
+        super().__init__()
+        self.a, self.b, self.fc = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3), nn.Linear(16, 3)
+        self.gate, self.shift = gate, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x).relu()
+        y = self.gate(x, y, y.roll(self.shift, 1))
+        return self.fc(self.b(y).relu().mean((2, 3)))
+
+
+def means(x: Tensor) -> Tensor:
+    return x.mean((1, 2, 3), keepdim=True)
+
+
+GATES = {
+    "where": lambda x, y, other: torch.where(means(x) > 5, other, y),
+    "product": lambda x, y, other: y + (means(x) < -5).to(y) * (other - y),
+    "vector": lambda x, y, other: torch.lerp(
+        y, other, (means(x).flatten() > 5).to(y)[:, None, None, None]
+    ),
+    "places": lambda x, y, other: torch.where(x.amax(1, keepdim=True) > 5, other, y),
+    "bright": lambda x, y, other: y + (means(x) - 0.45).relu() * other,
+}
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_what_a_gate_lets_through_on_other_images_is_proved_too(make_task, gate):
+    found = find_groups(make_task(Gated(GATES[gate], shift=1)))
+    assert "cutting it is not exact" in found.left_whole["a"]
+    assert [group.layer for group in found.groups] == ["b"]
+    right = find_groups(make_task(Gated(GATES[gate], shift=0)))
+    assert [group.layer for group in right.groups] == ["a", "b"]
+
+
 UNLED = {
     "list": lambda net, x: max(x.mean((1, 2, 3)).tolist()) > 5,
     "array": lambda net, x: x.numpy().mean() > 5,
-    "shape": lambda net, x: len(torch.nonzero(x.mean((1, 2, 3)) > 5)) > 0,
+    "shape": lambda net, x: len(torch.unique(x)) < 2,
     "python": lambda net, x: net.training and random.random() < 0.001,
 }
 
@@ -138,10 +177,11 @@ def test_nothing_is_proved_where_a_layer_could_not_be_run(make_task, takes):
 
 def test_real_images_that_take_a_branch_prove_it(make_task):
     task = make_task(Branch(UNLED["list"]))
-    task.net.takes = lambda net, x: max(x.mean((1, 2, 3)).tolist()) > 0.45
-    white = torch.full((1, 3, *task.size), 255, dtype=torch.uint8)
+    task.net.takes = lambda net, x: max((x[:, 0] - x[:, 2]).mean((1, 2)).tolist()) > 0.9
+    red = torch.zeros(1, 3, *task.size, dtype=torch.uint8)
+    red[:, 0] = 255
     assert not find_groups(task).groups
-    found = find_groups(task, images=white)
+    found = find_groups(task, images=red)
     assert [group.layer for group in found.groups] == ["far"]
     assert "cutting it fails" in found.left_whole["stem"]
 
