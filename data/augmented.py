@@ -15,7 +15,7 @@ from regrow.data.faults import shown
 from regrow.data.files import one_line
 from regrow.data.ignored import mark_of
 from regrow.data.snapshot import VOID, Boxes, Item, Kind, Mask, Target
-from regrow.data.tidy import class_number, declared_size, mask_number
+from regrow.data.tidy import class_name, class_number, declared_size, mask_number
 
 IMAGE_KEYS = ("source-ref", "image-ref")
 METADATA, FILE = "-metadata", "-ref"
@@ -129,7 +129,10 @@ def _class_map(metadata: Mapping[str, Any], where: str) -> dict[int, str]:
     names = metadata.get("class-map") or {}
     if not isinstance(names, dict):
         raise BadInput(f"{where}: its class-map {shown(names)} does not map numbers to names")
-    return {class_number(k): str(v) for k, v in names.items() if k.isdecimal()}
+    pairs = [(class_number(k), class_name(v)) for k, v in names.items() if k.isdecimal()]
+    if len(dict(pairs)) < len(pairs):
+        raise BadInput(f"{where}: its class-map has a number twice; give each one name")
+    return dict(pairs)
 
 
 def _mask_names(metadata: Mapping[str, Any], num_classes: int | None, where: str) -> dict[int, str]:
@@ -137,12 +140,17 @@ def _mask_names(metadata: Mapping[str, Any], num_classes: int | None, where: str
     if colors is None and num_classes is not None:
         return {number: str(number) for number in range(num_classes)}
     try:
-        return {mask_number(n, where): str(entry["class-name"]) for n, entry in colors.items()}
+        pairs = [
+            (mask_number(n, where), class_name(entry["class-name"])) for n, entry in colors.items()
+        ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{where}: its metadata has no internal-color-map with a class-name for each number; "
             "say how many classes there are, data.source.num_classes"
         ) from error
+    if len(dict(pairs)) < len(pairs):
+        raise BadInput(f"{where}: its internal-color-map has a number twice; give each one name")
+    return dict(pairs)
 
 
 def boxes_of(content: Mapping[str, Any], names: Mapping[int, str], where: str) -> Boxes:

@@ -18,7 +18,7 @@ from regrow.data.files import name_below, one_line, read_json
 from regrow.data.ignored import mark_of
 from regrow.data.lookup import match_files
 from regrow.data.snapshot import Boxes, Item
-from regrow.data.tidy import clean_name, declared_size
+from regrow.data.tidy import class_name, clean_name, declared_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _categories(path: Path, entries: Any) -> dict[Any, str]:
     names: dict[Any, str] = {}
     numbers: dict[str, Any] = {}
     for entry in entries:
-        number, name = entry["id"], clean_name(str(entry["name"]))
+        number, name = entry["id"], clean_name(class_name(entry["name"]))
         if names.setdefault(number, name) != name:
             raise BadInput(
                 f"{path}: the category {shown(number)} is {shown(names[number])} and {shown(name)}"

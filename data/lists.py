@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +60,17 @@ def csv_rows(path: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any
         faults: Where boxes of such a table are noted that cannot be used.
     """
     try:
+        table = csv.DictReader(io.StringIO(read_text(path)))
+        columns = [name.strip() for name in table.fieldnames or ()]
         read = [
             (f"{path} line {line}", {k.strip(): v for k, v in row.items() if isinstance(k, str)})
-            for line, row in enumerate(csv.DictReader(io.StringIO(read_text(path))), 2)
+            for line, row in enumerate(table, 2)
         ]
     except csv.Error as error:
         raise BadInput(f"{path}: not CSV ({error})") from error
+    twice = sorted(name for name, count in Counter(columns).items() if count > 1 and name)
+    if twice:
+        raise BadInput(f"{path}: has the column {shown(twice[0])} twice; name each once")
     if read and is_box_table(read[0][1]):
         yield from by_image(read, faults)
         return

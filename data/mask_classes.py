@@ -2,10 +2,11 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from regrow.data.errors import BadInput
 from regrow.data.files import read_json
-from regrow.data.tidy import MAX_NUMBER, clean_name, mask_number
+from regrow.data.tidy import MAX_NUMBER, class_name, clean_name, mask_number
 
 
 def read_mask_classes(path: Path) -> tuple[dict[int, str], frozenset[int]]:
@@ -15,13 +16,17 @@ def read_mask_classes(path: Path) -> tuple[dict[int, str], frozenset[int]]:
     content, void = read_json(path), None
     if isinstance(content, dict):
         void = content.get("void", content.get("ignore_index"))
-        content = content.get("classes", {k: v for k, v in content.items() if isinstance(v, int)})
+        content = content.get("classes", {k: v for k, v in content.items() if _is_number(v)})
     if isinstance(content, list):
-        pairs = [(number, str(name)) for number, name in enumerate(content)]
+        pairs = list(enumerate(content))
     elif isinstance(content, dict) and all(isinstance(v, int) for v in content.values()):
         pairs = [(number, name) for name, number in content.items()]
     else:
         raise BadInput(f"{path}: expected a list of class names, or names with numbers")
+    try:
+        pairs = [(number, class_name(name)) for number, name in pairs]
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}; write its name") from error
     if void is not None and (not isinstance(void, int) or void > MAX_NUMBER):
         raise BadInput(f"{path}: void is {void!r:.99}; give its number, at most {MAX_NUMBER}")
     numbers = {mask_number(number, str(path)): name for number, name in pairs}
@@ -34,3 +39,8 @@ def read_mask_classes(path: Path) -> tuple[dict[int, str], frozenset[int]]:
     voids = {k for k, name in pairs if k == void or clean_name(name).lower() in ("void", "ignore")}
     names = {number: name for number, name in pairs if number not in voids}
     return names, frozenset(voids if void is None else voids | {void})
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value beside class names was meant to be a number, and is no other fact."""
+    return isinstance(value, int | float) or (isinstance(value, str) and value.strip().isdecimal())

@@ -19,7 +19,7 @@ from regrow.data.lookup import by_stem, match_files
 from regrow.data.pairing import pair_masks
 from regrow.data.remarks import Remarks
 from regrow.data.snapshot import VOID, Item, Mask
-from regrow.data.tidy import class_number, clean_name
+from regrow.data.tidy import class_name, class_number, clean_name
 
 LIST, ANNOTATION, LABEL_MAP = "_lst", "_annotation", "label_map"
 
@@ -252,15 +252,15 @@ def _add_names(
 ) -> None:
     """Note the names of classes, and refuse one that contradicts another file."""
     try:
-        found = {
-            class_number(e["class_id"]): clean_name(str(e["name"]))
+        found = [
+            (class_number(e["class_id"]), clean_name(class_name(e["name"])))
             for e in content.get("categories") or []
-        }
+        ]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadInput(
             f"{path}: not SageMaker's categories ({one_line(error)}); each has class_id and name"
         ) from error
-    for number, name in found.items():
+    for number, name in found:
         if names.setdefault(number, name) != name or numbers.setdefault(name, number) != number:
             raise BadInput(
                 f"{path}: class {number} is {shown(name)!r}, which another file says otherwise; "

@@ -1,7 +1,9 @@
 """One form for the names in a data set, and limits on what it may hold."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -29,12 +31,24 @@ def clean_name(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
-def class_number(value: Any, most: int = MAX_LABEL) -> int:
+def class_name(value: Any) -> str:
+    """Return the name of a class as a file has it: a text or a number.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"the class name {shown(value)} is no text")
+    return str(value)
+
+
+def class_number(value: Any, most: int = MAX_LABEL, what: str = "class number") -> int:
     """Return a class number.
 
     Args:
         value: What a file has for it: a whole number, or its digits.
         most: The largest that there may be.
+        what: What to call it in an error.
 
     Raises:
         ValueError: If it is something else.
@@ -42,7 +56,7 @@ def class_number(value: Any, most: int = MAX_LABEL) -> int:
     number = int(value) if isinstance(value, str) and len(value) <= len(str(most)) else value
     whole = isinstance(number, int | float) and 0 <= number <= most and number == int(number)
     if isinstance(number, bool) or not whole:
-        raise ValueError(f"the class number {shown(value)} is not a whole number in [0, {most}]")
+        raise ValueError(f"the {what} {shown(value)} is not a whole number in [0, {most}]")
     return int(number)
 
 
@@ -75,8 +89,8 @@ def declared_size(values: Mapping[str, Any]) -> tuple[int, int] | None:
     said = [values.get(side) for side in ("height", "width")]
     if said == [None, None]:
         return None
-    height, width = (class_number(0 if side is None else _digits(side)) for side in said)
-    return height, width
+    height, width = (0 if side is None else _digits(side) for side in said)
+    return class_number(height, what="height"), class_number(width, what="width")
 
 
 def _digits(side: Any) -> Any:
@@ -98,7 +112,8 @@ def tidy(
         The classes and the items that can be used.
 
     Raises:
-        BadInput: If there are too many images or classes, or a class without a name.
+        BadInput: If there are too many images or classes, or a class that no row names is called
+            nothing, or what cannot be printed.
     """
     if len(items) > MAX_ITEMS or len(classes) > MAX_CLASSES:
         raise BadInput(
@@ -106,7 +121,12 @@ def tidy(
             f"{MAX_ITEMS:,} and {MAX_CLASSES:,}"
         )
     names = _Names(remarks)
-    clean = [names.clean(name) for name in classes]
+    # A label that can be no class is a fault of its row; that of masks, of the list of classes.
+    used = {n for item in items if not isinstance(item.target, Mask) for n in _names(item.target)}
+    clean = []
+    for name in classes:
+        with suppress(BadInput) if name in used else nullcontext():
+            clean.append(names.clean(name))
     if len(set(clean)) < len(set(classes)) == len(classes):
         kept, clean = clean, list(dict.fromkeys(clean))
         for name in clean:
@@ -119,7 +139,16 @@ def tidy(
             item = replace(item, name=name)
         with faults.row(name):
             tidied.append(_tidied(item, names, remarks))
-    return clean, tidied
+    return clean, _listed_once(tidied, faults)
+
+
+def _listed_once(items: Sequence[Item], faults: Faults) -> list[Item]:
+    """Return the items that no other one is called like."""
+    counts = Counter(item.name for item in items)
+    for name, count in counts.items():
+        for _ in range(count if count > 1 else 0):
+            faults.add(f"{name} is listed twice; list each image once", name)
+    return [item for item in items if counts[item.name] == 1]
 
 
 class _Names:
@@ -137,6 +166,8 @@ class _Names:
                     f"the class name {shown(name)!r} has {len(clean)} letters; "
                     f"give it 1 to {MAX_NAME}"
                 )
+            if not clean.isprintable():
+                raise BadInput(f"the class name {shown(name)} is not printable; write it anew")
             self._known[name] = clean
             self._remarks.add(CHANGED, ascii(name), int(clean != name))
         return self._known[name]
@@ -146,7 +177,10 @@ class _Names:
 
 
 def _tidied(item: Item, names: _Names, remarks: Remarks) -> Item:
-    changed = names.changed(set(_names(item.target)))
+    try:
+        changed = names.changed(set(_names(item.target)))
+    except BadInput as error:
+        raise BadInput(f"{item.name}: {error}") from error
     if changed:
         item = replace(item, target=renamed(item.target, changed))
     if isinstance(item.target, Boxes):

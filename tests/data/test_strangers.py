@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from regrow.data.errors import BadInput
+from regrow.data.faults import Faults
 from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Source, Voc
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes, SageMakerList, SageMakerMasks
@@ -514,3 +515,90 @@ def test_a_table_of_boxes(tmp_path: Path) -> None:
     write(tmp_path / "l.csv", table + "a.png,16,16,ant,1,2,5,x\na.png,15,16,ant,1,2,5,7\n")
     with pytest.raises(BadInput, match=r": 2 bad rows.*line 2: .*'x'.*line 2: its image_size is"):
         ManifestFile().read(tmp_path)
+
+
+def table(root: Path, lines: list[str], head: str = "image,label") -> ManifestFile:
+    """Write a list of four images of two classes, and further lines."""
+    good = [f"{picture(root / f'{n}.png').name},{'ab'[n % 2]}" for n in range(4)]
+    write(root / "x.csv", "\n".join([head, *good, *lines]))
+    return ManifestFile("x.csv")
+
+
+@pytest.mark.parametrize("line", ["4.png, ", '4.png,"a\nb"', "4.png,a\x00b", f"4.png,{'c' * 501}"])
+def test_a_row_whose_class_has_no_name_is_a_bad_row_and_no_more(tmp_path: Path, line: str) -> None:
+    picture(tmp_path / "4.png")
+    source = table(tmp_path, [line])
+    with pytest.raises(BadInput, match=r"^4.png: the class name .*skip_bad=true"):
+        source.read(tmp_path)
+    faults = Faults()
+    content = source.gather(tmp_path, faults)
+    assert list(content.classes) == ["a", "b"]
+    assert [item.name for item in content.items] == ["0.png", "1.png", "2.png", "3.png"]
+    faults.settle(True, content.remarks)
+    assert content.remarks.count(ROWS) == 1
+
+
+def test_rows_of_one_image_are_all_left_out(tmp_path: Path) -> None:
+    source = table(tmp_path, ["1.png,a"])
+    with pytest.raises(BadInput, match="2 bad rows or boxes: 1.png is listed twice"):
+        source.read(tmp_path)
+    faults = Faults()
+    assert [item.name for item in source.gather(tmp_path, faults).items] == [
+        *("0.png", "2.png", "3.png")
+    ]
+    assert faults
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    source = table(tmp_path, [], head="label,image, label")
+    with pytest.raises(BadInput, match="the column label twice"):
+        source.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", [None, ["ant"], {"a": 1}])
+def test_what_is_no_text_is_the_name_of_no_class(tmp_path: Path, name: Any) -> None:
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "train" / "a.png")
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "m.png")
+    masks(tmp_path)
+    spoilt = {
+        "coco": COCO | {"categories": [{"id": 1, "name": name}]},
+        "boxes": BOXES | {"categories": [{"class_id": 0, "name": name}]},
+        "manifest": MANIFEST | {"bb-metadata": {"class-map": {"0": name}}},
+        "mask row": MASK_ROW
+        | {"m-ref-metadata": {"internal-color-map": {"0": {"class-name": name}}}},
+        "classes": ["road", name],
+    }
+    for kind, content in spoilt.items():
+        source, file, _ = FILES[kind]
+        write(tmp_path / file, json.dumps(content))
+        with pytest.raises(BadInput, match=r"class name|class-name"):
+            source.read(tmp_path)
+
+
+def test_a_number_with_two_names_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "train"):
+        picture(folder / "a.png")
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "m.png")
+    colors = {"0": {"class-name": "ant"}, "00": {"class-name": "bee"}}
+    pair = [{"class_id": 0, "name": "ant"}, {"class_id": "0", "name": "bee"}]
+    spoilt = {
+        "boxes": BOXES | {"categories": pair},
+        "manifest": MANIFEST | {"bb-metadata": {"class-map": {"0": "ant", "00": "bee"}}},
+        "mask row": MASK_ROW | {"m-ref-metadata": {"internal-color-map": colors}},
+    }
+    for kind, content in spoilt.items():
+        source, file, _ = FILES[kind]
+        write(tmp_path / file, json.dumps(content))
+        with pytest.raises(BadInput, match="number twice|each number one name"):
+            source.read(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["1", 1.0])
+def test_numbers_of_masks_that_are_no_whole_numbers_are_not_dropped(
+    tmp_path: Path, number: Any
+) -> None:
+    masks(tmp_path)
+    write(tmp_path / "classes.json", json.dumps({"road": 0, "sky": number, "about": "text"}))
+    with pytest.raises(BadInput, match="names with numbers"):
+        Masks().read(tmp_path)
