@@ -11,6 +11,7 @@ from torch.nn.modules import module as registration
 
 from regrow.data.errors import BadInput
 from regrow.data.snapshot import Kind
+from regrow.data.tidy import MAX_NAME
 from regrow.models import buffers, structure
 from regrow.models.nets import build_net, list_nets
 
@@ -45,8 +46,8 @@ def refuse_unlike(
     """
     classes: Any = args.get("classes")
     size: Any = args.get("size")
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise BadInput("its record has classes that are no list of names")
+    if not isinstance(classes, list) or not all(map(_is_name, classes)):
+        raise BadInput("its record has classes that are no list of names that can be printed")
     is_size = isinstance(size, list | tuple) and len(size) == 2
     if not is_size or not all(type(n) is int and 0 < n <= MAX_SIDE for n in size):
         raise BadInput("its record has a size that is no height and width of images")
@@ -111,6 +112,10 @@ def bounded(state: Mapping[str, Tensor]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isprintable() and len(name) <= MAX_NAME
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

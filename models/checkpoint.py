@@ -161,6 +161,7 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
         task, runs = _build(record, state, allow)
         empty = structure.rebuild_(task.net, record["structure"])
         take_dtypes_(task, state)
+        _refuse_numbers_of_other_kinds(task.net, state)
         task.net.load_state_dict(state)
         if empty - state.keys():
             raise BadInput(f"its weights lack {', '.join(sorted(empty - state.keys()))}")
@@ -219,6 +220,21 @@ def take_dtypes_(task: Task, state: Mapping[str, Any]) -> None:
         changed = _of_another_dtype(task.net, dtypes)
     for name, tensor in changed.items():
         tensor.data = tensor.data.to(dtypes[name])
+
+
+def _refuse_numbers_of_other_kinds(net: nn.Module, state: Mapping[str, Any]) -> None:
+    """Refuse weights that would be rounded, or lose a part, as they are loaded.
+
+    Raises:
+        BadInput: Naming the first.
+    """
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        found = state.get(name)
+        if not isinstance(tensor, Tensor) or not isinstance(found, Tensor):
+            continue
+        kinds = [(t.is_floating_point(), t.is_complex()) for t in (tensor, found)]
+        if kinds[0] != kinds[1]:
+            raise BadInput(f"{name} in it is {found.dtype}, in the network {tensor.dtype}")
 
 
 def _of_another_dtype(net: nn.Module, dtypes: Mapping[str, torch.dtype]) -> dict[str, Tensor]:

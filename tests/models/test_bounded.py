@@ -53,6 +53,9 @@ def _write(path: Path, task: Task, **args: Any) -> Path:
         ({"size": [0, 32]}, "a size that is no height and width"),
         ({"size": [32, True]}, "a size that is no height and width"),
         ({"classes": [1, 2]}, "classes that are no list of names"),
+        ({"classes": ["ant", "\x1b[31mbee"]}, "no list of names that can be printed"),
+        ({"classes": ["ant", "bee\nfly"]}, "no list of names that can be printed"),
+        ({"classes": ["ant", "b" * 501]}, "no list of names that can be printed"),
         ({"classes": [f"c{n}" for n in range(100_000)]}, "does not fit its weights"),
     ],
 )  # fmt: skip
@@ -64,6 +67,17 @@ def test_a_network_unlike_its_weights_is_refused_before_it_is_there(
     with pytest.raises(BadInput, match=rf"a\.ckpt: .*{message}"):
         load(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_weights_that_would_be_rounded_or_lose_a_part_are_refused(
+    task: Task, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    payload = {"state_dict": dict(task.state_dict()), "regrow": task.record()}
+    payload["state_dict"]["net.head.weight"] = payload["state_dict"]["net.head.weight"].to(dtype)
+    torch.save(payload, tmp_path / "a.ckpt")
+    with pytest.raises(BadInput, match=f"head.weight in it is {dtype}, in the network torch.float"):
+        load(tmp_path / "a.ckpt")
 
 
 def test_a_manifest_of_endless_images_is_refused(task: Task, tmp_path: Path) -> None:
