@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from regrow.data.voc import VocImages, read_annotation
 
 UNLISTED = "images left out that no annotation lists"
 UNREAD = "annotation files left out"
+SEVERAL = "images that several splits of {lists} list, taken for the last of train, val, test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +304,7 @@ class Voc(Source):
                 f"{root}: no {self.annotations}/*.xml in it; expected Pascal VOC's layout, or set "
                 "data.source.annotations and data.source.images"
             )
-        splits = self._splits(root)
+        splits = self._splits(root, remarks)
         read, listed = {}, [f for f in files if not splits or f.stem in splits]
         folder = root / self.images
         images = VocImages(folder, list_images(folder, remarks) if folder.is_dir() else [])
@@ -332,15 +334,21 @@ class Voc(Source):
         classes = {name for annotation, _, _ in read.values() for name in annotation.boxes.classes}
         return Content("boxes", sorted(classes, key=clean_name), items, remarks)
 
-    def _splits(self, root: Path) -> dict[str, str]:
+    def _splits(self, root: Path, remarks: Remarks) -> dict[str, str]:
         """Read which image is of which split, as far as there are lists."""
         splits: dict[str, str] = {}
+        lists: dict[str, list[str]] = {}
         # A list of both is taken for training where there is no list of either.
         for name in ("trainval", "train", "val", "test"):
             path = root / self.lists / f"{name}.txt"
             if path.is_file():
                 lines = [line.split() for line in read_text(path).splitlines()]
-                splits |= {words[0]: SPLIT_NAMES.get(name, "train") for words in lines if words}
+                lists[name] = list(dict.fromkeys(words[0] for words in lines if words))
+                splits |= dict.fromkeys(lists[name], SPLIT_NAMES.get(name, "train"))
+        of_one = [stem for name, stems in lists.items() if name != "trainval" for stem in stems]
+        of_one += [stem for stem in lists.get("trainval", ()) if splits[stem] == "test"]
+        for stem, count in Counter(of_one).items():
+            remarks.add(SEVERAL.format(lists=self.lists), stem, int(count > 1))
         return splits
 
 

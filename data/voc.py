@@ -56,6 +56,10 @@ def read_annotation(file: Path, faults: Faults) -> Annotation:
         BadInput: If it cannot be read.
     """
     tree = _tree(file)
+    if tree.tag != "annotation":  # its objects would not be found, and the image be background
+        raise BadInput(
+            f"{file}: not a Pascal VOC annotation (it is of {shown(tree.tag)}, not of annotation)"
+        )
     size = tree.find("size")
     sides = {k: size.findtext(k) or None for k in ("width", "height")} if size is not None else {}
     try:

@@ -436,6 +436,28 @@ def test_voc_has_official_splits(tmp_path: Path) -> None:
     ]
 
 
+def test_voc_tells_of_images_that_several_splits_list(tmp_path: Path) -> None:
+    for name in "abcd":
+        write(tmp_path / "Annotations" / f"{name}.xml", "<annotation></annotation>")
+        picture(tmp_path / "JPEGImages" / f"{name}.jpg")
+    for name, listed in {"trainval": "abc", "train": "ab", "val": "bc", "test": "cd"}.items():
+        write(tmp_path / "ImageSets" / "Main" / f"{name}.txt", "\n".join(listed))
+    content = Voc().read(tmp_path)
+    assert [item.split for item in content.items] == ["train", "val", "test", "test"]
+    told = [line for line in content.remarks.lines if "several splits" in line]
+    assert len(told) == 1
+    assert told[0].startswith("2 images")
+    assert told[0].endswith(": b, c")
+
+
+@pytest.mark.parametrize("tag", ["<a>{}</a>", '<annotation xmlns="urn:x">{}</annotation>'])
+def test_voc_takes_nothing_else_for_an_image_without_objects(tmp_path: Path, tag: str) -> None:
+    write(tmp_path / "Annotations" / "a.xml", tag.format("<object><name>ant</name></object>"))
+    picture(tmp_path / "JPEGImages" / "a.jpg")
+    with pytest.raises(BadInput, match="not a Pascal VOC annotation .*, not of annotation"):
+        Voc().read(tmp_path)
+
+
 def test_voc_trains_on_a_list_of_both_where_it_lists_neither(tmp_path: Path) -> None:
     for name in "abc":
         write(tmp_path / "Annotations" / f"{name}.xml", "<annotation></annotation>")

@@ -168,7 +168,7 @@ def bomb(levels: int = 9) -> str:
         (XML.replace("a.png", "/etc/passwd"), "no image /etc/passwd below"),
         (XML.replace("a.png", "../a.png"), "below .*JPEGImages there is none; one is needed"),
         (XML.replace("<filename>", "<size><width>x</width></size><filename>"), "its size is none"),
-        ("<a>" * 100_000 + "</a>" * 100_000, "no val images|no classes"),
+        ("<annotation>" * 100_000 + "</annotation>" * 100_000, "no val images|no classes"),
         ("", "not a Pascal VOC annotation"),
         ("\ufffe\ufffe", "not a Pascal VOC annotation"),
     ],
