@@ -65,7 +65,7 @@ def remark_overlap(
         elsewhere = {own.splits[same] for same in here[key]}
         if split not in elsewhere:
             now = " and ".join(WORDS[own_split] for own_split in SPLITS if own_split in elsewhere)
-            remarks.add(f"{WORDS[split]} images of {name} are {now} images here", pair)
+            remarks.add(f"{WORDS[split]} images of {name} are in {now} here", pair)
         if not called and more.digests[place] not in {own.digests[same] for same in here[key]}:
             remarks.add(f"images of {name} have another label here, which counts", pair)
 

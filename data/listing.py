@@ -27,7 +27,7 @@ HIDDEN = "hidden or system's files and folders left out"
 LINKED = "links to folders not followed"
 BROKEN = "links that lead nowhere left out"
 OF_OTHER_ENDINGS = "images left out whose ending is not read (save them as JPEG or PNG)"
-OTHERS = "files left out that are no images by their ending"
+OTHERS = "files left out whose ending is that of no image"
 LOCKED = "folders left out that may not be read"
 
 

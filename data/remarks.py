@@ -1,9 +1,20 @@
 """What was left out, clipped or changed while data was read: counted by kind, and told once."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 NUM_NAMES = 5  # names that a line and the report give as examples
+# How the first noun, the first verb and what refers to them become singular.
+NOUNS = {
+    "files and folders": "file or folder",
+    "classes": "class",
+    "boxes": "box",
+    **{f"{noun}s": noun for noun in ("annotation", "crowd", "file", "folder", "image", "link")},
+    **{f"{noun}s": noun for noun in ("mask", "name", "object", "row")},
+}
+VERBS = {"are": "is", "have": "has", "differ": "differs", "lead": "leads", "lie": "lies"}
+OTHERS = {"with their images": "with its image", "their": "its", "they show": "it shows"}
 
 
 class Remarks:
@@ -51,7 +62,7 @@ class Remarks:
     def lines(self) -> list[str]:
         """Return one line a kind: the count, what happened, and the first names."""
         return [
-            f"{count:,} {kind}: {', '.join(self._names[kind])}"
+            f"{count:,} {kind if count > 1 else _singular(kind)}: {', '.join(self._names[kind])}"
             f"{', ...' if count > len(self._names[kind]) else ''}"
             for kind, count in self._counts.items()
         ]
@@ -59,3 +70,11 @@ class Remarks:
     def to_dict(self) -> Mapping[str, Any]:
         """Return the counts and first names by kind, as plain data for a report."""
         return {k: {"count": n, "first": list(self._names[k])} for k, n in self._counts.items()}
+
+
+def _singular(kind: str) -> str:
+    """Return a clause in the plural as it is said of one."""
+    for words in (NOUNS, VERBS, OTHERS):
+        pattern = rf"\b({'|'.join(words)})\b"
+        kind = re.sub(pattern, lambda found, words=words: words[found[1]], kind, count=1)
+    return kind

@@ -107,11 +107,11 @@ def test_joined_images_that_are_here_elsewhere_or_otherwise_are_told(
     )
     new.join(before, "before")
     assert said(new) == {
-        "test images of before are training images here": (1, ["before/test/x = train/1"]),
+        "test images of before are in training here": (1, ["before/test/x = train/1"]),
         "images of before have another label here, which counts": (1, ["before/train/w = train/4"]),
     }
     assert said(alone) == {}
-    assert "Given: 1 test images of before are training images here: " in capsys.readouterr().err
+    assert "Given: 1 test image of before is in training here: " in capsys.readouterr().err
     # Splits that are not taken have no say, nor have labels by other names.
     other = alone.copy()
     other.join(before, "before", splits=["val"], called={"a": "b"})

@@ -297,7 +297,7 @@ def test_a_class_that_no_training_image_shows_is_named(
     _ = data(Given(thrice(box), ["ant", "bee"])).snapshot
     said = capsys.readouterr().err
     for split in ("training", "validation", "test"):
-        assert f"Given: 1 classes that no {split} image shows: bee" in said
+        assert f"Given: 1 class that no {split} image shows: bee" in said
 
 
 def test_fewer_images_than_processes_are_refused() -> None:

@@ -1,3 +1,5 @@
+import pytest
+
 from regrow.data.remarks import Remarks
 
 
@@ -8,7 +10,7 @@ def test_lines_count_each_kind_and_name_the_first_five() -> None:
     remarks.add("links left out", "a.png")
     assert remarks.lines == [
         "7 boxes clipped: 0.png, 1.png, 2.png, 3.png, 4.png, ...",
-        "1 links left out: a.png",
+        "1 link left out: a.png",
     ]
 
 
@@ -37,3 +39,33 @@ def test_remarks_are_true_where_there_are_some() -> None:
     assert not remarks
     remarks.add("links left out", "c.png")
     assert remarks
+
+
+@pytest.mark.parametrize(
+    ("kind", "of_one"),
+    [
+        ("boxes clipped at the edge of their image", "box clipped at the edge of its image"),
+        ("bad rows left out, with their images", "bad row left out, with its image"),
+        ("links that lead nowhere left out", "link that leads nowhere left out"),
+        (
+            "bad boxes left out (what they show counts as background)",
+            "bad box left out (what it shows counts as background)",
+        ),
+        (
+            "test images have the pixels of training images",
+            "test image has the pixels of training images",
+        ),
+        (
+            "hidden or system's files and folders left out",
+            "hidden or system's file or folder left out",
+        ),
+        ("classes that no test image shows", "class that no test image shows"),
+    ],
+)
+def test_what_happened_once_is_told_in_the_singular(kind: str, of_one: str) -> None:
+    remarks = Remarks()
+    remarks.add(kind, "a")
+    assert remarks.lines == [f"1 {of_one}: a"]
+    assert remarks.count(kind) == 1
+    remarks.add(kind, "a")
+    assert remarks.lines == [f"2 {kind}: a, ..."]

@@ -218,7 +218,7 @@ def test_masks_index_classes_and_255_is_void(tmp_path: Path, capsys: Any) -> Non
     assert item.target.pixels == tmp_path / "train_annotation" / "0000.png"
     # A class that no image shows is no mistake beside void.
     assert trained_on(tmp_path, 4) == [[0, 1], [2, 255]]
-    assert "1 classes that no training image shows: 3" in capsys.readouterr().err
+    assert "1 class that no training image shows: 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

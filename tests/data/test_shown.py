@@ -129,7 +129,7 @@ def test_a_class_that_a_resize_wipes_out_of_training_is_named(
     root = crack(tmp_path / "d", {"train": [0, 1, 3], "val": [6]})
     _ = GrowingData(Masks(), root, size=(2, 2), test_share=0).snapshot
     said = capsys.readouterr().err
-    assert "1 classes that no training image shows: crack" in said
+    assert "1 class that no training image shows: crack" in said
     assert "validation" not in said
 
 
@@ -141,7 +141,7 @@ def test_boxes_that_all_shrink_below_a_pixel_are_told_and_not_refused(
     assert len(GrowingData(Given(given, ["a"]), size=(2, 2), test_share=0).snapshot.items) == 2
     said = capsys.readouterr().err
     assert "2 boxes are less than 1 pixel" in said
-    assert "1 classes that no validation image shows: a" in said
+    assert "1 class that no validation image shows: a" in said
 
 
 NOTHING = {"boxes": boxes(), "masks": Mask(np.full((8, 8), VOID, np.uint8), {0: "a", 1: "b"})}
@@ -179,7 +179,7 @@ def test_a_validation_set_that_lacks_a_class_says_so(
     assert data.remarks.to_dict() == {
         "classes that no validation image shows": {"count": 1, "first": ["b"]}
     }
-    assert "1 classes that no validation image shows: b" in capsys.readouterr().err
+    assert "1 class that no validation image shows: b" in capsys.readouterr().err
 
 
 def test_void_and_numbers_of_one_class_are_counted_as_such() -> None:
