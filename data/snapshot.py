@@ -269,13 +269,12 @@ class Diff:
 
     def __str__(self) -> str:
         """Say it in a line."""
-        parts = [f"+{self.num_added} images"]
+        parts = [f"+{self.num_added} image{'s' * (self.num_added != 1)}"]
         if self.num_removed:
-            parts.append(f"-{self.num_removed} images")
-        if self.new_classes:
-            parts.append(f"+{len(self.new_classes)} classes")
-        if self.removed_classes:
-            parts.append(f"-{len(self.removed_classes)} classes")
+            parts.append(f"-{self.num_removed} image{'s' * (self.num_removed != 1)}")
+        for sign, classes in (("+", self.new_classes), ("-", self.removed_classes)):
+            if classes:
+                parts.append(f"{sign}{len(classes)} class{'es' * (len(classes) != 1)}")
         if self.num_relabelled:
             parts.append(f"{self.num_relabelled} relabelled")
         return ", ".join(parts)

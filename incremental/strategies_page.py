@@ -160,7 +160,8 @@ def _say(
 ) -> None:
     old, new = (len(d.snapshot.indices("train")) for d in (plan.before, plan.after))
     added = [name for name in plan.after.classes if name not in plan.before.classes]
-    classes = f", {len(added)} new classes ({', '.join(added)})" if added else ""
+    named = f"{len(added)} new class{'es' * (len(added) != 1)}"
+    classes = f", {named} ({', '.join(added)})" if added else ""
     report.say(
         f"From {old:,} to {new:,} training images{classes}; {num_seeds} "
         f"seed{'s' * (num_seeds > 1)}."

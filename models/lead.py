@@ -1,6 +1,6 @@
 """What the report of a training begins with: the score, what chose the model, and its data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from regrow.models.evaluation import Evaluation
 from regrow.models.report import Report
 
 SPLIT = {"test": "test", "val": "validation", "train": "training"}
+REMARKS = "How the data was read"  # the heading of what was read otherwise than it is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +75,15 @@ def describe_scores(report: Report, found: Mapping[str, Evaluation], kept: Kept)
         epochs=kept.epochs,
     )
     by = f", by {kept.chosen_by}" if kept.chosen_by != first.name else ""
-    where = f"{first.num_images} {SPLIT[split]} images"
+    where = f"{first.num_images} {SPLIT[split]} image{'s' * (first.num_images != 1)}"
     also = f", which also chose it{by}" if split == "val" and kept.is_chosen else ""
     unseen = ", which chose nothing" if split == "test" else ""
     report.say(f"{kept} reaches {first.name} {first.value:.4f} on {where}{unseen}{also}.")
     if split == "test":
         chose = f", which chose it{by}" if kept.is_chosen else ""
         report.say(
-            f"It reaches {chosen.value:.4f} on {chosen.num_images} validation images{chose}."
+            f"It reaches {chosen.value:.4f} on {chosen.num_images} validation "
+            f"image{'s' * (chosen.num_images != 1)}{chose}."
         )
 
 
@@ -104,5 +106,20 @@ def describe_data(report: Report, splits: Mapping[str, Mapping[str, Any]]) -> No
         [label, *(used[n]["classes"].get(label, {}).get(k, 0) for n in used for k in counts[n])]
         for label in classes
     ]
-    told = ", ".join(f"{s['images']:,} {SPLIT.get(n, n)} images" for n, s in used.items())
+    told = ", ".join(
+        f"{s['images']:,} {SPLIT.get(n, n)} image{'s' * (s['images'] != 1)}"
+        for n, s in used.items()
+    )
     report.add_table("Data", columns, rows, f"{told}.")
+
+
+def describe_remarks(report: Report, lines: Sequence[str]) -> None:
+    """Show what of the data was left out, clipped or read otherwise than it is written.
+
+    Args:
+        report: The report.
+        lines: What `Remarks.lines` gives.
+    """
+    if lines:
+        report.say(f"Not all of the data was read as it is written: see {REMARKS}.")
+        report.add_section(REMARKS, "\n\n".join(lines))

@@ -94,7 +94,8 @@ def _draw_boxes(
     found = prediction["scores"] >= MIN_SCORE
     boxes, labels = prediction["boxes"][found], prediction["labels"][found]
     scores = [f"{score:.2f}" for score in prediction["scores"][found].tolist()]
-    caption, truth = f"{len(target['labels'])} objects", image
+    count = len(target["labels"])
+    caption, truth = f"{count} object{'s' * (count != 1)}", image
     if IGNORED_BOXES in target:
         marks = ["crowd" if is_crowd else "difficult" for is_crowd in target[IS_CROWD].tolist()]
         ignored, labels_of = target[IGNORED_BOXES] * scale, target[IGNORED_LABELS]

@@ -154,7 +154,7 @@ class Report:
             ["parent", self.figures["parent"]],
             ["device", self.figures["device"]],
             ["seconds", self.figures["seconds"]],
-            ["seeds", ", ".join(map(str, self.figures["seeds"]))],
+            ["seeds", ", ".join(map(str, self.figures["seeds"])) or "-"],
             ["versions", ", ".join(f"{n} {v}" for n, v in self.figures["versions"].items())],
         ]
         verdict = " ".join(map(escape, self._verdict))
@@ -266,4 +266,6 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return device.type
-    return f"CPU, {torch.get_num_threads()} threads ({platform.processor() or platform.machine()})"
+    threads = torch.get_num_threads()
+    made = platform.processor() or platform.machine()
+    return f"CPU, {threads} thread{'s' * (threads != 1)} ({made})"

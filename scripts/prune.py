@@ -37,6 +37,7 @@ from regrow.models.dashboard import (
 )
 from regrow.models.distillation import Distillation, Imitation
 from regrow.models.latency import Clock, Latency
+from regrow.models.lead import describe_remarks
 from regrow.models.lock import releases_folders
 from regrow.models.masks import sparsity
 from regrow.models.optimization import Optimization
@@ -238,8 +239,7 @@ def run_pruning(
         report.say(f"{unlike}.")
     if seen:
         report.say(f"Beware: {seen_in_words(seen, data)}.")
-    for line in data.remarks.lines:
-        report.say(f"Data: {line}.")
+    describe_remarks(report, data.remarks.lines)
     report.set(
         data={
             "hash": data.snapshot.hash,
@@ -258,7 +258,7 @@ def run_pruning(
     (run / PROGRESS).unlink(missing_ok=True)
     figures = report.figures
     console.print(before_after_table(figures["before"], figures["after"], result.after.name))
-    console.print(_verdict_in_words(result, budget))
+    console.print(_verdict_in_words(result, budget), soft_wrap=True)
     if unlike is not None:
         raise CheckFailed(unlike)
     if result.stopped != "target":
@@ -306,7 +306,8 @@ def _show(writer: SummaryWriter, console: Console, step: Step) -> None:
         costs += f", {100 * step.masked:.1f} % of them masked"
     if step.latency is not None:
         costs += f", {100 * step.latency:.0f} % of the time"
-    console.print(f"{name}: {costs}, validation score {step.score:.4f}{fate}")
+    told = f"{name}: {costs}, validation score {step.score:.4f}{fate}"
+    console.print(told, soft_wrap=True)  # one line a step in a log
     # The horizontal axis of these is the cost, in thousands or thousandths.
     writer.add_scalar("prune/score_against_kmacs", step.score, step.macs // 1000)
     writer.add_scalar("prune/score_against_kparams", step.score, step.params // 1000)
@@ -401,8 +402,9 @@ def _report(
         "Steps",
         columns,
         rows,
-        f"Before pruning: {result.baseline:.4f}. The time is the share of the unpruned network's, "
-        f"in {latency.runtime}; the error is that of the cut against the masked network.",
+        f"Validation score before pruning: {result.baseline:.4f}. The time is the share of the "
+        f"unpruned network's, in {latency.runtime}; the error is that of the cut against the "
+        "masked network.",
     )
     layers = [
         [
@@ -454,7 +456,8 @@ def _training_in_words(result: Result, epochs: int, final_epochs: int) -> str:
     """Say that a comparison with the unpruned network is one with less training, if it is."""
     kept = [step for step in result.steps if step.is_kept]
     more = sum(final_epochs if step.is_final else epochs for step in kept)
-    return f"It has trained {more} epochs more than the network it is compared with." * bool(more)
+    epochs_more = f"{more} epoch{'s' * (more != 1)} more"
+    return f"It has trained {epochs_more} than the network it is compared with." * bool(more)
 
 
 def _rolled_back(result: Result) -> str:
@@ -474,7 +477,10 @@ def _budget_in_words(verdict: Verdict, budget: Budget) -> str:
     if verdict.is_met is False:
         return "The budget is broken."
     needed = "no number of" if verdict.num_needed is None else f"about {verdict.num_needed:,}"
-    return f"That neither meets nor breaks the budget; {needed} test images would decide it."
+    return (
+        f"That neither meets nor breaks the budget; {needed} test images that show such a change "
+        "would decide it."
+    )
 
 
 def _parts_in_words(verdict: Verdict) -> str:
@@ -482,7 +488,7 @@ def _parts_in_words(verdict: Verdict) -> str:
     unseen = 100 * (verdict.unseen or 0)
     caution = f"{verdict.num_images} images may not show a change of {unseen:.2f} points at all"
     if verdict.sampling is None:
-        return f"The exact test has both in one: the images lost and gained, and that {caution}."
+        return f"The exact test counts the images lost and gained, and allows for this: {caution}."
     low, high = verdict.sampling
     return (
         f"Of that, {low:+.4f} to {high:+.4f} is what the images were seen to vary by; the rest is "

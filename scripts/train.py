@@ -46,7 +46,14 @@ from regrow.models.dashboard import (
 from regrow.models.detection import Detection
 from regrow.models.distillation import Imitation
 from regrow.models.evaluation import Evaluation, evaluate
-from regrow.models.lead import SPLIT, Kept, describe_data, describe_scores, headline
+from regrow.models.lead import (
+    SPLIT,
+    Kept,
+    describe_data,
+    describe_remarks,
+    describe_scores,
+    headline,
+)
 from regrow.models.lock import releases_folders
 from regrow.models.masks import masks_of
 from regrow.models.masks import regrow_ as unmask_
@@ -459,8 +466,7 @@ def _report(
     )
     describe_scores(report, found, kept)
     describe_data(report, data.census())
-    for line in data.remarks.lines:
-        report.say(f"Data: {line}.")
+    describe_remarks(report, data.remarks.lines)
     if start is not None:
         describe_start(report, start)
     return report

@@ -94,8 +94,8 @@ def test_diff_counts(old: str, new: str, expected: Diff) -> None:
 def test_diff_names_classes_that_came_and_went() -> None:
     found = diff(manifest("ab", "ab"), manifest("acd", "dac"))
     assert found == Diff(1, 0, 1, ("d", "c"), ("b",))
-    assert str(found) == "+1 images, +2 classes, -1 classes, 1 relabelled"
-    assert str(diff(manifest("ab"), manifest("a"))) == "+0 images, -1 images"
+    assert str(found) == "+1 image, +2 classes, -1 class, 1 relabelled"
+    assert str(diff(manifest("ab"), manifest("a"))) == "+0 images, -1 image"
 
 
 def test_diff_counts_equal_images_as_often_as_they_occur() -> None:

@@ -134,7 +134,7 @@ def test_a_checkpoint_from_before_lineage_loads(tmp_path: Path) -> None:
 
 def test_a_change_is_known_where_the_old_data_is() -> None:
     new = manifest(12, ["ant", "bee", "cow"])
-    assert change_between(provenance(), new) == "+2 images, +1 classes"
+    assert change_between(provenance(), new) == "+2 images, +1 class"
     assert change_between(provenance(manifest=None), new) is None
 
 

@@ -9,7 +9,13 @@ import pytest
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.models.evaluation import Evaluation
-from regrow.models.lead import Kept, describe_data, describe_scores, headline
+from regrow.models.lead import (
+    Kept,
+    describe_data,
+    describe_remarks,
+    describe_scores,
+    headline,
+)
 from regrow.models.report import Report
 
 
@@ -73,6 +79,23 @@ def test_each_class_is_counted_in_each_split_that_there_is(tmp_path: Path) -> No
     report.write()
     page = (tmp_path / "report.md").read_text()
     heads = "| class | training images | training boxes | validation images | validation boxes |"
-    assert f"3 training images, 1 validation images.\n\n{heads}" in page
+    assert f"3 training images, 1 validation image.\n\n{heads}" in page
     assert "| a | 2 | 1,500 | 1 | 1 |\n| b | 0 | 0 | 0 | 0 |" in page
     assert json.loads((tmp_path / "report.json").read_text())["data"]["splits"] == splits
+
+
+def test_remarks_on_the_data_are_a_section_that_the_verdict_names(tmp_path: Path) -> None:
+    report = Report(tmp_path, title="T", command="c", task="detection", classes=["a"])
+    describe_remarks(report, ["1 box clipped: a.png", "6 links left out: b, ..."])
+    report.write()
+    page = (tmp_path / "report.md").read_text()
+    assert page.count("read as it is written: see How the data was read.") == 1
+    section = page.partition("## How the data was read\n\n")[2].partition("\n## ")[0]
+    assert section.strip().split("\n\n") == ["1 box clipped: a.png", "6 links left out: b, ..."]
+
+
+def test_data_read_as_it_is_written_gets_no_remark(tmp_path: Path) -> None:
+    report = Report(tmp_path, title="T", command="c", task="detection", classes=["a"])
+    describe_remarks(report, [])
+    report.write()
+    assert "as it is written" not in (tmp_path / "report.md").read_text()

@@ -58,7 +58,7 @@ def test_ways_to_retrain_are_compared(words: Callable[..., list[str]], tmp_path:
     assert ways["replay"]["scores"]["early"][0] > ways["new-only"]["scores"]["early"][0]
     assert (tmp_path / "run" / "score_against_images.png").is_file()
     page = (tmp_path / "run" / "report.md").read_text()
-    assert "From 20 to 30 training images, 1 new classes (blue); 1 seed." in page
+    assert "From 20 to 30 training images, 1 new class (blue); 1 seed." in page
 
 
 def test_a_comparison_goes_on_where_it_was(

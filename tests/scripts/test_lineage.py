@@ -51,7 +51,7 @@ def test_a_chain_survives_the_files_of_its_parents(
 ) -> None:
     hashes = [file_hash(path) for path in three]
     commands = [load(path).provenance.command for path in three]
-    changes = [None, "+36 images, +1 classes", "+0 images"]
+    changes = [None, "+36 images, +1 class", "+0 images"]
     figures = printed(capsys, str(three[-1].parent))
     assert figures["end"] is None
     expected = list(zip(hashes, changes, map(str, three), strict=True))
@@ -137,7 +137,7 @@ def test_checkpoints_from_before_lineage_are_followed_through_files(
     assert in_short(figures) == [
         (file_hash(first), None, str(first)),
         (file_hash(second), "+2 images", str(second)),
-        (file_hash(third), "+0 images, -1 images", str(third)),
+        (file_hash(third), "+0 images, -1 image", str(third)),
     ]
     elsewhere = tmp_path / "far" / "away" / "from" / "here.ckpt"
     elsewhere.parent.mkdir(parents=True)

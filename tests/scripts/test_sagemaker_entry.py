@@ -164,8 +164,8 @@ def test_jobs_train_deliver_and_grow(
     assert figures["parent"] == file_hash(model / "best.ckpt")
     assert figures["classes"] == ["green", "red", "blue"]
     # 12 images of each split are new.
-    assert figures["data"]["diff"]["text"] == "+36 images, +1 classes"
-    assert "+36 images, +1 classes" in done.stdout
+    assert figures["data"]["diff"]["text"] == "+36 images, +1 class"
+    assert "+36 images, +1 class" in done.stdout
     assert sorted(file.name for file in (second / "model").iterdir()) == names
 
 

@@ -73,7 +73,7 @@ def test_warm_start_grows_the_head_and_says_what_changed(
     capsys.readouterr()
     options = [f"--warm-start={parent}", "--task.optimization.lr=0"]
     report = train.run(words(new, "new", *options))
-    assert "+36 images, +1 classes, 1 relabelled" in capsys.readouterr().out
+    assert "+36 images, +1 class, 1 relabelled" in capsys.readouterr().out
     figures = report.figures
     assert figures["data"]["diff"]["num_added"] == 36
     assert figures["data"]["diff"]["new_classes"] == ["blue"]
