@@ -8,6 +8,8 @@ from regrow.data.errors import BadInput
 from regrow.data.files import read_json
 from regrow.data.tidy import MAX_NUMBER, class_name, clean_name, mask_number
 
+FORMS = 'a list of class names, as ["sky", "road"], or names with numbers, as {"sky": 0, "road": 1}'
+
 
 def read_mask_classes(path: Path) -> tuple[dict[int, str], frozenset[int]]:
     """Give the class of each number, and the numbers of void."""
@@ -17,12 +19,13 @@ def read_mask_classes(path: Path) -> tuple[dict[int, str], frozenset[int]]:
     if isinstance(content, dict):
         void = content.get("void", content.get("ignore_index"))
         content = content.get("classes", {k: v for k, v in content.items() if _is_number(v)})
+        content = content or None  # names of numbers, the other way round, are not read
     if isinstance(content, list):
         pairs = list(enumerate(content))
     elif isinstance(content, dict) and all(isinstance(v, int) for v in content.values()):
         pairs = [(number, name) for name, number in content.items()]
     else:
-        raise BadInput(f"{path}: expected a list of class names, or names with numbers")
+        raise BadInput(f"{path}: expected {FORMS}")
     try:
         pairs = [(number, class_name(name)) for number, name in pairs]
     except ValueError as error:

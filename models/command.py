@@ -37,7 +37,7 @@ DATA_FILE = "data.yaml"
 # What jsonargparse says of Python's types, which nobody wrote in a config.
 PARSER_NOISE = re.compile(
     r"Type collections\S*?\[.*?\] expects a function or a callable class: "
-    r"|Parser key |(Got|Given) value: Namespace\(.*\)$"
+    r"|Parser key |(Got|Given) value: (Namespace|NestedArg)\(.*\)$"
     r"|Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - "
     r"|- Expected a <class 'NoneType'> |Given value type: <class '[\w.]+'> "
 )

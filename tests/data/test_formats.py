@@ -527,7 +527,8 @@ def test_masks_have_classes_by_number(tmp_path: Path, classes: Any, names, void)
     ("classes", "message"),
     [
         ("road", "not JSON"),
-        (3, "expected a list of class names, or names with numbers"),
+        (3, "expected a list of class names, as"),
+        ({"0": "sky", "1": "road"}, "expected a list of class names, as"),
         ({"classes": {"road": "three"}}, "expected a list of class names"),
         (["road", "road"], "road is named twice"),
         ({"road": 1, "sky": 1}, "two classes have the same number"),
