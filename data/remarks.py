@@ -75,6 +75,7 @@ class Remarks:
 def _singular(kind: str) -> str:
     """Return a clause in the plural as it is said of one."""
     for words in (NOUNS, VERBS, OTHERS):
-        pattern = rf"\b({'|'.join(words)})\b"
-        kind = re.sub(pattern, lambda found, words=words: words[found[1]], kind, count=1)
+        found = re.search(rf"\b({'|'.join(words)})\b", kind)
+        if found is not None:
+            kind = kind[: found.start()] + words[found[0]] + kind[found.end() :]
     return kind
