@@ -14,7 +14,7 @@ from regrow.data.errors import BadInput
 from regrow.data.faults import shown
 from regrow.data.files import one_line
 from regrow.data.ignored import mark_of
-from regrow.data.snapshot import VOID, Boxes, Item, Kind, Mask, Target
+from regrow.data.snapshot import VOID, Boxes, Declared, Item, Kind, Mask, Target
 from regrow.data.tidy import class_name, class_number, declared_size, mask_number
 
 IMAGE_KEYS = ("source-ref", "image-ref")
@@ -95,7 +95,7 @@ def target_of(
     return str(label)
 
 
-def declared_of(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+def declared_of(row: Mapping[str, Any], where: str) -> Declared | None:
     """Return the size that a row says its image has.
 
     Ground Truth writes it beside the boxes of each attribute, those of earlier jobs too.
@@ -105,7 +105,7 @@ def declared_of(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
         where: What to call it in an error.
 
     Returns:
-        Height and width, 0 for what it does not say; None where it says neither.
+        The size, 0 for what it does not say; None where it says neither height nor width.
 
     Raises:
         BadInput: If it says several.
@@ -120,7 +120,7 @@ def declared_of(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise BadInput(f"{where}: its image_size is none ({one_line(error)})") from error
     if len(sizes) > 1:
-        shown_sizes = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
+        shown_sizes = " and ".join(f"{width}x{height}" for height, width, _ in sorted(sizes))
         raise BadInput(f"{where}: its image_size is {shown_sizes}; correct one")
     return sizes.pop() if sizes else None
 

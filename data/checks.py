@@ -9,7 +9,7 @@ import numpy as np
 from regrow.data.errors import BadInput
 from regrow.data.faults import BOXES, ROWS, Faults, shown
 from regrow.data.fingerprints import Fingerprint
-from regrow.data.opening import is_turned_by_exif
+from regrow.data.opening import is_turned_by_exif, num_channels
 from regrow.data.remarks import Remarks
 from regrow.data.snapshot import VOID, Boxes, Item, Mask
 
@@ -20,6 +20,9 @@ ROUNDING = 0.5  # pixels; files round their numbers, and boxes that end so far o
 HAIR, PIXEL, SMALL = 0.02, 1.0, 0.05
 SHARE = 1.5  # the largest end of a box in shares of 1, by centre and size: 1 + 1 / 2
 LARGE = 16  # pixels; a box within the first pixel of such an image is none in pixels
+OTHER_CHANNELS = "images with another number of channels than their annotation says"
+# Tools write 3 for any image, and grey ones are read as colours of three equal parts.
+COLOURS = 3
 CLIPPED = "boxes clipped at the edge of their image"
 
 
@@ -74,6 +77,7 @@ def checked(
     """
     with faults.row(item.name):
         _check_declared(item, image)
+        remarks.add(OTHER_CHANNELS, item.name, int(_has_other_channels(item)))
         if isinstance(item.target, Mask) and mask is not None:
             _check_mask(item, item.target, image, mask)
         if isinstance(item.target, Boxes):
@@ -86,15 +90,23 @@ def checked(
 def _check_declared(item: Item, image: Fingerprint) -> None:
     """Refuse an image of another size than its annotation was made for."""
     said, own = item.declared, image.size
-    if said is None or all(one in (0, other) for one, other in zip(said, own, strict=True)):
+    if said is None or all(one in (0, other) for one, other in zip(said[:2], own, strict=True)):
         return
     file = item.image if isinstance(item.image, Path) else item.name
     is_turned = isinstance(item.image, Path) and is_turned_by_exif(item.image)
     turned = " (turned by its EXIF tag)" if is_turned else ""
     raise BadInput(
-        f"{item.declared_by} says {said[1]}x{said[0]}, {file} is {own[1]}x{own[0]}{turned}; "
+        f"{item.declared_by} says {said.width}x{said.height}, {file} is {own[1]}x{own[0]}{turned}; "
         "its labels would be misplaced: label it anew, or correct the size"
     )
+
+
+def _has_other_channels(item: Item) -> bool:
+    """Whether an annotation says another number of channels than the file has."""
+    said = item.declared.channels if item.declared is not None else 0
+    if said in (0, COLOURS) or not isinstance(item.image, Path):
+        return False
+    return said != num_channels(item.image)
 
 
 def _check_mask(item: Item, target: Mask, image: Fingerprint, mask: Fingerprint) -> None:

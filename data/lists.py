@@ -15,6 +15,7 @@ from regrow.data.faults import Faults, shown
 from regrow.data.files import SPLIT_NAMES, read_text
 from regrow.data.listing import list_folders
 from regrow.data.plain import parse_json
+from regrow.data.snapshot import Declared
 
 
 def find_lists(root: Path) -> list[tuple[Path, str | None]]:
@@ -124,7 +125,7 @@ class Row:
     mask: Any
     split: str | None
     group: str | None
-    size: tuple[int, int] | None
+    size: Declared | None
 
 
 def read_row(values: Mapping[str, Any], official: str | None, where: str) -> Row:

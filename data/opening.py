@@ -62,6 +62,16 @@ def is_turned_by_exif(path: Path) -> bool:
         return opened.getexif().get(ORIENTATION, 1) >= 5
 
 
+def num_channels(path: Path) -> int:
+    """Return how many numbers a pixel of an image file has; those of a palette are colours.
+
+    Raises:
+        BadInput: As `open_image`.
+    """
+    with _named_errors(path), open_regular(path) as f, Image.open(f, formats=FORMATS) as opened:
+        return 3 if opened.mode == "P" else len(opened.getbands())
+
+
 @contextmanager
 def opened_by_library(name: str) -> Iterator[None]:
     """Let a library that opens images itself open the same formats, and name its errors.

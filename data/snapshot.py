@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -69,6 +69,20 @@ class Mask:
 Target = str | Boxes | Mask
 
 
+class Declared(NamedTuple):
+    """What an annotation says of its image: its size in pixels and channels, 0 where it does not.
+
+    Args:
+        height: Rows of pixels.
+        width: Columns of pixels.
+        channels: Numbers a pixel.
+    """
+
+    height: int
+    width: int
+    channels: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One labelled image.
@@ -80,7 +94,7 @@ class Item:
         split: Its official split, if it has one.
         group: What must stay on one side of a split together, such as the video it comes from.
         known: The classes that its label would show, boxes or mask; None where that is all.
-        declared: The height and width that its annotation says it has, 0 where it does not say.
+        declared: What its annotation says of its size, 0 where it does not say.
         declared_by: Which annotation says so.
     """
 
@@ -90,7 +104,7 @@ class Item:
     split: str | None = None
     group: str | None = None
     known: frozenset[str] | None = None
-    declared: tuple[int, int] | None = None
+    declared: Declared | None = None
     declared_by: str = ""
 
 

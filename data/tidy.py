@@ -10,7 +10,7 @@ from typing import Any
 from regrow.data.errors import BadInput
 from regrow.data.faults import Faults, shown
 from regrow.data.remarks import Remarks
-from regrow.data.snapshot import Boxes, Item, Mask, Target, renamed
+from regrow.data.snapshot import Boxes, Declared, Item, Mask, Target, renamed
 
 MAX_ITEMS = 20_000_000  # one takes about 1 kB of memory
 MAX_CLASSES = 300_000  # Google Landmarks v2 has 203,094; each gets a row of the head
@@ -74,14 +74,14 @@ def mask_number(value: Any, where: str) -> int:
         ) from error
 
 
-def declared_size(values: Mapping[str, Any]) -> tuple[int, int] | None:
+def declared_size(values: Mapping[str, Any]) -> Declared | None:
     """Return the size that an annotation says its image has.
 
     Args:
-        values: Perhaps `width` and `height`, in pixels.
+        values: Perhaps `width` and `height`, in pixels, and `depth`, the number of channels.
 
     Returns:
-        Height and width, 0 for what it does not say; None where it says neither.
+        The size, 0 for what it does not say; None where it says neither height nor width.
 
     Raises:
         ValueError: If one of them is no number of pixels.
@@ -90,7 +90,11 @@ def declared_size(values: Mapping[str, Any]) -> tuple[int, int] | None:
     if said == [None, None]:
         return None
     height, width = (0 if side is None else _digits(side) for side in said)
-    return class_number(height, what="height"), class_number(width, what="width")
+    depth = str(values.get("depth", "")).strip()  # tools write words where they do not know
+    channels = int(depth) if depth.isascii() and depth.isdigit() and len(depth) < 3 else 0
+    return Declared(
+        class_number(height, what="height"), class_number(width, what="width"), channels
+    )
 
 
 def _digits(side: Any) -> Any:
@@ -189,7 +193,7 @@ def _tidied(item: Item, names: _Names, remarks: Remarks) -> Item:
             raise BadInput(f"{item.name}: has {count:,} boxes, more than {MAX_BOXES:,}; split it")
         remarks.add(NEGATIVES, item.name, int(count == 0))
     if item.declared is not None:
-        remarks.add(UNSAID, item.name, int(0 in item.declared))
+        remarks.add(UNSAID, item.name, int(0 in item.declared[:2]))
     if item.group is not None and not item.group.isprintable():
         raise BadInput(f"{item.name}: its group {ascii(item.group)} is not printable; rename it")
     return item

@@ -17,7 +17,7 @@ from regrow.data.files import SMALL, read_bytes
 from regrow.data.ignored import mark_of
 from regrow.data.listing import IMAGES
 from regrow.data.lookup import Folder, by_stem, split_name
-from regrow.data.snapshot import Boxes
+from regrow.data.snapshot import Boxes, Declared
 from regrow.data.tidy import declared_size
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -34,7 +34,7 @@ class Annotation:
     """
 
     filename: str | None
-    size: tuple[int, int] | None
+    size: Declared | None
     boxes: Boxes
 
 
@@ -61,7 +61,8 @@ def read_annotation(file: Path, faults: Faults) -> Annotation:
             f"{file}: not a Pascal VOC annotation (it is of {shown(tree.tag)}, not of annotation)"
         )
     size = tree.find("size")
-    sides = {k: size.findtext(k) or None for k in ("width", "height")} if size is not None else {}
+    said = ("width", "height", "depth") if size is not None else ()
+    sides = {k: size.findtext(k) or None for k in said}  # type: ignore[union-attr]
     try:
         declared = declared_size(sides)
     except ValueError as error:

@@ -270,3 +270,33 @@ def test_an_unknown_label_is_bad(tmp_path: Path) -> None:
         read(Given(items, ["ant", "bee"]), tmp_path, classes=["ant"])
     data = read(Given(items, ["ant", "bee"]), tmp_path, classes=["ant"], skip_bad=True)
     assert data.snapshot.items[0].target.classes == ("ant",)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("layout", [voc, sagemaker, manifest])
+@pytest.mark.parametrize(
+    ("depth", "mode", "num_told"),
+    [
+        ("1", "RGB", 12),
+        ("1", "L", 0),
+        ("4", "RGB", 12),
+        ("3", "RGB", 0),
+        ("3", "L", 0),  # tools write 3 for any image
+        ("0", "L", 0),
+        ("Unspecified", "RGB", 0),
+    ],
+)
+def test_another_number_of_channels_than_declared_is_told(
+    tmp_path: Path, layout: Layout, depth: str, mode: str, num_told: int
+) -> None:
+    source = layout(tmp_path, WIDTH, HEIGHT)
+    number = depth if depth.isdigit() else f'"{depth}"'
+    for file in sorted(tmp_path.rglob("*")):
+        if file.suffix == ".jpg":
+            Image.open(file).convert(mode).save(file)
+        elif file.suffix in (".xml", ".json", ".manifest"):
+            text = file.read_text().replace("<depth>3<", f"<depth>{depth}<")
+            file.write_text(text.replace('"depth": 3', f'"depth": {number}'))
+    told = read(source, tmp_path).remarks
+    assert told.count("images with another number of channels than their annotation says") == (
+        num_told
+    )

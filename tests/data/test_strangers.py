@@ -510,7 +510,7 @@ def test_a_table_of_boxes(tmp_path: Path) -> None:
     a, b, c = content.items
     assert a.target.xyxy.tolist() == [[1, 2, 5, 7], [2, 2, 9, 8]]  # type: ignore[union-attr]
     assert a.target.classes == ("ant", "bee")  # type: ignore[union-attr]
-    assert b.declared == (16, 16)
+    assert b.declared == (16, 16, 0)
     assert c.target.classes == ()  # type: ignore[union-attr]
     write(tmp_path / "l.csv", table + "a.png,16,16,ant,1,2,5,x\na.png,15,16,ant,1,2,5,7\n")
     with pytest.raises(BadInput, match=r": 2 bad rows.*line 2: .*'x'.*line 2: its image_size is"):
