@@ -24,6 +24,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.files import SMALL, read_json, read_yaml, write_text
 from regrow.data.formats import locate
+from regrow.data.listing import list_folders
 from regrow.deploy.builtin import BESIDE, CHOICE, NAMES, Values, recognise
 from regrow.deploy.channels import find_source
 from regrow.deploy.delivery import deliver
@@ -97,7 +98,7 @@ class Container:
             base=base,
             configs=configs,
             hyperparameters=values,
-            channels=_channels(base, _json(folder / "inputdataconfig.json")),
+            channels=_channels(base, _described(base, folder / "inputdataconfig.json")),
             checkpoints=Path(local) if local else base / "checkpoints",
             hosts=_hosts(folder / "resourceconfig.json"),
             options=options,
@@ -349,6 +350,14 @@ def _hosts(path: Path) -> tuple[str, ...]:
     if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
         raise BadInput(f"{path}: hosts is {ascii(hosts)[:80]}; the platform writes a list of names")
     return tuple(hosts)
+
+
+def _described(base: Path, file: Path) -> dict[str, Any]:
+    """Read the channels of a job; below a folder of one's own each folder of data is one."""
+    data = base / "input" / "data"
+    if file.exists() or not data.is_dir():
+        return _json(file)
+    return {folder.name: {} for folder in list_folders(data)}
 
 
 def _channels(base: Path, config: Mapping[str, Any]) -> dict[str, Path]:

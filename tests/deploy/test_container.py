@@ -91,6 +91,16 @@ def test_a_container_without_files_has_no_words(tmp_path: Path) -> None:
     assert made.checkpoints == tmp_path / "ml" / "checkpoints"
 
 
+def test_without_a_list_of_channels_each_folder_of_data_is_one(job: Job, base: Path) -> None:
+    job({}, "train")
+    (base / "input" / "config" / "inputdataconfig.json").unlink()
+    (base / "input" / "data" / "test").mkdir()
+    (base / "input" / "data" / "note.txt").write_text("no folder")
+    data = base / "input" / "data"
+    made = Container.from_environment(base, {"SAGEMAKER_BASE_DIR": str(base)})
+    assert made.channels == {"test": data / "test", "train": data / "train"}
+
+
 def test_hyperparameters_are_text_and_mean_what_it_says(job: Job, base: Path) -> None:
     values = {
         "config": '"sample"',  # as the SDK writes a string
