@@ -132,10 +132,11 @@ def fresh_twin(net: nn.Module, dense: nn.Module) -> nn.Module:
     rebuild_(twin, {**record(net, dense), "trainable": {}})
     buffers.rebuild_(twin, buffers.record(net, dense))
     source, drawn = dense.state_dict(), {}
+    weights = dict(twin.named_parameters())
     for name, tensor in twin.state_dict().items():
         part = source[name][tuple(slice(length) for length in tensor.shape)]
         longer, shorter = source[name].shape[1:], tensor.shape[1:]
-        if longer != shorter:
+        if longer != shorter and name in weights:
             part = part * math.sqrt(math.prod(longer) / math.prod(shorter))
         drawn[name] = part
     twin.load_state_dict(drawn)

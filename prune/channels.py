@@ -23,10 +23,11 @@ class Member:
     """One side of one layer that loses channels when its group does.
 
     Args:
-        layer: The layer's name inside `task.net`, or the name of a bare parameter or of a count.
+        layer: The layer's name inside `task.net`, or the name of a bare parameter, of a buffer that
+            is fixed, or of a count.
         side: `out` for what it makes (and for layers that keep the width), `in` for what it reads.
         units: The channels of each unit; empty where the layer does not see the unit.
-        dim: The dimension that is cut, for a bare parameter only; the place in a tuple of counts.
+        dim: The dimension that is cut, for a bare tensor only; the place in a tuple of counts.
         is_count: Whether it is a whole number that counts channels, such as `attn.num_heads`.
     """
 

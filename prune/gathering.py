@@ -39,7 +39,8 @@ def _parameters(net: nn.Module, member: Member) -> list[tuple[str, Tensor, int]]
         return []
     if member.dim is not None:
         owner, attribute = named_tensor(net, member.layer)
-        return [(member.layer, getattr(owner, attribute), member.dim)]
+        tensor = getattr(owner, attribute)
+        return [(member.layer, tensor, member.dim)] if isinstance(tensor, nn.Parameter) else []
     module = net.get_submodule(member.layer)
     named = [(name, dim) for name, dim in channel_tensors(module, member.side)]
     return [

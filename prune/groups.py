@@ -2,6 +2,7 @@
 
 import random
 from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 from timm.models.metaformer import Scale
@@ -29,6 +30,7 @@ from regrow.prune.channels import (
     width,
 )
 from regrow.prune.disturbing import disturb_, rouse_
+from regrow.prune.fixed import guesses, unfix_
 from regrow.prune.proof import SILENT
 from regrow.prune.tracing import (
     Effort,
@@ -99,16 +101,47 @@ def find_groups(
 
 
 def _find(task: Task, inexact: bool, images: Tensor | None, effort: Effort) -> Groups:
-    twin = surgery.clone(task)
+    heads = find_heads(task.net)
+    makers = {f"{name}.in_proj": name for name in heads}
+    for name, layouts in heads.items():
+        makers |= {m.layer: name for layout in layouts for m in layout.members if m.side == "out"}
+    follow = partial(_follow, task, makers=set(makers), inexact=inexact, effort=effort)
+    found, traced = follow(surgery.clone(task))
+    followed = {group.layer for group in found.groups}
+    _prove(task, found, heads, images, effort)
+    if followed & found.left_whole.keys():
+        _add_with_buffers_(task, found, follow, images, effort)
+    _explain_(found, task.net, makers, traced)
+    return found
+
+
+def _follow(
+    task: Task,
+    twin: Task,
+    fixed: Collection[str] = (),
+    *,
+    makers: set[str],
+    inexact: bool,
+    effort: Effort,
+) -> tuple[Groups, set[str]]:
+    """Find the groups of channels in the graph, which nothing proves yet.
+
+    Args:
+        task: The task.
+        twin: Its copy to trace, which is given up for this.
+        fixed: The names of the parameters of the copy that are buffers of the task.
+        makers: The layers that make heads of attention.
+        inexact: As `find_groups` takes it.
+        effort: The work that it may take.
+
+    Returns:
+        The groups, with reasons for layers left whole, and the names of the layers in the graph.
+    """
     effort.watch_(twin.net)
     graph = trace_(twin)
     net = twin.net
     names: dict[object, str] = {module: name for name, module in net.named_modules()}
     names |= {parameter: name for name, parameter in net.named_parameters()}
-    heads = find_heads(task.net)
-    makers = {f"{name}.in_proj": name for name in heads}
-    for name, guesses in heads.items():
-        makers |= {m.layer: name for guess in guesses for m in guess.members if m.side == "out"}
     check = partial(
         _refuse_operation,
         names=names,
@@ -117,7 +150,7 @@ def _find(task: Task, inexact: bool, images: Tensor | None, effort: Effort) -> G
         inexact=inexact,
     )
     found = Groups([])
-    seen: set[str] = set(makers)
+    seen = set(makers)
     for name, module in net.named_modules():
         is_traced = module in graph.module2node
         if name in seen or not is_traced or not isinstance(module, WEIGHTED_TYPES):
@@ -125,16 +158,52 @@ def _find(task: Task, inexact: bool, images: Tensor | None, effort: Effort) -> G
         try:
             pairs = closure(graph, module, check, effort)
             seen |= {names[n.module] for n, side in pairs if side == "out" and n.module in names}
-            found.groups.append(_group(name, pairs, names, net))
+            found.groups.append(_group(name, pairs, names, net, fixed))
         except LeftWhole as refusal:
             found.left_whole[name] = str(refusal)
         # torch-pruning's maps from one layer's channels to another's raise what Python raises.
         except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
             found.left_whole[name] = "its channels are not followed to the layers that read them"
-    _prove(task, found, heads, images, effort)
-    traced = {name for name, layer in net.named_modules() if layer in graph.module2node}
-    _explain_(found, task.net, makers, traced)
-    return found
+    return found, {name for name, layer in net.named_modules() if layer in graph.module2node}
+
+
+def _add_with_buffers_(
+    task: Task, found: Groups, follow: Callable, images: Tensor | None, effort: Effort
+) -> None:
+    """Add the groups that can be cut if buffers are cut with them, such as fixed embeddings."""
+    twin = surgery.clone(task)
+    fixed = unfix_(twin.net)
+    try:
+        more = follow(twin, fixed)[0] if fixed else Groups([])
+    except BadInput:  # it writes to its buffers, which no parameter allows
+        return
+    proved = {(m.layer, m.side) for group in found.groups for m in group.members}
+    disturbed = surgery.clone(task)
+    disturb_(disturbed.net)
+    effort.watch_(disturbed.net)
+    likely = []
+    for group in more.groups:
+        sides = {(member.layer, member.side) for member in group.members}
+        if sides & proved or not any(layer in fixed for layer, _ in sides):
+            continue
+        for guess in guesses(group, task.net, fixed):
+            reason = surgery.probe(disturbed, _probing([guess]), images)
+            if reason is None or reason.startswith(SILENT):
+                likely.append(guess)
+                break
+    if not likely:
+        return
+    more.groups = likely
+    _prove(task, more, {}, images, effort, found.groups)
+    found.groups = _in_order([*found.groups, *more.groups], task.net)
+    for member in (member for group in more.groups for member in group.members):
+        if member.side == "out":
+            found.left_whole.pop(member.layer, None)
+
+
+def _in_order(groups: Iterable[Group], net: nn.Module) -> list[Group]:
+    order = {name: place for place, (name, _) in enumerate(net.named_modules())}
+    return sorted(groups, key=lambda group: order[group.layer])
 
 
 def fixed_layers(task: Task) -> set[str]:
@@ -209,7 +278,9 @@ def _refuse_layer(module: nn.Module, name: str) -> None:
         raise LeftWhole(f"{name} is a convolution in as many groups as outputs, not inputs")
 
 
-def _group(root: str, pairs: Pairs, names: dict[object, str], net: nn.Module) -> Group:
+def _group(
+    root: str, pairs: Pairs, names: dict[object, str], net: nn.Module, fixed: Collection[str]
+) -> Group:
     """Make the record of a group from the channels that each layer sees."""
     cut = {
         (names[node.module], side): (node, channels)
@@ -217,7 +288,9 @@ def _group(root: str, pairs: Pairs, names: dict[object, str], net: nn.Module) ->
         if node.module in names
         and isinstance(node.module, (nn.Parameter, *CUTTABLE_TYPES, *STATISTICS_TYPES))
         # Bare parameters and PReLU may have one entry for all channels.
-        and _size(node, side) is not None
+        and (size := _size(node, side)) is not None
+        # A buffer that has not these channels, such as a filter or a mask of places, stays.
+        and not (names[node.module] in fixed and any(c.idx >= size for c in channels))
     }
     units = _units(cut)
     if len(set(units.values())) < 2:
@@ -321,8 +394,18 @@ def _prove(
     heads: dict[str, list[Group]],
     images: Tensor | None,
     effort: Effort,
+    proved: Sequence[Group] = (),
 ) -> None:
-    """Keep what can be cut as it should, and say of the rest that it is left whole."""
+    """Keep what can be cut as it should, and say of the rest that it is left whole.
+
+    Args:
+        task: The task.
+        found: The groups in question; it is changed.
+        heads: Guesses of the heads of each attention layer, in question too.
+        images: As `find_groups` takes them.
+        effort: The work that it may take.
+        proved: Groups that can be cut, together with which the others must be.
+    """
     disturbed = surgery.clone(task)
     disturb_(disturbed.net)
     effort.watch_(disturbed.net)
@@ -336,13 +419,14 @@ def _prove(
         found.groups, found.left_whole = [], found.left_whole | dict.fromkeys(layers, reason)
         return
     candidates = [*found.groups, *_likely(disturbed, heads, images, found.left_whole)]
-    sound, refused = surgery.sift(disturbed, _probing(candidates), images=images)
+    before = _probing(proved)
+    sound, refused = surgery.sift(disturbed, _probing(candidates), before, images=images)
     # One unit alone fits many a place that two do not, by broadcasting.
     lone = [g for g, units in sound if g.num_units - len(units) == 1 and g.num_units > 2]
     if lone:
         rest = [(group, units) for group, units in sound if group not in lone]
         pairs = [(group, list(range(group.num_units - 2))) for group in lone]
-        kept, others = surgery.sift(disturbed, pairs, rest, images=images)
+        kept, others = surgery.sift(disturbed, pairs, [*before, *rest], images=images)
         sound, refused = [*rest, *kept], refused | others
     silent = [group for group in candidates if refused.get(group.layer, "").startswith(SILENT)]
     if silent:
@@ -351,14 +435,13 @@ def _prove(
         rouse_(roused.net)
         awake, still = surgery.sift(roused, _probing(silent), images=images)
         sound_too, not_exact = surgery.sift(
-            disturbed, awake, sound, images=images, needs_signal=False
+            disturbed, awake, [*before, *sound], images=images, needs_signal=False
         )
         sound = [*sound, *sound_too]
         for group, _ in sound_too:
             del refused[group.layer]
         refused |= still | not_exact
-    order = {name: place for place, (name, _) in enumerate(task.net.named_modules())}
-    found.groups = sorted((group for group, _ in sound), key=lambda group: order[group.layer])
+    found.groups = _in_order((group for group, _ in sound), task.net)
     found.left_whole |= refused
 
 
@@ -371,18 +454,18 @@ def _likely(
     """Choose the guess that fits each class of attention, by the first layer of the class."""
     verdicts: dict[type[nn.Module], list[str | None]] = {}
     chosen = []
-    for name, guesses in heads.items():
+    for name, layouts in heads.items():
         kind = type(task.net.get_submodule(name))
         if kind not in verdicts:
-            verdicts[kind] = [surgery.probe(task, _probing([guess]), images) for guess in guesses]
+            verdicts[kind] = [surgery.probe(task, _probing([layout]), images) for layout in layouts]
         if None in verdicts[kind]:
-            chosen.append(guesses[min(verdicts[kind].index(None), len(guesses) - 1)])
+            chosen.append(layouts[min(verdicts[kind].index(None), len(layouts) - 1)])
         else:
             left_whole[name] = f"its heads are not told apart: {verdicts[kind][0]}"
     return chosen
 
 
-def _probing(groups: list[Group]) -> list[tuple[Group, list[int]]]:
+def _probing(groups: Sequence[Group]) -> list[tuple[Group, list[int]]]:
     generator = random.Random(0)
     plan = []
     for group in groups:

@@ -156,9 +156,11 @@ def read_by(net: nn.Module, member: Member) -> tuple[str, int] | None:
         return None
     if member.dim is not None:
         owner, attribute = named_tensor(net, member.layer)
-        parameter: Tensor = getattr(owner, attribute)
-        # With one entry a channel it scales or shifts, which makes the channel.
-        is_read = parameter.numel() > parameter.shape[member.dim]
+        tensor: Tensor = getattr(owner, attribute)
+        # With one entry a channel it scales or shifts, which makes the channel. So do embeddings
+        # that are fixed, where zeros would never become anything else.
+        is_fixed = not isinstance(tensor, nn.Parameter)
+        is_read = not is_fixed and tensor.numel() > tensor.shape[member.dim]
         return (member.layer, member.dim) if is_read else None
     module = net.get_submodule(member.layer)
     if not isinstance(module, WEIGHTED_TYPES):

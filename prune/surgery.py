@@ -261,8 +261,9 @@ def _cut_member_(net: nn.Module, member: Member, channels: list[int]) -> None:
         _count_down_(net, member, len(channels))
         return
     if member.dim is not None:
-        rest = without(getattr(owner, attribute), member.dim, channels)
-        setattr(owner, attribute, nn.Parameter(rest))
+        tensor = getattr(owner, attribute)
+        rest = without(tensor, member.dim, channels)
+        setattr(owner, attribute, nn.Parameter(rest) if isinstance(tensor, nn.Parameter) else rest)
         return
     module = net.get_submodule(member.layer)
     if len(channels) >= (width(module, member.side) or 0):
