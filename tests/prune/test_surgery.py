@@ -310,8 +310,8 @@ class Dusk(nn.Module):
     def forward(self, x):
         seen = self.stem(x).relu()
         y = self.body(seen).mean((2, 3))
-        flat = x.std((1, 2, 3))[:, None] < 1e-3
-        return self.fc(torch.where(flat, y * seen[:, :8].mean((1, 2, 3))[:, None], y))
+        flat = (1 - 1e3 * x.std((1, 2, 3))).clamp(min=0)[:, None]  # no number that can be led
+        return self.fc(y * (1 - flat) + flat * y * seen[:, :8].mean((1, 2, 3))[:, None])
 
 
 def test_a_choice_that_only_some_images_make_is_proved_on_these(make_task):
