@@ -40,8 +40,8 @@ def describe_start(report: Report, start: Start) -> None:
     report.set(before_training={"score": start.score})
     change = start.diff["text"] if start.diff else "an unknown amount"
     report.say(
-        f"The data changed by {change}; the old model scored {start.score:.4f} on the same "
-        "images before training."
+        f"The data changed by {change}; the old model scored {start.score:.4f} on the "
+        "validation images before training."
     )
     if start.num_leaked:
         report.say(
