@@ -9,7 +9,7 @@ from typing import IO, Any
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regrow.data.errors import BadInput
-from regrow.data.files import open_regular
+from regrow.data.files import one_line, open_regular
 
 # What Pillow decodes by itself. Others of its formats start programs (EPS) or are no pictures.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -113,7 +113,7 @@ def _named_errors(path: Path | str) -> Iterator[None]:
             raise BadInput(
                 f"{path}: {error.strerror}; it must be a file that may be read"
             ) from error
-        raise _corrupt(path, " ".join(str(error).split()) or type(error).__name__) from error
+        raise _corrupt(path, one_line(error)) from error
 
 
 def _corrupt(path: Path | str, reason: str) -> CorruptImage:

@@ -191,7 +191,19 @@ def load_provenance(path: Path) -> Provenance:
     Raises:
         BadInput: If the file cannot be used.
     """
-    payload = read(path)
+    return provenance_of(read(path), path)
+
+
+def provenance_of(payload: Mapping[str, Any], path: Path) -> Provenance:
+    """Return where a network comes from, by what `read` gave.
+
+    Args:
+        payload: The content of a checkpoint.
+        path: Its file, for errors.
+
+    Raises:
+        BadInput: If it does not say so.
+    """
     try:
         return _provenance(payload["regrow"]["provenance"])
     except BadInput as error:

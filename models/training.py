@@ -29,8 +29,8 @@ from regrow.data.sampling import counter_seed
 from regrow.models import buffers, masks, structure
 from regrow.models.checkpoint import (
     furthest,
-    load_provenance,
     net_state,
+    provenance_of,
     read,
     save,
     take_dtypes_,
@@ -382,10 +382,15 @@ def train(
     task.train()
     with restoring(trainer, resume), _same_scale(task):
         trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
-    kept = next((run / n for n in ("best.ckpt", "last.ckpt") if (run / n).is_file()), None)
+    kept = kept_checkpoint(run)
     if kept is not None:
         load_weights_(task, kept)
     task.eval().to(trainer.strategy.root_device)
+
+
+def kept_checkpoint(run: Path) -> Path | None:
+    """Return the checkpoint whose weights a run ends with; None if it has left none."""
+    return next((run / n for n in ("best.ckpt", "last.ckpt") if (run / n).is_file()), None)
 
 
 def fine_tune_(
@@ -470,9 +475,8 @@ def load_weights_(task: Task, path: Path) -> None:
     Raises:
         BadInput: If it is of another network.
     """
-    provenance = load_provenance(path)
     payload = read(path)
-    net = _as_recorded(task, payload) if is_of(task, payload) else None
+    provenance, net = provenance_of(payload, path), _as_recorded(task, payload)
     if net is None:
         raise BadInput(f"{path}: of another network than that of the run; put the run's own back")
     task.net, state = net, net_state(payload)
@@ -486,24 +490,20 @@ def load_weights_(task: Task, path: Path) -> None:
 
 def is_of(task: Task, payload: Mapping[str, Any]) -> bool:
     """Whether the weights of a checkpoint are those of a task's network, as its record cuts it."""
-    try:
-        return _as_recorded(task, payload) is not None
-    except BadInput:
-        return False
+    return _as_recorded(task, payload) is not None
 
 
 def _as_recorded(task: Task, payload: Mapping[str, Any]) -> nn.Module | None:
-    """Return the network of a task in the widths of a checkpoint; None where it has none such.
-
-    Raises:
-        BadInput: If the record is none of this network.
-    """
+    """Return the network of a task in the widths of a checkpoint; None where it has none such."""
     wanted = _shapes(net_state(payload))
     if _shapes(task.net.state_dict()) == wanted:
         return task.net
     with torch.random.fork_rng(devices=[]):
         net = task.fresh_net()
-    structure.rebuild_(net, payload["regrow"].get("structure"))
+    try:
+        structure.rebuild_(net, payload["regrow"].get("structure"))
+    except BadInput:
+        return None
     is_same = _shapes(net.state_dict()) == wanted
     return net.to(task.mean).train(task.training) if is_same else None
 

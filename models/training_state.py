@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from regrow.data.errors import BadInput
+from regrow.data.files import one_line
 from regrow.models.checkpoint import AtomicCheckpointIO
 from regrow.models.nets import list_nets
 from regrow.models.optimization import refuse_unlike
@@ -118,8 +119,7 @@ def restoring(trainer: Trainer, path: Path | None) -> Iterator[None]:
 
 
 def _told(path: Any, error: Exception) -> BadInput:
-    line = " ".join((str(error) or type(error).__name__).split())
-    return BadInput(f"{path}: training cannot go on from it ({line[:300]}); {WAY_OUT}")
+    return BadInput(f"{path}: training cannot go on from it ({one_line(error)[:300]}); {WAY_OUT}")
 
 
 def _refuse_version(path: Path, payload: Mapping[str, Any]) -> None:

@@ -159,13 +159,15 @@ class _Pair:
         except Exception as problem:
             reraise(problem)
             self.found.error = float("inf")
-            self.found.reason = self._fault(batch, way) or f"cutting it fails: {_line(problem)}"
+            self.found.reason = (
+                self._fault(batch, way) or f"cutting it fails: {first_line(problem)}"
+            )
             return None
         try:
             before = _run(self.masked, batch, way, self.removed, after.calls)
         except Exception as problem:
             reraise(problem)
-            self.found.reason = f"the network fails with channels at zero: {_line(problem)}"
+            self.found.reason = f"the network fails with channels at zero: {first_line(problem)}"
             return None
         self.found.reason = self._differ(before, after)
         return before.guide if self.found.reason is None else None
@@ -180,7 +182,7 @@ class _Pair:
             mode = "training" if self.masked.net.training else "evaluation"
             return (
                 f"the network itself fails in {mode} mode on the images of the proof, in float64: "
-                f"{_line(problem)}"
+                f"{first_line(problem)}"
             )
         return None
 
@@ -385,6 +387,7 @@ def _double() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _line(problem: Exception) -> str:
+def first_line(problem: Exception) -> str:
+    """Return the first line of what an exception says; its type where it says nothing."""
     first = str(problem).strip().splitlines()
     return first[0] if first else type(problem).__name__

@@ -28,7 +28,7 @@ from regrow.prune.channels import (
     width,
 )
 from regrow.prune.following import follow_, lost_places, sliced_state, without
-from regrow.prune.proof import compare, outputs_differ
+from regrow.prune.proof import compare, first_line, outputs_differ
 
 
 class FrozenBatchNormPruner(function.BasePruningFunc):
@@ -215,7 +215,7 @@ def probe(
     except Exception as problem:
         if is_out_of_memory(problem):
             raise
-        return f"cutting it fails: {str(problem).strip() or type(problem).__name__}".splitlines()[0]
+        return f"cutting it fails: {first_line(problem)}"
     return compare(masked, cut, plan, images, needs_signal=needs_signal).reason
 
 

@@ -70,7 +70,14 @@ from regrow.models.run import (
 )
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Provenance, Task
-from regrow.models.training import Fit, fine_tune_, make_trainer, refuse_kind, train
+from regrow.models.training import (
+    Fit,
+    fine_tune_,
+    kept_checkpoint,
+    make_trainer,
+    refuse_kind,
+    train,
+)
 from regrow.models.verification import unlike_saved
 from regrow.prune.regrowing import regrow_
 from regrow.prune.widening import widen_
@@ -240,7 +247,7 @@ def run_training(
     kept, unlike = Kept.of(_kept(run), trainer.current_epoch, net.chosen_by), None
     report = _report(net, data, found, run, kept)
     if trainer.is_global_zero:
-        unlike = unlike_saved(_kept(run), net, data, packages)
+        unlike = unlike_saved(kept.path, net, data, packages)
         if unlike is not None:
             report.say(f"{unlike}.")
         if replay is not None:
@@ -441,7 +448,7 @@ def _around(loaded: Task, make: Callable[..., Task]) -> Task:
 
 def _kept(run: Path) -> Path:
     """Give the checkpoint with the weights that were scored last."""
-    return next((run / n for n in ("best.ckpt", "last.ckpt") if (run / n).is_file()), run)
+    return kept_checkpoint(run) or run
 
 
 def _report(
