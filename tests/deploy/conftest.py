@@ -60,3 +60,13 @@ def break_() -> Break:
         return path
 
     return change
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give an empty `/opt/ml`, which the environment names."""
+    folder = tmp_path / "ml"
+    (folder / "input" / "config").mkdir(parents=True)
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(folder))
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    return folder

@@ -42,16 +42,6 @@ def configs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give an empty `/opt/ml`, which the environment names."""
-    folder = tmp_path / "ml"
-    (folder / "input" / "config").mkdir(parents=True)
-    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(folder))
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    return folder
-
-
-@pytest.fixture
 def job(base: Path, configs: Path) -> Job:
     """Give a maker of jobs: hyperparameters, channels (with their folders), more files."""
 

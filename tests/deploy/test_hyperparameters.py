@@ -127,15 +127,6 @@ def test_odd_values_of_each_hyperparameter_are_taken_or_named(
 # The platform's other files.
 
 
-@pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "ml"
-    (folder / "input" / "config").mkdir(parents=True)
-    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(folder))
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    return folder
-
-
 def write(base: Path, name: str, content: Any) -> None:
     (base / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
 

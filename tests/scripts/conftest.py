@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from regrow.models.dashboard import RunProgress
+from regrow.models.metrics import Accuracy
 
 ROOT = Path(__file__).parents[2]
 COLORS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
@@ -72,6 +74,21 @@ def stop_after() -> Callable[..., None]:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         monkeypatch.setattr(RunProgress, hook, counting)
+
+    return patch
+
+
+@pytest.fixture
+def score_epochs() -> Callable[..., None]:
+    """Give what lets the accuracy of each scoring be the next of some, whatever a network says."""
+
+    def patch(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
+        scores, compute = iter(values), Accuracy.compute
+
+        def told(self: Accuracy) -> dict[str, torch.Tensor]:
+            return {**compute(self), "accuracy": torch.tensor(next(scores, 0.0))}
+
+        monkeypatch.setattr(Accuracy, "compute", told)
 
     return patch
 

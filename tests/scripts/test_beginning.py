@@ -9,25 +9,15 @@ import torch
 from regrow.data.errors import BadInput
 from regrow.models.checkpoint import net_state, read, save
 from regrow.models.classification import Classification
-from regrow.models.metrics import Accuracy
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
+Scores = Callable[..., None]
 Folder = Callable[..., Path]
 Equal = Callable[[Path, Path], None]
 Stop = Callable[..., None]
 
 AUTO = "--resume=auto"
-
-
-def score_validations(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
-    """Let the accuracy of each scoring be the next of these, whatever the network says."""
-    scores, compute = iter(values), Accuracy.compute
-
-    def told(self: Accuracy) -> dict[str, torch.Tensor]:
-        return {**compute(self), "accuracy": torch.tensor(next(scores, 0.0))}
-
-    monkeypatch.setattr(Accuracy, "compute", told)
 
 
 def test_a_command_that_is_repeated_begins_goes_on_and_ends(
@@ -131,13 +121,14 @@ def test_a_warm_start_that_never_gets_better_keeps_the_old_network(
     monkeypatch: pytest.MonkeyPatch,
     stop: int | None,
     assert_equal_weights: Equal,
+    score_epochs: Scores,
 ) -> None:
     root, parent = folder(), tmp_path / "old" / "best.ckpt"
     train.run(words(root, "old"))
     start = words(root, "new", f"--warm-start={parent}", "--fit.epochs=2", AUTO)
     with monkeypatch.context() as patch:
         # The old network, the same as the run begins, and two epochs of three batches.
-        score_validations(patch, 0.8, 0.8, 0.5, 0.7)
+        score_epochs(patch, 0.8, 0.8, 0.5, 0.7)
         if stop is not None:
             with monkeypatch.context() as inner:
                 stop_after(inner, stop)
@@ -155,11 +146,15 @@ def test_a_warm_start_that_never_gets_better_keeps_the_old_network(
 
 
 def test_of_equal_scores_the_trained_network_is_kept(
-    folder: Folder, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Folder,
+    words: Words,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    score_epochs: Scores,
 ) -> None:
     root = folder()
     train.run(words(root, "old"))
-    score_validations(monkeypatch, 0.8, 0.8, 0.8, 0.8)
+    score_epochs(monkeypatch, 0.8, 0.8, 0.8, 0.8)
     report = train.run(words(root, "new", f"--warm-start={tmp_path}/old/best.ckpt"))
     assert report.figures["best_epoch"] == 1
     assert read(tmp_path / "new" / "best.ckpt")["epoch"] == 0

@@ -14,10 +14,10 @@ from regrow.data.errors import BadInput
 from regrow.models.checkpoint import net_state, read, save
 from regrow.models.classification import Classification
 from regrow.models.dashboard import Throughput
-from regrow.models.metrics import Accuracy
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
+Scores = Callable[..., None]
 Folder = Callable[..., Path]
 Equal = Callable[[Path, Path], None]
 Stop = Callable[..., None]
@@ -100,22 +100,13 @@ def test_resume_passes_over_a_truncated_checkpoint(
     assert "passed over" in capsys.readouterr().err
 
 
-def score_epochs(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
-    """Let the accuracy of each validation be the next of these, whatever the network says."""
-    scores, compute = iter(values), Accuracy.compute
-
-    def told(self: Accuracy) -> dict[str, torch.Tensor]:
-        return {**compute(self), "accuracy": torch.tensor(next(scores, 0.0))}
-
-    monkeypatch.setattr(Accuracy, "compute", told)
-
-
 def test_the_best_network_of_a_run_that_was_moved_stays(
     folder: Folder,
     words: Words,
     tmp_path: Path,
     stop_after: Stop,
     monkeypatch: pytest.MonkeyPatch,
+    score_epochs: Scores,
 ) -> None:
     root, option = folder(), "--fit.epochs=4"
     score_epochs(monkeypatch, 0.5, 0.9, 0.7, 0.8)
@@ -143,6 +134,7 @@ def test_a_run_without_its_best_network_finds_another(
     stop_after: Stop,
     monkeypatch: pytest.MonkeyPatch,
     is_torn: bool,
+    score_epochs: Scores,
 ) -> None:
     root, option = folder(), "--fit.epochs=4"
     score_epochs(monkeypatch, 0.5, 0.9, 0.7, 0.8)
