@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TASK ?= classification
 # The packages as type checkers see them: they cannot follow the import hook of an editable install.
 TYPES := $(VENV)/types
-ROOMS := configs data deploy incremental models prune scripts
+ROOMS := $(filter-out api,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
 
 .PHONY: demo test test-slow lint types install clean
 
@@ -23,8 +23,9 @@ lint: install
 	$(BIN)/ruff format --check .
 
 types: install
-	mkdir -p $(TYPES)/regrow
-	for room in $(ROOMS); do ln -sfn $(CURDIR)/$$room $(TYPES)/regrow/$$room; done
+	rm -rf $(TYPES) && mkdir -p $(TYPES)/regrow
+	ln -s $(CURDIR)/api/* $(TYPES)/regrow
+	for room in $(ROOMS); do ln -s $(CURDIR)/$$room $(TYPES)/regrow; done
 	MYPYPATH=$(TYPES) $(BIN)/mypy
 
 install: $(VENV)/installed

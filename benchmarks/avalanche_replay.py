@@ -101,7 +101,7 @@ class Sides:
     def start(self, seed: int) -> Path:
         """Write down what a warm start of regrow has, and give the folder."""
         from regrow.data.examples import collate
-        from regrow.data.files import write_atomic
+        from regrow.files import write_atomic
         from regrow.incremental.growth import Growth
         from regrow.models.checkpoint import load
 

@@ -37,8 +37,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from regrow.data.errors import BadInput
 from regrow.deploy.parity import OnnxModel
+from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs, count_params
 from regrow.models.detection import Detection

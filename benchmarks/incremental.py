@@ -45,12 +45,12 @@ from typing import Any, Literal
 import torch
 from scenarios import SCENARIOS, CropAndFlip
 
-from regrow.data.files import read_json, write_json
+from regrow.cli import parse
 from regrow.data.module import GrowingData
 from regrow.data.staged import Staged
+from regrow.files import read_json, write_json
 from regrow.incremental.memory import MEMORY, memory_size
 from regrow.models.checkpoint import load, save
-from regrow.models.command import parse
 from regrow.models.differences import part_of, seed_interval
 from regrow.models.evaluation import evaluate
 from regrow.models.masks import mask_weights_

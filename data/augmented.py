@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from regrow.data.errors import BadInput
 from regrow.data.faults import shown
-from regrow.data.files import one_line
 from regrow.data.ignored import mark_of
 from regrow.data.snapshot import VOID, Boxes, Declared, Item, Kind, Mask, Target
 from regrow.data.tidy import class_name, class_number, declared_size, mask_number
+from regrow.errors import BadInput
+from regrow.files import one_line
 
 IMAGE_KEYS = ("source-ref", "image-ref")
 METADATA, FILE = "-metadata", "-ref"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from regrow.data.errors import BadInput
 from regrow.data.faults import BOXES, ROWS, Faults, shown
 from regrow.data.fingerprints import Fingerprint
 from regrow.data.opening import is_turned_by_exif, num_channels
 from regrow.data.remarks import Remarks
 from regrow.data.snapshot import VOID, Boxes, Item, Mask
+from regrow.errors import BadInput
 
 ROUNDING = 0.5  # pixels; files round their numbers, and boxes that end so far outside stay
 # A box may stick out of its image by a hair: tools let people draw so, and some count pixels from

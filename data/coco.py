@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from regrow.data.errors import BadInput
 from regrow.data.faults import BOXES, Faults, reading, shown
-from regrow.data.files import name_below, one_line, read_json
 from regrow.data.ignored import mark_of
 from regrow.data.lookup import match_files
 from regrow.data.snapshot import Boxes, Item
 from regrow.data.tidy import class_name, clean_name, declared_size
+from regrow.errors import BadInput
+from regrow.files import name_below, one_line, read_json
 
 
 @dataclass(frozen=True, slots=True)

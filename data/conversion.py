@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from regrow.data.errors import BadInput
 from regrow.data.opening import MAX_PIXELS
 from regrow.data.remarks import Remarks
+from regrow.errors import BadInput
 
 # What a conversion left out, with numbers that describe it: of `DEEP` the least and the largest
 # value in the file, and both as they are read; of `DEEP_COLOUR` the latter alone; else none.

@@ -14,10 +14,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from torchvision.transforms import v2
 
 from regrow.data import formats, sagemaker, sample, staged
-from regrow.data.errors import BadInput
 from regrow.data.formats import Source
 from regrow.data.module import GrowingData
-from regrow.data.text import printable
+from regrow.errors import BadInput
+from regrow.text import printable
 
 SOURCES: tuple[type[Source], ...] = (
     staged.Staged,

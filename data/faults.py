@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from regrow.data.errors import BadInput
-from regrow.data.files import one_line
 from regrow.data.remarks import Remarks
+from regrow.errors import BadInput
+from regrow.files import one_line
 
 NUM_SHOWN = 20  # faults that a refusal lists; the rest is counted
-NUM_LETTERS = 1600  # of those listed together; a message is cut at `regrow.data.text.LONGEST`
+NUM_LETTERS = 1600  # of those listed together; a message is cut at `regrow.text.LONGEST`
 LONGEST = 200  # letters of a stranger's value in a message
 WAY_OUT = "data.skip_bad=true leaves out what is bad"
 ROWS = "bad rows left out, with their images"

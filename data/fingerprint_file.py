@@ -19,10 +19,10 @@ from typing import Any
 
 import PIL
 
-from regrow.data.errors import BadInput
-from regrow.data.files import write_atomic
 from regrow.data.formats import locate
 from regrow.data.opening import open_regular
+from regrow.errors import BadInput
+from regrow.files import write_atomic
 
 FORMAT = 3  # to be raised with any change of what is decoded or how it is hashed
 MAX_BYTES = 2**31  # of ten million files, about

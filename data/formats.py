@@ -13,9 +13,7 @@ import numpy as np
 
 from regrow.data.augmented import kind_and_classes, target_of
 from regrow.data.coco import coco_items
-from regrow.data.errors import BadInput
 from regrow.data.faults import Faults, reading
-from regrow.data.files import GAP, SPLIT_NAMES, name_below, one_line, read_text
 from regrow.data.listing import list_folders, list_images
 from regrow.data.lists import Row, csv_rows, find_lists, json_rows, read_row
 from regrow.data.lookup import match_files, one_to_one
@@ -26,6 +24,8 @@ from regrow.data.snapshot import VOID, Item, Kind, Mask
 from regrow.data.tidy import MAX_CLASSES, clean_name, tidy
 from regrow.data.torchvision_sets import images_of, labels_of, official_splits
 from regrow.data.voc import VocImages, read_annotation
+from regrow.errors import BadInput
+from regrow.files import GAP, SPLIT_NAMES, name_below, one_line, read_text
 
 UNLISTED = "images left out that no annotation lists"
 UNREAD = "annotation files left out"

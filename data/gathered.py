@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from regrow.data.errors import BadInput
 from regrow.data.pixels import Pixels
 from regrow.data.shown import Shown
 from regrow.data.snapshot import (
@@ -18,6 +17,7 @@ from regrow.data.snapshot import (
     renamed,
     without,
 )
+from regrow.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)

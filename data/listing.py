@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from regrow.data.errors import BadInput
 from regrow.data.remarks import Remarks
+from regrow.errors import BadInput
 
 IMAGES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp"),

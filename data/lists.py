@@ -10,12 +10,12 @@ from typing import Any
 
 from regrow.data.augmented import augmented_row, declared_of, mask_of
 from regrow.data.box_table import by_image, is_box_table
-from regrow.data.errors import BadInput
 from regrow.data.faults import Faults, shown
-from regrow.data.files import SPLIT_NAMES, read_text
 from regrow.data.listing import list_folders
-from regrow.data.plain import parse_json
 from regrow.data.snapshot import Declared
+from regrow.errors import BadInput
+from regrow.files import SPLIT_NAMES, read_text
+from regrow.plain import parse_json
 
 
 def find_lists(root: Path) -> list[tuple[Path, str | None]]:

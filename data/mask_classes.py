@@ -4,9 +4,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from regrow.data.errors import BadInput
-from regrow.data.files import read_json
 from regrow.data.tidy import MAX_NUMBER, class_name, clean_name, mask_number
+from regrow.errors import BadInput
+from regrow.files import read_json
 
 FORMS = 'a list of class names, as ["sky", "road"], or names with numbers, as {"sky": 0, "road": 1}'
 

@@ -16,18 +16,15 @@ from torchvision.transforms import v2
 from regrow.data.checks import checked, with_known_labels
 from regrow.data.conversion import remark_conversions
 from regrow.data.duplicates import remark_duplicates, remark_overlap
-from regrow.data.errors import BadInput
 from regrow.data.examples import Examples, collate
 from regrow.data.faults import Faults
 from regrow.data.fingerprints import Fingerprints
 from regrow.data.formats import Source, some_items
 from regrow.data.gathered import Gathered
 from regrow.data.ignored import remark_ignored
-from regrow.data.limits import BATCH, NUM_PROCESSES, SIDE, refuse_beyond
 from regrow.data.mixture import Mixture
 from regrow.data.opening import MAX_PIXELS, CorruptImage
 from regrow.data.pixels import Pixels, PixelStore
-from regrow.data.progress import progress
 from regrow.data.remarks import Remarks
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.data.shown import census, check_shown, count_shown, remark_losses, remark_unshown
@@ -46,6 +43,9 @@ from regrow.data.snapshot import (
     renamed,
 )
 from regrow.data.transforms import Decoding
+from regrow.errors import BadInput
+from regrow.limits import BATCH, NUM_PROCESSES, SIDE, refuse_beyond
+from regrow.progress import progress
 
 SPLIT_WAY_OUT = {
     "train": "lower data.val_share and data.test_share, or add some",

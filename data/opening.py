@@ -8,8 +8,8 @@ from typing import IO, Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from regrow.data.errors import BadInput
-from regrow.data.files import one_line, open_regular
+from regrow.errors import BadInput
+from regrow.files import one_line, open_regular
 
 # What Pillow decodes by itself. Others of its formats start programs (EPS) or are no pictures.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from pathlib import Path
 
-from regrow.data.errors import BadInput
 from regrow.data.faults import Faults
 from regrow.data.listing import list_images
 from regrow.data.lookup import Folder
 from regrow.data.remarks import Remarks
+from regrow.errors import BadInput
 
 NAME = "{name}"  # where the name of a mask repeats that of its image
 UNUSED = "masks left out that are of no image"

@@ -10,9 +10,7 @@ from typing import Any
 from unicodedata import normalize
 
 from regrow.data.augmented import boxes_of, by_number, declared_of, kind_and_classes
-from regrow.data.errors import BadInput
 from regrow.data.faults import Faults, shown
-from regrow.data.files import SPLIT_NAMES, name_below, one_line, read_json, read_text
 from regrow.data.formats import Content, Source, count_unlisted, locate
 from regrow.data.listing import list_images
 from regrow.data.lookup import by_stem, match_files
@@ -20,6 +18,8 @@ from regrow.data.pairing import pair_masks
 from regrow.data.remarks import Remarks
 from regrow.data.snapshot import VOID, Item, Mask
 from regrow.data.tidy import class_name, class_number, clean_name
+from regrow.errors import BadInput
+from regrow.files import SPLIT_NAMES, name_below, one_line, read_json, read_text
 
 LIST, ANNOTATION, LABEL_MAP = "_lst", "_annotation", "label_map"
 

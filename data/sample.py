@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import Content, Source
-from regrow.data.limits import SIDE, refuse_beyond
 from regrow.data.sampling import counter_seed
 from regrow.data.snapshot import Boxes, Item, Mask, pixels_hash, split_of
+from regrow.errors import BadInput
+from regrow.limits import SIDE, refuse_beyond
 
 Stage = Literal["young", "grown"]
 NAMES = tuple(str(digit) for digit in range(10))

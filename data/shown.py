@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from regrow.data.errors import BadInput
 from regrow.data.remarks import Remarks
 from regrow.data.snapshot import OBJECT, SPLITS, VOID, Boxes, Item, Kind, Mask, Snapshot, Target
 from regrow.data.transforms import MIN_SIDE
+from regrow.errors import BadInput
 
 Shown = Mapping[str | int, int]  # by class name, and by 255 for void
 Size = tuple[int, int]  # height and width, in pixels

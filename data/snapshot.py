@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 Kind = Literal["labels", "boxes", "masks"]
 VOID = 255

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from regrow.data.errors import BadInput
 from regrow.data.faults import Faults, shown
-from regrow.data.files import read_json, whole_folder, write_json
 from regrow.data.formats import Content, Source, locate
 from regrow.data.lookup import find_file
 from regrow.data.pixels import Pixels
@@ -32,6 +30,8 @@ from regrow.data.snapshot import (
 )
 from regrow.data.tidy import MAX_NUMBER, mask_number
 from regrow.data.transforms import Decoding, Derived, decode, decode_mask
+from regrow.errors import BadInput
+from regrow.files import read_json, whole_folder, write_json
 
 LIST = "snapshot.json"
 MEMORY = "memory"  # the folder of a run that holds the images it keeps for later ones

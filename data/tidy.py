@@ -7,10 +7,10 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
-from regrow.data.errors import BadInput
 from regrow.data.faults import Faults, shown
 from regrow.data.remarks import Remarks
 from regrow.data.snapshot import Boxes, Declared, Item, Mask, Target, renamed
+from regrow.errors import BadInput
 
 MAX_ITEMS = 20_000_000  # one takes about 1 kB of memory
 MAX_CLASSES = 300_000  # Google Landmarks v2 has 203,094; each gets a row of the head

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from regrow.data.files import SPLIT_NAMES
 from regrow.data.opening import opened_by_library
+from regrow.files import SPLIT_NAMES
 
 
 def official_splits(make: Callable[..., Any], root: Path) -> Iterator[tuple[str | None, Any]]:

@@ -13,10 +13,10 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from regrow.data.conversion import Decoding, Facts, converted
-from regrow.data.errors import BadInput
 from regrow.data.ignored import IGNORED_BOXES, separated, together
 from regrow.data.opening import open_image
 from regrow.data.snapshot import VOID
+from regrow.errors import BadInput
 
 # Transforms fill what they uncover of a mask with a colour of the image, or 0, which is a class.
 # Class numbers are lifted out of the range of colours meanwhile.

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from regrow.data.errors import BadInput
 from regrow.data.fingerprints import is_settled, stamp_of
 from regrow.data.snapshot import pixels_hash
+from regrow.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from unicodedata import normalize
 
 import numpy as np
 
-from regrow.data.errors import BadInput
 from regrow.data.faults import BOXES, Faults, shown
-from regrow.data.files import SMALL, read_bytes
 from regrow.data.ignored import mark_of
 from regrow.data.listing import IMAGES
 from regrow.data.lookup import Folder, by_stem, split_name
 from regrow.data.snapshot import Boxes, Declared
 from regrow.data.tidy import declared_size
+from regrow.errors import BadInput
+from regrow.files import SMALL, read_bytes
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

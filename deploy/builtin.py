@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 IC, OD, SS = "image-classification", "object-detection", "semantic-segmentation"
 ALGORITHMS = (IC, OD, SS)

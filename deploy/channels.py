@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 # What a folder of data is known by, in the order in which it is tried.
 SOURCES = (

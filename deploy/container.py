@@ -21,8 +21,6 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from regrow.data.errors import BadInput, CheckFailed
-from regrow.data.files import SMALL, read_json, read_yaml, write_text
 from regrow.data.formats import locate
 from regrow.data.listing import list_folders
 from regrow.deploy.builtin import BESIDE, CHOICE, NAMES, Values, recognise
@@ -31,6 +29,8 @@ from regrow.deploy.delivery import deliver
 from regrow.deploy.hyperparameters import check_hyperparameter, is_printable, parsed
 from regrow.deploy.model_channel import warm_start
 from regrow.deploy.translation import data_words, translate
+from regrow.errors import BadInput, CheckFailed
+from regrow.files import SMALL, read_json, read_yaml, write_text
 from regrow.models.checkpoint import furthest, is_stopped_wide
 
 TRAIN_CHANNELS = ("train", "training")

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from regrow.data.files import read_json, whole_folder, write_atomic, write_json
 from regrow.data.stored import LIST, MEMORY
+from regrow.files import read_json, whole_folder, write_atomic, write_json
 
 DELIVERED = ("best.ckpt", "report.md", "predictions.png")
 

@@ -4,8 +4,8 @@ import json
 import re
 from typing import Any
 
-from regrow.data.errors import BadInput
-from regrow.models.written import as_option, unquoted
+from regrow.errors import BadInput
+from regrow.option_values import as_option, unquoted
 
 # An option, perhaps with keys behind dots, which may be a user's own names; `=` ends a name.
 NAME = re.compile(r"[A-Za-z_][\w-]*(\.[^=]+)*", re.ASCII)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from regrow.data.errors import BadInput
-from regrow.data.files import one_line, open_regular, whole_folder
 from regrow.data.stored import MEMORY
+from regrow.errors import BadInput
+from regrow.files import one_line, open_regular, whole_folder
 
 # Of the checkpoints that a model channel may hold, the one that was shipped comes first.
 WARM_STARTS = ("pruned.ckpt", "best.ckpt", "last.ckpt")

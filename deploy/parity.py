@@ -14,13 +14,13 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from regrow.data.errors import BadInput
-from regrow.data.progress import progress
+from regrow.errors import BadInput
 from regrow.models.graph import InputType, as_input, metadata, suppression_of
 from regrow.models.known import plain_targets
 from regrow.models.metrics import alone
 from regrow.models.modes import copied, evaluating
 from regrow.models.task import Task
+from regrow.progress import progress
 
 Outputs = dict[str, np.ndarray]
 CUDA = "CUDAExecutionProvider"

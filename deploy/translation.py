@@ -7,10 +7,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import Content
 from regrow.deploy.builtin import IC, OD, SS, Values
 from regrow.deploy.channels import find_source
+from regrow.errors import BadInput
 
 Options = dict[str, Any]
 TASKS = {

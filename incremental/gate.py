@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.budget import Budget, Verdict, decide
 from regrow.models.evaluation import Evaluation
 from regrow.models.evidence import paired_interval

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
-from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
+from regrow.errors import BadInput
 from regrow.incremental.expand import NewRows
 from regrow.incremental.history import join_history_
 from regrow.incremental.imprint import imprint_

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from regrow.data.config import DATA_FILE, data_beside
 from regrow.data.described import ForeignName
-from regrow.data.errors import BadInput
-from regrow.data.files import SMALL, read_json
 from regrow.data.formats import locate
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import SPLITS, Manifest, label_digest
 from regrow.data.stored import Stored
+from regrow.errors import BadInput
+from regrow.files import SMALL, read_json
 from regrow.incremental.memory import MEMORY, memory_size, stood_for
 from regrow.models.checkpoint import load_provenance
-from regrow.models.command import DATA_FILE, data_beside
 from regrow.models.task import Provenance
 
 START = "start.json"  # what a run that began warm remembers of its start

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 
 class LabelMap:

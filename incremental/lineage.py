@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from regrow.data.errors import BadInput
-from regrow.data.progress import progress
 from regrow.data.snapshot import Manifest
+from regrow.errors import BadInput
 from regrow.models.ancestors import (
     MAX_GENERATIONS,
     Ancestor,
@@ -17,6 +16,7 @@ from regrow.models.ancestors import (
 )
 from regrow.models.checkpoint import file_hash, load_provenance
 from regrow.models.task import Provenance
+from regrow.progress import progress
 
 NAMES = ("pruned.ckpt", "best.ckpt", "last.ckpt")  # what a run's network is, latest first
 PLACES = ("*.ckpt", "*/*.ckpt", "*/*/*.ckpt")  # where parents lie, seen from beside the run

@@ -5,12 +5,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from regrow.data.errors import BadInput
-from regrow.data.files import read_json
 from regrow.data.module import GrowingData
 from regrow.data.pixels import Pixels
 from regrow.data.snapshot import SPLITS, Item, Target
 from regrow.data.stored import LIST, MEMORY, exemplars, store
+from regrow.errors import BadInput
+from regrow.files import read_json
 
 MIXED = ""  # in place of a class, for images that are not of a single one
 

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from regrow.data.errors import BadInput
 from regrow.data.mixture import Mixture
+from regrow.errors import BadInput
 
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from regrow.data.errors import BadInput
-from regrow.data.files import SMALL, is_there, read_json, write_json
+from regrow.errors import BadInput
+from regrow.files import SMALL, is_there, read_json, write_json
 from regrow.models.checkpoint import file_hash, load, read
 
 PROMOTED = "promoted.json"

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
+from regrow.errors import BadInput
 from regrow.incremental.start import Start
 from regrow.models.checkpoint import (
     WIDE,

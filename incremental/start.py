@@ -9,9 +9,9 @@ from typing import Any
 from pytorch_lightning import Callback
 from torch import Tensor
 
-from regrow.data.errors import BadInput
-from regrow.data.files import SMALL, is_there, read_json, write_json
 from regrow.data.module import GrowingData
+from regrow.errors import BadInput
+from regrow.files import SMALL, is_there, read_json, write_json
 from regrow.incremental.anchor import Anchor, old_weights
 from regrow.incremental.expand import expand_
 from regrow.incremental.history import START, History, read_history

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from regrow.data.errors import BadInput
-from regrow.data.files import read_json, write_json
 from regrow.data.module import GrowingData
+from regrow.errors import BadInput
+from regrow.files import read_json, write_json
 from regrow.incremental.ages import Ages, ages_of
 from regrow.incremental.expand import expand_
 from regrow.incremental.growth import Growth

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.masks import zero_masked_
 from regrow.models.modes import evaluating, thawed
 from regrow.models.structure import fresh_twin

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.remarks import Remarks
 from regrow.data.snapshot import SPLITS, Diff, Manifest, diff
+from regrow.errors import BadInput
 from regrow.incremental.expand import NewRows, expand_
 from regrow.incremental.label_map import LabelMap
 from regrow.models.evaluation import Evaluation, evaluate

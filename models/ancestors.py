@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from regrow.data.errors import BadInput
 from regrow.data.snapshot import SPLITS, Manifest, diff
+from regrow.errors import BadInput
 from regrow.models.task import Provenance
 
 # What a generation may take up; what is longer is cut.

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 # What torchvision adds to the scores of tokens that only meet in a window because it was shifted.
 APART = -100.0

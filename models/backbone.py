@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 TIMM = "timm/"
 

@@ -19,8 +19,8 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from regrow.data.errors import BadInput
 from regrow.data.ignored import IGNORED_BOXES
+from regrow.errors import BadInput
 from regrow.models.detector import Detections, Detector, Targets, feature_shapes, imitate_heads
 from regrow.models.head import ClassRows
 from regrow.models.ignored import has_ignored, is_covered, spared, spared_points

@@ -6,7 +6,7 @@ from functools import partial
 from math import hypot, inf, isnan, sqrt
 from typing import Literal
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.evidence import (
     CorrectEvidence,
     Evidence,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 
 def record(net: nn.Module, dense: nn.Module) -> dict[str, Tensor | None]:

@@ -18,9 +18,9 @@ import torch
 from pytorch_lightning.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
-from regrow.data.files import is_there, write_atomic
 from regrow.data.snapshot import Manifest
+from regrow.errors import BadInput
+from regrow.files import is_there, write_atomic
 from regrow.models import buffers, masks, structure
 from regrow.models.ancestors import read_lineage
 from regrow.models.bounded import bounded, refuse_unlike

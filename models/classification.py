@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-from regrow.data.errors import BadInput
 from regrow.data.snapshot import Kind
+from regrow.errors import BadInput
 from regrow.models.evidence import CorrectEvidence, Evidence
 from regrow.models.head import ClassRows
 from regrow.models.imitation import Shared, soft_divergence

@@ -18,12 +18,12 @@ from torch.utils.tensorboard import SummaryWriter, summary
 from torchvision.utils import make_grid
 
 from regrow.data.module import GrowingData
-from regrow.data.progress import is_drawing
-from regrow.data.text import printable
 from regrow.models.known import plain_targets
 from regrow.models.modes import evaluating
 from regrow.models.pictures import draw, picture, save_picture
 from regrow.models.task import Task
+from regrow.progress import is_drawing
+from regrow.text import printable
 
 
 class PredictionImages(Callback):

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torchmetrics import Metric
 
-from regrow.data.errors import BadInput
 from regrow.data.snapshot import Kind
+from regrow.errors import BadInput
 from regrow.models.detector import Detections, Detector, Targets, suppress
 from regrow.models.evidence import BoxEvidence, Evidence
 from regrow.models.head import ClassRows

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torchvision.ops import batched_nms
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.head import ClassRows
 from regrow.models.imitation import Shared, focused_divergence
 

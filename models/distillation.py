@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.imitation import attention_distance, shared_classes
 from regrow.models.modes import copied
 from regrow.models.task import Penalty, Task

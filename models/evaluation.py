@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regrow.data.progress import progress
 from regrow.models.evidence import Evidence
 from regrow.models.metrics import alone
 from regrow.models.modes import evaluating
 from regrow.models.task import Task
+from regrow.progress import progress
 
 
 @dataclass(frozen=True, slots=True)

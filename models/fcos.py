@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss, sigmoid_focal_loss
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.backbone import build_backbone
 from regrow.models.detector import Detector, Targets, feature_shapes, imitate_heads
 from regrow.models.head import ClassRows

@@ -17,8 +17,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
-from regrow.data.files import write_atomic
+from regrow.errors import BadInput
+from regrow.files import write_atomic
 from regrow.models.modes import copied, evaluating
 from regrow.models.opset import in_opset
 from regrow.models.task import Task

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 
 class Shared(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import onnxruntime
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.cost import medians
 from regrow.models.graph import build_graph
 from regrow.models.modes import copied

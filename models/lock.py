@@ -18,8 +18,8 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from regrow.data.errors import BadInput
-from regrow.data.text import printable
+from regrow.errors import BadInput
+from regrow.text import printable
 
 LOCK = ".lock"
 LONGEST = 500  # characters about the holder

@@ -4,7 +4,7 @@ import os
 import re
 from urllib.parse import quote
 
-from regrow.data.text import printable
+from regrow.text import printable
 
 LONGEST = 20_000  # characters of a cell or a paragraph
 # An underscore within a word marks nothing.

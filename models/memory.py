@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 # PyTorch raises a plain RuntimeError where the CPU has none left.
 SIGNS = ("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory")

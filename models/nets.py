@@ -20,8 +20,8 @@ import torchvision
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from regrow.data.errors import BadInput
 from regrow.data.snapshot import Kind
+from regrow.errors import BadInput
 from regrow.models.boxes import build_detector
 from regrow.models.cifar import CifarResNet
 from regrow.models.fcos import build_fcos

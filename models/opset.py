@@ -4,7 +4,7 @@ import onnx
 from onnx import version_converter
 from onnx.helper import find_min_ir_version_for, get_attribute_value
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 OLDEST = 7  # what ONNX's converter knows anything of
 # Attributes that came with opset 18 and say by 0 what older operators do anyway; the converter

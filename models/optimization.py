@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 POLY_POWER = 0.9
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
-from regrow.data.files import write_atomic
 from regrow.data.ignored import IGNORED_BOXES, IGNORED_LABELS, IS_CROWD
 from regrow.data.snapshot import VOID, Kind
-from regrow.data.text import printable
+from regrow.files import write_atomic
+from regrow.text import printable
 
 CELL = 200  # pixels that the longer side of a small image is enlarged to
 LONGEST = 60  # characters of a class's name in a picture

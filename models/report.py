@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.table import Table
 from torch import Tensor
 
-from regrow.data.files import write_text
+from regrow.files import write_text
 from regrow.models.cost import Cost
 from regrow.models.markup import Markdown, code, escape, link, paragraphs
 

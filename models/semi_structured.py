@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.sparse import to_sparse_semi_structured
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.masks import is_n_of_m
 from regrow.models.modes import copied
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models import buffers
 from regrow.models.attention import convert_, is_converted, is_convertible
 from regrow.models.modes import copied

@@ -14,9 +14,9 @@ from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from regrow.data.errors import BadInput
 from regrow.data.sampling import counter_seed
 from regrow.data.snapshot import Kind
+from regrow.errors import BadInput
 from regrow.models import buffers, masks, structure
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
-from regrow.data.files import is_there, open_regular
+from regrow.errors import BadInput
+from regrow.files import is_there, open_regular
 
 MAX_RECORDS = 100_000
 MAX_PICKLE = 32 * 2**20  # bytes

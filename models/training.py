@@ -22,10 +22,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
-from regrow.data.limits import NUM_EPOCHS, NUM_PROCESSES, NUM_SHOWN, refuse_beyond
 from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
+from regrow.errors import BadInput
+from regrow.limits import NUM_EPOCHS, NUM_PROCESSES, NUM_SHOWN, refuse_beyond
 from regrow.models import buffers, masks, structure
 from regrow.models.checkpoint import (
     furthest,

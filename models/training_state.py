@@ -16,8 +16,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from regrow.data.errors import BadInput
-from regrow.data.files import one_line
+from regrow.errors import BadInput
+from regrow.files import one_line
 from regrow.models.checkpoint import AtomicCheckpointIO
 from regrow.models.nets import list_nets
 from regrow.models.optimization import refuse_unlike

@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 KEY = "unfinished"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
+from regrow.errors import BadInput
 from regrow.models.checkpoint import load
 from regrow.models.modes import evaluating
 from regrow.models.task import Task

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.torch_file import is_state_dict, read_torch
 
 log = logging.getLogger(__name__)

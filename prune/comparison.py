@@ -15,11 +15,11 @@ from pytorch_lightning import seed_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from regrow.data.errors import CheckFailed
 from regrow.data.examples import collate
-from regrow.data.files import read_json, write_json
 from regrow.data.module import GrowingData
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
+from regrow.errors import CheckFailed
+from regrow.files import read_json, write_json
 from regrow.models.ancestors import now
 from regrow.models.budget import Budget
 from regrow.models.checkpoint import load, save

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.task import Task
 from regrow.prune.channels import NORM_TYPES, Group
 from regrow.prune.gates import Batches, averaged, mean_gradients, one_by_one, some

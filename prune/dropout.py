@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from torchvision.ops import FrozenBatchNorm2d, drop_block2d
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.modes import evaluating
 from regrow.models.task import Task
 from regrow.prune.channels import CONV_TYPES, NORM_TYPES, Group, Member

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.data.errors import BadInput
 from regrow.data.sampling import counter_seed
+from regrow.errors import BadInput
 from regrow.models.budget import Budget, Verdict, decide
 from regrow.models.cost import Cost, measure
 from regrow.models.evaluation import Evaluation, not_finite

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.attention import converted
 from regrow.models.modes import evaluating, thawed
 from regrow.models.task import Task, loss_of

@@ -11,7 +11,7 @@ from torch_pruning.dependency import Node
 from torchvision.models import VisionTransformer
 from torchvision.ops import FrozenBatchNorm2d
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.memory import enough_memory
 from regrow.models.task import Task
 from regrow.prune import surgery

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models import structure
 from regrow.models.masks import mask_weights_, masks_of, regrow_
 from regrow.models.task import Task

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.checkpoint import load, read, save
 from regrow.models.task import Task
 from regrow.prune.removal import Cut

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.masks import mask_weights_, masks_of, pattern_dim, zero_masked_
 from regrow.models.task import Task
 from regrow.prune.channels import Group, widths

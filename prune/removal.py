@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.evaluation import not_finite
 from regrow.models.latency import Latency
 from regrow.models.memory import is_out_of_memory

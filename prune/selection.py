@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.memory import is_out_of_memory
 from regrow.models.task import Task
 from regrow.prune.channels import Group, Plan

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.masks import mask_weights_, masks_of
 from regrow.models.task import Task
 from regrow.prune.criteria import Criterion, Magnitude

@@ -10,7 +10,7 @@ from torch_pruning import ops
 from torch_pruning.pruner import function
 from torchvision.ops import FrozenBatchNorm2d
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.attention import convert_, is_convertible
 from regrow.models.masks import carried
 from regrow.models.memory import is_out_of_memory

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 DEFAULT_MACS = 0.5
 

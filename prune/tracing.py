@@ -17,7 +17,7 @@ from torch_pruning.dependency.shape_infer import init_shape_information
 from torch_pruning.ops import OPTYPE
 from torchvision.ops import FrozenBatchNorm2d
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.memory import is_out_of_memory
 from regrow.models.modes import evaluating, thawed
 from regrow.models.task import Task

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.masks import masks_of
 from regrow.models.task import Task
 from regrow.prune.channels import TRANSPOSED_TYPES, WEIGHTED_TYPES, is_depthwise

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models import structure
 from regrow.models.modes import copied
 from regrow.models.task import Task

@@ -18,12 +18,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from regrow.data.errors import BadInput
-from regrow.data.files import read_json, write_json, write_text
-from regrow.data.limits import NUM_RUNS, refuse_beyond
+from regrow.cli import names_option, parse
+from regrow.data.config import DATA_CHOICES, write_data_file
 from regrow.data.module import GrowingData
-from regrow.data.progress import progress
 from regrow.data.snapshot import diff
+from regrow.errors import BadInput
+from regrow.files import read_json, write_json, write_text
+from regrow.guard import command, guard
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import check_replay
 from regrow.incremental.resume import refuse_changes
@@ -39,9 +40,9 @@ from regrow.incremental.strategies import (
 )
 from regrow.incremental.strategies_page import fill as fill_retraining
 from regrow.incremental.strategies_page import points as points_retraining
+from regrow.limits import NUM_RUNS, refuse_beyond
 from regrow.models.charts import scatter
 from regrow.models.classification import Classification
-from regrow.models.command import DATA_CHOICES, names_option, parse, write_data_file
 from regrow.models.cost import latency_ms, measure, peak_memory
 from regrow.models.dashboard import flat
 from regrow.models.detection import Detection
@@ -49,10 +50,11 @@ from regrow.models.evaluation import evaluate
 from regrow.models.lock import releases_folders
 from regrow.models.pictures import save_picture
 from regrow.models.report import Report, device_name
-from regrow.models.run import MARK, command, guard, open_run, refuse_run, reopen_run
+from regrow.models.run import MARK, open_run, refuse_run, reopen_run
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 from regrow.models.training import Fit, make_trainer, refuse_kind
+from regrow.progress import progress
 from regrow.prune.comparison import compete, trained
 from regrow.prune.comparison_page import fill, points
 from regrow.prune.contestants import DENSE, Contestant, Recipe, Result, enter

@@ -15,12 +15,14 @@ from typing import Literal
 from rich.console import Console
 
 import regrow.configs
-from regrow.models.command import DATA_FILE, parse
+from regrow.cli import parse
+from regrow.data.config import DATA_FILE
+from regrow.guard import command, guard
 from regrow.models.lead import SPLIT
 from regrow.models.lock import releases_folders
 from regrow.models.markup import Markdown
 from regrow.models.report import Report, before_after_table
-from regrow.models.run import command, guard, open_run
+from regrow.models.run import open_run
 from regrow.scripts import export, prune, train
 
 CONFIGS = Path(regrow.configs.__file__).parent

@@ -9,17 +9,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from regrow.data.errors import BadInput, CheckFailed
+from regrow.cli import parse
+from regrow.data.config import DATA_CHOICES, data_beside
 from regrow.data.module import GrowingData
 from regrow.deploy.exporting import export_verified
 from regrow.deploy.parity import metadata_of
+from regrow.errors import BadInput, CheckFailed
+from regrow.guard import command, guard
 from regrow.models.checkpoint import file_hash, load
-from regrow.models.command import DATA_CHOICES, data_beside, parse
 from regrow.models.cost import count_macs, count_params
 from regrow.models.graph import OPSET, InputType
 from regrow.models.lock import releases_folders
 from regrow.models.report import Report
-from regrow.models.run import command, guard, open_run, refuse_run
+from regrow.models.run import open_run, refuse_run
 
 
 @releases_folders

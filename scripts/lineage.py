@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from regrow.data.text import printable
+from regrow.cli import parse
+from regrow.guard import guard
 from regrow.incremental.lineage import SHORT, Chain, Link, follow
 from regrow.models.ancestors import Ancestor
-from regrow.models.command import parse
-from regrow.models.run import guard
+from regrow.text import printable
 
 WIDTH = 100  # characters, where there is no terminal that says so
 FEW = 10  # scores and class names that are shown

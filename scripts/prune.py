@@ -14,21 +14,17 @@ from typing import Any
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
-from regrow.data.errors import BadInput, CheckFailed
-from regrow.data.limits import NUM_EPOCHS, NUM_RUNS, refuse_beyond
+from regrow.cli import parse
+from regrow.data.config import DATA_CHOICES, DATA_FILE, data_beside, write_data_file
 from regrow.data.module import GrowingData
 from regrow.data.transforms import decode
+from regrow.errors import BadInput, CheckFailed
+from regrow.guard import command, guard
 from regrow.incremental.resume import refuse_changes
+from regrow.limits import NUM_EPOCHS, NUM_RUNS, refuse_beyond
 from regrow.models.ancestors import change_between, descent, now
 from regrow.models.budget import Budget, Verdict, foresee
 from regrow.models.checkpoint import file_hash, load, load_provenance, save
-from regrow.models.command import (
-    DATA_CHOICES,
-    DATA_FILE,
-    data_beside,
-    parse,
-    write_data_file,
-)
 from regrow.models.dashboard import (
     common_hparams,
     flat,
@@ -42,7 +38,7 @@ from regrow.models.lock import releases_folders
 from regrow.models.masks import sparsity
 from regrow.models.optimization import Optimization
 from regrow.models.report import Report, before_after_table, device_name, side
-from regrow.models.run import advised, command, guard, open_run, refuse_run, reopen_run
+from regrow.models.run import advised, open_run, refuse_run, reopen_run
 from regrow.models.seen import refuse_seen, seen_before, seen_in_words
 from regrow.models.task import Provenance, Task
 from regrow.models.training import Fit, fine_tune_, make_trainer

@@ -39,7 +39,7 @@ from pathlib import Path
 
 import regrow.configs
 from regrow.deploy.container import ExitCode, run_container, stop_with_parent
-from regrow.models.run import guard
+from regrow.guard import guard
 from regrow.scripts import export, train
 
 CONFIGS = Path(regrow.configs.__file__).parent

@@ -15,8 +15,11 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning import Callback, seed_everything
 
-from regrow.data.errors import BadInput, CheckFailed
+from regrow.cli import parse
+from regrow.data.config import DATA_CHOICES, write_data_file
 from regrow.data.module import GrowingData
+from regrow.errors import BadInput, CheckFailed
+from regrow.guard import command, guard
 from regrow.incremental.candidate import Candidate
 from regrow.incremental.dynamic_sparsity import CUT_SHORT, DynamicSparsity
 from regrow.incremental.gate import Decision, Gate
@@ -36,7 +39,6 @@ from regrow.incremental.trial import Trial, foresee_gate, hold_trial
 from regrow.models.ancestors import descent, now
 from regrow.models.checkpoint import WIDE, is_stopped_wide, load, read
 from regrow.models.classification import Classification
-from regrow.models.command import DATA_CHOICES, parse, write_data_file
 from regrow.models.dashboard import (
     common_hparams,
     flat,
@@ -60,14 +62,7 @@ from regrow.models.masks import regrow_ as unmask_
 from regrow.models.modes import copied
 from regrow.models.nets import TIMM, TORCHVISION
 from regrow.models.report import Report, device_name
-from regrow.models.run import (
-    advised,
-    command,
-    guard,
-    open_run,
-    refuse_run,
-    reopen_run,
-)
+from regrow.models.run import advised, open_run, refuse_run, reopen_run
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Provenance, Task
 from regrow.models.training import (

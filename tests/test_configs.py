@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 import regrow.configs
-from regrow.data.errors import BadInput
 from regrow.data.formats import locate
+from regrow.errors import BadInput
 from regrow.models.checkpoint import load
 from regrow.scripts import compare, prune, train
 

@@ -1,16 +1,20 @@
-"""The layout holds: every top-level package ships, and imports run one way."""
+"""The layout holds: every folder of code ships, and imports run one way."""
 
 import ast
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOWER = {"data", "models"}
+NO_PACKAGES = {"tests", "benchmarks", "docs", "examples"}
+LOWER = {"", "data", "models"}
+# A room and the rooms that it may import besides itself; `` is the package `regrow`, in `api/`.
 MAY_IMPORT = {
-    "data": set(),
-    "models": {"data"},
+    "": set(),
+    "data": {""},
+    "models": {"", "data"},
     "incremental": LOWER,
     "prune": LOWER,
     "deploy": LOWER,
@@ -19,35 +23,68 @@ MAY_IMPORT = {
 }
 
 
-def test_every_package_ships() -> None:
+def _folder(room: str) -> Path:
+    return ROOT / (room.replace(".", "/") if room else "api")
+
+
+def _packages() -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    folders = project["tool"]["setuptools"]["package-dir"]
-    assert set(folders.values()) == {f.parent.name for f in ROOT.glob("*/__init__.py")}
-    assert set(folders.values()) == set(MAY_IMPORT)
-    assert set(project["tool"]["setuptools"]["packages"]) == set(folders)
+    return project["tool"]["setuptools"]["package-dir"]
+
+
+def _room_of(module: str) -> str:
+    """Return the room of a module: the longest of those whose name it begins with."""
+    names = module.split(".")[1:]
+    found = [".".join(names[:count]) for count in range(len(names), -1, -1)]
+    return next(name for name in found if name in MAY_IMPORT)
+
+
+def _imported(file: Path) -> list[str]:
+    """Return the modules of ours that a file imports, or names out of them."""
+    names = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name for name in names if name.split(".")[0] == "regrow"]
+
+
+def test_every_package_ships() -> None:
+    folders = {
+        file.parent.relative_to(ROOT).as_posix()
+        for file in ROOT.glob("[!.]*/**/__init__.py")
+        if file.relative_to(ROOT).parts[0] not in NO_PACKAGES
+    }
+    packages = _packages()
+    assert set(packages.values()) == folders
+    assert {name: _folder(name.partition(".")[2]) for name in packages} == {
+        name: ROOT / folder for name, folder in packages.items()
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert set(project["tool"]["setuptools"]["packages"]) == set(packages)
+    assert {name.partition(".")[2] for name in packages} == set(MAY_IMPORT)
 
 
 @pytest.mark.parametrize("room", sorted(MAY_IMPORT))
 def test_imports_run_one_way(room: str) -> None:
-    files = list((ROOT / room).rglob("*.py"))
+    files = list(_folder(room).glob("*.py"))
     assert files
     for file in files:
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = []
-            if isinstance(node, ast.ImportFrom) and node.module is not None:
-                names = [node.module]
-                if node.module == "regrow":
-                    names = [f"regrow.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            for name in names:
-                if name.startswith("regrow."):
-                    assert name.split(".")[1] in MAY_IMPORT[room] | {room}, f"{file}: {name}"
+        for name in _imported(file):
+            assert _room_of(name) in MAY_IMPORT[room] | {room}, f"{file}: {name}"
+
+
+def test_floors_have_no_circle() -> None:
+    left = dict(MAY_IMPORT)
+    while left:
+        lowest = [room for room, below in left.items() if not below & left.keys()]
+        assert lowest, f"these import each other in a circle: {sorted(left)}"
+        for room in lowest:
+            del left[room]
 
 
 def test_no_script_is_named_like_a_library() -> None:
-    import sys
-
     for script in (ROOT / "scripts").glob("*.py"):
         assert script.stem not in sys.stdlib_module_names
         assert script.stem not in {"torch", "onnx", "timm", "lightning", "models", "data"}

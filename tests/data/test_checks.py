@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import Coco, Content, ManifestFile, Source, Voc
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes
 from regrow.data.snapshot import Boxes, Item
+from regrow.errors import BadInput
 
 COUNT = 6
 WIDTH, HEIGHT = 40, 20

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from regrow.data import fingerprints
-from regrow.data.errors import BadInput
 from regrow.data.formats import ImageFolder
 from regrow.data.module import GrowingData
 from regrow.data.stored import Stored
 from regrow.data.transforms import Decoding, decode
+from regrow.errors import BadInput
 from regrow.incremental.memory import store_memory
 
 

@@ -10,12 +10,13 @@ import pytest
 import yaml
 from torchvision.transforms import v2
 
+from regrow.cli import parse
+from regrow.data.config import write_data_file
 from regrow.data.described import NESTING, SOURCES, TRANSFORMS, ForeignName, build_data
-from regrow.data.errors import BadInput
 from regrow.data.formats import ImageFolder
 from regrow.data.module import GrowingData
 from regrow.data.staged import Staged
-from regrow.models.command import parse, write_data_file
+from regrow.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(ROOT.joinpath("configs").rglob("*.yaml"))
@@ -181,7 +182,7 @@ def test_a_pattern_that_may_never_end_is_refused(pattern: str) -> None:
 
 
 def test_every_known_source_is_one_that_help_names() -> None:
-    from regrow.models.command import DATA_CHOICES
+    from regrow.data.config import DATA_CHOICES
 
     assert list(DATA_CHOICES["data.source"]) == list(SOURCES)
 
@@ -192,7 +193,7 @@ def test_damaged_descriptions_are_refused_in_one_line_or_taken(
     mutated_bytes: Callable[[bytes, int], bytes],
     tmp_path: Path,
 ) -> None:
-    from regrow.data.files import read_yaml
+    from regrow.files import read_yaml
 
     crop = _one("RandomCrop", size=[32, 32], padding=4)
     inner = _source("formats.Masks", group="^(a)", images="i/{split}")["source"]

@@ -15,12 +15,12 @@ from PIL import Image
 
 from regrow.data import fingerprint_file, fingerprints
 from regrow.data import pixels as pixel_store
-from regrow.data.errors import BadInput
 from regrow.data.fingerprints import Fingerprints
 from regrow.data.formats import ImageFolder, Masks, Source
 from regrow.data.module import GrowingData
 from regrow.data.pixels import PixelStore
 from regrow.data.snapshot import Mask, label_digest
+from regrow.errors import BadInput
 
 Names = list[str]
 

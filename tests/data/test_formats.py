@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import (
     Coco,
     Content,
@@ -26,6 +25,7 @@ from regrow.data.formats import (
 )
 from regrow.data.snapshot import CROWD, OBJECT
 from regrow.data.transforms import decode
+from regrow.errors import BadInput
 
 
 def picture(path: Path, size: tuple[int, int] = (8, 8)) -> Path:

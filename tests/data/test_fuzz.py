@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Source, Voc
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes, SageMakerList, SageMakerMasks
 from regrow.data.stored import Stored, store
+from regrow.errors import BadInput
 
 NUM_MUTATIONS, NUM_IMAGES, SIDE = 500, 8, 16
 MAX_GROWTH = 500 * 2**10  # kilobytes of memory that no file of these may cost

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import Coco, Content, ManifestFile, Source, Voc
 from regrow.data.ignored import separated, together
 from regrow.data.module import GrowingData
@@ -28,6 +27,7 @@ from regrow.data.snapshot import (
 )
 from regrow.data.stored import Stored, store
 from regrow.data.transforms import augmented
+from regrow.errors import BadInput
 
 CORNERS = np.array([[1, 1, 5, 5], [2, 0, 6, 3], [0, 0, 8, 8]], dtype=np.float32)
 MIXED = Boxes(CORNERS, ("a", "b", "a"), (OBJECT, DIFFICULT, CROWD))

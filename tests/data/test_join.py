@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import Content, Source
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Boxes, Item, Mask, Target, pixels_hash
+from regrow.errors import BadInput
 
 KINDS = {str: "labels", Boxes: "boxes", Mask: "masks"}
 SQUARE = np.array([[0, 0, 3, 3], [1, 1, 5, 4]], np.float32)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from regrow.data.errors import BadInput
 from regrow.data.faults import Faults
 from regrow.data.lookup import find_file, match_files, split_name
+from regrow.errors import BadInput
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import ImageFolder, Torchvision
 from regrow.data.module import GrowingData
 from regrow.data.opening import FORMATS, CorruptImage, open_image
 from regrow.data.transforms import Decoding, decode, decode_mask
+from regrow.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
 RED = np.full((4, 6, 3), (200, 10, 30), np.uint8)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import Content, ManifestFile, Source
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes, SageMakerList, SageMakerMasks
 from regrow.data.snapshot import Boxes, Mask
+from regrow.errors import BadInput
 
 LIST = """5      1   your_image_directory/train_img_dog1.jpg
 1000   0   your_image_directory/train_img_cat1.jpg

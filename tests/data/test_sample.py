@@ -6,10 +6,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from regrow.data import sample
-from regrow.data.errors import BadInput
 from regrow.data.formats import Content
 from regrow.data.sample import BACKGROUND, NAMES, YOUNG, Digits, DigitScenes, compose, split_digits
 from regrow.data.snapshot import Boxes, Diff, Snapshot, diff, label_digest, pixels_hash
+from regrow.errors import BadInput
 
 SPLITS = ("train", "val", "test")
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regrow.data.errors import BadInput
 from regrow.data.opening import CorruptImage
 from regrow.data.sampling import EpochSampler, Key, ResumableLoader, counter_seed
+from regrow.errors import BadInput
 
 
 class Echo(Dataset[Tensor]):

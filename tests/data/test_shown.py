@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from regrow.data import fingerprints
-from regrow.data.errors import BadInput
 from regrow.data.formats import Content, Masks, Source
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import VOID, Boxes, Item, Mask, Target
+from regrow.errors import BadInput
 
 KINDS = {str: "labels", Boxes: "boxes", Mask: "masks"}
 

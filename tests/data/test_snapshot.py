@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.data.errors import BadInput
 from regrow.data.snapshot import (
     Boxes,
     Diff,
@@ -23,6 +22,7 @@ from regrow.data.snapshot import (
     split_of,
     without,
 )
+from regrow.errors import BadInput
 
 
 def picture(value: int) -> np.ndarray:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import Content, ImageFolder, Source
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import VOID, Boxes, Item, Mask
 from regrow.data.staged import CORRUPTIONS, Staged
+from regrow.errors import BadInput
 
 
 class Given(Source):

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import ImageFolder
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Boxes, Item, Kind, Mask, Target, label_digest, pixels_hash
 from regrow.data.stored import LIST, Stored, exemplars, store
 from regrow.data.transforms import decode, decode_mask
+from regrow.errors import BadInput
 
 NONE = Boxes(np.zeros((0, 4), np.float32), ())
 TWO = Boxes(np.array([[0.125, 1, 2.7, 3], [1, 1, 5, 4]], np.float32), ("b", "a"))

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.data.errors import BadInput
 from regrow.data.faults import Faults
 from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Source, Voc
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes, SageMakerList, SageMakerMasks
 from regrow.data.stored import LIST, Stored, store
+from regrow.errors import BadInput
 
 ROWS = "bad rows left out, with their images"
 ODD = [

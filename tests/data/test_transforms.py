@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from regrow.data.errors import BadInput
 from regrow.data.opening import CorruptImage
 from regrow.data.transforms import (
     VOID,
@@ -19,6 +18,7 @@ from regrow.data.transforms import (
     resize,
     resize_mask,
 )
+from regrow.errors import BadInput
 
 RAINBOW = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GREY = RAINBOW[..., 0]

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from regrow.data import fingerprints, unchanged
-from regrow.data.errors import BadInput
 from regrow.data.fingerprints import stamp_of
 from regrow.data.formats import ImageFolder, Masks, Source
 from regrow.data.module import GrowingData
@@ -19,6 +18,7 @@ from regrow.data.snapshot import Item, Mask, pixels_hash
 from regrow.data.staged import Staged
 from regrow.data.stored import Stored, store
 from regrow.data.unchanged import Unchanged
+from regrow.errors import BadInput
 from regrow.incremental.memory import store_memory
 
 

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from regrow.data.errors import BadInput
 from regrow.deploy.builtin import ALGORITHMS, IC, OD, SS, TABLE, Values, recognise
 from regrow.deploy.channels import find_source
 from regrow.deploy.container import Container
@@ -24,6 +23,7 @@ from regrow.deploy.translation import (
     SEGMENTERS,
     translate,
 )
+from regrow.errors import BadInput
 from regrow.models.nets import list_nets
 
 ROOT = Path(__file__).parents[2]

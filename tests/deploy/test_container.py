@@ -14,7 +14,6 @@ import pytest
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from regrow.data.errors import BadInput, CheckFailed
 from regrow.data.formats import Source
 from regrow.deploy.container import (
     Container,
@@ -24,6 +23,7 @@ from regrow.deploy.container import (
     stop_with_parent,
     write_failure,
 )
+from regrow.errors import BadInput, CheckFailed
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 

@@ -10,10 +10,10 @@ import onnx
 import pytest
 from torch import Tensor
 
-from regrow.data.errors import BadInput
 from regrow.deploy import exporting
 from regrow.deploy.exporting import export, export_verified
 from regrow.deploy.parity import OnnxModel
+from regrow.errors import BadInput
 from regrow.models.classification import Classification
 
 Loader = list[tuple[Tensor, Tensor]]

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 import regrow.configs
-from regrow.data.errors import BadInput
+from regrow.cli import parse
+from regrow.data.config import DATA_CHOICES
 from regrow.deploy.builtin import IC, NAMES, OD, SS, Values
 from regrow.deploy.container import Container, base_folder, run_container
 from regrow.deploy.hyperparameters import check_hyperparameter, parsed
 from regrow.deploy.translation import translate
-from regrow.models.command import DATA_CHOICES, parse
+from regrow.errors import BadInput
 from regrow.scripts.train import NO_OPTIONS, run_training
 
 CONFIGS = Path(regrow.configs.__file__).parent

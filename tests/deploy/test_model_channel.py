@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from regrow.data.errors import BadInput
 from regrow.deploy import model_channel
 from regrow.deploy.model_channel import warm_start
+from regrow.errors import BadInput
 
 Archive = Callable[..., Path]
 

@@ -15,7 +15,6 @@ import torchmetrics
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
-from regrow.data.errors import BadInput
 from regrow.deploy.parity import (
     Difference,
     OnnxModel,
@@ -24,6 +23,7 @@ from regrow.deploy.parity import (
     detections,
     predictions,
 )
+from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.graph import export_graph

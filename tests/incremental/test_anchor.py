@@ -10,8 +10,8 @@ from pytorch_lightning import Callback
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
+from regrow.errors import BadInput
 from regrow.incremental.anchor import Anchor, old_weights
 from regrow.incremental.dynamic_sparsity import DynamicSparsity
 from regrow.incremental.expand import expand_

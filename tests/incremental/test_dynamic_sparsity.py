@@ -11,8 +11,8 @@ from pytorch_lightning import Callback
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
+from regrow.errors import BadInput
 from regrow.incremental import dynamic_sparsity
 from regrow.incremental.dynamic_sparsity import DynamicSparsity, move_masks_, moved
 from regrow.models.checkpoint import load, read

@@ -11,7 +11,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead
 from torchvision.models.detection.ssd import SSDHead
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.incremental.expand import expand_
 from regrow.models.head import ClassRows
 from regrow.models.masks import mask_weights_, masks_of

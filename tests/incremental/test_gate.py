@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.incremental.gate import Gate, changes, judge
 from regrow.models.evaluation import Evaluation
 from regrow.models.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence

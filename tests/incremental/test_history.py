@@ -9,9 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import ImageFolder
 from regrow.data.module import GrowingData
+from regrow.errors import BadInput
 from regrow.incremental.history import HELD_OUT, History, Part, join_history_
 from regrow.incremental.memory import stood_for, store_memory
 from regrow.incremental.start import Start

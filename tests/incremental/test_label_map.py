@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.incremental.label_map import LabelMap
 
 NAMES = st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=1)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from regrow.data.errors import BadInput
 from regrow.data.mixture import Mixture
+from regrow.errors import BadInput
 from regrow.incremental.mixing import Mixing, balanced
 
 # Two old images and one that the old network was not trained on, of a class new to it.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.incremental.promotion import PROMOTED, promote, read_promoted
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification

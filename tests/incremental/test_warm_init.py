@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.incremental.expand import expand_
 from regrow.incremental.warm_init import dash_, shrink_perturb_
 from regrow.models.classification import Classification

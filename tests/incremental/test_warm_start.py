@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.sample import Digits
 from regrow.data.snapshot import Manifest
+from regrow.errors import BadInput
 from regrow.incremental.expand import expand_
 from regrow.incremental.warm_start import (
     WarmStart,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
 from regrow.data.snapshot import Manifest
+from regrow.errors import BadInput
 from regrow.models.ancestors import Ancestor, change_between, descent, now, read_lineage
 from regrow.models.checkpoint import load, load_provenance, save
 from regrow.models.classification import Classification

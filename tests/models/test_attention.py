@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.attention import (
     HeadedAttention,
     convert_,

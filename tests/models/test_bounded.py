@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from regrow.data.errors import BadInput
 from regrow.data.snapshot import Kind
+from regrow.errors import BadInput
 from regrow.models import bounded
 from regrow.models.checkpoint import load, read, save
 from regrow.models.classification import Classification
@@ -164,7 +164,7 @@ def test_bombs_are_refused_in_little_memory(task: Task, tmp_path: Path) -> None:
     ]
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from regrow.data.errors import BadInput; from regrow.models.checkpoint import load\n"
+        "from regrow.errors import BadInput; from regrow.models.checkpoint import load\n"
         f"resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))\n"
         "for name in sys.argv[1:]:\n"
         "    try: load(Path(name)); raise SystemExit(f'{name} was loaded')\n"

@@ -13,7 +13,7 @@ from torchvision.models.detection import backbone_utils
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models import boxes
 from regrow.models.boxes import build_detector
 from regrow.models.detector import Detector, suppress

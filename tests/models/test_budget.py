@@ -4,7 +4,7 @@ from math import ceil, log, nan
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models import budget as module
 from regrow.models.budget import Budget, decide, foresee, images_needed
 from regrow.models.evidence import ConfusionEvidence, CorrectEvidence, Evidence

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models import buffers
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification

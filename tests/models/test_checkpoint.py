@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.checkpoint import (
     file_hash,
     furthest,

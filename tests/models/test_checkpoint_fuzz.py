@@ -16,9 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from regrow.data.errors import BadInput
-from regrow.data.files import is_there
 from regrow.data.module import GrowingData
+from regrow.errors import BadInput
+from regrow.files import is_there
 from regrow.incremental.history import History, Part
 from regrow.incremental.lineage import follow
 from regrow.incremental.promotion import promote, read_promoted

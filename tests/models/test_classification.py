@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.evidence import CorrectEvidence
 from regrow.models.metrics import Accuracy

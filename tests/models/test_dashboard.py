@@ -28,7 +28,6 @@ from torch.utils.tensorboard import SummaryWriter
 from torchmetrics import MeanMetric, Metric
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from regrow.data.progress import progress
 from regrow.models.dashboard import (
     PredictionImages,
     RunProgress,
@@ -41,6 +40,7 @@ from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows
 from regrow.models.pictures import draw, picture
 from regrow.models.task import Task
+from regrow.progress import progress
 
 pytestmark = [
     # Lightning 2.6 with torch 2.15.
@@ -269,7 +269,7 @@ def test_training_is_silent_within_another_bar(
 ) -> None:
     out, outer = StringIO(), StringIO()
     terminal = partial(Console, file=outer, force_terminal=True, width=120)
-    monkeypatch.setattr("regrow.data.progress.Console", lambda **_: terminal())
+    monkeypatch.setattr("regrow.progress.Console", lambda **_: terminal())
     for _ in progress([1], "contestants"):
         fit(RunProgress(Console(file=out, force_terminal=True, width=120)))
     assert out.getvalue() == ""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.detector import Detector

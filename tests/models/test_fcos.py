@@ -12,7 +12,7 @@ import torch_pruning
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.backbone import build_backbone
 from regrow.models.fcos import Fcos, build_fcos
 

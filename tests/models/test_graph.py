@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from regrow.data.errors import BadInput
 from regrow.deploy.exporting import export_verified
 from regrow.deploy.parity import OnnxModel, check_parity, detections, metadata_of
+from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.graph import build_graph, export_graph, in_single_precision, metadata

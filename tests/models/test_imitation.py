@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.imitation import (
     Shared,
     attention_distance,

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.known import hidden, known_classes, plain_targets

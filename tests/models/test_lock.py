@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pytorch_lightning.utilities import rank_zero_only
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.lock import hold, release, releases_folders
 from regrow.models.run import open_run, refuse_run, reopen_run
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from regrow.data.text import printable
 from regrow.models.markup import Markdown, code, escape, link, paragraphs
 from regrow.models.report import Report, markdown_table
+from regrow.text import printable
 
 READER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 HOSTILE = [

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
+from regrow.errors import BadInput
 from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.classification import Classification
 from regrow.models.graph import export_graph

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.memory import enough_memory, is_out_of_memory
 
 

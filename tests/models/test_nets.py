@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
 from regrow.data.snapshot import Kind
+from regrow.errors import BadInput
 from regrow.models.nets import (
     OWN,
     build_net,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.optimization import Optimization
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.cifar import CifarResNet, PadShortcut
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs

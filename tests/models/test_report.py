@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from regrow.data import files
+from regrow import files
 from regrow.models.report import (
     Report,
     before_after_rows,

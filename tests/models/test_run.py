@@ -12,14 +12,15 @@ import pytest
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from regrow.data.errors import BadInput, CheckFailed
+from regrow.errors import BadInput, CheckFailed
+from regrow.guard import command, guard
 from regrow.models.lock import release
-from regrow.models.run import MARK, advised, command, guard, open_run, refuse_run
+from regrow.models.run import MARK, advised, open_run, refuse_run
 
 CHILD = """
 import sys, time
-from regrow.data.errors import BadInput
-from regrow.models.run import guard
+from regrow.errors import BadInput
+from regrow.guard import guard
 
 @guard
 def main(what):

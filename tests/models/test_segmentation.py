@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.evidence import ConfusionEvidence
 from regrow.models.metrics import MeanIoU
 from regrow.models.segmentation import Segmentation, soft_dice

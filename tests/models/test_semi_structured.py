@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.semi_structured import is_compressible, semi_structured
 
 

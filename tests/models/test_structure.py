@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.attention import HeadedAttention
 from regrow.models.structure import fresh_twin, rebuild_, record
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models import torch_file
 from regrow.models.torch_file import is_state_dict, read_torch
 
@@ -209,7 +209,7 @@ def test_compressed_records_are_never_unpacked(saved: Path, tmp_path: Path) -> N
                     record.write(bytes(2**24))
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from regrow.data.errors import BadInput; from regrow.models.torch_file import read_torch\n"
+        "from regrow.errors import BadInput; from regrow.models.torch_file import read_torch\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: read_torch(Path(sys.argv[1]))\n"
         "except BadInput: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
+from regrow.errors import BadInput
 from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.classification import Classification
 from regrow.models.distillation import Distillation, Imitation

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
+from regrow.errors import BadInput
 from regrow.models.checkpoint import load
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization

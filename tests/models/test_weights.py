@@ -12,10 +12,10 @@ import torch
 import torchvision
 from torch import nn
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import Torchvision
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Kind
+from regrow.errors import BadInput
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.models.evaluation import evaluate

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from regrow.data.errors import BadInput
 from regrow.data.module import GrowingData
 from regrow.data.sample import Digits
+from regrow.errors import BadInput
 from regrow.models.checkpoint import load, net_state, read
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs

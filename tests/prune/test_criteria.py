@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.prune.channels import Group, Member
 from regrow.prune.criteria import (
     ActivationGradient,

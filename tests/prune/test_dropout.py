@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import drop_block2d
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.segmentation import Segmentation

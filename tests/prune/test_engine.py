@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models import budget as budget_module
 from regrow.models.budget import Budget
 from regrow.models.evaluation import Evaluation

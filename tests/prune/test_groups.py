@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 from torchvision.models import get_model
 from torchvision.ops import FrozenBatchNorm2d
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.prune import groups, tracing
 from regrow.prune.channels import Group, Member
 from regrow.prune.groups import find_groups, fixed_layers, without_layers

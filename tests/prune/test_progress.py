@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.checkpoint import load, read, save
 from regrow.models.classification import Classification
 from regrow.prune.groups import find_groups

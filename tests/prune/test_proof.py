@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.prune.channels import Group, Member
 from regrow.prune.groups import find_groups
 from regrow.prune.proof import compare

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.prune.recovery import reestimate_batchnorm_
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.masks import is_n_of_m, mask_weights_, masks_of

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.prune.cost_model import CostModel, costs_of
 from regrow.prune.groups import find_groups
 from regrow.prune.selection import Chooser, Selection

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.utils import parametrizations
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.head import ClassRows
 from regrow.models.masks import is_n_of_m, mask_weights_, masks_of
 from regrow.prune.criteria import (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.checkpoint import net_state, read, save
 from regrow.models.classification import Classification
 from regrow.scripts import train

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from regrow.cli import parse
 from regrow.deploy.builtin import ALGORITHMS, IC, NAMES, OD, SS, Values
 from regrow.deploy.translation import translate
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
-from regrow.models.command import parse
 from regrow.scripts import sagemaker_entry, train
 
 COLORS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))

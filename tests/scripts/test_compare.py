@@ -12,10 +12,10 @@ import torch
 from scipy.stats import ttest_rel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from regrow.data.errors import BadInput
+from regrow.data.config import data_beside
 from regrow.data.transforms import decode
+from regrow.errors import BadInput
 from regrow.models.checkpoint import load
-from regrow.models.command import data_beside
 from regrow.models.cost import count_macs, count_params, file_size, peak_memory
 from regrow.models.differences import MeanEvidence
 from regrow.models.evaluation import evaluate

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from regrow.data.errors import CheckFailed
+from regrow.errors import CheckFailed
 from regrow.models.checkpoint import load, save
 from regrow.scripts import export, train
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.incremental.promotion import read_promoted
 from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.distillation import Distillation

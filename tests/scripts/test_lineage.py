@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
 from regrow.data.snapshot import Manifest
+from regrow.errors import BadInput
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
 from regrow.models.task import Provenance

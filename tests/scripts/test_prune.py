@@ -10,7 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from regrow.data.errors import BadInput, CheckFailed
+from regrow.errors import BadInput, CheckFailed
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.cost import count_macs, count_params
 from regrow.models.masks import masks_of

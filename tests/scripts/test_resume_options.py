@@ -11,7 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.checkpoint import read
 from regrow.models.training import RefuseNaN
 from regrow.models.unfinished import KEY

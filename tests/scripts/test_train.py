@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.models.checkpoint import file_hash, load, net_state, read
 from regrow.scripts import train
 

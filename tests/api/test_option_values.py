@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from regrow.data.errors import BadInput
-from regrow.models.command import parse
-from regrow.models.written import as_option, as_options, check_numbers, with_whole_number
+from regrow.cli import parse
+from regrow.errors import BadInput
+from regrow.option_values import as_option, as_options, check_numbers, with_whole_number
 
 
 class Inner:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 from regrow.scripts import compare, export, prune, train
 
 CONFIGS = Path(__file__).parents[2] / "configs"

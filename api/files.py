@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from regrow.data.errors import BadInput, CannotWrite
-from regrow.data.plain import parse_json, parse_yaml
-from regrow.data.text import printable
+from regrow.errors import BadInput, CannotWrite
+from regrow.plain import parse_json, parse_yaml
+from regrow.text import printable
 
 # What people call the three splits.
 SPLIT_NAMES = {

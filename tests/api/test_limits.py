@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from regrow.data.errors import BadInput
 from regrow.data.formats import ImageFolder
-from regrow.data.limits import refuse_beyond
 from regrow.data.module import GrowingData
 from regrow.data.sample import DigitScenes
+from regrow.errors import BadInput
+from regrow.limits import refuse_beyond
 from regrow.models.training import Fit
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from regrow.models.written import KEYS, NOT_WHOLE, as_option
+from regrow.option_values import KEYS, NOT_WHOLE, as_option
 
 CLOSE = 0.6  # the least likeness of two words, from 0 to 1; difflib's own default
 # How the parser says that there is no such option: a word, a key of a class, a key of a group.

@@ -1,6 +1,6 @@
 """How large the numbers of an option may be: generous, and short of what takes the machine."""
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 NUM_PROCESSES = 512  # workers that read images, or devices
 BATCH = 2**17  # images

@@ -1,6 +1,6 @@
 """The two ways in which a command ends with something to say to its user."""
 
-from regrow.data.text import printable
+from regrow.text import printable
 
 
 class _Said(Exception):

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from regrow.data.errors import BadInput, CannotWrite
-from regrow.data.files import (
+from regrow.data.transforms import decode, decode_mask
+from regrow.errors import BadInput, CannotWrite
+from regrow.files import (
     read_bytes,
     read_json,
     read_text,
@@ -23,7 +24,6 @@ from regrow.data.files import (
     write_json,
     write_text,
 )
-from regrow.data.transforms import decode, decode_mask
 
 
 def test_write_atomic_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from regrow.data.errors import BadInput
-from regrow.data.plain import parse_json, parse_yaml
+from regrow.errors import BadInput
+from regrow.plain import parse_json, parse_yaml
 
 
 def _nested(depth: int, inner: str = "") -> str:

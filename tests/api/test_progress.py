@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from regrow.data.progress import is_drawing, progress
+from regrow.progress import is_drawing, progress
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> StringIO:
     """Let stderr be a terminal whose text is kept."""
     out = StringIO()
     console = Console(file=out, force_terminal=True, width=100)
-    monkeypatch.setattr("regrow.data.progress.Console", lambda **_: console)
+    monkeypatch.setattr("regrow.progress.Console", lambda **_: console)
     return out
 
 

@@ -2,9 +2,9 @@
 
 import os
 
-from regrow.data.errors import BadInput, CheckFailed
-from regrow.data.files import one_line
-from regrow.data.text import printable
+from regrow.errors import BadInput, CheckFailed
+from regrow.files import one_line
+from regrow.text import printable
 
 
 def test_control_characters_are_shown_as_escapes() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from regrow.models import run
+from regrow import guard
 
 PRINTS = """
 import os, sys
 from rich.console import Console
-from regrow.models.output import take_streams
+from regrow.output import take_streams
 
 def main():
     take_streams()
@@ -26,7 +26,7 @@ main()
 """
 WORKS = """
 import sys, pathlib
-from regrow.models.output import lost_output, take_streams
+from regrow.output import lost_output, take_streams
 
 def main():
     take_streams()
@@ -94,6 +94,6 @@ def test_a_command_that_only_prints_fails_where_that_is_lost(
     is_output: bool,
     code: int,
 ) -> None:
-    monkeypatch.setattr(run, "lost_output", lambda: "No space left on device")
-    assert run.guard(lambda: None, is_output=is_output)() == code
+    monkeypatch.setattr(guard, "lost_output", lambda: "No space left on device")
+    assert guard.guard(lambda: None, is_output=is_output)() == code
     assert capsys.readouterr().err == "what was printed is lost (No space left on device)\n"

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from regrow.data.errors import BadInput
+from regrow.cli import names_option, parse
+from regrow.data.config import data_beside
 from regrow.data.module import GrowingData
-from regrow.data.plain import refuse_unbounded
-from regrow.models.command import data_beside, names_option, parse
+from regrow.errors import BadInput
 from regrow.models.training import Fit
+from regrow.plain import refuse_unbounded
 
 CONFIG = {
     "data": {

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 
-from regrow.data.text import escaped
+from regrow.text import escaped
 
 # Controls, marks that turn the direction of writing, and what has no UTF-8; not tab and newline.
 CONTROLS = re.compile(

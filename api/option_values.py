@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from regrow.data.errors import BadInput
+from regrow.errors import BadInput
 
 MAX_LITERAL = 10_000  # characters of a value that are looked at as Python's
 MAX_NUMBER = 2**63  # beyond what a counter, a size or a seed can be

@@ -8,8 +8,8 @@ import yaml
 from yaml.events import CollectionEndEvent, CollectionStartEvent
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from regrow.data.errors import BadInput
-from regrow.data.text import printable
+from regrow.errors import BadInput
+from regrow.text import printable
 
 DEPTH = 100  # lists and mappings in each other
 TOO_DEEP = f"nested more than {DEPTH} deep; nothing that regrow reads is"

@@ -10,17 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import register_type
 
-from regrow.data.described import SOURCES, ForeignName, build_data
-from regrow.data.errors import BadInput
-from regrow.data.files import read_yaml, write_atomic
-from regrow.data.module import GrowingData
-from regrow.data.plain import refuse_unbounded
-from regrow.models.suggestions import NO_WORD, suggestion
-from regrow.models.written import as_options, check_numbers, with_whole_number
+from regrow.errors import BadInput
+from regrow.files import read_yaml
+from regrow.option_values import as_options, check_numbers, with_whole_number
+from regrow.plain import refuse_unbounded
+from regrow.suggestions import NO_WORD, suggestion
 
 
 def _number(value: Any) -> int | float:
@@ -33,7 +30,6 @@ def _number(value: Any) -> int | float:
 # Python's own type of all numbers, which the parser would take for one to be named by its path, and
 # could not print.
 register_type(Number, serializer=_number, deserializer=_number, fail_already_registered=False)
-DATA_FILE = "data.yaml"
 # What jsonargparse says of Python's types, which nobody wrote in a config.
 PARSER_NOISE = re.compile(
     r"Type collections\S*?\[.*?\] expects a function or a callable class: "
@@ -44,10 +40,6 @@ PARSER_NOISE = re.compile(
 NUMBER_FOR_TEXT = re.compile(r"Expected a <class 'str'>\. Got value: (-?[\d.]+)")
 GIVEN = {"classes", "size"}  # a task has them from the data
 Choices = Mapping[str, Sequence[type]]
-DATA_CHOICES: Choices = {
-    "data": [GrowingData],
-    "data.source": list(SOURCES),
-}
 
 
 class _Parser(ArgumentParser):
@@ -180,39 +172,6 @@ def names_option(args: Sequence[str] | None, name: str) -> bool:
         if isinstance(content, dict) and name in content:
             return True
     return False
-
-
-def data_beside(checkpoint: Path) -> GrowingData:
-    """Return the data that a run was made with, from the `data.yaml` beside its checkpoint.
-
-    The file is read without being named, so it may be a stranger's: it names nothing but regrow's
-    own sources and known transforms with plain arguments. Its folder of images may be anywhere.
-
-    Raises:
-        ForeignName: If it names other classes.
-        BadInput: If there is no such file, or no checkpoint.
-    """
-    if not checkpoint.is_file():
-        raise BadInput(f"{checkpoint}: no such checkpoint; give the path of a .ckpt file")
-    file = checkpoint.parent / DATA_FILE
-    if not file.is_file():
-        raise BadInput(f"{file}: not there, so name the data with --config or --data")
-
-    content = read_yaml(file)
-    if not isinstance(content, dict) or content.keys() != {"data"}:
-        raise BadInput(f"{file}: holds something else than data; name the data with --config")
-    try:
-        return build_data(content["data"])
-    except ForeignName as error:
-        raise ForeignName(f"{file}: {error}") from error
-    except BadInput as error:
-        raise BadInput(f"{file}: {error}") from error
-
-
-def write_data_file(run: Path, settings: Mapping[str, Any]) -> None:
-    """Leave the settings of the data in a run's folder, for the commands that come after."""
-    text = yaml.safe_dump({"data": settings["data"]}, sort_keys=False)
-    write_atomic(run / DATA_FILE, lambda file: file.write(text.encode()))
 
 
 def _configs(words: Sequence[str]) -> list[Path]:

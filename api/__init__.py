@@ -1,0 +1,1 @@
+"""regrow: prune vision networks and keep them trained while their data grows."""
