@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import register_type
 
+from regrow.class_path import class_path, with_stable_paths
 from regrow.errors import BadInput
 from regrow.files import read_yaml
 from regrow.option_values import as_options, check_numbers, with_whole_number
@@ -69,7 +70,7 @@ class _Parser(ArgumentParser):
                 inner = ArgumentParser(add_help=False)
                 skip = GIVEN & _parameters(choice) if option == "task" else set()
                 inner.add_class_arguments(choice, option, skip=skip)
-                title = f"--{option} {choice.__module__}.{choice.__qualname__}"
+                title = f"--{option} {class_path(choice)}"
                 parts.append(f"{title}\n{inner.format_help().partition(chr(10) * 2)[2]}")
         return "\n".join(parts)
 
@@ -213,4 +214,4 @@ def _valued(word: str, following: Sequence[str], flags: Collection[str]) -> str:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(config.as_dict(), default=str))
+    return with_stable_paths(json.loads(json.dumps(config.as_dict(), default=str)))

@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from regrow.class_path import class_path
 from regrow.option_values import KEYS, NOT_WHOLE, as_option
 
 CLOSE = 0.6  # the least likeness of two words, from 0 to 1; difflib's own default
@@ -100,7 +101,7 @@ def _arguments(path: str) -> list[str]:
 
 def _meant_class(missing: re.Match[str], choices: Mapping[str, Sequence[type]]) -> str:
     classes = [choice for some in choices.values() for choice in some]
-    paths = [f"{choice.__module__}.{choice.__qualname__}" for choice in classes]
+    paths = [class_path(choice) for choice in classes]
     module, name, short, path = missing.groups()
     if short is not None:
         return _meant(short, [choice.__name__ for choice in classes])

@@ -29,9 +29,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from regrow.data.formats import Content, Source
+from regrow.data.labels import Item
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import Item
+from regrow.data.source import Content, Source
 from regrow.models.classification import Classification
 from regrow.models.training import Fit, make_trainer
 

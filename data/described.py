@@ -13,9 +13,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torchvision.transforms import v2
 
+from regrow.class_path import class_path
 from regrow.data import formats, sagemaker, sample, staged
-from regrow.data.formats import Source
 from regrow.data.module import GrowingData
+from regrow.data.source import Source
 from regrow.errors import BadInput
 from regrow.text import printable
 
@@ -102,7 +103,7 @@ def _named(
         return default, value
     name, arguments = value.get("class_path"), value.get("init_args") or {}
     others = value.keys() - {"class_path", "init_args"}
-    found = {f"{choice.__module__}.{choice.__qualname__}": choice for choice in known}
+    found = {class_path(choice): choice for choice in known}
     found |= {f"{v2.__name__}.{c.__name__}": c for c in known if issubclass(c, v2.Transform)}
     if not isinstance(name, str) or name not in found:
         raise ForeignName(

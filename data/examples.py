@@ -10,10 +10,10 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from regrow.data.ignored import separated
-from regrow.data.pixels import Pixels
+from regrow.data.images.pixels import Pixels
+from regrow.data.images.transforms import augmented
+from regrow.data.labels import VOID, Boxes, Item, Target
 from regrow.data.sampling import Key, counter_seed
-from regrow.data.snapshot import VOID, Boxes, Item, Target
-from regrow.data.transforms import augmented
 
 Example = tuple[Tensor, Any]
 

@@ -13,36 +13,30 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torchvision.transforms import v2
 
-from regrow.data.checks import checked, with_known_labels
-from regrow.data.conversion import remark_conversions
-from regrow.data.duplicates import remark_duplicates, remark_overlap
-from regrow.data.examples import Examples, collate
-from regrow.data.faults import Faults
-from regrow.data.fingerprints import Fingerprints
-from regrow.data.formats import Source, some_items
-from regrow.data.gathered import Gathered
-from regrow.data.ignored import remark_ignored
-from regrow.data.mixture import Mixture
-from regrow.data.opening import MAX_PIXELS, CorruptImage
-from regrow.data.pixels import Pixels, PixelStore
-from regrow.data.remarks import Remarks
-from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
-from regrow.data.shown import census, check_shown, count_shown, remark_losses, remark_unshown
-from regrow.data.snapshot import (
-    SPLITS,
-    VOID,
-    Item,
-    Kind,
-    Manifest,
-    Mask,
-    Snapshot,
-    Target,
-    check_items,
-    digest_rows,
-    label_digest,
-    renamed,
+from regrow.data.checks.annotations import checked, with_known_labels
+from regrow.data.checks.duplicates import remark_duplicates, remark_overlap
+from regrow.data.checks.faults import Faults
+from regrow.data.checks.remarks import Remarks
+from regrow.data.checks.shown import (
+    census,
+    check_shown,
+    count_shown,
+    remark_losses,
+    remark_unshown,
 )
-from regrow.data.transforms import Decoding
+from regrow.data.examples import Examples, collate
+from regrow.data.ignored import remark_ignored
+from regrow.data.images.conversion import remark_conversions
+from regrow.data.images.fingerprints import Fingerprints
+from regrow.data.images.opening import MAX_PIXELS, CorruptImage
+from regrow.data.images.pixels import Pixels, PixelStore
+from regrow.data.images.transforms import Decoding
+from regrow.data.labels import VOID, Item, Kind, Mask, Target, label_digest, renamed
+from regrow.data.loaded import Gathered
+from regrow.data.mixture import Mixture
+from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
+from regrow.data.snapshot import SPLITS, Manifest, Snapshot, check_items, digest_rows
+from regrow.data.source import Source, some_items
 from regrow.errors import BadInput
 from regrow.limits import BATCH, NUM_PROCESSES, SIDE, refuse_beyond
 from regrow.progress import progress
@@ -76,7 +70,7 @@ class GrowingData(LightningDataModule):
         max_images: Take so many images of each split of the source at most, drawn at random, the
             same ones every time; null takes all.
         cache_bytes: Resized images and masks are kept in memory up to so many bytes. An image that
-            is known from an earlier run (`regrow.data.fingerprints`) is read when it is first used.
+            is known from an earlier run is read when it is first used.
         max_pixels: An image file of more pixels is refused before it is decoded.
         grey_range: The values of 16-bit grey images that become 0 and 255, those outside are
             clipped; null is 0 and 65535. Whoever serves the network has to do the same.

@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from regrow.data.augmented import boxes_of, by_number, declared_of, kind_and_classes
-from regrow.data.faults import Faults, shown
-from regrow.data.formats import Content, Source, count_unlisted, locate
-from regrow.data.listing import list_images
-from regrow.data.lookup import by_stem, match_files
-from regrow.data.pairing import pair_masks
-from regrow.data.remarks import Remarks
-from regrow.data.snapshot import VOID, Item, Mask
-from regrow.data.tidy import class_name, class_number, clean_name
+from regrow.data.checks.faults import Faults, shown
+from regrow.data.checks.remarks import Remarks
+from regrow.data.formats.augmented_manifest import (
+    boxes_of,
+    by_number,
+    declared_of,
+    kind_and_classes,
+)
+from regrow.data.formats.unlisted import count_unlisted
+from regrow.data.labels import VOID, Item, Mask
+from regrow.data.names.listing import list_images
+from regrow.data.names.lookup import by_stem, match_files
+from regrow.data.names.pairing import pair_masks
+from regrow.data.names.tidy import class_name, class_number, clean_name
+from regrow.data.source import Content, Source, locate
 from regrow.errors import BadInput
 from regrow.files import SPLIT_NAMES, name_below, one_line, read_json, read_text
 

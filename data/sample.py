@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from regrow.data.formats import Content, Source
+from regrow.data.labels import Boxes, Item, Mask, pixels_hash
 from regrow.data.sampling import counter_seed
-from regrow.data.snapshot import Boxes, Item, Mask, pixels_hash, split_of
+from regrow.data.snapshot import split_of
+from regrow.data.source import Content, Source
 from regrow.errors import BadInput
 from regrow.limits import SIDE, refuse_beyond
 

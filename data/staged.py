@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageFilter
 
-from regrow.data.faults import Faults
-from regrow.data.formats import Content, Source, some_items
-from regrow.data.snapshot import Item, Mask, Target, shown_classes, split_of, without
-from regrow.data.transforms import Decoding, Derived, decode, decode_mask
+from regrow.data.checks.faults import Faults
+from regrow.data.images.transforms import Decoding, Derived, decode, decode_mask
+from regrow.data.labels import Item, Mask, Target, shown_classes, without
+from regrow.data.snapshot import split_of
+from regrow.data.source import Content, Source, some_items
 from regrow.errors import BadInput
 
 Stage = Literal["before", "after"]

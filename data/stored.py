@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from regrow.data.faults import Faults, shown
-from regrow.data.formats import Content, Source, locate
-from regrow.data.lookup import find_file
-from regrow.data.pixels import Pixels
-from regrow.data.snapshot import (
+from regrow.data.checks.faults import Faults, shown
+from regrow.data.images.pixels import Pixels
+from regrow.data.images.transforms import Decoding, Derived, decode, decode_mask
+from regrow.data.labels import (
     CROWD,
     DIFFICULT,
     OBJECT,
-    SPLITS,
     VOID,
     Boxes,
     Item,
@@ -28,8 +26,10 @@ from regrow.data.snapshot import (
     Target,
     pixels_hash,
 )
-from regrow.data.tidy import MAX_NUMBER, mask_number
-from regrow.data.transforms import Decoding, Derived, decode, decode_mask
+from regrow.data.names.lookup import find_file
+from regrow.data.names.tidy import MAX_NUMBER, mask_number
+from regrow.data.snapshot import SPLITS
+from regrow.data.source import Content, Source, locate
 from regrow.errors import BadInput
 from regrow.files import read_json, whole_folder, write_json
 

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from regrow.data.formats import locate
-from regrow.data.listing import list_folders
+from regrow.data.names.listing import list_folders
+from regrow.data.source import locate
 from regrow.deploy.builtin import BESIDE, CHOICE, NAMES, Values, recognise
 from regrow.deploy.channels import find_source
 from regrow.deploy.delivery import deliver

@@ -14,9 +14,9 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from regrow.data.partial_labels import plain_targets
 from regrow.errors import BadInput
 from regrow.models.graph import InputType, as_input, metadata, suppression_of
-from regrow.models.known import plain_targets
 from regrow.models.metrics import alone
 from regrow.models.modes import copied, evaluating
 from regrow.models.task import Task

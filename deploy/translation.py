@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from regrow.data.formats import Content
+from regrow.data.source import Content
 from regrow.deploy.builtin import IC, OD, SS, Values
 from regrow.deploy.channels import find_source
 from regrow.errors import BadInput

@@ -5,17 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from regrow.data.images.transforms import decode_mask
+from regrow.data.labels import Mask, Target, label_digest, renamed, without
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import (
-    SPLITS,
-    Manifest,
-    Mask,
-    Target,
-    label_digest,
-    renamed,
-    without,
-)
-from regrow.data.transforms import decode_mask
+from regrow.data.snapshot import SPLITS, Manifest
 from regrow.incremental.warm_start import names_before
 
 TRAIN = SPLITS.index("train")

@@ -8,9 +8,10 @@ from typing import Any
 
 from regrow.data.config import DATA_FILE, data_beside
 from regrow.data.described import ForeignName
-from regrow.data.formats import locate
+from regrow.data.labels import label_digest
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import SPLITS, Manifest, label_digest
+from regrow.data.snapshot import SPLITS, Manifest
+from regrow.data.source import locate
 from regrow.data.stored import Stored
 from regrow.errors import BadInput
 from regrow.files import SMALL, read_json

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from regrow.data.checks.remarks import Remarks
 from regrow.data.module import GrowingData
-from regrow.data.remarks import Remarks
+from regrow.data.partial_labels import HIDDEN
 from regrow.data.snapshot import SPLITS, Diff, Manifest, diff
 from regrow.errors import BadInput
 from regrow.incremental.expand import NewRows, expand_
 from regrow.incremental.label_map import LabelMap
 from regrow.models.evaluation import Evaluation, evaluate
-from regrow.models.known import HIDDEN
 from regrow.models.task import Task
 
 TRAIN = 0  # in a manifest's splits

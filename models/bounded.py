@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
-from regrow.data.snapshot import Kind
-from regrow.data.tidy import MAX_NAME
+from regrow.data.labels import Kind
+from regrow.data.names.tidy import MAX_NAME
 from regrow.errors import BadInput
 from regrow.models import buffers, structure
 from regrow.models.nets import build_net, list_nets

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-from regrow.data.snapshot import Kind
+from regrow.data.labels import Kind
 from regrow.errors import BadInput
 from regrow.models.evidence import CorrectEvidence, Evidence
 from regrow.models.head import ClassRows

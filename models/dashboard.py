@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter, summary
 from torchvision.utils import make_grid
 
 from regrow.data.module import GrowingData
-from regrow.models.known import plain_targets
+from regrow.data.partial_labels import plain_targets
 from regrow.models.modes import evaluating
 from regrow.models.pictures import draw, picture, save_picture
 from regrow.models.task import Task

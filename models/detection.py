@@ -5,13 +5,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torchmetrics import Metric
 
-from regrow.data.snapshot import Kind
+from regrow.data.labels import Kind
+from regrow.data.partial_labels import hidden
 from regrow.errors import BadInput
 from regrow.models.detector import Detections, Detector, Targets, suppress
 from regrow.models.evidence import BoxEvidence, Evidence
 from regrow.models.head import ClassRows
 from regrow.models.imitation import Shared
-from regrow.models.known import hidden
 from regrow.models.metrics import MeanAP
 from regrow.models.task import Task
 

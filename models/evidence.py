@@ -11,7 +11,7 @@ from scipy.stats import t as student_t
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from regrow.data.snapshot import VOID
+from regrow.data.labels import VOID
 from regrow.models.ignored import falls_on_ignored
 from regrow.models.metrics import RECALLS, iou
 from regrow.models.paired_test import low_end

@@ -29,7 +29,7 @@ MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
 # As many scores of an image as `regrow.models.detector.suppress` looks at.
 MAX_CANDIDATES = 1000
 PREFIX = "regrow."
-# As `regrow.data.transforms.resize` does it.
+# As `regrow.data.images.transforms.resize` does it.
 RESIZE = "bilinear and antialiased (Pillow's BILINEAR; OpenCV's INTER_LINEAR is not antialiased)"
 # What the outputs of the three tasks hold, as a reader of the file is told.
 MEANINGS = {

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from regrow.data.ignored import IGNORED_BOXES, IGNORED_LABELS, IS_CROWD
-from regrow.models.known import HIDDEN
+from regrow.data.partial_labels import HIDDEN
 
 COVERED = 0.5  # the share of an anchor in an ignored box from which on it is in it
 BEYOND = 1e11  # an area beyond every range of COCO's evaluation, the last of which ends at 1e10

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.detection import MeanAveragePrecision
 
-from regrow.data.snapshot import VOID
+from regrow.data.labels import VOID
 from regrow.models.ignored import as_coco
 
 # COCO's thresholds to the last bit: torchmetrics rounds its own to float32, which moves a recall of

@@ -20,7 +20,7 @@ import torchvision
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from regrow.data.snapshot import Kind
+from regrow.data.labels import Kind
 from regrow.errors import BadInput
 from regrow.models.boxes import build_detector
 from regrow.models.cifar import CifarResNet

@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
 from regrow.data.ignored import IGNORED_BOXES, IGNORED_LABELS, IS_CROWD
-from regrow.data.snapshot import VOID, Kind
+from regrow.data.labels import VOID, Kind
 from regrow.files import write_atomic
 from regrow.text import printable
 

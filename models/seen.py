@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from regrow.data.duplicates import seen_tests
+from regrow.data.checks.duplicates import seen_tests
+from regrow.data.checks.remarks import NUM_NAMES
 from regrow.data.module import GrowingData
-from regrow.data.remarks import NUM_NAMES
 from regrow.data.snapshot import SPLITS, Manifest
 from regrow.errors import BadInput
 from regrow.models.checkpoint import load_provenance

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-from regrow.data.snapshot import VOID, Kind
+from regrow.data.labels import VOID, Kind
+from regrow.data.partial_labels import hidden
 from regrow.errors import BadInput
 from regrow.models.evidence import ConfusionEvidence, Evidence
 from regrow.models.head import ClassRows
 from regrow.models.imitation import Shared, soft_divergence
-from regrow.models.known import hidden
 from regrow.models.metrics import MeanIoU
 from regrow.models.nets import find_class_layers, find_class_rows
 from regrow.models.task import Task

@@ -14,14 +14,14 @@ from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from regrow.data.labels import Kind
+from regrow.data.partial_labels import known_classes, plain_targets
 from regrow.data.sampling import counter_seed
-from regrow.data.snapshot import Kind
 from regrow.errors import BadInput
 from regrow.models import buffers, masks, structure
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows
 from regrow.models.imitation import Shared
-from regrow.models.known import known_classes, plain_targets
 from regrow.models.nets import build_net
 from regrow.models.optimization import Optimization, load_state_by_name_
 
@@ -308,7 +308,9 @@ class Task(LightningModule, ABC):
     def as_labelled(
         self, outputs: dict[str, Tensor], targets: Any
     ) -> tuple[dict[str, Tensor], Any]:
-        """Give raw outputs and targets as losses and metrics take them, see `regrow.models.known`.
+        """Return raw outputs and targets as losses and metrics take them.
+
+        Labels that know some of the classes only are met here, see `regrow.data.partial_labels`.
 
         Args:
             outputs: The raw outputs.

@@ -16,8 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from regrow.cli import parse
 from regrow.data.config import DATA_CHOICES, DATA_FILE, data_beside, write_data_file
+from regrow.data.images.transforms import decode
 from regrow.data.module import GrowingData
-from regrow.data.transforms import decode
 from regrow.errors import BadInput, CheckFailed
 from regrow.guard import command, guard
 from regrow.incremental.resume import refuse_changes

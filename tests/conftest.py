@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from regrow.data.formats import Content, Source
+from regrow.data.labels import Item
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import Item
+from regrow.data.source import Content, Source
 from regrow.models.checkpoint import net_state, read
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import regrow.configs
-from regrow.data.formats import locate
+from regrow.data.source import locate
 from regrow.errors import BadInput
 from regrow.models.checkpoint import load
 from regrow.scripts import compare, prune, train

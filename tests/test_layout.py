@@ -23,13 +23,18 @@ MAY_IMPORT = {
 }
 
 
-def _folder(room: str) -> Path:
-    return ROOT / (room.replace(".", "/") if room else "api")
-
-
 def _packages() -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return project["tool"]["setuptools"]["package-dir"]
+
+
+def _sources() -> dict[str, Path]:
+    """Return the file of each module that ships, by its name."""
+    return {
+        name if file.stem == "__init__" else f"{name}.{file.stem}": file
+        for name, folder in _packages().items()
+        for file in (ROOT / folder).glob("*.py")
+    }
 
 
 def _room_of(module: str) -> str:
@@ -58,30 +63,51 @@ def test_every_package_ships() -> None:
     }
     packages = _packages()
     assert set(packages.values()) == folders
-    assert {name: _folder(name.partition(".")[2]) for name in packages} == {
-        name: ROOT / folder for name, folder in packages.items()
+    assert packages == {
+        "regrow" if folder == "api" else f"regrow.{folder.replace('/', '.')}": folder
+        for folder in folders
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert set(project["tool"]["setuptools"]["packages"]) == set(packages)
-    assert {name.partition(".")[2] for name in packages} == set(MAY_IMPORT)
 
 
 @pytest.mark.parametrize("room", sorted(MAY_IMPORT))
 def test_imports_run_one_way(room: str) -> None:
-    files = list(_folder(room).glob("*.py"))
+    files = [file for name, file in _sources().items() if _room_of(name) == room]
     assert files
     for file in files:
         for name in _imported(file):
             assert _room_of(name) in MAY_IMPORT[room] | {room}, f"{file}: {name}"
 
 
-def test_floors_have_no_circle() -> None:
-    left = dict(MAY_IMPORT)
+def _refuse_circles(below: dict[str, set[str]]) -> None:
+    left = dict(below)
     while left:
-        lowest = [room for room, below in left.items() if not below & left.keys()]
+        lowest = [name for name, others in left.items() if not others & left.keys()]
         assert lowest, f"these import each other in a circle: {sorted(left)}"
-        for room in lowest:
-            del left[room]
+        for name in lowest:
+            del left[name]
+
+
+def test_rooms_have_no_circle() -> None:
+    _refuse_circles(MAY_IMPORT)
+
+
+def test_modules_have_no_circle() -> None:
+    sources = _sources()
+    packages = set(_packages())
+    _refuse_circles(
+        {
+            name: {
+                module
+                for found in _imported(file)
+                for module in (found, found.rpartition(".")[0])
+                if module in sources and module not in packages
+            }
+            for name, file in sources.items()
+            if name not in packages
+        }
+    )
 
 
 def test_no_script_is_named_like_a_library() -> None:

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Source, Voc
+from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Voc
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes, SageMakerList, SageMakerMasks
+from regrow.data.source import Source
 from regrow.data.stored import Stored, store
 from regrow.errors import BadInput
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from regrow.data.formats import Coco, Content, ManifestFile, Source, Voc
+from regrow.data.formats import Coco, ManifestFile, Voc
 from regrow.data.ignored import separated, together
-from regrow.data.module import GrowingData
-from regrow.data.snapshot import (
+from regrow.data.images.transforms import augmented
+from regrow.data.labels import (
     CROWD,
     DIFFICULT,
     OBJECT,
@@ -25,8 +25,9 @@ from regrow.data.snapshot import (
     shown_classes,
     without,
 )
+from regrow.data.module import GrowingData
+from regrow.data.source import Content, Source
 from regrow.data.stored import Stored, store
-from regrow.data.transforms import augmented
 from regrow.errors import BadInput
 
 CORNERS = np.array([[1, 1, 5, 5], [2, 0, 6, 3], [0, 0, 8, 8]], dtype=np.float32)

@@ -12,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from regrow.data.formats import Coco, Content, ImageFolder, ManifestFile, Masks, Source
+from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks
+from regrow.data.images.opening import CorruptImage
+from regrow.data.labels import VOID, Boxes, Item, Mask, Target
 from regrow.data.module import GrowingData
-from regrow.data.opening import CorruptImage
 from regrow.data.sample import Digits
-from regrow.data.snapshot import VOID, Boxes, Item, Mask, Target
+from regrow.data.source import Content, Source
 from regrow.errors import BadInput
 
 KINDS = {str: "labels", Boxes: "boxes", Mask: "masks"}

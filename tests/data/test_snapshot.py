@@ -6,22 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.data.snapshot import (
+from regrow.data.labels import (
     Boxes,
-    Diff,
     Item,
-    Manifest,
     Mask,
-    Snapshot,
     Target,
-    check_items,
-    diff,
     label_digest,
     pixels_hash,
     renamed,
-    split_of,
     without,
 )
+from regrow.data.snapshot import Diff, Manifest, Snapshot, check_items, diff, split_of
 from regrow.errors import BadInput
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.data.formats import Content, ImageFolder, Source
+from regrow.data.formats import ImageFolder
+from regrow.data.labels import VOID, Boxes, Item, Mask
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import VOID, Boxes, Item, Mask
+from regrow.data.source import Content, Source
 from regrow.data.staged import CORRUPTIONS, Staged
 from regrow.errors import BadInput
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from regrow.data.formats import ImageFolder
+from regrow.data.images.transforms import decode, decode_mask
+from regrow.data.labels import Boxes, Item, Kind, Mask, Target, label_digest, pixels_hash
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import Boxes, Item, Kind, Mask, Target, label_digest, pixels_hash
 from regrow.data.stored import LIST, Stored, exemplars, store
-from regrow.data.transforms import decode, decode_mask
 from regrow.errors import BadInput
 
 NONE = Boxes(np.zeros((0, 4), np.float32), ())

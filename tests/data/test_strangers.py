@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.data.faults import Faults
-from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Source, Voc
+from regrow.data.checks.faults import Faults
+from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Voc
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes, SageMakerList, SageMakerMasks
+from regrow.data.source import Source
 from regrow.data.stored import LIST, Stored, store
 from regrow.errors import BadInput
 

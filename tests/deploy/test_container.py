@@ -14,7 +14,7 @@ import pytest
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from regrow.data.formats import Source
+from regrow.data.source import Source
 from regrow.deploy.container import (
     Container,
     ExitCode,

@@ -11,9 +11,9 @@ from pytorch_lightning import Callback
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from regrow.data.formats import Content, Source
+from regrow.data.labels import Item
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import Item
+from regrow.data.source import Content, Source
 from regrow.models.classification import Classification
 from regrow.models.evidence import Evidence
 from regrow.models.head import ClassRows

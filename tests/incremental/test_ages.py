@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regrow.data.formats import Content, Source
+from regrow.data.labels import Boxes, Item, Kind, Mask, Target
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import Boxes, Item, Kind, Manifest, Mask, Target
+from regrow.data.snapshot import Manifest
+from regrow.data.source import Content, Source
 from regrow.incremental.ages import Ages, ages_of, old_images
 
 # The number of an image's pixels, its split and label.

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from regrow.data.snapshot import Kind
+from regrow.data.labels import Kind
 from regrow.errors import BadInput
 from regrow.models import bounded
 from regrow.models.checkpoint import load, read, save

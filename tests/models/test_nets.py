@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regrow.data.snapshot import Kind
+from regrow.data.labels import Kind
 from regrow.errors import BadInput
 from regrow.models.nets import (
     OWN,

@@ -6,7 +6,7 @@ from PIL import Image
 from torch import Tensor
 
 from regrow.data.ignored import separated
-from regrow.data.snapshot import CROWD, OBJECT, VOID
+from regrow.data.labels import CROWD, OBJECT, VOID
 from regrow.models.pictures import CAPTION, color, draw, picture, save_picture
 
 GREY = 60

@@ -13,7 +13,7 @@ from scipy.stats import ttest_rel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from regrow.data.config import data_beside
-from regrow.data.transforms import decode
+from regrow.data.images.transforms import decode
 from regrow.errors import BadInput
 from regrow.models.checkpoint import load
 from regrow.models.cost import count_macs, count_params, file_size, peak_memory

@@ -1,0 +1,201 @@
+"""COCO: categories, images and boxes in one JSON file a split.
+
+Source: https://cocodataset.org/#format-data.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regrow.data.checks.faults import BOXES, Faults, reading, shown
+from regrow.data.checks.remarks import Remarks
+from regrow.data.formats.unlisted import UNREAD, count_unlisted, files_of
+from regrow.data.ignored import mark_of
+from regrow.data.labels import Boxes, Item
+from regrow.data.names.lookup import match_files
+from regrow.data.names.tidy import class_name, clean_name, declared_size
+from regrow.data.source import Content, Source, locate
+from regrow.errors import BadInput
+from regrow.files import GAP, SPLIT_NAMES, name_below, one_line, read_json
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box as the file has it: left, top, width and height, its class, and what it stands for."""
+
+    sides: tuple[float, ...]
+    name: str
+    mark: int
+
+
+def coco_items(
+    path: Path, folder: Path, root: Path, split: str | None, faults: Faults
+) -> tuple[list[str], list[Item]]:
+    """Read the annotations of a split.
+
+    Args:
+        path: The file.
+        folder: Where its images are.
+        root: The folder of the data, below which items are called.
+        split: Their official split.
+        faults: Where annotations and images are noted that cannot be used.
+
+    Returns:
+        The class names, and the images.
+
+    Raises:
+        BadInput: If the file has another layout.
+    """
+    content = read_json(path)
+    with _layout(str(path)):
+        names = _categories(path, content["categories"])
+        boxes = _boxes(path, content["annotations"], names, faults)
+        entries, listed = _images(path, content["images"], faults)
+    for image in boxes.keys() - listed:
+        where = f"{path}: annotations are of the image {shown(image)}"
+        faults.add(f"{where}, which is not listed; list it or remove them", where)
+    files = match_files({w: e["file_name"] for w, e in entries.items()}, [folder], faults)
+    items = []
+    for where, file in files.items():
+        with faults.row(where), _layout(where):
+            entry = entries[where]
+            size, target = declared_size(entry), _target(boxes.get(entry["id"], []))
+            name = name_below(root, file)
+            items.append(
+                Item(name, file, target, split, declared=size, declared_by=f"{path} ({name})")
+            )
+    return list(names.values()), items
+
+
+def _categories(path: Path, entries: Any) -> dict[Any, str]:
+    names: dict[Any, str] = {}
+    numbers: dict[str, Any] = {}
+    for entry in entries:
+        number, name = entry["id"], clean_name(class_name(entry["name"]))
+        if names.setdefault(number, name) != name:
+            raise BadInput(
+                f"{path}: the category {shown(number)} is {shown(names[number])} and {shown(name)}"
+                "; give each number one name"
+            )
+        if name in numbers:
+            raise BadInput(f"{path}: {name} is named twice; name each class once")
+        numbers[name] = number
+    return names
+
+
+def _boxes(
+    path: Path, entries: Any, names: Mapping[Any, str], faults: Faults
+) -> dict[Any, list[Box]]:
+    """Read the annotations, by the image that each is of."""
+    boxes: dict[Any, list[Box]] = defaultdict(list)
+    for place, entry in enumerate(entries):
+        where = f"{path}: annotation {shown(_id(entry, place))}"
+        with faults.row(where, BOXES), _layout(where):
+            category = entry["category_id"]
+            if category not in names:
+                raise BadInput(
+                    f"{where} has the category {shown(category)}, which is not listed; list it"
+                )
+            if not isinstance(entry["bbox"], list) or len(entry["bbox"]) != 4:
+                raise ValueError(f"the bbox is {shown(entry['bbox'])}, not four numbers")
+            sides = tuple(float(side) for side in entry["bbox"])
+            boxes[entry["image_id"]].append(Box(sides, names[category], mark_of(entry)))
+    return boxes
+
+
+def _images(
+    path: Path, entries: Any, faults: Faults
+) -> tuple[dict[str, Mapping[str, Any]], set[Any]]:
+    """Read the list of images: by what to call the entry of each; and all their numbers."""
+    images: dict[str, Mapping[str, Any]] = {}
+    listed: set[Any] = set()
+    for place, entry in enumerate(entries):
+        where = f"{path}: image {shown(_id(entry, place))}"
+        with faults.row(where), _layout(where):
+            number = entry["id"]
+            if number in listed:
+                raise BadInput(f"{where} is listed twice; give each image a number of its own")
+            listed.add(number)
+            if not isinstance(entry["file_name"], str):
+                raise ValueError(f"its file_name is {shown(entry['file_name'])}")
+            images[where] = entry
+    return images, listed
+
+
+def _id(entry: Any, place: int) -> Any:
+    """Return what to call an entry: its number, or its place in the list."""
+    return entry.get("id", f"number {place}") if isinstance(entry, dict) else f"number {place}"
+
+
+def _target(boxes: list[Box]) -> Boxes:
+    corners = np.array([box.sides for box in boxes], dtype=np.float64).reshape(-1, 4)
+    corners[:, 2:] += corners[:, :2]
+    names, marks = tuple(box.name for box in boxes), tuple(box.mark for box in boxes)
+    return Boxes(corners.astype(np.float32), names, marks)
+
+
+@contextmanager
+def _layout(where: str) -> Iterator[None]:
+    """Let an entry of another layout end in a line that names it."""
+    try:
+        with reading(where):
+            yield
+    except BadInput as error:
+        cause = error.__cause__
+        if isinstance(cause, KeyError):
+            line = f"{where}: not COCO's layout, an entry has no {shown(cause.args[0])!r}"
+            raise BadInput(f"{line}; correct it") from cause
+        if isinstance(cause, AttributeError | TypeError | ValueError | OverflowError):
+            line = f"{where}: not COCO's layout ({one_line(cause)})"
+            raise BadInput(f"{line}; correct it") from cause
+        raise
+
+
+class Coco(Source):
+    """Images with boxes in COCO's JSON; those of crowds (`iscrowd`) are ignored.
+
+    Args:
+        images: The folder of a split's images, below the root.
+        annotations: The file of a split's annotations, below the root.
+    """
+
+    def __init__(
+        self,
+        images: str = "images/{split}",
+        annotations: str = "annotations/instances_{split}.json",
+    ) -> None:
+        self.images, self.annotations = images, annotations
+
+    def _read(self, root: Path | None, faults: Faults) -> Content:
+        """Read all splits that have annotations."""
+        root, remarks = locate(root), Remarks()
+        items: list[Item] = []
+        classes: list[str] = []
+        lists: list[Path] = []
+        folders = set()
+        for name, split in SPLIT_NAMES.items() if GAP in self.annotations else [("", None)]:
+            path = root / self.annotations.replace(GAP, name)
+            if path.is_file():
+                folder = root / self.images.replace(GAP, name)
+                names, found = coco_items(path, folder, root, split, faults)
+                classes += [name for name in names if name not in classes]
+                items += found
+                lists.append(path)
+                folders.add(folder)
+        if not items:
+            faults.refuse()
+            raise BadInput(
+                f"{root}: no annotations of images at {self.annotations}; set "
+                "data.source.annotations"
+            )
+        used = {place for item in items for place in files_of(item)}
+        for folder in sorted(folders):
+            count_unlisted(folder, used, remarks, root)
+        for path in sorted({f for own in lists for f in own.parent.glob("*.json")} - {*lists}):
+            remarks.add(UNREAD, name_below(root, path))
+        return Content("boxes", classes, items, remarks)

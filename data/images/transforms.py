@@ -1,0 +1,187 @@
+"""Decoding, resizing, and augmentation whose randomness is a function of counters."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from regrow.data.ignored import IGNORED_BOXES, separated, together
+from regrow.data.images.conversion import Decoding, Facts, converted
+from regrow.data.images.opening import open_image
+from regrow.data.labels import VOID
+from regrow.errors import BadInput
+
+# Transforms fill what they uncover of a mask with a colour of the image, or 0, which is a class.
+# Class numbers are lifted out of the range of colours meanwhile.
+LIFT = 1000
+LIFT_MARK = 1 << 32  # by which the labels of ignored boxes are lifted out of the range of labels
+MIN_SIDE = 1.0  # pixels; a smaller box shows nothing of its object
+
+
+class Derived(ABC):
+    """What makes an image of a file in a way of its own, such as one that compares its hash."""
+
+    @abstractmethod
+    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:  # noqa: B008 - frozen
+        """Return the pixels, uint8 RGB (h, w, 3).
+
+        Args:
+            decoding: How files become pixels.
+
+        Raises:
+            BadInput: If it cannot be used.
+        """
+
+
+def decode(
+    image: Path | np.ndarray | Callable[[], np.ndarray],
+    decoding: Decoding = Decoding(),  # noqa: B008 - frozen
+) -> np.ndarray:
+    """Return the pixels of an image, uint8 RGB (h, w, 3), the way up that its EXIF data says.
+
+    Args:
+        image: The file, or pixels, which are given back, or what reads them.
+        decoding: How a file becomes pixels.
+
+    Raises:
+        BadInput: If the file is missing, no regular file, or too large, or holds numbers that are
+            no colours.
+        CorruptImage: If it is truncated or no image.
+    """
+    return decode_noted(image, decoding)[0]
+
+
+def decode_noted(
+    image: Path | np.ndarray | Callable[[], np.ndarray], decoding: Decoding
+) -> tuple[np.ndarray, Facts]:
+    """Return the pixels of an image as `decode` does, and what they leave out of a file."""
+    if isinstance(image, np.ndarray):
+        return image, {}
+    if isinstance(image, Derived):
+        return image(decoding), {}
+    if not isinstance(image, Path):
+        return image(), {}
+    return converted(open_image(image, decoding.max_pixels), image, decoding)
+
+
+def decode_mask(
+    mask: Path | np.ndarray,
+    decoding: Decoding = Decoding(),  # noqa: B008 - frozen
+) -> np.ndarray:
+    """Return the numbers of a mask, whole numbers (h, w); a palette's indices are the numbers.
+
+    Args:
+        mask: The file, or the numbers, which are given back.
+        decoding: How a file becomes pixels.
+
+    Raises:
+        BadInput: If the file is missing, no regular file, or too large, or has more than one
+            channel.
+        CorruptImage: If it is truncated or no image.
+    """
+    if isinstance(mask, np.ndarray):
+        return mask
+    pixels = np.asarray(open_image(mask, decoding.max_pixels))
+    if pixels.ndim != 2 or not np.issubdtype(pixels.dtype, np.integer):
+        raise BadInput(
+            f"{mask}: a mask has one channel of class numbers, this has {pixels.shape} "
+            f"{pixels.dtype}; save it as 8-bit grey or with a palette, each colour as the "
+            "number of its class"
+        )
+    return pixels
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize images, uint8 (..., 3, h, w), smoothly and antialiased."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return F.resize(images, list(size), antialias=True)
+
+
+def resize_mask(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize masks, whole numbers (..., h, w), taking the pixel whose centre is nearest."""
+    if tuple(masks.shape[-2:]) == tuple(size):
+        return masks
+    nearest = v2.InterpolationMode.NEAREST_EXACT
+    return F.resize(masks[..., None, :, :], list(size), interpolation=nearest)[..., 0, :, :]
+
+
+def small_mask(numbers: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize the numbers of a mask's file, (h, w); see `resize_mask`."""
+    whole = numbers.astype(np.uint8 if numbers.dtype == np.uint8 else np.int32)
+    return resize_mask(torch.from_numpy(whole), size).numpy()
+
+
+def augmented(
+    image: Tensor, target: Any, transforms: Sequence[v2.Transform], seed: int
+) -> tuple[Tensor, Any]:
+    """Transform an image and its target at random, as a function of the seed alone.
+
+    Args:
+        image: uint8 (3, h, w).
+        target: A label (); `boxes` (n, 4), xyxy pixels, and `labels` (n,), perhaps with ignored
+            boxes beside them; or a mask, uint8 (h, w).
+        transforms: What is applied, in order.
+        seed: What their randomness is a function of; the process's own stream is put back.
+
+    Returns:
+        Both, in the old size. Boxes end at the image's edge, and those of which less than a pixel
+        is left are gone; what a mask did not cover is void.
+
+    Raises:
+        BadInput: If the image has another size or type afterwards.
+    """
+    size = (int(image.shape[-2]), int(image.shape[-1]))
+    sample = _wrapped(image, target, size)
+    generator = torch.default_generator
+    state = generator.get_state()
+    try:
+        generator.manual_seed(seed)
+        for transform in transforms:
+            given = transform(*sample)
+            sample = given if isinstance(given, tuple) else (given,)
+    finally:
+        generator.set_state(state)
+    image = sample[0].as_subclass(Tensor)
+    if tuple(image.shape[-2:]) != size or image.dtype != torch.uint8:
+        raise BadInput(
+            f"data.augment gives {image.dtype} images of {list(image.shape[-2:])}, but they must "
+            f"stay uint8 of data.size {list(size)}; leave out what changes them"
+        )
+    return image, _unwrapped(sample[1:], target, size)
+
+
+def _wrapped(image: Tensor, target: Any, size: tuple[int, int]) -> tuple[Any, ...]:
+    """Say what is what; an image alone is one without being told, and faster."""
+    if isinstance(target, dict):
+        corners, labels, marks = together(target)
+        boxes = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=size)
+        # A transform that leaves a box out does so with its label, hence with its mark.
+        return (tv_tensors.Image(image), {"boxes": boxes, "labels": labels + marks * LIFT_MARK})
+    if target.ndim == 2:
+        lifted = torch.where(target == VOID, 0, target.int() + LIFT)
+        return (tv_tensors.Image(image), tv_tensors.Mask(lifted))
+    return (image,)
+
+
+def _unwrapped(parts: tuple[Any, ...], target: Any, size: tuple[int, int]) -> Any:
+    if isinstance(target, dict):
+        boxes = parts[0]["boxes"].as_subclass(Tensor)
+        limits = torch.tensor([size[1], size[0], size[1], size[0]], dtype=boxes.dtype)
+        boxes = torch.minimum(boxes.clamp(min=0), limits)
+        keep = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(1)
+        labels = parts[0]["labels"].as_subclass(Tensor)[keep]
+        if IGNORED_BOXES not in target:
+            return {"boxes": boxes[keep], "labels": labels}
+        return separated(boxes[keep], labels % LIFT_MARK, labels // LIFT_MARK)
+    if target.ndim == 2:
+        lifted = parts[0].as_subclass(Tensor)
+        return torch.where(lifted >= LIFT, lifted - LIFT, VOID).to(torch.uint8)
+    return target

@@ -1,0 +1,1 @@
+"""Names of files and classes: listed, looked up, paired and brought into one form."""

@@ -1,0 +1,107 @@
+"""Where labelled images come from: a source gives the items of a data set, and no pixels yet."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from regrow.data.checks.faults import Faults, reading
+from regrow.data.checks.remarks import Remarks
+from regrow.data.labels import Item, Kind
+from regrow.data.names.tidy import tidy
+from regrow.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a source holds.
+
+    Args:
+        kind: What the labels are.
+        classes: Class names.
+        items: The images.
+        remarks: What was left out, clipped or changed.
+    """
+
+    kind: Kind
+    classes: Sequence[str]
+    items: Sequence[Item]
+    remarks: Remarks = field(default_factory=Remarks)
+
+
+class Source:
+    """Where labelled images come from; a format of its own has `_read`, or `read` alone."""
+
+    # Whether the images are trained on and scored by themselves, and do not only stand beside
+    # others, as those of a memory do.
+    stands_alone = True
+
+    def read(self, root: Path | None) -> Content:
+        """Read what there is.
+
+        Args:
+            root: The folder of the data.
+
+        Raises:
+            BadInput: Naming the file that cannot be used, or all rows that cannot.
+        """
+        faults = Faults()
+        content = self.gather(root, faults)
+        faults.refuse()
+        return content
+
+    def gather(self, root: Path | None, faults: Faults) -> Content:
+        """Read what can be used.
+
+        Args:
+            root: The folder of the data.
+            faults: Where rows are noted that cannot be used.
+
+        Raises:
+            BadInput: Naming the file that cannot be used, whatever is wrong with it.
+        """
+        with suppress(BadInput):  # a source may need none
+            faults.root = locate(root)
+        with reading(f"{root}, read as {type(self).__name__}"):
+            content = self._read(root, faults)
+            classes, items = tidy(content.classes, content.items, content.remarks, faults)
+            return Content(content.kind, classes, items, content.remarks)
+
+    def _read(self, root: Path | None, faults: Faults) -> Content:
+        return self.read(root)
+
+
+def some_items(items: Sequence[Item], count: int | None) -> Sequence[Item]:
+    """Draw so many items of each split at most; they stay in order."""
+    if count is None:
+        return items
+    splits: dict[str | None, list[int]] = {}
+    for place, item in enumerate(items):
+        splits.setdefault(item.split, []).append(place)
+    random = np.random.default_rng(0)
+    drawn = [random.permutation(places)[:count] for places in splits.values()]
+    return [items[place] for place in np.sort(np.concatenate(drawn))]
+
+
+def locate(root: Path | None) -> Path:
+    """Find the folder of the data.
+
+    Args:
+        root: A folder; where it does not exist as it stands, one under the environment variable
+            `REGROW_DATA`, else under `../shared/data`.
+
+    Raises:
+        BadInput: If there is none, naming the places tried.
+    """
+    if root is None:
+        raise BadInput("data.root is not set; give the folder of the data with --data.root")
+    base = Path(os.environ.get("REGROW_DATA", "../shared/data"))
+    places = [root] if root.is_absolute() else [root, base / root]
+    for place in places:
+        if place.is_dir():
+            return place
+    tried = " nor ".join(str(place) for place in places)
+    raise BadInput(f"data.root: no folder {tried}; set --data.root or REGROW_DATA")
