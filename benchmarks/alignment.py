@@ -27,7 +27,7 @@ import torch_pruning
 
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs
-from regrow.models.graph import build_graph
+from regrow.models.onnx.graph import build_graph
 from regrow.models.task import Task
 from regrow.prune.channels import widths
 from regrow.prune.removal import Channels

@@ -276,8 +276,8 @@ def regrow_results(run: Path, seeds: Sequence[int]) -> dict[str, list[dict[str, 
 
 def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Give means over seeds in percent, with intervals."""
-    from regrow.models.differences import seed_interval
-    from regrow.models.report import markdown_table
+    from regrow.metrics.differences import seed_interval
+    from regrow.reporting.report import markdown_table
 
     rows = []
     for name, networks in results.items():

@@ -28,8 +28,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from regrow.models.evidence import BoxEvidence, ConfusionEvidence, Evidence, paired_interval
-from regrow.models.paired_test import is_at_least, rank
+from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, Evidence
+from regrow.metrics.exact_test import is_at_least, rank
+from regrow.metrics.intervals import paired_interval
 
 CONFIDENCE, NUM_CLASSES, NUM_IMAGES = 0.95, 4, 3000
 MISTAKEN = {"mistaken": 0.04, "seldom mistaken": 0.02}

@@ -42,7 +42,7 @@ from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs, count_params
 from regrow.models.detection import Detection
-from regrow.models.graph import export_graph
+from regrow.models.onnx.graph import export_graph
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 from regrow.prune.channels import Groups, Plan

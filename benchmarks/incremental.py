@@ -50,16 +50,17 @@ from regrow.data.module import GrowingData
 from regrow.data.staged import Staged
 from regrow.files import read_json, write_json
 from regrow.incremental.memory import MEMORY, memory_size
+from regrow.metrics.differences import part_of, seed_interval
 from regrow.models.checkpoint import load, save
-from regrow.models.differences import part_of, seed_interval
-from regrow.models.evaluation import evaluate
 from regrow.models.masks import mask_weights_
 from regrow.models.optimization import Optimization
-from regrow.models.report import markdown_table, ranged, signed
-from regrow.models.training import Fit, fine_tune_
 from regrow.prune.criteria import Magnitude
 from regrow.prune.weights import choose_masks, find_weights, score_weights
+from regrow.reporting.report import markdown_table, ranged, signed
 from regrow.scripts.train import run_training
+from regrow.training.evaluation import evaluate
+from regrow.training.fit import Fit
+from regrow.training.trainer import fine_tune_
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PART_NAMES = ("all", "old", "new")

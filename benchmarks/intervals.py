@@ -26,8 +26,9 @@ from budget import Population, accepted, detection, head, row, segmentation
 from numpy.random import Generator
 from scipy.stats import binom
 
-from regrow.models.differences import MeanEvidence, differ, part_of, seed_interval
-from regrow.models.evidence import CorrectEvidence, Evidence, paired_interval
+from regrow.metrics.differences import MeanEvidence, differ, part_of, seed_interval
+from regrow.metrics.evidence import CorrectEvidence, Evidence
+from regrow.metrics.intervals import paired_interval
 
 CONFIDENCE = 0.95
 SIZES = (20, 50, 200, 1000)

@@ -83,7 +83,7 @@ def split(images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 def by_regrow(options: argparse.Namespace, data: Cifar, training: Training) -> nn.Module:
     """Prune with the engine that `scripts/prune.py` runs."""
-    from regrow.models.budget import Budget
+    from regrow.metrics.budget import Budget
     from regrow.models.classification import Classification
     from regrow.models.optimization import Optimization, state_by_name
     from regrow.models.task import Task

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from regrow.incremental.growth import Growth
-from regrow.models.distillation import Imitation
+from regrow.training.distillation import Imitation
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from regrow.data.labels import Item
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
 from regrow.models.classification import Classification
-from regrow.models.training import Fit, make_trainer
+from regrow.training.fit import Fit
+from regrow.training.trainer import make_trainer
 
 CLASSES = [str(number) for number in range(10)]
 

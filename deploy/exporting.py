@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from regrow.deploy.parity import Parity, check_parity
-from regrow.models.graph import OPSET, InputType, export_graph
 from regrow.models.modes import evaluating
+from regrow.models.onnx.graph import OPSET, InputType, export_graph
 from regrow.models.task import Task
 
 MODEL_FILE = "model.onnx"
@@ -22,7 +22,7 @@ def export(task: Task, path: Path, *, opset: int = OPSET, input_type: InputType 
         task: The task; exported in evaluation mode, its modes are put back.
         path: The file, or a folder in which it becomes `model.onnx`.
         opset: Version of ONNX's operators.
-        input_type: Of the images, see `regrow.models.graph.export_graph`.
+        input_type: Of the images, see `regrow.models.onnx.graph.export_graph`.
 
     Returns:
         The file.
@@ -55,7 +55,7 @@ def export_verified(
         path: The file, or a folder in which it becomes `model.onnx`.
         loader: Held-out images and targets.
         opset: Version of ONNX's operators.
-        input_type: Of the images, see `regrow.models.graph.export_graph`.
+        input_type: Of the images, see `regrow.models.onnx.graph.export_graph`.
         tolerance: As in `regrow.deploy.parity.check_parity`.
         max_score_change: Likewise.
         max_images: Likewise.

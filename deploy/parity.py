@@ -16,9 +16,9 @@ from torch import Tensor
 
 from regrow.data.partial_labels import plain_targets
 from regrow.errors import BadInput
-from regrow.models.graph import InputType, as_input, metadata, suppression_of
-from regrow.models.metrics import alone
+from regrow.metrics.scores import alone
 from regrow.models.modes import copied, evaluating
+from regrow.models.onnx.graph import InputType, as_input, metadata, suppression_of
 from regrow.models.task import Task
 from regrow.progress import progress
 
@@ -30,7 +30,7 @@ class OnnxModel:
     """An exported model: images in, decoded outputs out.
 
     Args:
-        path: The ONNX file, as `regrow.models.graph.export_graph` writes it.
+        path: The ONNX file, as `regrow.models.onnx.graph.export_graph` writes it.
         num_threads: Threads of one operator on the CPU; None takes as many as torch does.
         providers: ONNX Runtime's execution providers, best first; None takes CUDA where both ONNX
             Runtime and torch have it, else the CPU.

@@ -12,9 +12,9 @@ from regrow.data.module import GrowingData
 from regrow.incremental.expand import expand_
 from regrow.incremental.start import Start
 from regrow.models.checkpoint import save
-from regrow.models.evaluation import evaluate
 from regrow.models.task import Task
-from regrow.models.training import RunCheckpoint
+from regrow.training.checkpointing import RunCheckpoint
+from regrow.training.evaluation import evaluate
 
 BEST = "best.ckpt"
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.incremental.label_map import LabelMap
-from regrow.models.head import ClassRows
+from regrow.models.class_rows import ClassRows
 from regrow.models.masks import carried
 from regrow.models.task import Task
 

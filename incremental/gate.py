@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from regrow.errors import BadInput
-from regrow.models.budget import Budget, Verdict, decide
-from regrow.models.evaluation import Evaluation
-from regrow.models.evidence import paired_interval
+from regrow.metrics.budget import Budget, Verdict, decide
+from regrow.metrics.intervals import paired_interval
+from regrow.training.evaluation import Evaluation
 
 Fate = Literal["kept", "gained", "forgotten", "undecided", "unmeasured", "new"]
 

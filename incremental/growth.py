@@ -16,9 +16,9 @@ from regrow.incremental.mixing import Mixing
 from regrow.incremental.start import Start
 from regrow.incremental.warm_init import WarmInit, dash_, shrink_perturb_
 from regrow.incremental.warm_start import remark_leaked, warm_start_
-from regrow.models.distillation import Distillation, Imitation
 from regrow.models.task import Task
-from regrow.models.training import Fit
+from regrow.training.distillation import Distillation, Imitation
+from regrow.training.fit import Fit
 
 # Of each source's own code: Ash and Adams's, and Shin et al.'s.
 SHRINK = {"keep": 1.0, "shrink-perturb": 0.4, "dash": 0.3}

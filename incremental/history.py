@@ -17,7 +17,7 @@ from regrow.errors import BadInput
 from regrow.files import SMALL, read_json
 from regrow.incremental.memory import MEMORY, memory_size, stood_for
 from regrow.models.checkpoint import load_provenance
-from regrow.models.task import Provenance
+from regrow.models.provenance import Provenance
 
 START = "start.json"  # what a run that began warm remembers of its start
 HELD_OUT = ("val", "test")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from regrow.data.snapshot import Manifest
 from regrow.errors import BadInput
-from regrow.models.ancestors import (
+from regrow.models.checkpoint import file_hash, load_provenance
+from regrow.models.provenance import (
     MAX_GENERATIONS,
     Ancestor,
+    Provenance,
     change_between,
     read_lineage,
 )
-from regrow.models.checkpoint import file_hash, load_provenance
-from regrow.models.task import Provenance
 from regrow.progress import progress
 
 NAMES = ("pruned.ckpt", "best.ckpt", "last.ckpt")  # what a run's network is, latest first

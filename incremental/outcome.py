@@ -16,8 +16,8 @@ from regrow.incremental.gate import (
 )
 from regrow.incremental.start import Start
 from regrow.incremental.trial import CALLED, Trial
-from regrow.models.evidence import paired_interval
-from regrow.models.report import Report, signed
+from regrow.metrics.intervals import paired_interval
+from regrow.reporting.report import Report, signed
 
 # What the fates of classes are called where nothing can be forgotten.
 ON_NEW_IMAGES: dict[Fate, str] = {

@@ -18,8 +18,8 @@ from regrow.incremental.history import START, History, read_history
 from regrow.incremental.memory import stood_for
 from regrow.incremental.warm_start import WarmStart, silenced
 from regrow.models.checkpoint import file_hash, load
-from regrow.models.evaluation import Evaluation, evaluate
 from regrow.models.task import Task
+from regrow.training.evaluation import Evaluation, evaluate
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, memory_size
 from regrow.incremental.warm_start import silenced
 from regrow.models.checkpoint import load
-from regrow.models.evaluation import Evaluation, evaluate
 from regrow.models.task import Task
-from regrow.models.training import Fit
+from regrow.training.evaluation import Evaluation, evaluate
+from regrow.training.fit import Fit
 
 Way = Literal["warm", "replay", "new-only"]
 Strategy = Literal["parent", "scratch", "warm", "replay", "new-only"]

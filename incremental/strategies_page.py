@@ -7,11 +7,11 @@ from statistics import fmean
 from regrow.incremental.ages import Ages
 from regrow.incremental.strategies import PARENT, SCRATCH, WORDS, Plan, Strategy, Trained
 from regrow.incremental.trial import part
-from regrow.models.charts import Point
-from regrow.models.differences import Difference, differ, part_of
-from regrow.models.evaluation import Evaluation
-from regrow.models.evidence import Evidence
-from regrow.models.report import Report, ranged, signed
+from regrow.metrics.differences import Difference, differ, part_of
+from regrow.metrics.evidence import Evidence
+from regrow.reporting.charts import Point
+from regrow.reporting.report import Report, ranged, signed
+from regrow.training.evaluation import Evaluation
 
 PARTS = ("early", "late", "all")
 PART_WORDS = {

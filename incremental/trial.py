@@ -10,12 +10,12 @@ from regrow.data.snapshot import Manifest
 from regrow.incremental.ages import Age, Ages, ages_of, old_images
 from regrow.incremental.gate import Gate
 from regrow.incremental.start import Start
-from regrow.models.budget import foresee
+from regrow.metrics.budget import foresee
+from regrow.metrics.differences import part_of
+from regrow.metrics.unseen import count_shown
 from regrow.models.checkpoint import load_provenance
-from regrow.models.differences import part_of
-from regrow.models.evaluation import Evaluation
 from regrow.models.task import Task
-from regrow.models.unseen import count_shown
+from regrow.training.evaluation import Evaluation
 
 SPLITS = ("test", "val")  # the better one first: validation images chose the new network
 CALLED = {"test": "test", "val": "validation"}

@@ -15,8 +15,8 @@ from regrow.data.snapshot import SPLITS, Diff, Manifest, diff
 from regrow.errors import BadInput
 from regrow.incremental.expand import NewRows, expand_
 from regrow.incremental.label_map import LabelMap
-from regrow.models.evaluation import Evaluation, evaluate
 from regrow.models.task import Task
+from regrow.training.evaluation import Evaluation, evaluate
 
 TRAIN = 0  # in a manifest's splits
 

@@ -8,11 +8,11 @@ from torchmetrics import Metric
 
 from regrow.data.labels import Kind
 from regrow.errors import BadInput
-from regrow.models.evidence import CorrectEvidence, Evidence
-from regrow.models.head import ClassRows
-from regrow.models.imitation import Shared, soft_divergence
-from regrow.models.metrics import Accuracy
-from regrow.models.nets import find_class_layers, find_class_rows
+from regrow.metrics.evidence import CorrectEvidence, Evidence
+from regrow.metrics.scores import Accuracy
+from regrow.models.class_rows import ClassRows
+from regrow.models.distillation_losses import Shared, soft_divergence
+from regrow.models.nets.build import find_class_layers, find_class_rows
 from regrow.models.task import Task
 
 

@@ -1,14 +1,10 @@
 """What a network costs: parameters, multiply-accumulates, latency, memory, bytes."""
 
 import io
-import random
-import statistics
-import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -71,75 +67,6 @@ def count_macs(task: Task) -> int:
     with counted_attention(task), counter:
         task(images)
     return counter.get_total_flops() // 2
-
-
-def latency_ms(
-    *calls: Callable[[], Any],
-    repeats: int = 30,
-    warm_up: int = 5,
-    threads: int | None = None,
-    device: torch.device | None = None,
-) -> list[float]:
-    """Time calls side by side: one round after the other, the median of each.
-
-    Every round has an order of its own, so that none always runs after the same one.
-
-    Args:
-        calls: What is timed.
-        repeats: Number of rounds.
-        warm_up: Rounds before, that do not count.
-        threads: Threads of PyTorch during the timing; None keeps them.
-        device: What all calls compute on; if it is CUDA, its own events are the clock.
-
-    Returns:
-        The median of each call, in milliseconds.
-    """
-    clock = _event_clock if device is not None and device.type == "cuda" else _wall_clock
-    before, order = torch.get_num_threads(), random.Random(0)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    places = range(len(calls))
-    orders = [order.sample(places, len(calls)) for _ in range(warm_up + repeats)]
-    try:
-        return medians([partial(clock, call) for call in calls], orders, warm_up)
-    finally:
-        torch.set_num_threads(before)
-
-
-def medians(
-    timers: Sequence[Callable[[], float]], orders: Iterable[Sequence[int]], warm_up: int
-) -> list[float]:
-    """Give the median of what each timer says, one round after the other.
-
-    Args:
-        timers: Each runs something and says how long that took.
-        orders: For each round the places of the timers, in the order in which they run.
-        warm_up: Rounds at the start that do not count.
-    """
-    times: list[list[float]] = [[] for _ in timers]
-    for round_, order in enumerate(orders):
-        for place in order:
-            elapsed = timers[place]()
-            if round_ >= warm_up:
-                times[place].append(elapsed)
-    return [statistics.median(spent) for spent in times]
-
-
-def _wall_clock(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return 1000 * (time.perf_counter() - start)
-
-
-def _event_clock(call: Callable[[], Any]) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    call()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end)
 
 
 def peak_memory(task: Task, images: Tensor) -> int:

@@ -8,11 +8,11 @@ from torchmetrics import Metric
 from regrow.data.labels import Kind
 from regrow.data.partial_labels import hidden
 from regrow.errors import BadInput
-from regrow.models.detector import Detections, Detector, Targets, suppress
-from regrow.models.evidence import BoxEvidence, Evidence
-from regrow.models.head import ClassRows
-from regrow.models.imitation import Shared
-from regrow.models.metrics import MeanAP
+from regrow.metrics.evidence import BoxEvidence, Evidence
+from regrow.metrics.scores import MeanAP
+from regrow.models.class_rows import ClassRows
+from regrow.models.distillation_losses import Shared
+from regrow.models.nets.detector import Detections, Detector, Targets, suppress
 from regrow.models.task import Task
 
 
@@ -30,7 +30,7 @@ class Detection(Task):
         **kwargs: What all tasks take.
 
     Raises:
-        BadInput: If the network is not a `regrow.models.detector.Detector`.
+        BadInput: If the network is not a `regrow.models.nets.detector.Detector`.
     """
 
     kind: ClassVar[Kind] = "boxes"
@@ -52,7 +52,7 @@ class Detection(Task):
         if not isinstance(self.net, Detector):
             raise BadInput(
                 f"net: {self.net_name!r} gives a {type(self.net).__name__}; a detection network"
-                " has the methods of regrow.models.detector.Detector"
+                " has the methods of regrow.models.nets.detector.Detector"
             )
         if not 0 <= score_threshold < 1 or not 0 < iou_threshold <= 1 or max_detections < 1:
             raise BadInput(

@@ -12,11 +12,11 @@ from torchmetrics import Metric
 from regrow.data.labels import VOID, Kind
 from regrow.data.partial_labels import hidden
 from regrow.errors import BadInput
-from regrow.models.evidence import ConfusionEvidence, Evidence
-from regrow.models.head import ClassRows
-from regrow.models.imitation import Shared, soft_divergence
-from regrow.models.metrics import MeanIoU
-from regrow.models.nets import find_class_layers, find_class_rows
+from regrow.metrics.evidence import ConfusionEvidence, Evidence
+from regrow.metrics.scores import MeanIoU
+from regrow.models.class_rows import ClassRows
+from regrow.models.distillation_losses import Shared, soft_divergence
+from regrow.models.nets.build import find_class_layers, find_class_rows
 from regrow.models.task import Task
 
 

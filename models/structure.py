@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from regrow.errors import BadInput
 from regrow.models import buffers
-from regrow.models.attention import convert_, is_converted, is_convertible
 from regrow.models.modes import copied
+from regrow.models.nets.attention import convert_, is_converted, is_convertible
 
 
 def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:

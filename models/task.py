@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -18,12 +18,13 @@ from regrow.data.labels import Kind
 from regrow.data.partial_labels import known_classes, plain_targets
 from regrow.data.sampling import counter_seed
 from regrow.errors import BadInput
+from regrow.metrics.evidence import Evidence
 from regrow.models import buffers, masks, structure
-from regrow.models.evidence import Evidence
-from regrow.models.head import ClassRows
-from regrow.models.imitation import Shared
-from regrow.models.nets import build_net
+from regrow.models.class_rows import ClassRows
+from regrow.models.distillation_losses import Shared
+from regrow.models.nets.build import build_net
 from regrow.models.optimization import Optimization, load_state_by_name_
+from regrow.models.provenance import Provenance
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -44,36 +45,6 @@ class Penalty(nn.Module):
         return nullcontext()
 
 
-@dataclass(slots=True)
-class Provenance:
-    """Where a network comes from; it travels in the checkpoint.
-
-    Args:
-        data: Hash of the manifest of the data it was trained on.
-        manifest: That manifest as tensors and lists, to be diffed with a later one.
-        parent: Hash of the checkpoint file it was warm-started or pruned from.
-        scores: What it reached, by name, such as `val/accuracy`.
-        command: The command that made it.
-        settings: The settings of the run, which a resumed run must repeat.
-        date: When the run that made it began, as ISO 8601 in UTC.
-        change: What changed from the parent's data, in a line.
-        lineage: What is remembered of its ancestors, oldest first, as `regrow.models.ancestors`
-            writes it, so that it survives their files.
-        scratch_epochs: Epochs of the training from scratch that it goes back to; 0 if unknown.
-    """
-
-    data: str | None = None
-    manifest: dict[str, Any] | None = None
-    parent: str | None = None
-    scores: dict[str, float] = field(default_factory=dict)
-    command: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
-    date: str = ""
-    change: str | None = None
-    lineage: list[dict[str, Any]] = field(default_factory=list)
-    scratch_epochs: int = 0
-
-
 class NotAttached(AttributeError, RuntimeError):
     """A task that is asked for its trainer, and has none; Lightning raises a RuntimeError alone."""
 
@@ -86,7 +57,7 @@ class Task(LightningModule, ABC):
     Args:
         classes: Class names, in the order of the head's rows.
         size: Height and width of the images, in pixels.
-        net: The network by name, as `regrow.models.nets` lists them, or an import path.
+        net: The network by name, as `regrow.models.nets.build` lists them, or an import path.
         net_args: Further arguments of the network, plain data.
         weights: `DEFAULT` for the library's pretrained weights (needs a network), or a local
             file with a state dict.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from regrow.models.attention import (
+from regrow.models.nets.attention import (
     HeadedAttention,
     HeadedWindowAttentionV2,
     convert_,

@@ -20,20 +20,20 @@ from regrow.data.module import GrowingData
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.errors import CheckFailed
 from regrow.files import read_json, write_json
-from regrow.models.ancestors import now
-from regrow.models.budget import Budget
+from regrow.metrics.budget import Budget
 from regrow.models.checkpoint import load, save
 from regrow.models.cost import count_macs
-from regrow.models.evaluation import evaluate
+from regrow.models.provenance import Provenance, now
 from regrow.models.structure import fresh_twin
-from regrow.models.task import Provenance, Task
-from regrow.models.training import fine_tune_
-from regrow.models.verification import unlike_saved
+from regrow.models.task import Task
 from regrow.prune.contestants import Contestant, Phase, Recipe, Result
 from regrow.prune.criteria import Criterion
 from regrow.prune.dropout import Dropout
 from regrow.prune.engine import prune
 from regrow.prune.recovery import reestimate_batchnorm_
+from regrow.training.evaluation import evaluate
+from regrow.training.trainer import fine_tune_
+from regrow.training.verification import unlike_saved
 
 NUM_BATCHES = 16  # that norms are measured on when a contestant is done
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
-from regrow.models.charts import Point
-from regrow.models.differences import Difference
-from regrow.models.markup import Markdown
-from regrow.models.report import Report, ranged, signed
+from regrow.metrics.differences import Difference
 from regrow.prune.contestants import DENSE, PRUNED, RANDOM, SCRATCH, Result
 from regrow.prune.standings import Standing
+from regrow.reporting.charts import Point
+from regrow.reporting.markup import Markdown
+from regrow.reporting.report import Report, ranged, signed
 
 WORDS = """
 **Dropout** changes how a network is trained, not what it is. In each step a random part of it is

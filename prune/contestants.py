@@ -8,11 +8,11 @@ from typing import Literal
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.models.task import Task
-from regrow.models.training import Fit
 from regrow.prune.criteria import Criterion, Random
 from regrow.prune.dropout import Dropout, TargetedDropout
 from regrow.prune.selection import Selection
 from regrow.prune.target import Target
+from regrow.training.fit import Fit
 
 DENSE, PRUNED, RANDOM, SCRATCH = "dense", "pruned", "pruned-random", "scratch"
 Kind = Literal["dense", "dropout", "pruned", "scratch"]

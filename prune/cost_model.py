@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from regrow.models.attention import converted
 from regrow.models.cost import count_macs, count_params, counted_attention
+from regrow.models.nets.attention import converted
 from regrow.models.task import Task
 from regrow.prune.attention import find_heads
 from regrow.prune.channels import (

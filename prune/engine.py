@@ -10,10 +10,8 @@ from torch import Tensor
 
 from regrow.data.sampling import counter_seed
 from regrow.errors import BadInput
-from regrow.models.budget import Budget, Verdict, decide
+from regrow.metrics.budget import Budget, Verdict, decide
 from regrow.models.cost import Cost, measure
-from regrow.models.evaluation import Evaluation, not_finite
-from regrow.models.evaluation import evaluate as evaluate_task
 from regrow.models.latency import Latency
 from regrow.models.masks import sparsity, zero_masked_
 from regrow.models.modes import copied
@@ -30,6 +28,8 @@ from regrow.prune.selection import Selection
 from regrow.prune.sensitivity import sensitivities
 from regrow.prune.surgery import clone
 from regrow.prune.target import Target
+from regrow.training.evaluation import Evaluation, not_finite
+from regrow.training.evaluation import evaluate as evaluate_task
 
 Loader = Iterable[tuple[Tensor, Any]]
 

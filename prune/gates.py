@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
-from regrow.models.attention import converted
 from regrow.models.modes import evaluating, thawed
+from regrow.models.nets.attention import converted
 from regrow.models.task import Task, loss_of
 from regrow.prune.channels import WEIGHTED_TYPES, Group, Member
 from regrow.prune.gathering import combine

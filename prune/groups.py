@@ -12,7 +12,6 @@ from torchvision.models import VisionTransformer
 from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.errors import BadInput
-from regrow.models.memory import enough_memory
 from regrow.models.task import Task
 from regrow.prune import surgery
 from regrow.prune.attention import find_heads, reading
@@ -31,6 +30,7 @@ from regrow.prune.channels import (
 )
 from regrow.prune.disturbing import disturb_, rouse_
 from regrow.prune.fixed import guesses, unfix_
+from regrow.prune.memory import enough_memory
 from regrow.prune.proof import SILENT
 from regrow.prune.tracing import (
     Effort,

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from regrow.models.attention import is_converted, is_convertible
+from regrow.models.nets.attention import is_converted, is_convertible
 from regrow.models.task import Task
 from regrow.prune.channels import WEIGHTED_TYPES, Plan, Removed, removal, width
 from regrow.prune.sights import sights

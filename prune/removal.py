@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from regrow.errors import BadInput
-from regrow.models.evaluation import not_finite
 from regrow.models.latency import Latency
-from regrow.models.memory import is_out_of_memory
 from regrow.models.modes import copied
 from regrow.models.task import Task
 from regrow.prune.channels import Groups, Plan, Removed
@@ -18,10 +16,12 @@ from regrow.prune.criteria import Criterion, Magnitude, score_groups
 from regrow.prune.gates import Batches
 from regrow.prune.groups import find_groups, without_layers
 from regrow.prune.layer_times import layer_times
+from regrow.prune.memory import is_out_of_memory
 from regrow.prune.proof import Findings, compare
 from regrow.prune.selection import Chooser, Selection
 from regrow.prune.surgery import clone, cut_, exact_copy, mask_, sift
 from regrow.prune.target import Target
+from regrow.training.evaluation import not_finite
 
 # Latency is met when it lies between this share of its target and the target.
 LEAST_LATENCY = 0.9

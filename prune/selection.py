@@ -8,11 +8,11 @@ from typing import Literal
 from torch import Tensor
 
 from regrow.errors import BadInput
-from regrow.models.memory import is_out_of_memory
 from regrow.models.task import Task
 from regrow.prune.channels import Group, Plan
 from regrow.prune.cost_model import CostModel, Costs, costs_of
 from regrow.prune.layer_times import time_left
+from regrow.prune.memory import is_out_of_memory
 from regrow.prune.schedule import alignment, counts_of, first_length, legal_count, removal_order
 from regrow.prune.surgery import clone, cut_
 

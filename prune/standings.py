@@ -3,10 +3,10 @@
 import statistics
 from dataclasses import dataclass
 
+from regrow.metrics.differences import Difference, differ
 from regrow.models.cost import Cost
-from regrow.models.differences import Difference, differ
-from regrow.models.evaluation import Evaluation
 from regrow.prune.contestants import Contestant, Result
+from regrow.training.evaluation import Evaluation
 
 
 @dataclass(frozen=True, slots=True)

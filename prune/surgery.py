@@ -11,10 +11,9 @@ from torch_pruning.pruner import function
 from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.errors import BadInput
-from regrow.models.attention import convert_, is_convertible
 from regrow.models.masks import carried
-from regrow.models.memory import is_out_of_memory
 from regrow.models.modes import copied
+from regrow.models.nets.attention import convert_, is_convertible
 from regrow.models.task import Task
 from regrow.prune.channels import (
     STATISTICS_TYPES,
@@ -28,6 +27,7 @@ from regrow.prune.channels import (
     width,
 )
 from regrow.prune.following import follow_, lost_places, sliced_state, without
+from regrow.prune.memory import is_out_of_memory
 from regrow.prune.proof import compare, first_line, outputs_differ
 
 
@@ -140,8 +140,8 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
     The modules stay the same objects, in their mode and with their hooks; parameters are new
     ones, which require a gradient if the old ones did, and single weights keep their masks.
     Attention that cannot have fewer heads as it is gets the class that can, see
-    `regrow.models.attention`. The task's momenta are cut with the weights. A moving average of the
-    weights is cut by the same plan, in a call of its own.
+    `regrow.models.nets.attention`. The momenta of the task are cut with the weights. A moving
+    average of the weights is cut by the same plan, in a call of its own.
 
     Args:
         task: The task whose network is cut in place.

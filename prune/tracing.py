@@ -18,13 +18,13 @@ from torch_pruning.ops import OPTYPE
 from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.errors import BadInput
-from regrow.models.memory import is_out_of_memory
 from regrow.models.modes import evaluating, thawed
 from regrow.models.task import Task
 from regrow.prune import surgery
 from regrow.prune.attention import open_
 from regrow.prune.channels import Side
 from regrow.prune.edges import Calls, correct_
+from regrow.prune.memory import is_out_of_memory
 
 # More pairs of coupled channels than any network needs whose channels can be told apart.
 MAX_PAIRS = 1_000_000

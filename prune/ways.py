@@ -23,8 +23,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from regrow.models.memory import is_out_of_memory
 from regrow.models.task import Task
+from regrow.prune.memory import is_out_of_memory
 from regrow.prune.sights import sights
 
 # Where in the code a number is read: file, line, instruction.

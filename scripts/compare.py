@@ -41,19 +41,12 @@ from regrow.incremental.strategies import (
 from regrow.incremental.strategies_page import fill as fill_retraining
 from regrow.incremental.strategies_page import points as points_retraining
 from regrow.limits import NUM_RUNS, refuse_beyond
-from regrow.models.charts import scatter
 from regrow.models.classification import Classification
-from regrow.models.cost import latency_ms, measure, peak_memory
-from regrow.models.dashboard import flat
+from regrow.models.cost import measure, peak_memory
 from regrow.models.detection import Detection
-from regrow.models.evaluation import evaluate
-from regrow.models.lock import releases_folders
-from regrow.models.pictures import save_picture
-from regrow.models.report import Report, device_name
-from regrow.models.run import MARK, open_run, refuse_run, reopen_run
+from regrow.models.latency import latency_ms
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
-from regrow.models.training import Fit, make_trainer, refuse_kind
 from regrow.progress import progress
 from regrow.prune.comparison import compete, trained
 from regrow.prune.comparison_page import fill, points
@@ -64,7 +57,16 @@ from regrow.prune.removal import Channels
 from regrow.prune.selection import Selection
 from regrow.prune.standings import Standing
 from regrow.prune.target import Target
+from regrow.reporting.charts import scatter
+from regrow.reporting.lock import releases_folders
+from regrow.reporting.pictures import save_picture
+from regrow.reporting.report import Report, device_name
+from regrow.reporting.run_folder import MARK, open_run, refuse_run, reopen_run
+from regrow.reporting.tensorboard import flat
 from regrow.scripts.train import run_training
+from regrow.training.evaluation import evaluate
+from regrow.training.fit import Fit
+from regrow.training.trainer import make_trainer, refuse_kind
 
 SETTINGS = "settings.json"
 # What a resumed run may change: nothing that affects the results that are there.

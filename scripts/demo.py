@@ -18,11 +18,11 @@ import regrow.configs
 from regrow.cli import parse
 from regrow.data.config import DATA_FILE
 from regrow.guard import command, guard
-from regrow.models.lead import SPLIT
-from regrow.models.lock import releases_folders
-from regrow.models.markup import Markdown
-from regrow.models.report import Report, before_after_table
-from regrow.models.run import open_run
+from regrow.pipelines.lead import SPLIT
+from regrow.reporting.lock import releases_folders
+from regrow.reporting.markup import Markdown
+from regrow.reporting.report import Report, before_after_table
+from regrow.reporting.run_folder import open_run
 from regrow.scripts import export, prune, train
 
 CONFIGS = Path(regrow.configs.__file__).parent

@@ -18,10 +18,10 @@ from regrow.errors import BadInput, CheckFailed
 from regrow.guard import command, guard
 from regrow.models.checkpoint import file_hash, load
 from regrow.models.cost import count_macs, count_params
-from regrow.models.graph import OPSET, InputType
-from regrow.models.lock import releases_folders
-from regrow.models.report import Report
-from regrow.models.run import open_run, refuse_run
+from regrow.models.onnx.graph import OPSET, InputType
+from regrow.reporting.lock import releases_folders
+from regrow.reporting.report import Report
+from regrow.reporting.run_folder import open_run, refuse_run
 
 
 @releases_folders

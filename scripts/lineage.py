@@ -16,7 +16,7 @@ from rich.text import Text
 from regrow.cli import parse
 from regrow.guard import guard
 from regrow.incremental.lineage import SHORT, Chain, Link, follow
-from regrow.models.ancestors import Ancestor
+from regrow.models.provenance import Ancestor
 from regrow.text import printable
 
 WIDTH = 100  # characters, where there is no terminal that says so

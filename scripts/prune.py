@@ -22,28 +22,16 @@ from regrow.errors import BadInput, CheckFailed
 from regrow.guard import command, guard
 from regrow.incremental.resume import refuse_changes
 from regrow.limits import NUM_EPOCHS, NUM_RUNS, refuse_beyond
-from regrow.models.ancestors import change_between, descent, now
-from regrow.models.budget import Budget, Verdict, foresee
+from regrow.metrics.budget import Budget, Verdict, foresee
+from regrow.metrics.unseen import count_shown
 from regrow.models.checkpoint import file_hash, load, load_provenance, save
-from regrow.models.dashboard import (
-    common_hparams,
-    flat,
-    save_prediction_picture,
-    write_hparams,
-)
-from regrow.models.distillation import Distillation, Imitation
 from regrow.models.latency import Clock, Latency
-from regrow.models.lead import describe_remarks
-from regrow.models.lock import releases_folders
 from regrow.models.masks import sparsity
 from regrow.models.optimization import Optimization
-from regrow.models.report import Report, before_after_table, device_name, side
-from regrow.models.run import advised, open_run, refuse_run, reopen_run
-from regrow.models.seen import refuse_seen, seen_before, seen_in_words
-from regrow.models.task import Provenance, Task
-from regrow.models.training import Fit, fine_tune_, make_trainer
-from regrow.models.unseen import count_shown
-from regrow.models.verification import unlike_saved
+from regrow.models.provenance import Provenance, change_between, descent, now
+from regrow.models.task import Task
+from regrow.pipelines.lead import describe_remarks
+from regrow.pipelines.seen import refuse_seen, seen_before, seen_in_words
 from regrow.prune.criteria import (
     ActivationGradient,
     Criterion,
@@ -61,6 +49,15 @@ from regrow.prune.removal import Channels, Removal
 from regrow.prune.selection import Selection
 from regrow.prune.sparsity import SingleWeights, Weights
 from regrow.prune.target import Target
+from regrow.reporting.lock import releases_folders
+from regrow.reporting.report import Report, before_after_table, device_name, side
+from regrow.reporting.run_folder import advised, open_run, refuse_run, reopen_run
+from regrow.reporting.tensorboard import common_hparams, flat, write_hparams
+from regrow.training.callbacks import save_prediction_picture
+from regrow.training.distillation import Distillation, Imitation
+from regrow.training.fit import Fit
+from regrow.training.trainer import fine_tune_, make_trainer
+from regrow.training.verification import unlike_saved
 
 PROGRESS = "progress.ckpt"
 RECOVERY = "recovery"  # the folder of a run for the state of the training that goes on

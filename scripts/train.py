@@ -36,19 +36,17 @@ from regrow.incremental.resume import (
 )
 from regrow.incremental.start import Start
 from regrow.incremental.trial import Trial, foresee_gate, hold_trial
-from regrow.models.ancestors import descent, now
 from regrow.models.checkpoint import WIDE, is_stopped_wide, load, read
 from regrow.models.classification import Classification
-from regrow.models.dashboard import (
-    common_hparams,
-    flat,
-    log_hparams,
-    save_prediction_picture,
-)
 from regrow.models.detection import Detection
-from regrow.models.distillation import Imitation
-from regrow.models.evaluation import Evaluation, evaluate
-from regrow.models.lead import (
+from regrow.models.masks import masks_of
+from regrow.models.masks import regrow_ as unmask_
+from regrow.models.modes import copied
+from regrow.models.nets.build import TIMM, TORCHVISION
+from regrow.models.provenance import Provenance, descent, now
+from regrow.models.segmentation import Segmentation
+from regrow.models.task import Task
+from regrow.pipelines.lead import (
     SPLIT,
     Kept,
     describe_data,
@@ -56,26 +54,18 @@ from regrow.models.lead import (
     describe_scores,
     headline,
 )
-from regrow.models.lock import releases_folders
-from regrow.models.masks import masks_of
-from regrow.models.masks import regrow_ as unmask_
-from regrow.models.modes import copied
-from regrow.models.nets import TIMM, TORCHVISION
-from regrow.models.report import Report, device_name
-from regrow.models.run import advised, open_run, refuse_run, reopen_run
-from regrow.models.segmentation import Segmentation
-from regrow.models.task import Provenance, Task
-from regrow.models.training import (
-    Fit,
-    fine_tune_,
-    kept_checkpoint,
-    make_trainer,
-    refuse_kind,
-    train,
-)
-from regrow.models.verification import unlike_saved
 from regrow.prune.regrowing import regrow_
 from regrow.prune.widening import widen_
+from regrow.reporting.lock import releases_folders
+from regrow.reporting.report import Report, device_name
+from regrow.reporting.run_folder import advised, open_run, refuse_run, reopen_run
+from regrow.reporting.tensorboard import common_hparams, flat, log_hparams
+from regrow.training.callbacks import save_prediction_picture
+from regrow.training.distillation import Imitation
+from regrow.training.evaluation import Evaluation, evaluate
+from regrow.training.fit import Fit
+from regrow.training.trainer import fine_tune_, kept_checkpoint, make_trainer, refuse_kind, train
+from regrow.training.verification import unlike_saved
 
 # What the command itself gives to `run_training`.
 NO_OPTIONS = ("settings", "command_line")

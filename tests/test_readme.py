@@ -16,17 +16,17 @@ from regrow.data.sample import DigitScenes
 from regrow.incremental.gate import Gate
 from regrow.incremental.growth import Growth
 from regrow.incremental.mixing import Mixing
-from regrow.models.budget import Budget
+from regrow.metrics.budget import Budget
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.optimization import Optimization
 from regrow.models.segmentation import Segmentation
-from regrow.models.training import Fit
 from regrow.prune.criteria import Magnitude, Taylor
 from regrow.prune.dropout import DropBlock, HeadDropout, SpatialDropout
 from regrow.prune.selection import Selection
 from regrow.prune.target import Target
 from regrow.scripts import compare, demo, export, lineage, prune, train
+from regrow.training.fit import Fit
 
 ROOT = Path(__file__).parents[1]
 LINES = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]

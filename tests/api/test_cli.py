@@ -11,8 +11,8 @@ from regrow.cli import names_option, parse
 from regrow.data.config import data_beside
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
-from regrow.models.training import Fit
 from regrow.plain import refuse_unbounded
+from regrow.training.fit import Fit
 
 CONFIG = {
     "data": {

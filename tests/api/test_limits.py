@@ -10,7 +10,7 @@ from regrow.data.module import GrowingData
 from regrow.data.sample import DigitScenes
 from regrow.errors import BadInput
 from regrow.limits import refuse_beyond
-from regrow.models.training import Fit
+from regrow.training.fit import Fit
 
 
 def _data(**values: Any) -> GrowingData:

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from regrow.models.classification import Classification
-from regrow.models.graph import export_graph
+from regrow.models.onnx.graph import export_graph
 
 Break = Callable[[Path, str, Callable[[np.ndarray], np.ndarray]], Path]
 

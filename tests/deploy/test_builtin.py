@@ -24,7 +24,7 @@ from regrow.deploy.translation import (
     translate,
 )
 from regrow.errors import BadInput
-from regrow.models.nets import list_nets
+from regrow.models.nets.build import list_nets
 
 ROOT = Path(__file__).parents[2]
 Job = Callable[..., Container]

@@ -26,7 +26,7 @@ from regrow.deploy.parity import (
 from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
-from regrow.models.graph import export_graph
+from regrow.models.onnx.graph import export_graph
 from regrow.models.segmentation import Segmentation
 
 Loader = list[tuple[Tensor, Tensor]]

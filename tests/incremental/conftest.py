@@ -14,9 +14,9 @@ from torchmetrics import Metric
 from regrow.data.labels import Item
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
+from regrow.metrics.evidence import Evidence
+from regrow.models.class_rows import ClassRows
 from regrow.models.classification import Classification
-from regrow.models.evidence import Evidence
-from regrow.models.head import ClassRows
 from regrow.models.masks import mask_weights_
 from regrow.models.optimization import Optimization
 from regrow.models.task import Task

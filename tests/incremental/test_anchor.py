@@ -17,10 +17,11 @@ from regrow.incremental.dynamic_sparsity import DynamicSparsity
 from regrow.incremental.expand import expand_
 from regrow.incremental.growth import Growth
 from regrow.models.checkpoint import load, net_state, read
-from regrow.models.head import ClassRows
+from regrow.models.class_rows import ClassRows
 from regrow.models.masks import masks_of
 from regrow.models.task import Task
-from regrow.models.training import Fit, make_trainer, train
+from regrow.training.fit import Fit
+from regrow.training.trainer import make_trainer, train
 
 MaskedTask = Callable[..., Task]
 Stop = Callable[[int], Callback]

@@ -19,7 +19,8 @@ from regrow.models.checkpoint import load, read
 from regrow.models.classification import Classification
 from regrow.models.masks import is_n_of_m, mask_weights_, masks_of
 from regrow.models.task import Task
-from regrow.models.training import Fit, make_trainer, train
+from regrow.training.fit import Fit
+from regrow.training.trainer import make_trainer, train
 
 MaskedTask = Callable[..., Task]
 Stop = Callable[[int], Callback]

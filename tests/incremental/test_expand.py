@@ -13,7 +13,7 @@ from torchvision.models.detection.ssd import SSDHead
 
 from regrow.errors import BadInput
 from regrow.incremental.expand import expand_
-from regrow.models.head import ClassRows
+from regrow.models.class_rows import ClassRows
 from regrow.models.masks import mask_weights_, masks_of
 from regrow.models.task import Task
 

@@ -8,9 +8,9 @@ import torch
 
 from regrow.errors import BadInput
 from regrow.incremental.gate import Gate, changes, judge
-from regrow.models.evaluation import Evaluation
-from regrow.models.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence
-from regrow.models.paired_test import low_end
+from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence
+from regrow.metrics.exact_test import low_end
+from regrow.training.evaluation import Evaluation
 
 NAN = math.nan
 

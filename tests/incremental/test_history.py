@@ -17,7 +17,7 @@ from regrow.incremental.memory import stood_for, store_memory
 from regrow.incremental.start import Start
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
-from regrow.models.task import Provenance
+from regrow.models.provenance import Provenance
 
 MakeData = Callable[..., GrowingData]
 

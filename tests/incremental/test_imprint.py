@@ -10,8 +10,8 @@ from torchvision.models.detection.ssd import SSDHead
 
 from regrow.incremental.expand import expand_
 from regrow.incremental.imprint import imprint_
+from regrow.models.class_rows import ClassRows
 from regrow.models.classification import Classification
-from regrow.models.head import ClassRows
 
 Batch = tuple[Tensor, Tensor]
 

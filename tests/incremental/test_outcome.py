@@ -11,9 +11,9 @@ from regrow.incremental.gate import Decision, Gate
 from regrow.incremental.outcome import describe_outcome
 from regrow.incremental.start import Start
 from regrow.incremental.trial import trial_of
-from regrow.models.evaluation import Evaluation
-from regrow.models.evidence import CorrectEvidence
-from regrow.models.report import Report
+from regrow.metrics.evidence import CorrectEvidence
+from regrow.reporting.report import Report
+from regrow.training.evaluation import Evaluation
 
 
 def described(run: Path, *labels: int) -> tuple[Decision, str]:

@@ -13,10 +13,10 @@ from regrow.incremental.gate import Decision, Gate
 from regrow.incremental.outcome import describe_outcome
 from regrow.incremental.start import Start
 from regrow.incremental.trial import Trial, part, trial_of
-from regrow.models.evaluation import Evaluation
-from regrow.models.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence
-from regrow.models.paired_test import low_end
-from regrow.models.report import Report
+from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence
+from regrow.metrics.exact_test import low_end
+from regrow.reporting.report import Report
+from regrow.training.evaluation import Evaluation
 
 OLD_NAMES = {"a": "a", "b": "b"}
 

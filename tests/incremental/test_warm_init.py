@@ -15,7 +15,7 @@ from regrow.incremental.expand import expand_
 from regrow.incremental.warm_init import dash_, shrink_perturb_
 from regrow.models.classification import Classification
 from regrow.models.masks import mask_weights_, masks_of
-from regrow.models.small import SmallClassifier
+from regrow.models.nets.small import SmallClassifier
 from regrow.models.structure import rebuild_
 
 SIZE = (16, 16)

@@ -21,9 +21,9 @@ from regrow.incremental.warm_start import (
     silenced,
     warm_start_,
 )
+from regrow.models.class_rows import ClassRows
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
-from regrow.models.head import ClassRows
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 

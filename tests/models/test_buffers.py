@@ -15,7 +15,7 @@ from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.structure import fresh_twin, rebuild_, record
 from regrow.models.task import Task
-from regrow.models.training import load_weights_
+from regrow.training.reloading import load_weights_
 
 OWN = ("test_buffers_nets",)
 

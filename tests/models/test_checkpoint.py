@@ -20,8 +20,8 @@ from regrow.models.checkpoint import (
 )
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
+from regrow.models.provenance import Provenance
 from regrow.models.segmentation import Segmentation
-from regrow.models.task import Provenance
 
 
 @pytest.fixture

@@ -26,11 +26,13 @@ from regrow.incremental.start import Start
 from regrow.models.checkpoint import load, load_provenance, save
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
-from regrow.models.task import Provenance, Task
-from regrow.models.training import Fit, make_trainer, train
+from regrow.models.provenance import Provenance
+from regrow.models.task import Task
 from regrow.prune.progress import Progress, Step, load_progress, save_progress
 from regrow.prune.removal import Cut
 from regrow.prune.schedule import Pace
+from regrow.training.fit import Fit
+from regrow.training.trainer import make_trainer, train
 
 NUM = 500  # mutations of each file
 MEMORY, SECONDS = 2**20, 60  # kilobytes that all may take more than before; for each

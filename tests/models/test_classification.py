@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regrow.errors import BadInput
+from regrow.metrics.evidence import CorrectEvidence
+from regrow.metrics.scores import Accuracy
 from regrow.models.classification import Classification
-from regrow.models.evidence import CorrectEvidence
-from regrow.models.metrics import Accuracy
 
 CLASSES = ["ant", "bee", "cat"]
 

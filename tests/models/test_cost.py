@@ -15,10 +15,10 @@ from regrow.models.cost import (
     count_macs,
     count_params,
     file_size,
-    latency_ms,
     measure,
     peak_memory,
 )
+from regrow.models.latency import latency_ms
 from regrow.models.segmentation import Segmentation
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from regrow.models.differences import MeanEvidence, PartEvidence, differ, seed_interval
-from regrow.models.evidence import ConfusionEvidence, CorrectEvidence, Evidence, paired_interval
+from regrow.metrics.differences import MeanEvidence, PartEvidence, differ, seed_interval
+from regrow.metrics.evidence import ConfusionEvidence, CorrectEvidence, Evidence
+from regrow.metrics.intervals import paired_interval
 
 # Pixels of two classes, by truth and prediction. One image of ten shows the second class, and the
 # second network takes it for the first on 40 % of these.

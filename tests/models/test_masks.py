@@ -15,7 +15,6 @@ from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.classification import Classification
-from regrow.models.graph import export_graph
 from regrow.models.masks import (
     Hold,
     carried,
@@ -30,8 +29,11 @@ from regrow.models.masks import (
     sparsity,
     zero_masked_,
 )
+from regrow.models.onnx.graph import export_graph
 from regrow.models.optimization import Optimization
-from regrow.models.training import Fit, fine_tune_, load_weights_, make_trainer, train
+from regrow.training.fit import Fit
+from regrow.training.reloading import load_weights_
+from regrow.training.trainer import fine_tune_, make_trainer, train
 
 EPOCHS = 2
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
-from regrow.models.cifar import CifarResNet, PadShortcut
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs
-from regrow.models.lraspp import Lraspp, build_lraspp
+from regrow.models.nets.cifar import CifarResNet, PadShortcut
+from regrow.models.nets.lraspp import Lraspp, build_lraspp
 
 SIZE = (32, 32)
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regrow.errors import BadInput
-from regrow.models.evidence import ConfusionEvidence
-from regrow.models.metrics import MeanIoU
+from regrow.metrics.evidence import ConfusionEvidence
+from regrow.metrics.scores import MeanIoU
 from regrow.models.segmentation import Segmentation, soft_dice
 
 CLASSES = ["sky", "sea", "sand"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
-from regrow.models.attention import HeadedAttention
+from regrow.models.nets.attention import HeadedAttention
 from regrow.models.structure import fresh_twin, rebuild_, record
 
 EMPTY: dict[str, Any] = {"converted": [], "attributes": {}, "shapes": {}, "trainable": {}}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrow.models.attention import is_converted
+from regrow.models.nets.attention import is_converted
 from regrow.models.structure import rebuild_, record
 from regrow.prune.attention import find_heads
 from regrow.prune.channels import Member

@@ -15,8 +15,6 @@ from regrow.errors import BadInput
 from regrow.models.checkpoint import load, net_state, read
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs
-from regrow.models.evaluation import evaluate
-from regrow.models.training import Fit
 from regrow.prune import comparison
 from regrow.prune.comparison import compete, result_file, trained, unaugmented
 from regrow.prune.contestants import Contestant, Phase, Recipe, Result, enter
@@ -24,6 +22,8 @@ from regrow.prune.criteria import Magnitude, Random, Taylor
 from regrow.prune.dropout import DropBlock, HeadDropout, TargetedDropout
 from regrow.prune.selection import Selection
 from regrow.prune.target import Target
+from regrow.training.evaluation import evaluate
+from regrow.training.fit import Fit
 
 IMAGES, BATCH = 48, 16
 TAYLOR = Contestant("pruned-taylor", None, lambda seed: Taylor(num_batches=1))

@@ -7,9 +7,8 @@ import torch
 from torch.nn import functional
 
 from regrow.errors import BadInput
-from regrow.models import budget as budget_module
-from regrow.models.budget import Budget
-from regrow.models.evaluation import Evaluation
+from regrow.metrics import budget as budget_module
+from regrow.metrics.budget import Budget
 from regrow.prune import removal
 from regrow.prune.channels import Group, Groups, Member, widths
 from regrow.prune.cost_model import costs_of
@@ -21,6 +20,7 @@ from regrow.prune.removal import Channels
 from regrow.prune.selection import Chooser, Selection
 from regrow.prune.sparsity import SingleWeights, Weights
 from regrow.prune.target import Target
+from regrow.training.evaluation import Evaluation
 
 
 @dataclass

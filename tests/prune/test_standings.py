@@ -6,12 +6,12 @@ import pytest
 import scipy.stats
 import torch
 
+from regrow.metrics.differences import Difference, MeanEvidence, differ, seed_interval
+from regrow.metrics.evidence import CorrectEvidence
 from regrow.models.cost import Cost
-from regrow.models.differences import Difference, MeanEvidence, differ, seed_interval
-from regrow.models.evaluation import Evaluation
-from regrow.models.evidence import CorrectEvidence
 from regrow.prune.contestants import Contestant, Phase, Result
 from regrow.prune.standings import Standing
+from regrow.training.evaluation import Evaluation
 
 
 def evidence(right: list[int]) -> CorrectEvidence:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from regrow.models.budget import Budget
+from regrow.metrics.budget import Budget
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection

@@ -10,7 +10,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.utils import parametrizations
 
 from regrow.errors import BadInput
-from regrow.models.head import ClassRows
+from regrow.models.class_rows import ClassRows
 from regrow.models.masks import is_n_of_m, mask_weights_, masks_of
 from regrow.prune.criteria import (
     ActivationGradient,

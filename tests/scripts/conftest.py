@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from regrow.models.dashboard import RunProgress
-from regrow.models.metrics import Accuracy
+from regrow.metrics.scores import Accuracy
+from regrow.training.progress_bar import RunProgress
 
 ROOT = Path(__file__).parents[2]
 COLORS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
-from regrow.models.run import open_run
+from regrow.reporting.run_folder import open_run
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]

@@ -15,14 +15,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from regrow.data.config import data_beside
 from regrow.data.images.transforms import decode
 from regrow.errors import BadInput
+from regrow.metrics.differences import MeanEvidence
+from regrow.metrics.intervals import paired_interval
 from regrow.models.checkpoint import load
 from regrow.models.cost import count_macs, count_params, file_size, peak_memory
-from regrow.models.differences import MeanEvidence
-from regrow.models.evaluation import evaluate
-from regrow.models.evidence import paired_interval
 from regrow.prune import comparison
 from regrow.prune.comparison import unaugmented
 from regrow.scripts import compare
+from regrow.training.evaluation import evaluate
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["dense", "dropout-0.5", "pruned-magnitude", "targeted-0.5-pruned", "pruned-random"]

@@ -14,13 +14,13 @@ from PIL import Image
 
 from regrow.errors import BadInput
 from regrow.incremental.promotion import read_promoted
+from regrow.metrics.scores import Accuracy
 from regrow.models.checkpoint import load, net_state, read, save
-from regrow.models.distillation import Distillation
 from regrow.models.masks import mask_weights_
-from regrow.models.metrics import Accuracy
 from regrow.prune.groups import find_groups
 from regrow.prune.surgery import cut_
 from regrow.scripts import train
+from regrow.training.distillation import Distillation
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]

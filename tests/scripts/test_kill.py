@@ -19,7 +19,6 @@ import torch
 from regrow.data.sample import NAMES
 from regrow.models.checkpoint import furthest, read, save
 from regrow.models.classification import Classification
-from regrow.models.dashboard import Throughput
 from regrow.models.detection import Detection
 from regrow.models.masks import mask_weights_
 from regrow.models.segmentation import Segmentation
@@ -27,6 +26,7 @@ from regrow.models.task import Task
 from regrow.prune.groups import find_groups
 from regrow.prune.surgery import cut_
 from regrow.scripts import train
+from regrow.training.callbacks import Throughput
 
 ROOT = Path(__file__).parents[2]
 EPOCHS, BATCHES = 3, 4

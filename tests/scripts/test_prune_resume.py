@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from regrow.models import training
 from regrow.models.checkpoint import load
 from regrow.scripts import prune, train
+from regrow.training import trainer
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
@@ -62,7 +62,7 @@ def in_rounds(
     counts: list[int] = []
     while len(counts) < NUM_BATCHES:
         stops = Stops(after, how)
-        patch.setattr(training.RefuseNaN, "on_train_batch_end", lambda *args: stops(*args))  # noqa: B023
+        patch.setattr(trainer.RefuseNaN, "on_train_batch_end", lambda *args: stops(*args))  # noqa: B023
         code = prune.main([*words, f"--resume={'true' if counts else 'false'}"])
         counts.append(stops.count)
         if code == 0:
@@ -131,7 +131,7 @@ def test_a_cut_is_not_made_again(
     monkeypatch.setattr(prune.Channels, "cut_", counted)
     stops = Stops(3, terminated)
     with monkeypatch.context() as patch:
-        patch.setattr(training.RefuseNaN, "on_train_batch_end", lambda *args: stops(*args))
+        patch.setattr(trainer.RefuseNaN, "on_train_batch_end", lambda *args: stops(*args))
         assert prune.main([f"--config={dense.parent / 'data.yaml'}", *words]) == 143
     assert cuts == 1
     assert prune.main([f"--config={dense.parent / 'data.yaml'}", *words, "--resume=true"]) == 0
@@ -157,7 +157,7 @@ def test_a_damaged_trial_is_one_line(
     words = [f"--checkpoint={dense}", *OPTIONS[:-1], f"--run={tmp_path / 'prune'}"]
     stops = Stops(3, terminated)
     with monkeypatch.context() as patch:
-        patch.setattr(training.RefuseNaN, "on_train_batch_end", lambda *args: stops(*args))
+        patch.setattr(trainer.RefuseNaN, "on_train_batch_end", lambda *args: stops(*args))
         assert prune.main(words) == 143
     (tmp_path / "prune" / "trial.ckpt").write_bytes(b"torn")
     capsys.readouterr()

@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from regrow.errors import BadInput
 from regrow.models.checkpoint import net_state, read, save
 from regrow.models.classification import Classification
-from regrow.models.dashboard import Throughput
 from regrow.scripts import train
+from regrow.training.callbacks import Throughput
 
 Words = Callable[..., list[str]]
 Scores = Callable[..., None]

@@ -13,9 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from regrow.errors import BadInput
 from regrow.models.checkpoint import read
-from regrow.models.training import RefuseNaN
-from regrow.models.unfinished import KEY
 from regrow.scripts import train
+from regrow.training.trainer import RefuseNaN
+from regrow.training.unfinished import KEY
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]

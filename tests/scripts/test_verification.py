@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from regrow.data.module import GrowingData
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
-from regrow.models.verification import difference, unlike_saved
 from regrow.scripts import train
+from regrow.training.verification import difference, unlike_saved
 
 NETS = "test_verification_nets"
 

@@ -1,0 +1,1 @@
+"""Scores and what may be concluded from them: per-image evidence, intervals, tests, budgets."""

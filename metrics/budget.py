@@ -1,0 +1,207 @@
+"""The accuracy budget: a promise that is decided by statistics, or left undecided."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import hypot, inf, isnan, sqrt
+from typing import Literal
+
+from regrow.errors import BadInput
+from regrow.metrics.evidence import CorrectEvidence, Evidence
+from regrow.metrics.exact_test import images_to_decide
+from regrow.metrics.intervals import lost_and_gained, paired_interval, shown
+from regrow.metrics.unseen import Shown, first
+
+
+@dataclass(frozen=True)  # slots would hide its defaults from the command line
+class Budget:
+    """How much worse a pruned network may be.
+
+    Args:
+        max_drop: The largest accepted drop of the score, a share in [0, 1].
+        confidence: How sure the decision must be, in [0.5, 1): a network that keeps it not is
+            accepted with a probability of at most 1 - confidence.
+    """
+
+    max_drop: float = 0.01
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if not 0 <= self.max_drop <= 1:
+            raise BadInput(f"budget.max_drop is {self.max_drop}, it must lie in [0, 1]")
+        if not 0.5 <= self.confidence < 1:
+            raise BadInput(f"budget.confidence is {self.confidence}, it must lie in [0.5, 1)")
+
+    def used(self, drop: float) -> float:
+        """Give the share of the budget that a drop of the score uses up.
+
+        Returns:
+            At most 1 inside the budget, also at its very edge; infinite for a drop that is no
+            number.
+        """
+        if drop <= 0:
+            return 0.0
+        # Less the rounding of the subtraction that made the drop.
+        if drop <= self.max_drop + 1e-9:
+            return min(drop / max(self.max_drop, 1e-9), 1.0)
+        return inf
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a budget was met, on what ground.
+
+    Args:
+        is_met: True or False at the budget's confidence, or `undecided`.
+        interval: Low and high end of score(after) - score(before). Each end alone holds at the
+            budget's confidence (of 95 %, say), so that both hold together at 90 %.
+        num_images: Number of images that both networks were scored on.
+        num_needed: Estimate of the images that would decide it; None when decided, or when the
+            score is so near the limit that no number of images can be named.
+        sampling: The part of the interval that comes of what the images were seen to vary by; None
+            for accuracy, whose exact test does not tell the parts apart.
+        unseen: The other part: a change that so many images may not show at all.
+    """
+
+    is_met: bool | Literal["undecided"]
+    interval: tuple[float, float]
+    num_images: int
+    num_needed: int | None = None
+    sampling: tuple[float, float] | None = None
+    unseen: float | None = None
+
+
+def decide(before: Evidence, after: Evidence, budget: Budget) -> Verdict:
+    """Decide whether the network after pruning keeps the budget.
+
+    Args:
+        before: What the unpruned network gave for each image.
+        after: What the pruned network gave for the same images in the same order.
+        budget: The accepted drop and the confidence.
+
+    Returns:
+        Met if the low end of the interval of the difference lies at or above `-max_drop`, broken if
+        the high end lies below, else undecided.
+
+    Raises:
+        ValueError: If the two were not scored on the same number of images.
+    """
+    if before.num_images != after.num_images:
+        raise ValueError(
+            f"before has {before.num_images} images and after {after.num_images}: "
+            "score both on the same images"
+        )
+    low, high = paired_interval(before, after, budget.confidence)
+    limit = -budget.max_drop
+    is_met: bool | Literal["undecided"] = True if low >= limit else "undecided"
+    is_met = False if high < limit else is_met
+    needed = _needed(before, after, budget, (low, high)) if is_met == "undecided" else None
+    unseen = shown(before).unseen(budget.confidence)
+    sampling = _sampling(before, after, (low, high), unseen)
+    return Verdict(is_met, (low, high), before.num_images, needed, sampling, unseen)
+
+
+def _sampling(
+    before: Evidence, after: Evidence, interval: tuple[float, float], unseen: float
+) -> tuple[float, float] | None:
+    centre = after.score() - before.score()
+    if isinstance(before, CorrectEvidence) or isnan(centre):
+        return None
+    below, above = centre - interval[0], interval[1] - centre
+    return centre - sampling_part(below, unseen), centre + sampling_part(above, unseen)
+
+
+def foresee(shown: Shown, limit: float, confidence: float, images: str) -> str | None:
+    """Say that so many images cannot decide about a limit, whatever is done to the network.
+
+    Args:
+        shown: How many images there are, and how many show each class.
+        limit: The largest accepted drop, a share in [0, 1].
+        confidence: How sure the decision must be.
+        images: What they are called, such as `test images`.
+
+    Returns:
+        A line; None where they can.
+    """
+    reach = shown.unseen(confidence)
+    if reach <= limit + 1e-12:
+        return None
+    least = shown.least_images(limit, confidence)
+    needed = f"{least:,} at least" if least is not None else "no number of them"
+    points = f"{100 * limit:g} point{'s' * (limit != 0.01)}"
+    return (
+        f"{shown.num_images:,} {images} cannot decide {points}; {needed}: a network that loses "
+        f"nothing on them may still have lost {100 * reach:.1f} points, so only one that gains "
+        "enough would be accepted"
+    )
+
+
+def _needed(
+    before: Evidence, after: Evidence, budget: Budget, interval: tuple[float, float]
+) -> int | None:
+    difference, limit, count = after.score() - before.score(), -budget.max_drop, before.num_images
+    if isnan(difference):
+        return None
+    if isinstance(before, CorrectEvidence) and isinstance(after, CorrectEvidence):
+        changes = lost_and_gained(before, after)
+        return images_to_decide(*changes, count, limit, budget.confidence)
+    unseen = partial(shown(before).unseen, budget.confidence)
+    return images_needed(*interval, difference, limit, count, unseen)
+
+
+def images_needed(
+    low: float,
+    high: float,
+    difference: float,
+    limit: float,
+    num_images: int,
+    unseen: float | Callable[[float], float],
+) -> int | None:
+    """Estimate how many images would move the limit out of an interval that holds it.
+
+    The interval narrows around the same difference. It has two parts, of which the squares add up:
+    what was seen to vary falls with the root of the number of images, and what no image showed
+    with about the number itself. Each is taken on by itself.
+
+    Args:
+        low: Low end of the interval.
+        high: High end of the interval.
+        difference: The difference that was measured.
+        limit: The value that must lie outside.
+        num_images: The number of images now.
+        unseen: The least distance of an end from the difference, by the rule of three, as a
+            function of the number of images; or that of now, of a score over all images alike
+            (2 s / (1 + s), see `Shown.unseen`).
+
+    Returns:
+        The number of images, or None if the difference is the limit.
+    """
+    margin = difference - limit
+    if margin == 0:
+        return None
+    least = unseen if callable(unseen) else _of_all(unseen, num_images)
+    # The end of the interval that has to pass the limit.
+    reach = difference - low if margin > 0 else high - difference
+    seen = sampling_part(reach, least(num_images))
+
+    def decides(count: int) -> bool:
+        return hypot(seen * sqrt(num_images / count), least(count)) <= abs(margin)
+
+    return first(decides, num_images + 1)
+
+
+def sampling_part(reach: float, unseen: float) -> float:
+    """Return the part of an interval's reach that comes of what the images were seen to vary by."""
+    return sqrt(max(reach**2 - unseen**2, 0.0))
+
+
+def _of_all(unseen: float, num_images: int) -> Callable[[float], float]:
+    """Continue 2 s / (1 + s), where (1 - s)^n stays the same, to other numbers of images."""
+    left = 1 - unseen / (2 - unseen)
+
+    def of(count: float) -> float:
+        share = 1 - left ** (num_images / count)
+        return float(2 * share / (1 + share))
+
+    return of

@@ -1,0 +1,176 @@
+"""The metrics of the three tasks, on torchmetrics: a headline score, one a class, and others."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics.detection import MeanAveragePrecision
+
+from regrow.data.labels import VOID
+from regrow.metrics.ignored import as_coco
+
+# COCO's thresholds to the last bit: torchmetrics rounds its own to float32, which moves a recall of
+# 7 / 100 to the other side of its threshold.
+OVERLAPS: list[float] = np.linspace(0.5, 0.95, 10).tolist()
+RECALLS: list[float] = np.linspace(0, 1, 101).tolist()
+
+
+class ByClass(Metric):
+    """A metric whose `per_class` stays a vector, (c,), where there is just one class.
+
+    torchmetrics makes every result with a single element a scalar.
+    """
+
+    full_state_update = False
+
+    def _wrap_compute(self, compute: Callable) -> Callable:
+        wrapped = super()._wrap_compute(compute)
+
+        @functools.wraps(wrapped)
+        def with_vector(*args: Any, **kwargs: Any) -> dict[str, Tensor]:
+            values = wrapped(*args, **kwargs)
+            return {**values, "per_class": values["per_class"].reshape(-1)}
+
+        return with_vector
+
+
+class Accuracy(ByClass):
+    """Share of images whose most probable class is the true one.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.counts = MulticlassConfusionMatrix(num_classes)
+
+    def update(self, predictions: Tensor, targets: Tensor) -> None:
+        """Add probabilities (b, c) and labels (b,)."""
+        self.counts.update(predictions.argmax(1), targets)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Give `accuracy`, `macro_accuracy` and `per_class`; NaN for classes without images."""
+        counts = self.counts.compute().double()
+        right, total = counts.diag(), counts.sum(1)
+        per_class = right / total
+        return {
+            "accuracy": right.sum() / total.sum(),
+            "macro_accuracy": per_class.nanmean(),
+            "per_class": per_class,
+        }
+
+    def reset(self) -> None:
+        """Begin again."""
+        super().reset()
+        self.counts.reset()
+
+
+class MeanIoU(ByClass):
+    """Mean over classes of intersection over union, each summed over the whole set.
+
+    Void pixels are ignored; a class that neither the truth nor the prediction has is left out.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.counts = MulticlassConfusionMatrix(num_classes, ignore_index=VOID)
+
+    def update(self, predictions: Tensor, targets: Tensor) -> None:
+        """Add masks of class indices, (b, h, w) each."""
+        self.counts.update(predictions.long(), targets.long())
+
+    def compute(self) -> dict[str, Tensor]:
+        """Give `miou`, `pixel_accuracy` and `per_class`; NaN for classes without pixels."""
+        counts = self.counts.compute().double()
+        return {
+            "miou": mean_iou(counts),
+            "pixel_accuracy": counts.diag().sum() / counts.sum(),
+            "per_class": iou(counts),
+        }
+
+    def reset(self) -> None:
+        """Begin again."""
+        super().reset()
+        self.counts.reset()
+
+
+def iou(counts: Tensor) -> Tensor:
+    """Give intersection over union by class from counts (..., truth, prediction); NaN for 0/0."""
+    right = counts.diagonal(dim1=-2, dim2=-1)
+    return right / (counts.sum(-1) + counts.sum(-2) - right)
+
+
+def mean_iou(counts: Tensor) -> Tensor:
+    """Give the mean over the classes that occur, from counts (..., truth, prediction)."""
+    return iou(counts).nanmean(-1)
+
+
+class MeanAP(ByClass):
+    """COCO's mean average precision, by faster-coco-eval.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.coco = MeanAveragePrecision(
+            iou_thresholds=OVERLAPS,
+            rec_thresholds=RECALLS,
+            backend="faster_coco_eval",
+            extended_summary=True,
+        )
+
+    def update(self, predictions: Any, targets: Any) -> None:
+        """Add detections and objects, one mapping an image, boxes xyxy in pixels.
+
+        Targets may have ignored boxes, see `regrow.data.ignored`.
+        """
+        self.coco.update(
+            [{n: p[n].detach().float() if n != "labels" else p[n] for n in p} for p in predictions],
+            [as_coco(p, t, OVERLAPS[0]) for p, t in zip(predictions, targets, strict=True)],
+        )
+
+    def compute(self) -> dict[str, Tensor]:
+        """Give `map50`, `map` (over thresholds .5 to .95), `mar` and `per_class` (of map50)."""
+        values = self.coco.compute()
+        per_class = torch.full((self.num_classes,), float("nan"))
+        # Axes: overlap threshold, recall, class, area, number of detections.
+        curves = values["precision"][0, :, :, 0, -1]
+        for place, index in enumerate(values["classes"].reshape(-1).tolist()):
+            if (curves[:, place] >= 0).all():
+                per_class[index] = curves[:, place].mean()
+        return {
+            "map50": values["map_50"].clamp(min=0),
+            "map": values["map"].clamp(min=0),
+            "mar": values["mar_100"].clamp(min=0),
+            "per_class": per_class,
+        }
+
+    def reset(self) -> None:
+        """Begin again."""
+        super().reset()
+        self.coco.reset()
+
+
+def alone(metric: Metric) -> Metric:
+    """Let a metric ask no other process: this one sees all images, and the others may be gone."""
+    for part in metric.modules():
+        if isinstance(part, Metric):
+            # Not `sync_on_compute`, which torchmetrics reads once, when the metric is made.
+            part.distributed_available_fn = _never
+    return metric
+
+
+def _never() -> bool:
+    return False

@@ -1,0 +1,1 @@
+"""The networks: built by name, with their pretrained weights."""

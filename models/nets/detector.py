@@ -1,0 +1,167 @@
+"""What the detection task asks of a network, and the suppression that all networks share."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torchvision.ops import batched_nms
+
+from regrow.errors import BadInput
+from regrow.models.class_rows import ClassRows
+from regrow.models.distillation_losses import Shared, focused_divergence
+
+Targets = list[dict[str, Tensor]]
+Detections = list[dict[str, Tensor]]
+
+
+class Detector(nn.Module, ABC):
+    """A detection network for images of one size.
+
+    Shapes: b batch, c classes, k anchors or points, n objects. Boxes are xyxy in pixels, targets
+    dicts of `boxes` (n, 4) and `labels` (n,) from 0; where the data has ignored boxes, which shall
+    have no loss, also of what `regrow.data.ignored.separated` gives. `forward` takes normalised
+    images (b, 3, h, w) and gives raw tensors by name, the same names in training and evaluation,
+    all on the autograd graph, with no suppression.
+    """
+
+    @abstractmethod
+    def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Give the named terms of the loss, scalars."""
+
+    @abstractmethod
+    def decode(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Give `boxes` (b, k, 4) inside the image and `scores` (b, c, k) in [0, 1], traceable."""
+
+    @abstractmethod
+    def class_rows(self) -> list[ClassRows]:
+        """Give the layers that carry rows of weights a class."""
+
+    @abstractmethod
+    def output_layers(self) -> list[str]:
+        """Give the names of the layers whose output width must stay."""
+
+    def imitation(
+        self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
+    ) -> Tensor:
+        """Give how far raw outputs are from those of a teacher, a scalar, 0 where both agree.
+
+        Here by what `decode` makes of them, which suits every network that has no better way: sides
+        of boxes in those of the teacher's box. A score that ends at 0 or 1 has no gradient.
+
+        Args:
+            raw: Raw outputs.
+            wanted: Raw outputs of another network of this kind on the same images.
+            shared: The classes in common.
+
+        Raises:
+            BadInput: If the outputs do not compare.
+        """
+        own, theirs = self.decode(raw), self.decode(wanted)
+        corners = theirs["boxes"]
+        sides = (corners[..., 2:] - corners[..., :2]).clamp(min=1).repeat(1, 1, 2)
+        return focused_divergence(
+            own["scores"][:, shared.own].transpose(1, 2).logit(1e-6),
+            own["boxes"] / sides,
+            theirs["scores"][:, shared.theirs].transpose(1, 2).logit(1e-6),
+            corners / sides,
+        )
+
+    def predict(
+        self,
+        raw: dict[str, Tensor],
+        *,
+        score_threshold: float,
+        iou_threshold: float,
+        max_detections: int,
+    ) -> Detections:
+        """Give `boxes` (n, 4), `scores` (n,) and `labels` (n,) an image, best first."""
+        decoded = self.decode(raw)
+        return suppress(
+            decoded["boxes"],
+            decoded["scores"],
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+        )
+
+
+def imitate_heads(raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared) -> Tensor:
+    """Give how far the raw outputs of FCOS, RetinaNet and the like are from a teacher's.
+
+    Args:
+        raw: `cls_logits` (b, k, c) without background; `bbox_regression` (b, k, 4) in any code;
+            `bbox_ctrness` (b, k, 1), a logit, if there is one.
+        wanted: The same of the teacher.
+        shared: The classes in common.
+    """
+    codes, wanted_codes = (
+        torch.cat([v for k, v in outputs.items() if k != "cls_logits"], -1)
+        for outputs in (raw, wanted)
+    )
+    return focused_divergence(
+        raw["cls_logits"][..., shared.own],
+        codes,
+        wanted["cls_logits"][..., shared.theirs],
+        wanted_codes,
+    )
+
+
+def suppress(
+    boxes: Tensor,
+    scores: Tensor,
+    *,
+    score_threshold: float,
+    iou_threshold: float,
+    max_detections: int,
+    max_candidates: int = 1000,
+) -> Detections:
+    """Keep the best boxes of each class and drop those that overlap a better one.
+
+    Torchvision's one-stage detectors take their candidates a level (SSD: a class), here they are
+    the best of the image; with fewer candidates than the limit the detections are the same.
+
+    Args:
+        boxes: Boxes, xyxy in pixels, (b, k, 4).
+        scores: Scores in [0, 1], (b, c, k).
+        score_threshold: Scores up to this are dropped.
+        iou_threshold: Boxes of one class that overlap a better one by more are dropped.
+        max_detections: How many to keep in an image at most.
+        max_candidates: How many scores of an image are looked at, at most.
+
+    Returns:
+        `boxes` (n, 4), `scores` (n,) and `labels` (n,) from 0 an image, best first.
+    """
+    detections = []
+    for image_boxes, image_scores in zip(boxes, scores, strict=True):
+        num_places = image_scores.shape[1]
+        best, index = image_scores.flatten().topk(min(max_candidates, image_scores.numel()))
+        is_kept = best > score_threshold
+        best, index = best[is_kept], index[is_kept]
+        labels, candidates = index // num_places, image_boxes[index % num_places]
+        kept = batched_nms(candidates, best, labels, iou_threshold)[:max_detections]
+        detections.append({"boxes": candidates[kept], "scores": best[kept], "labels": labels[kept]})
+    return detections
+
+
+def feature_shapes(backbone: nn.Module, size: tuple[int, int]) -> list[tuple[int, int, int]]:
+    """Give channels, height and width of each feature map of a backbone, without computing any.
+
+    Raises:
+        BadInput: If images of this size are too small for the backbone.
+    """
+    state = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
+    state = {name: value.to("meta") for name, value in state.items()}
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            maps = functional_call(backbone, state, (torch.empty(1, 3, *size, device="meta"),))
+    except RuntimeError as error:
+        raise BadInput(
+            f"size: the network cannot take images of {size[0]} x {size[1]}: {error}"
+        ) from error
+    finally:
+        backbone.train(was_training)
+    maps = maps.values() if isinstance(maps, dict) else maps
+    return [(int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for m in maps]

@@ -1,0 +1,1 @@
+"""The ONNX graph of a task, and the version of its operators."""

@@ -1,0 +1,254 @@
+"""The raw ONNX graph of a task: images in, decoded outputs out.
+
+A detector's graph ends with the standard NonMaxSuppression, so that no runtime needs code of ours
+to find objects. What a runtime must know besides (how images are made ready, what the outputs mean,
+class names in row order, thresholds) travels in the file's metadata.
+"""
+
+import copy
+import json
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from regrow.errors import BadInput
+from regrow.files import write_atomic
+from regrow.models.modes import copied, evaluating
+from regrow.models.onnx.opset import in_opset
+from regrow.models.task import Task
+
+InputType = Literal["uint8", "float32"]
+OPSET = 18
+MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
+# As many scores of an image as `regrow.models.nets.detector.suppress` looks at.
+MAX_CANDIDATES = 1000
+PREFIX = "regrow."
+# As `regrow.data.images.transforms.resize` does it.
+RESIZE = "bilinear and antialiased (Pillow's BILINEAR; OpenCV's INTER_LINEAR is not antialiased)"
+# What the outputs of the three tasks hold, as a reader of the file is told.
+MEANINGS = {
+    "probabilities": "float32 (batch, classes): of each class, summing to 1",
+    "logits": "float32 (batch, classes, height, width): of each pixel, before the softmax",
+    "mask": "(batch, height, width): the number of each pixel's most probable class",
+    "boxes": "float32 (batch, places, 4): left, top, right, bottom in pixels of the resized image",
+    "scores": "float32 (batch, classes, places): of each class at each place, from 0 to 1",
+    "selected": "int64 (detections, 3): image, class and place of each detection that is left "
+    "when overlapping ones are dropped; read boxes and scores there",
+}
+
+
+class Decoded(nn.Module):
+    """A task as the exporter sees it: images to decoded outputs, in a fixed order.
+
+    Args:
+        task: The task.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Give the decoded outputs, and `candidates` (b, c, k) where boxes are to be suppressed."""
+        decoded = dict(self.task.decode(self.task(images)))
+        if suppression_of(self.task):
+            decoded["candidates"] = _best(decoded["scores"])
+        return decoded
+
+
+def export_graph(
+    task: Task, path: Path, *, opset: int = OPSET, input_type: InputType = "uint8"
+) -> Path:
+    """Write a task's graph as one ONNX file, atomically, and check it.
+
+    The input is `images`, RGB (b, 3, h, w) with any b, uint8 or, for runtimes that take no such
+    input, float32 from 0 to 1; the outputs are those of the task's `decode`. Where the task
+    suppresses boxes there is also `selected`, int64 (n, 3): image, class and box of each detection
+    that survives, to be read with `regrow.deploy.parity.detections`. The file's metadata holds JSON
+    under `regrow.input`, `regrow.outputs`, `regrow.classes` (names in row order), `regrow.task`,
+    `regrow.kind`, `regrow.size`, `regrow.suppression` and `regrow.version`.
+
+    Args:
+        task: The task; exported in evaluation mode, its modes are put back.
+        path: The file.
+        opset: Version of ONNX's operators.
+        input_type: Of the images.
+
+    Returns:
+        The path.
+
+    Raises:
+        BadInput: If the network cannot be exported, not in these operators, or fits no single file.
+    """
+    model = build_graph(task, opset=opset, input_type=input_type)
+    if model.ByteSize() > MAX_BYTES:
+        raise BadInput(f"{path}: the network takes more than the 2 GB of one ONNX file; prune it")
+    onnx.checker.check_model(model, full_check=True)
+    write_atomic(path, lambda file: file.write(model.SerializeToString()))
+    return path
+
+
+def build_graph(
+    task: Task, *, opset: int = OPSET, input_type: InputType = "uint8"
+) -> onnx.ModelProto:
+    """Give a task's graph as `export_graph` writes it, unchecked.
+
+    In single precision where the weights have less: ONNX Runtime has no such convolutions on CPUs.
+    """
+    wrapper = Decoded(in_single_precision(task))
+    # Two images: an exporter takes a size of one for a constant.
+    images = as_input(task.example_images(2), input_type)
+    with evaluating(wrapper), torch.no_grad():
+        names = list(wrapper(images))
+        try:
+            program = _exported(wrapper, images, names)
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = next(iter(str(error.__cause__ or error).splitlines()), "")
+            raise BadInput(
+                f"net: {task.net_name!r} cannot be exported to ONNX: {reason}; "
+                "see torch.onnx.export(dynamo=True) for what a network may do"
+            ) from error
+    model: onnx.ModelProto = program.model_proto
+    suppression = suppression_of(task)
+    if suppression:
+        _append_suppression_(model.graph, suppression)
+    _strip_(model)
+    model = in_opset(model, opset)
+    _describe_(model, task, input_type)
+    return model
+
+
+def in_single_precision(task: Task) -> Task:
+    """Return a task whose weights have 32 bits or more: the same one, or a copy."""
+    small = (tensor for tensor in task.net.state_dict().values() if tensor.is_floating_point())
+    if all(tensor.dtype.itemsize >= torch.float32.itemsize for tensor in small):
+        return task
+    # Neither its trainer nor its penalties are copied, and these are shared, so not cast.
+    twin = copy.copy(task)
+    twin.__dict__["_modules"] = dict(task._modules)
+    twin.__dict__["_buffers"] = dict(task._buffers)
+    twin.net = copied(task.net).float()
+    twin.mean, twin.std = task.mean.float(), task.std.float()
+    return twin
+
+
+def as_input(images: Tensor, input_type: InputType) -> Tensor:
+    """Return images, uint8, as a graph with such an input takes them."""
+    return images if input_type == "uint8" else images.to(torch.float32) / 255
+
+
+def metadata(entries: Mapping[str, str]) -> dict[str, Any]:
+    """Read a file's metadata as `export_graph` writes it.
+
+    Args:
+        entries: The metadata of the file, text by name.
+
+    Returns:
+        The values by name, without the prefix; empty where regrow did not write the file.
+
+    Raises:
+        BadInput: If a value is not JSON.
+    """
+    found = {name: text for name, text in entries.items() if name.startswith(PREFIX)}
+    try:
+        return {name.removeprefix(PREFIX): json.loads(text) for name, text in found.items()}
+    except ValueError as error:
+        raise BadInput(
+            f"the metadata of the ONNX file is not JSON ({error}); export again"
+        ) from error
+
+
+def suppression_of(task: Task) -> dict[str, Any]:
+    """Give the thresholds with which a task suppresses boxes; empty where it does not."""
+    return dict(getattr(task, "suppression", {}))
+
+
+def _exported(wrapper: nn.Module, images: Tensor, names: list[str]) -> Any:
+    with warnings.catch_warnings():
+        # The exporter's and tracer's own business: what they say is about their insides.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.|copyreg")
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
+        program = torch.onnx.export(
+            wrapper,
+            (images,),
+            input_names=["images"],
+            output_names=names,
+            opset_version=OPSET,  # the exporter's own; it falls back to it where others fail
+            dynamo=True,
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            external_data=False,
+            verbose=False,
+        )
+    return program
+
+
+def _best(scores: Tensor) -> Tensor:
+    """Put the scores of an image that are not among its best to 0, (b, c, k)."""
+    if scores.shape[1] * scores.shape[2] <= MAX_CANDIDATES:
+        return scores
+    least = scores.flatten(1).topk(MAX_CANDIDATES).values[:, -1]
+    return scores * (scores >= least[:, None, None])
+
+
+def _append_suppression_(graph: onnx.GraphProto, suppression: Mapping[str, Any]) -> None:
+    """End the graph with NonMaxSuppression, whose corner boxes may come in either order of axes."""
+    helper, numbers = onnx.helper, onnx.TensorProto
+    constants = {
+        "max_detections": (numbers.INT64, suppression["max_detections"]),
+        "iou_threshold": (numbers.FLOAT, suppression["iou_threshold"]),
+        "score_threshold": (numbers.FLOAT, suppression["score_threshold"]),
+    }
+    for name, (kind, value) in constants.items():
+        graph.initializer.append(helper.make_tensor(name, kind, [1], [value]))
+    inputs = ["boxes", "candidates", *constants]
+    graph.node.append(helper.make_node("NonMaxSuppression", inputs, ["selected"], "suppression"))
+    kept = [output for output in graph.output if output.name != "candidates"]
+    del graph.output[:]
+    graph.output.extend(kept)
+    graph.output.append(helper.make_tensor_value_info("selected", numbers.INT64, ["detections", 3]))
+
+
+def _strip_(model: onnx.ModelProto) -> None:
+    """Take out the exporter's notes, which hold stack traces with the paths of this machine."""
+    graph = model.graph
+    for noted in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        noted.ClearField("metadata_props")
+        noted.ClearField("doc_string")
+    for noted in (graph, *model.functions):
+        noted.ClearField("metadata_props")
+        noted.ClearField("doc_string")
+    for function in model.functions:
+        for node in function.node:
+            node.ClearField("metadata_props")
+            node.ClearField("doc_string")
+
+
+def _describe_(model: onnx.ModelProto, task: Task, input_type: InputType) -> None:
+    height, width = task.size
+    names = [output.name for output in model.graph.output]
+    values = {
+        "version": version("regrow"),
+        "task": type(task).__name__.lower(),
+        "kind": task.kind,
+        "classes": list(task.classes),
+        "size": list(task.size),
+        "suppression": suppression_of(task),
+        "input": {
+            "name": "images",
+            "type": input_type,
+            "shape": ["batch", 3, height, width],
+            "colors": "RGB",
+            "range": [0, 255 if input_type == "uint8" else 1],
+            "resize": f"to {width} x {height} pixels whatever the shape, {RESIZE}",
+        },
+        "outputs": {name: MEANINGS.get(name, "see the task's decode") for name in names},
+    }
+    texts = {PREFIX + name: json.dumps(value) for name, value in values.items()}
+    onnx.helper.set_model_props(model, texts)
+    model.producer_name, model.producer_version = "regrow", values["version"]

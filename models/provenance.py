@@ -1,0 +1,182 @@
+"""The checkpoints that a network comes from, as it remembers them once their files are gone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from regrow.data.snapshot import SPLITS, Manifest, diff
+from regrow.errors import BadInput
+
+# What a generation may take up; what is longer is cut.
+MAX_TEXT = 2000  # characters
+MAX_NAMES = 50  # class names, and scores
+MAX_GENERATIONS = 1000  # the oldest are forgotten first
+CUT = "..."
+
+
+@dataclass(slots=True)
+class Provenance:
+    """Where a network comes from; it travels in the checkpoint.
+
+    Args:
+        data: Hash of the manifest of the data it was trained on.
+        manifest: That manifest as tensors and lists, to be diffed with a later one.
+        parent: Hash of the checkpoint file it was warm-started or pruned from.
+        scores: What it reached, by name, such as `val/accuracy`.
+        command: The command that made it.
+        settings: The settings of the run, which a resumed run must repeat.
+        date: When the run that made it began, as ISO 8601 in UTC.
+        change: What changed from the parent's data, in a line.
+        lineage: What is remembered of its ancestors, oldest first, as `regrow.models.provenance`
+            writes it, so that it survives their files.
+        scratch_epochs: Epochs of the training from scratch that it goes back to; 0 if unknown.
+    """
+
+    data: str | None = None
+    manifest: dict[str, Any] | None = None
+    parent: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    command: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    date: str = ""
+    change: str | None = None
+    lineage: list[dict[str, Any]] = field(default_factory=list)
+    scratch_epochs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A checkpoint, without its weights and without the list of its images.
+
+    Args:
+        checkpoint: Hash of the file.
+        parent: Hash of the checkpoint file that it was warm-started or pruned from.
+        command: The command that made it.
+        date: When, as ISO 8601 in UTC.
+        data: Hash of the manifest of its data.
+        num_images: The number of images in each split.
+        num_classes: The number of classes in its data.
+        classes: The names of the first of them.
+        change: What changed from its parent's data, in a line.
+        scores: What it reached, by name, less those of single classes.
+    """
+
+    checkpoint: str
+    parent: str | None = None
+    command: str = ""
+    date: str = ""
+    data: str | None = None
+    num_images: dict[str, int] = field(default_factory=dict)
+    num_classes: int = 0
+    classes: list[str] = field(default_factory=list)
+    change: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, checkpoint: str, provenance: Provenance) -> "Ancestor":
+        """Give what is remembered of a checkpoint.
+
+        Args:
+            checkpoint: Hash of its file.
+            provenance: What it says of itself.
+        """
+        num_images, classes = {}, []
+        if provenance.manifest is not None:
+            manifest = Manifest.from_dict(provenance.manifest)
+            splits = manifest.splits.tolist()
+            num_images = {name: splits.count(index) for index, name in enumerate(SPLITS)}
+            classes = manifest.classes
+        names = [name for name in provenance.scores if not name.startswith("val_class/")]
+        return cls(
+            checkpoint,
+            provenance.parent,
+            _cut(provenance.command),
+            _cut(provenance.date),
+            provenance.data,
+            num_images,
+            len(classes),
+            [_cut(name, MAX_TEXT // MAX_NAMES) for name in classes[:MAX_NAMES]],
+            _cut(provenance.change) if provenance.change is not None else None,
+            {_cut(name): float(provenance.scores[name]) for name in names[:MAX_NAMES]},
+        )
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "Ancestor":
+        """Read what `dataclasses.asdict` gave, which a file of anyone's may hold.
+
+        Raises:
+            BadInput: If it is something else, or longer than what is ever written.
+        """
+        if not isinstance(values, Mapping):
+            raise BadInput("its lineage has an entry that is no mapping")
+        known = {entry.name for entry in fields(cls)}
+        given = {name: value for name, value in values.items() if name in known}
+        ancestor = cls(**({"checkpoint": None} | given))
+        required = [ancestor.checkpoint, ancestor.command, ancestor.date]
+        optional = [t for t in (ancestor.parent, ancestor.data, ancestor.change) if t is not None]
+        if not all(_is_text(text) for text in required + optional):
+            raise BadInput("its lineage has hashes or commands that are no text, or too long")
+        named = [(ancestor.num_images, int), (ancestor.scores, float)]
+        if not all(_is_mapping(mapping, kind) for mapping, kind in named):
+            raise BadInput("its lineage has scores or counts that are no numbers by name")
+        if not _is_list(ancestor.classes) or type(ancestor.num_classes) is not int:
+            raise BadInput("its lineage has classes that are no list of names")
+        return ancestor
+
+
+def descent(checkpoint: str, parent: Provenance) -> list[dict[str, Any]]:
+    """Give the lineage of what is made from a checkpoint, as a checkpoint can hold it.
+
+    Args:
+        checkpoint: Hash of the parent's file.
+        parent: What the parent says of itself.
+
+    Returns:
+        One mapping an ancestor, oldest first; the last is the parent.
+    """
+    return [*parent.lineage, asdict(Ancestor.of(checkpoint, parent))][-MAX_GENERATIONS:]
+
+
+def read_lineage(values: Any) -> list[Ancestor]:
+    """Read what `descent` gave, which a file of anyone's may hold.
+
+    Raises:
+        BadInput: If it is something else.
+    """
+    if not isinstance(values, list) or len(values) > MAX_GENERATIONS:
+        raise BadInput(f"its lineage is no list of at most {MAX_GENERATIONS} ancestors")
+    return [Ancestor.from_dict(entry) for entry in values]
+
+
+def change_between(old: Provenance, new: Manifest) -> str | None:
+    """Say in a line what changed in the data; None where the old one is not known.
+
+    Args:
+        old: What the parent says of itself.
+        new: The data now.
+    """
+    return str(diff(Manifest.from_dict(old.manifest), new)) if old.manifest is not None else None
+
+
+def now() -> str:
+    """Give the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _cut(text: str, length: int = MAX_TEXT) -> str:
+    return text if len(text) <= length else text[: length - len(CUT)] + CUT
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT
+
+
+def _is_mapping(values: Any, kind: type) -> bool:
+    if not isinstance(values, Mapping) or len(values) > MAX_NAMES:
+        return False
+    return all(_is_text(name) and type(value) is kind for name, value in values.items())
+
+
+def _is_list(values: Sequence[Any]) -> bool:
+    return isinstance(values, list) and len(values) <= MAX_NAMES and all(map(_is_text, values))

@@ -1,0 +1,1 @@
+"""One run each, as a typed function: train, prune, export, lineage."""
