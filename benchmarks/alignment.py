@@ -29,10 +29,10 @@ from regrow.models.classification import Classification
 from regrow.models.cost import count_macs
 from regrow.models.onnx.graph import build_graph
 from regrow.models.task import Task
-from regrow.prune.channels import widths
+from regrow.prune.channels.records import widths
+from regrow.prune.channels.surgery import clone
 from regrow.prune.removal import Channels
 from regrow.prune.selection import Selection
-from regrow.prune.surgery import clone
 from regrow.prune.target import Target
 
 Scope = Literal["global", "local"]

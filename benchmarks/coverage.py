@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from regrow.deploy.parity import OnnxModel
+from regrow.deploy.runtime import OnnxModel
 from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs, count_params
@@ -45,14 +45,14 @@ from regrow.models.detection import Detection
 from regrow.models.onnx.graph import export_graph
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
-from regrow.prune.channels import Groups, Plan
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.optimizer_state import lost_places
+from regrow.prune.channels.records import Groups, Plan
+from regrow.prune.channels.surgery import clone, cut_, exact_copy, mask_
 from regrow.prune.criteria import Magnitude, score_groups
-from regrow.prune.following import lost_places
-from regrow.prune.groups import find_groups
 from regrow.prune.recovery import reestimate_batchnorm_
 from regrow.prune.removal import Channels
 from regrow.prune.selection import Chooser, Selection
-from regrow.prune.surgery import clone, cut_, exact_copy, mask_
 from regrow.prune.target import Target
 
 Scope = Literal["global", "local"]

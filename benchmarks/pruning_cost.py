@@ -55,11 +55,11 @@ def by_torch_pruning(task: Task, share: float) -> tuple[float, int]:
 
 def by_regrow(task: Task, share: float, is_proved: bool) -> tuple[float, int]:
     """Do the same with regrow."""
+    from regrow.prune.channels.groups import find_groups
+    from regrow.prune.channels.surgery import cut_
     from regrow.prune.criteria import Magnitude, score_groups
-    from regrow.prune.groups import find_groups
     from regrow.prune.removal import Channels
     from regrow.prune.selection import Chooser, Selection
-    from regrow.prune.surgery import cut_
     from regrow.prune.target import Target
 
     selection = Selection(scope="local")

@@ -1,7 +1,7 @@
 """What a run that began warm remembers of its start, for its report and for going on."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from regrow.incremental.warm_start import WarmStart, silenced
 from regrow.models.checkpoint import file_hash, load
 from regrow.models.task import Task
 from regrow.training.evaluation import Evaluation, evaluate
+from regrow.training.resume import refuse_changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +213,36 @@ class Start:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def refuse_another_start(
+    run: Path, parent: Path, renamed: Mapping[str, str], removed: Collection[str]
+) -> None:
+    """Refuse to go on with a run that did not begin as this warm start would.
+
+    Args:
+        run: The folder of the run.
+        parent: The checkpoint that the warm start is given.
+        renamed: Old class names to new ones.
+        removed: Classes that are given up.
+
+    Raises:
+        BadInput: Naming what differs.
+    """
+    start = Start.read(run)
+    if start is None:
+        raise BadInput(
+            f"{run} holds a run that began without --warm-start; leave that out to go on with it, "
+            "or give the warm start another folder with --run"
+        )
+    if not parent.is_file() or file_hash(parent) != start.parent_hash:
+        raise BadInput(
+            f"{run} holds a run that began from {start.parent}, not from {parent} as it is now; "
+            "leave --warm-start out to go on with it, or give another folder with --run"
+        )
+    refuse_changes(
+        {"renamed": dict(start.renamed), "removed": list(start.removed)},
+        {"renamed": dict(renamed), "removed": list(removed)},
+        frozenset(),
+        beginning=frozenset(),
+    )

@@ -7,7 +7,6 @@ word, so a record may name regrow's own tasks and networks that regrow, torchvis
 
 import copy
 import hashlib
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from importlib import import_module
@@ -34,8 +33,6 @@ TASKS = (
     "regrow.models.detection.Detection",
     "regrow.models.segmentation.Segmentation",
 )
-# The folder of a run for the state of its training while the channels of a pruned network are back.
-WIDE = "wide"
 WAY_OUT = "take an earlier checkpoint of the run, or save it again with regrow"
 
 
@@ -100,44 +97,6 @@ def read(path: Path) -> dict[str, Any]:
     if not all(isinstance(name, str) for name in payload["state_dict"]):
         raise BadInput(f"{path}: its weights have names that are no text; {WAY_OUT}")
     return payload
-
-
-def furthest(run: Path) -> Path | None:
-    """Find the checkpoint of a run from which its training can go on, the one that came furthest.
-
-    Files that were copied, or restored by a platform, have any time; their count of steps is right.
-
-    Args:
-        run: The run's folder. A checkpoint there that cannot be read is named and passed over.
-
-    Returns:
-        The file; None if there is none.
-    """
-    found = []
-    for file in sorted(run.glob("*.ckpt")):
-        try:
-            payload = read(file)
-        except BadInput as error:
-            print(f"passed over: {error}", file=sys.stderr)
-            continue
-        if is_resumable(payload):
-            # The last one has the state after the epoch's end, the best one that before.
-            found.append((payload["global_step"], file.stem == "last", file))
-    return max(found)[-1] if found else None
-
-
-def is_stopped_wide(run: Path) -> bool:
-    """Whether a run was stopped while channels were back, or before its next checkpoint."""
-    is_begun = (run / WIDE).is_dir() and furthest(run) is None
-    return is_begun and furthest(run / WIDE) is not None
-
-
-def is_resumable(payload: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint holds the state of a training run, of Lightning's shape."""
-    types = {"global_step": int, "epoch": int, "loops": dict, "optimizer_states": list}
-    types |= {"callbacks": dict, "lr_schedulers": list}
-    is_like = all(type(payload.get(name)) is kind for name, kind in types.items())
-    return is_like and payload["global_step"] >= 0 and payload["epoch"] >= 0
 
 
 def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) -> Task:

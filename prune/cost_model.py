@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from regrow.models.cost import count_macs, count_params, counted_attention
 from regrow.models.nets.attention import converted
 from regrow.models.task import Task
-from regrow.prune.attention import find_heads
-from regrow.prune.channels import (
+from regrow.prune.channels.heads import find_heads
+from regrow.prune.channels.records import (
     TRANSPOSED_TYPES,
     WEIGHTED_TYPES,
     Member,

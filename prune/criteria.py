@@ -12,9 +12,9 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.errors import BadInput
 from regrow.models.task import Task
-from regrow.prune.channels import NORM_TYPES, Group
-from regrow.prune.gates import Batches, averaged, mean_gradients, one_by_one, some
-from regrow.prune.gathering import combine
+from regrow.prune.channels.gathering import combine
+from regrow.prune.channels.records import NORM_TYPES, Group
+from regrow.prune.contributions import Batches, averaged, mean_gradients, one_by_one, some
 
 
 def magnitude(weight: Tensor, p: float = 2) -> Tensor:

@@ -18,9 +18,9 @@ from torchvision.ops import FrozenBatchNorm2d, drop_block2d
 from regrow.errors import BadInput
 from regrow.models.modes import evaluating
 from regrow.models.task import Task
-from regrow.prune.channels import CONV_TYPES, NORM_TYPES, Group, Member
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.records import CONV_TYPES, NORM_TYPES, Group, Member
 from regrow.prune.criteria import Magnitude
-from regrow.prune.groups import find_groups
 
 Inputs = tuple[Any, ...]
 

@@ -16,17 +16,17 @@ from regrow.models.latency import Latency
 from regrow.models.masks import sparsity, zero_masked_
 from regrow.models.modes import copied
 from regrow.models.task import Task
-from regrow.prune.channels import Groups, widths
+from regrow.prune.channels.records import Groups, widths
+from regrow.prune.channels.surgery import clone
+from regrow.prune.contributions import some
 from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion
-from regrow.prune.gates import some
-from regrow.prune.progress import Progress, Step, Stop, Trial
 from regrow.prune.recovery import Recover, reestimate_batchnorm_
 from regrow.prune.removal import NOTHING, Channels, Cut, Removal
 from regrow.prune.schedule import Pace, kept_share
 from regrow.prune.selection import Selection
 from regrow.prune.sensitivity import sensitivities
-from regrow.prune.surgery import clone
+from regrow.prune.state import Progress, Step, Stop, Trial
 from regrow.prune.target import Target
 from regrow.training.evaluation import Evaluation, not_finite
 from regrow.training.evaluation import evaluate as evaluate_task

@@ -11,7 +11,7 @@ from torch import nn
 
 from regrow.models.modes import evaluating
 from regrow.models.task import Task
-from regrow.prune.channels import Plan, removal, width
+from regrow.prune.channels.records import Plan, removal, width
 
 
 @torch.no_grad()

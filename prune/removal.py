@@ -10,16 +10,16 @@ from regrow.errors import BadInput
 from regrow.models.latency import Latency
 from regrow.models.modes import copied
 from regrow.models.task import Task
-from regrow.prune.channels import Groups, Plan, Removed
+from regrow.prune.channels.groups import find_groups, without_layers
+from regrow.prune.channels.proof import Findings, compare
+from regrow.prune.channels.records import Groups, Plan, Removed
+from regrow.prune.channels.surgery import clone, cut_, exact_copy, mask_, sift
+from regrow.prune.contributions import Batches
 from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion, Magnitude, score_groups
-from regrow.prune.gates import Batches
-from regrow.prune.groups import find_groups, without_layers
 from regrow.prune.layer_times import layer_times
 from regrow.prune.memory import is_out_of_memory
-from regrow.prune.proof import Findings, compare
 from regrow.prune.selection import Chooser, Selection
-from regrow.prune.surgery import clone, cut_, exact_copy, mask_, sift
 from regrow.prune.target import Target
 from regrow.training.evaluation import not_finite
 

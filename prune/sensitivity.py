@@ -8,8 +8,8 @@ from torch import Tensor
 
 from regrow.models.modes import evaluating
 from regrow.models.task import Task, loss_of
-from regrow.prune.channels import Group
-from regrow.prune.surgery import clone, mask_
+from regrow.prune.channels.records import Group
+from regrow.prune.channels.surgery import clone, mask_
 
 PROBED_SHARE = 0.25
 

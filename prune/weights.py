@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from regrow.errors import BadInput
 from regrow.models.masks import masks_of
 from regrow.models.task import Task
-from regrow.prune.channels import TRANSPOSED_TYPES, WEIGHTED_TYPES, is_depthwise
+from regrow.prune.channels.groups import fixed_layers
+from regrow.prune.channels.records import TRANSPOSED_TYPES, WEIGHTED_TYPES, is_depthwise
+from regrow.prune.contributions import Batches, mean_gradients, one_by_one, some
 from regrow.prune.criteria import Criterion, Fisher, Lamp, Magnitude, Random, Taylor, lamp
-from regrow.prune.gates import Batches, mean_gradients, one_by_one, some
-from regrow.prune.groups import fixed_layers
 
 ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 

@@ -27,8 +27,20 @@ from regrow.files import read_json, write_json, write_text
 from regrow.guard import command, guard
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import check_replay
-from regrow.incremental.resume import refuse_changes
-from regrow.incremental.strategies import (
+from regrow.limits import NUM_RUNS, refuse_beyond
+from regrow.models.classification import Classification
+from regrow.models.cost import measure, peak_memory
+from regrow.models.detection import Detection
+from regrow.models.latency import latency_ms
+from regrow.models.segmentation import Segmentation
+from regrow.models.task import Task
+from regrow.pipelines.experiments.contestants import DENSE, Contestant, Recipe, Result, enter
+from regrow.pipelines.experiments.dropout_page import fill, points
+from regrow.pipelines.experiments.equal_compute import compete, trained
+from regrow.pipelines.experiments.retraining_page import fill as fill_retraining
+from regrow.pipelines.experiments.retraining_page import points as points_retraining
+from regrow.pipelines.experiments.standings import Standing
+from regrow.pipelines.experiments.strategies import (
     PARENT,
     SCRATCH,
     Plan,
@@ -38,24 +50,11 @@ from regrow.incremental.strategies import (
     score,
     train_strategy,
 )
-from regrow.incremental.strategies_page import fill as fill_retraining
-from regrow.incremental.strategies_page import points as points_retraining
-from regrow.limits import NUM_RUNS, refuse_beyond
-from regrow.models.classification import Classification
-from regrow.models.cost import measure, peak_memory
-from regrow.models.detection import Detection
-from regrow.models.latency import latency_ms
-from regrow.models.segmentation import Segmentation
-from regrow.models.task import Task
 from regrow.progress import progress
-from regrow.prune.comparison import compete, trained
-from regrow.prune.comparison_page import fill, points
-from regrow.prune.contestants import DENSE, Contestant, Recipe, Result, enter
 from regrow.prune.criteria import Criterion
 from regrow.prune.dropout import DropBlock, Dropout, HeadDropout, SpatialDropout, TargetedDropout
 from regrow.prune.removal import Channels
 from regrow.prune.selection import Selection
-from regrow.prune.standings import Standing
 from regrow.prune.target import Target
 from regrow.reporting.charts import scatter
 from regrow.reporting.lock import releases_folders
@@ -66,6 +65,7 @@ from regrow.reporting.tensorboard import flat
 from regrow.scripts.train import run_training
 from regrow.training.evaluation import evaluate
 from regrow.training.fit import Fit
+from regrow.training.resume import refuse_changes
 from regrow.training.trainer import make_trainer, refuse_kind
 
 SETTINGS = "settings.json"

@@ -13,7 +13,7 @@ from regrow.cli import parse
 from regrow.data.config import DATA_CHOICES, data_beside
 from regrow.data.module import GrowingData
 from regrow.deploy.exporting import export_verified
-from regrow.deploy.parity import metadata_of
+from regrow.deploy.runtime import metadata_of
 from regrow.errors import BadInput, CheckFailed
 from regrow.guard import command, guard
 from regrow.models.checkpoint import file_hash, load
@@ -144,8 +144,8 @@ def _say_how_to_use(report: Report, known: Mapping[str, Any]) -> None:
     report.add_table("How to read its outputs", ["output", "is"], rows)
     report.say(
         "Classes are numbered from 0 in the order of regrow.classes, which stands in the file's "
-        "metadata as JSON, like all of this. In Python, regrow.deploy.parity.OnnxModel runs the "
-        "file, and regrow.deploy.parity.detections reads boxes."
+        "metadata as JSON, like all of this. In Python, regrow.deploy.runtime.OnnxModel runs the "
+        "file, and regrow.deploy.runtime.detections reads boxes."
     )
 
 

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from regrow.cli import parse
 from regrow.guard import guard
-from regrow.incremental.lineage import SHORT, Chain, Link, follow
 from regrow.models.provenance import Ancestor
+from regrow.pipelines.lineage import SHORT, Chain, Link, follow
 from regrow.text import printable
 
 WIDTH = 100  # characters, where there is no terminal that says so

@@ -20,7 +20,6 @@ from regrow.data.images.transforms import decode
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput, CheckFailed
 from regrow.guard import command, guard
-from regrow.incremental.resume import refuse_changes
 from regrow.limits import NUM_EPOCHS, NUM_RUNS, refuse_beyond
 from regrow.metrics.budget import Budget, Verdict, foresee
 from regrow.metrics.unseen import count_shown
@@ -43,11 +42,11 @@ from regrow.prune.criteria import (
     Taylor,
 )
 from regrow.prune.engine import Result, prune
-from regrow.prune.progress import TRIAL, Progress, Step, load_progress, save_progress
+from regrow.prune.masking import SingleWeights, Weights
 from regrow.prune.recovery import Recover
 from regrow.prune.removal import Channels, Removal
 from regrow.prune.selection import Selection
-from regrow.prune.sparsity import SingleWeights, Weights
+from regrow.prune.state import TRIAL, Progress, Step, load_progress, save_progress
 from regrow.prune.target import Target
 from regrow.reporting.lock import releases_folders
 from regrow.reporting.report import Report, before_after_table, device_name, side
@@ -56,6 +55,7 @@ from regrow.reporting.tensorboard import common_hparams, flat, write_hparams
 from regrow.training.callbacks import save_prediction_picture
 from regrow.training.distillation import Distillation, Imitation
 from regrow.training.fit import Fit
+from regrow.training.resume import refuse_changes
 from regrow.training.trainer import fine_tune_, make_trainer
 from regrow.training.verification import unlike_saved
 

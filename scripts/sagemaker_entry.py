@@ -38,7 +38,7 @@ from inspect import signature
 from pathlib import Path
 
 import regrow.configs
-from regrow.deploy.container import ExitCode, run_container, stop_with_parent
+from regrow.deploy.sagemaker.training_job import ExitCode, run_container, stop_with_parent
 from regrow.guard import guard
 from regrow.scripts import export, train
 

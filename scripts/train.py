@@ -25,18 +25,10 @@ from regrow.incremental.dynamic_sparsity import CUT_SHORT, DynamicSparsity
 from regrow.incremental.gate import Decision, Gate
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, check_replay, store_memory
-from regrow.incremental.outcome import describe_compute, describe_outcome, describe_start
 from regrow.incremental.promotion import PROMOTED, promote, read_promoted
-from regrow.incremental.resume import (
-    can_go_on,
-    find_stopped,
-    load_stopped,
-    refuse_another_start,
-    refuse_changes,
-)
-from regrow.incremental.start import Start
+from regrow.incremental.start import Start, refuse_another_start
 from regrow.incremental.trial import Trial, foresee_gate, hold_trial
-from regrow.models.checkpoint import WIDE, is_stopped_wide, load, read
+from regrow.models.checkpoint import load, read
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.masks import masks_of
@@ -54,8 +46,9 @@ from regrow.pipelines.lead import (
     describe_scores,
     headline,
 )
-from regrow.prune.regrowing import regrow_
-from regrow.prune.widening import widen_
+from regrow.pipelines.warm_start_report import describe_compute, describe_outcome, describe_start
+from regrow.prune.widening.regrow import regrow_
+from regrow.prune.widening.widen import widen_
 from regrow.reporting.lock import releases_folders
 from regrow.reporting.report import Report, device_name
 from regrow.reporting.run_folder import advised, open_run, refuse_run, reopen_run
@@ -64,6 +57,14 @@ from regrow.training.callbacks import save_prediction_picture
 from regrow.training.distillation import Imitation
 from regrow.training.evaluation import Evaluation, evaluate
 from regrow.training.fit import Fit
+from regrow.training.resume import (
+    WIDE,
+    can_go_on,
+    find_stopped,
+    is_stopped_wide,
+    load_stopped,
+    refuse_changes,
+)
 from regrow.training.trainer import fine_tune_, kept_checkpoint, make_trainer, refuse_kind, train
 from regrow.training.verification import unlike_saved
 

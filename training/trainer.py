@@ -19,11 +19,7 @@ from torch import nn
 from regrow.data.module import GrowingData
 from regrow.data.sampling import counter_seed
 from regrow.errors import BadInput
-from regrow.models.checkpoint import (
-    furthest,
-    read,
-    save,
-)
+from regrow.models.checkpoint import read, save
 from regrow.models.optimization import state_by_name
 from regrow.models.task import Penalty, Task
 from regrow.training.callbacks import PredictionImages, Throughput
@@ -32,6 +28,7 @@ from regrow.training.evaluation import not_finite
 from regrow.training.fit import Fit
 from regrow.training.progress_bar import RunProgress
 from regrow.training.reloading import load_weights_
+from regrow.training.resume import furthest
 from regrow.training.state import CheckState, RunCheckpointIO, restoring
 from regrow.training.unfinished import Unfinished
 

@@ -70,9 +70,9 @@ def export_graph(
     The input is `images`, RGB (b, 3, h, w) with any b, uint8 or, for runtimes that take no such
     input, float32 from 0 to 1; the outputs are those of the task's `decode`. Where the task
     suppresses boxes there is also `selected`, int64 (n, 3): image, class and box of each detection
-    that survives, to be read with `regrow.deploy.parity.detections`. The file's metadata holds JSON
-    under `regrow.input`, `regrow.outputs`, `regrow.classes` (names in row order), `regrow.task`,
-    `regrow.kind`, `regrow.size`, `regrow.suppression` and `regrow.version`.
+    that survives, to be read with `regrow.deploy.runtime.detections`. The file's metadata holds
+    JSON under `regrow.input`, `regrow.outputs`, `regrow.classes` (names in row order),
+    `regrow.task`, `regrow.kind`, `regrow.size`, `regrow.suppression` and `regrow.version`.
 
     Args:
         task: The task; exported in evaluation mode, its modes are put back.

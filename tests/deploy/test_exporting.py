@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regrow.deploy import exporting
 from regrow.deploy.exporting import export, export_verified
-from regrow.deploy.parity import OnnxModel
+from regrow.deploy.runtime import OnnxModel
 from regrow.errors import BadInput
 from regrow.models.classification import Classification
 

@@ -15,14 +15,8 @@ import torchmetrics
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
-from regrow.deploy.parity import (
-    Difference,
-    OnnxModel,
-    check_parity,
-    default_providers,
-    detections,
-    predictions,
-)
+from regrow.deploy.parity import Difference, check_parity
+from regrow.deploy.runtime import OnnxModel, default_providers, detections, predictions
 from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection

@@ -10,11 +10,11 @@ import torch
 
 from regrow.incremental.ages import Ages
 from regrow.incremental.gate import Decision, Gate
-from regrow.incremental.outcome import describe_outcome
 from regrow.incremental.start import Start
 from regrow.incremental.trial import Trial, part, trial_of
 from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence
 from regrow.metrics.exact_test import low_end
+from regrow.pipelines.warm_start_report import describe_outcome
 from regrow.reporting.report import Report
 from regrow.training.evaluation import Evaluation
 

@@ -10,18 +10,12 @@ import pytest
 import torch
 
 from regrow.errors import BadInput
-from regrow.models.checkpoint import (
-    file_hash,
-    furthest,
-    is_resumable,
-    load,
-    read,
-    save,
-)
+from regrow.models.checkpoint import file_hash, load, read, save
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
 from regrow.models.provenance import Provenance
 from regrow.models.segmentation import Segmentation
+from regrow.training.resume import furthest, is_resumable
 
 
 @pytest.fixture

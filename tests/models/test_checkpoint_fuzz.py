@@ -20,7 +20,6 @@ from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.files import is_there
 from regrow.incremental.history import History, Part
-from regrow.incremental.lineage import follow
 from regrow.incremental.promotion import promote, read_promoted
 from regrow.incremental.start import Start
 from regrow.models.checkpoint import load, load_provenance, save
@@ -28,9 +27,10 @@ from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
 from regrow.models.provenance import Provenance
 from regrow.models.task import Task
-from regrow.prune.progress import Progress, Step, load_progress, save_progress
+from regrow.pipelines.lineage import follow
 from regrow.prune.removal import Cut
 from regrow.prune.schedule import Pace
+from regrow.prune.state import Progress, Step, load_progress, save_progress
 from regrow.training.fit import Fit
 from regrow.training.trainer import make_trainer, train
 

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torchvision.models import get_model
 
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.cost_model import CostModel, costs_of
-from regrow.prune.groups import find_groups
 from regrow.prune.selection import Chooser, Selection
-from regrow.prune.surgery import clone, cut_
 
 NETS = ["plain", "residual", "concat", "squeeze", "depthwise", "grouped", "flat", "transposed"]
 

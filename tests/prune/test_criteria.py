@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
-from regrow.prune.channels import Group, Member
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.records import Group, Member
 from regrow.prune.criteria import (
     ActivationGradient,
     Fisher,
@@ -20,7 +21,6 @@ from regrow.prune.criteria import (
     normalised,
     score_groups,
 )
-from regrow.prune.groups import find_groups
 
 
 def test_magnitude_by_hand():

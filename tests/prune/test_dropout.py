@@ -12,6 +12,8 @@ from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.segmentation import Segmentation
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.surgery import clone, mask_
 from regrow.prune.criteria import Magnitude
 from regrow.prune.dropout import (
     DropBlock,
@@ -22,8 +24,6 @@ from regrow.prune.dropout import (
     draw_kept,
     find_maps,
 )
-from regrow.prune.groups import find_groups
-from regrow.prune.surgery import clone, mask_
 
 KINDS = [HeadDropout(0.5), SpatialDropout(0.5), DropBlock(0.5), TargetedDropout(1.0)]
 ids = [kind.name for kind in KINDS]

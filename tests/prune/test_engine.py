@@ -10,15 +10,15 @@ from regrow.errors import BadInput
 from regrow.metrics import budget as budget_module
 from regrow.metrics.budget import Budget
 from regrow.prune import removal
-from regrow.prune.channels import Group, Groups, Member, widths
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.proof import Findings
+from regrow.prune.channels.records import Group, Groups, Member, widths
 from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion, Random, Taylor
 from regrow.prune.engine import prune
-from regrow.prune.groups import find_groups
-from regrow.prune.proof import Findings
+from regrow.prune.masking import SingleWeights, Weights
 from regrow.prune.removal import Channels
 from regrow.prune.selection import Chooser, Selection
-from regrow.prune.sparsity import SingleWeights, Weights
 from regrow.prune.target import Target
 from regrow.training.evaluation import Evaluation
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regrow.prune.groups import find_groups
+from regrow.prune.channels.groups import find_groups
 from regrow.prune.layer_times import layer_times, time_left
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.masks import mask_weights_, masks_of
-from regrow.prune.groups import find_groups
-from regrow.prune.surgery import clone, cut_, exact_copy, mask_, probe
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.surgery import clone, cut_, exact_copy, mask_, probe
 
 NETS = ["concat", "depthwise", "grouped", "flat", "transposed"]
 

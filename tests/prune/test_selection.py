@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from regrow.errors import BadInput
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.cost_model import CostModel, costs_of
-from regrow.prune.groups import find_groups
 from regrow.prune.selection import Chooser, Selection
-from regrow.prune.surgery import clone, cut_
 
 
 def chooser(task, scores=None, **options) -> Chooser:

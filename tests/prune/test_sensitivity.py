@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from regrow.prune.groups import find_groups
+from regrow.prune.channels.groups import find_groups
 from regrow.prune.sensitivity import sensitivities
 
 

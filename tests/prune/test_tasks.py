@@ -13,11 +13,11 @@ from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.surgery import check_exact, clone, cut_, mask_
 from regrow.prune.criteria import Taylor
 from regrow.prune.engine import prune
-from regrow.prune.groups import find_groups
 from regrow.prune.selection import Selection
-from regrow.prune.surgery import check_exact, clone, cut_, mask_
 from regrow.prune.target import Target
 
 CLASSES = ["a", "b", "c"]

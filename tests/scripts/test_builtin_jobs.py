@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from regrow.cli import parse
-from regrow.deploy.builtin import ALGORITHMS, IC, NAMES, OD, SS, Values
-from regrow.deploy.translation import translate
+from regrow.deploy.sagemaker.builtin import ALGORITHMS, IC, NAMES, OD, SS, Values
+from regrow.deploy.sagemaker.translation import translate
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
 from regrow.scripts import sagemaker_entry, train

@@ -19,8 +19,8 @@ from regrow.metrics.differences import MeanEvidence
 from regrow.metrics.intervals import paired_interval
 from regrow.models.checkpoint import load
 from regrow.models.cost import count_macs, count_params, file_size, peak_memory
-from regrow.prune import comparison
-from regrow.prune.comparison import unaugmented
+from regrow.pipelines.experiments import equal_compute
+from regrow.pipelines.experiments.equal_compute import unaugmented
 from regrow.scripts import compare
 from regrow.training.evaluation import evaluate
 
@@ -187,13 +187,13 @@ def test_a_resumed_comparison_may_have_more_seeds(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[int] = []
-    original: Callable[..., Any] = comparison._Training
+    original: Callable[..., Any] = equal_compute._Training
 
     def watch(recipe: Any, contestant: Any, seed: int) -> Any:
         trained.append(seed)
         return original(recipe, contestant, seed)
 
-    monkeypatch.setattr(comparison, "_Training", watch)
+    monkeypatch.setattr(equal_compute, "_Training", watch)
     report = compare.run(words(copy, "--num_seeds=3", "--resume=true"))
     assert trained == [2] * len(NAMES)
     assert report.figures["seeds"] == [0, 1, 2]

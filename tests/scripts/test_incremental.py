@@ -17,8 +17,8 @@ from regrow.incremental.promotion import read_promoted
 from regrow.metrics.scores import Accuracy
 from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.masks import mask_weights_
-from regrow.prune.groups import find_groups
-from regrow.prune.surgery import cut_
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.surgery import cut_
 from regrow.scripts import train
 from regrow.training.distillation import Distillation
 

@@ -17,16 +17,17 @@ import pytest
 import torch
 
 from regrow.data.sample import NAMES
-from regrow.models.checkpoint import furthest, read, save
+from regrow.models.checkpoint import read, save
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.masks import mask_weights_
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
-from regrow.prune.groups import find_groups
-from regrow.prune.surgery import cut_
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.surgery import cut_
 from regrow.scripts import train
 from regrow.training.callbacks import Throughput
+from regrow.training.resume import furthest
 
 ROOT = Path(__file__).parents[2]
 EPOCHS, BATCHES = 3, 4

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from regrow.data.stored import Stored
-from regrow.deploy.container import ExitCode
+from regrow.deploy.sagemaker.training_job import ExitCode
 from regrow.models.checkpoint import file_hash, load, read
 from regrow.scripts import sagemaker_entry
 

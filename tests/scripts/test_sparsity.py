@@ -10,9 +10,9 @@ from regrow.models.checkpoint import load, read, save
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs
 from regrow.models.masks import mask_weights_, masks_of
-from regrow.prune.channels import widths
-from regrow.prune.groups import find_groups
-from regrow.prune.surgery import cut_
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.records import widths
+from regrow.prune.channels.surgery import cut_
 from regrow.scripts import train
 from regrow.training.callbacks import Throughput
 

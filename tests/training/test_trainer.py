@@ -14,8 +14,8 @@ from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
 from regrow.models.task import Penalty, Task
-from regrow.prune.groups import find_groups
-from regrow.prune.surgery import cut_
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.surgery import cut_
 from regrow.training.distillation import Distillation, Imitation
 from regrow.training.fit import Fit
 from regrow.training.reloading import load_weights_

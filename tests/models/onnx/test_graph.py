@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from regrow.deploy.exporting import export_verified
-from regrow.deploy.parity import OnnxModel, check_parity, detections, metadata_of
+from regrow.deploy.parity import check_parity
+from regrow.deploy.runtime import OnnxModel, detections, metadata_of
 from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection

@@ -1,0 +1,1 @@
+"""SageMaker: the training container and its contracts."""

@@ -1,0 +1,1 @@
+"""Many runs compared: dropout against pruning, and ways to retrain."""

@@ -1,0 +1,1 @@
+"""Channels: which must go together, how they are cut, and the proof that nothing else changed."""

@@ -1,0 +1,324 @@
+"""Removing channels: masked to zero, or cut out, and the proof that both are the same."""
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch_pruning import ops
+from torch_pruning.pruner import function
+from torchvision.ops import FrozenBatchNorm2d
+
+from regrow.errors import BadInput
+from regrow.models.masks import carried
+from regrow.models.modes import copied
+from regrow.models.nets.attention import convert_, is_convertible
+from regrow.models.task import Task
+from regrow.prune.channels.optimizer_state import follow_, lost_places, sliced_state, without
+from regrow.prune.channels.proof import compare, first_line, outputs_differ
+from regrow.prune.channels.records import (
+    STATISTICS_TYPES,
+    Member,
+    Plan,
+    Removed,
+    channel_tensors,
+    members_of,
+    named_tensor,
+    removal,
+    width,
+)
+from regrow.prune.memory import is_out_of_memory
+
+
+class FrozenBatchNormPruner(function.BasePruningFunc):
+    """Cut torchvision's FrozenBatchNorm2d, which torch-pruning does not know."""
+
+    TARGET_MODULES = FrozenBatchNorm2d
+
+    def prune_out_channels(
+        self, layer: FrozenBatchNorm2d, idxs: Sequence[int]
+    ) -> FrozenBatchNorm2d:
+        """Drop entries of all four buffers."""
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            setattr(layer, name, without(getattr(layer, name), 0, list(idxs)))
+        return layer
+
+    # One function for both sides tells torch-pruning that the layer keeps the width.
+    prune_in_channels = prune_out_channels
+
+    def get_out_channels(self, layer: FrozenBatchNorm2d) -> int:
+        """Count the channels."""
+        return len(layer.weight)
+
+    def get_in_channels(self, layer: FrozenBatchNorm2d) -> int:
+        """Count the channels."""
+        return len(layer.weight)
+
+
+FROZEN_BATCH_NORM = FrozenBatchNormPruner()
+
+
+def clone(task: Task) -> Task:
+    """Copy a task so that its network can be cut: a network of its own, all else shared.
+
+    Momenta are shared too: a cut gives a task new ones, and changes none.
+
+    Raises:
+        BadInput: If the network keeps tensors that cannot be copied.
+    """
+    twin = copy.copy(task)
+    # A shallow copy shares the dicts in which a module keeps its children and buffers.
+    twin.__dict__["_modules"] = dict(task._modules)
+    twin.__dict__["_buffers"] = dict(task._buffers)
+    try:
+        twin.net = copied(task.net)
+    except RuntimeError as error:
+        computed, name = _computed(task.net), type(task.net).__name__
+        if computed is None:
+            raise BadInput(f"{name}: cannot be copied: {error}") from error
+        raise BadInput(
+            f"{name}: cannot be copied, since {computed} is computed from other tensors; let it "
+            "keep no tensors of a forward pass, and weights only as `torch.nn.utils.parametrize` "
+            "does"
+        ) from error
+    return twin
+
+
+def _computed(net: nn.Module) -> str | None:
+    """Name the first attribute that is no parameter and has a gradient to pass on."""
+    for name, module in net.named_modules():
+        for attribute, value in vars(module).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                return f"{name}.{attribute}".lstrip(".")
+    return None
+
+
+def exact_copy(task: Task) -> Task:
+    """Copy a task in float64, its network in evaluation mode."""
+    twin = clone(task)
+    twin.net.double().eval()
+    for name, buffer in twin._buffers.items():
+        if buffer is not None and buffer.is_floating_point():
+            twin._buffers[name] = buffer.double()
+    return twin
+
+
+@torch.no_grad()
+def mask_(task: Task, plan: Plan) -> Removed:
+    """Set chosen channels to zero in every layer that makes or reads them.
+
+    Norms that take statistics over these channels leave them out from now on, as the cut network
+    will: the numbers that it must reproduce are those, not the ones with zeros among them.
+
+    Args:
+        task: The task whose network is masked in place; its shapes stay.
+        plan: Groups with the units to mask.
+
+    Returns:
+        The masked channels of each side of each layer.
+    """
+    for member, channels in members_of(plan):
+        owner, attribute = named_tensor(task.net, member.layer)
+        module = getattr(owner, attribute)
+        if isinstance(module, STATISTICS_TYPES):
+            kept = torch.ones(width(module, "out") or 0).index_fill(0, torch.tensor(channels), 0)
+            module.register_forward_pre_hook(partial(_leave_out, kept))
+    for name, places in lost_places(task.net, plan).items():
+        owner, attribute = named_tensor(task.net, name)
+        tensor = getattr(owner, attribute)
+        # A variance of zero would be divided by.
+        for dim, gone in places.items() if attribute != "running_var" else ():
+            tensor.index_fill_(dim, torch.tensor(gone, device=tensor.device), 0)
+    return removal(plan)
+
+
+@torch.no_grad()
+def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None) -> Removed:
+    """Remove chosen channels from every layer that makes or reads them, through torch-pruning.
+
+    The modules stay the same objects, in their mode and with their hooks; parameters are new
+    ones, which require a gradient if the old ones did, and single weights keep their masks.
+    Attention that cannot have fewer heads as it is gets the class that can, see
+    `regrow.models.nets.attention`. The momenta of the task are cut with the weights. A moving
+    average of the weights is cut by the same plan, in a call of its own.
+
+    Args:
+        task: The task whose network is cut in place.
+        plan: Groups of this very network with the units to remove.
+        optimizer: An optimizer of these parameters, which goes on with the new ones: its state is
+            sliced as they are, or begins anew where it cannot be, see `following.follow_`.
+
+    Returns:
+        The removed channels of each side of each layer, in the old numbering.
+
+    Raises:
+        ValueError: If a layer would be left without channels.
+    """
+    before = dict(task.net.named_parameters())
+    places = lost_places(task.net, plan)
+    with carried(task.net):
+        for member, channels in members_of(plan):
+            _cut_member_(task.net, member, channels)
+    for name, parameter in task.net.named_parameters():
+        parameter.requires_grad_(before[name].requires_grad)
+    # Moving nothing anywhere makes modules drop what they keep of their weights, as timm's do.
+    task.net._apply(lambda tensor: tensor)
+    task.momenta = {
+        name: sliced_state(state, before[name].shape, places.get(name, {}))
+        for name, state in task.momenta.items()
+    }
+    if optimizer is not None:
+        follow_(optimizer, before, task.net, places)
+    return removal(plan)
+
+
+def pruner_of(module: nn.Module) -> function.BasePruningFunc:
+    """Give torch-pruning's functions for a layer."""
+    if isinstance(module, FrozenBatchNorm2d):
+        return FROZEN_BATCH_NORM
+    return function.PrunerBox[ops.module2type(module)]
+
+
+@torch.no_grad()
+def check_exact(masked: Task, cut: Task, images: Tensor | None = None) -> float:
+    """Compare the outputs of a masked network with the cut one's, in float64, in evaluation mode.
+
+    Args:
+        masked: The network whose chosen channels are zero.
+        cut: The network without these channels.
+        images: Images to compare on besides those made up, uint8 (b, 3, h, w).
+
+    Returns:
+        The largest difference of a raw output over the largest value of that output; infinite if
+        one of them is not finite or the shapes differ.
+    """
+    return outputs_differ(exact_copy(masked), exact_copy(cut), images)
+
+
+def probe(
+    task: Task, plan: Plan, images: Tensor | None = None, *, needs_signal: bool = True
+) -> str | None:
+    """Say why a plan cannot be carried out exactly; None if it can.
+
+    Args:
+        task: The network, which stays as it is.
+        plan: Groups with the units to remove.
+        images: Images that it is tried on besides those made up, uint8 (b, 3, h, w).
+        needs_signal: As `proof.compare` takes it.
+    """
+    masked, cut = exact_copy(task), exact_copy(task)
+    try:
+        mask_(masked, plan)
+        cut_(cut, plan)
+    # Whatever a layer raises when it is cut, it cannot be cut.
+    except Exception as problem:
+        if is_out_of_memory(problem):
+            raise
+        return f"cutting it fails: {first_line(problem)}"
+    return compare(masked, cut, plan, images, needs_signal=needs_signal).reason
+
+
+def sift(
+    task: Task,
+    plan: Plan,
+    sound: Plan = (),
+    images: Tensor | None = None,
+    *,
+    needs_signal: bool = True,
+) -> tuple[list, dict[str, str]]:
+    """Separate the groups of a plan that can be cut exactly from the others, by halving.
+
+    Args:
+        task: The network, which stays as it is.
+        plan: The groups in question with the units to remove.
+        sound: Groups and units that are known to be exact, together with which they must be.
+        images: Images that they are tried on besides those made up, uint8 (b, 3, h, w).
+        needs_signal: As `proof.compare` takes it.
+
+    Returns:
+        The part of the plan that is exact, and the reason for each group that is not, by layer.
+    """
+    if not plan:
+        return [], {}
+    reason = probe(task, [*sound, *plan], images, needs_signal=needs_signal)
+    if reason is None:
+        return list(plan), {}
+    if len(plan) == 1:
+        return [], {plan[0][0].layer: reason}
+    half = len(plan) // 2
+    first, refused = sift(task, plan[:half], sound, images, needs_signal=needs_signal)
+    sound = [*sound, *first]
+    second, others = sift(task, plan[half:], sound, images, needs_signal=needs_signal)
+    return [*first, *second], refused | others
+
+
+def _cut_member_(net: nn.Module, member: Member, channels: list[int]) -> None:
+    owner, attribute = named_tensor(net, member.layer)
+    if is_convertible(owner):
+        convert_(owner)
+    if member.is_count:
+        _count_down_(net, member, len(channels))
+        return
+    if member.dim is not None:
+        tensor = getattr(owner, attribute)
+        rest = without(tensor, member.dim, channels)
+        setattr(owner, attribute, nn.Parameter(rest) if isinstance(tensor, nn.Parameter) else rest)
+        return
+    module = net.get_submodule(member.layer)
+    if len(channels) >= (width(module, member.side) or 0):
+        raise ValueError(f"{member.layer} would be left without channels")
+    if isinstance(module, STATISTICS_TYPES):
+        _cut_norm_(module, channels)
+        return
+    pruner = pruner_of(module)
+    prune = pruner.prune_out_channels if member.side == "out" else pruner.prune_in_channels
+    prune(module, channels)
+
+
+def _count_down_(net: nn.Module, member: Member, lost: int) -> None:
+    owner, attribute = named_tensor(net, member.layer)
+    counts = getattr(owner, attribute)
+    left = (counts if member.dim is None else counts[member.dim]) - lost
+    if left < 1:
+        raise ValueError(f"{member.layer} would be left without channels")
+    if member.dim is not None:
+        left = (*counts[: member.dim], left, *counts[member.dim + 1 :])
+    setattr(owner, attribute, left)
+
+
+def _cut_norm_(norm: nn.Module, channels: Sequence[int]) -> None:
+    """Cut a norm that takes statistics over channels; torch-pruning may put others in order."""
+    for name, dim in channel_tensors(norm, "out"):
+        rest = without(getattr(norm, name), dim, list(channels))
+        setattr(norm, name, nn.Parameter(rest))
+    left = (width(norm, "out") or 0) - len(channels)
+    if isinstance(norm, nn.LayerNorm):
+        norm.normalized_shape = (left,)
+    else:
+        norm.num_channels = left  # type: ignore[assignment]
+
+
+def _leave_out(kept: Tensor, norm: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    """Make a norm take its statistics over the channels that are kept.
+
+    With the kept channels centred and the others at zero, the norm's mean is zero and its variance
+    too small by the share of the kept; it divides as it should if they are scaled so that its
+    epsilon makes up for that.
+    """
+    x = inputs[0]
+    # Layer norms of maps, as ConvNeXt's, have their channels first.
+    is_square = x.shape[1] == x.shape[-1] and "2d" in type(norm).__name__
+    is_last = isinstance(norm, nn.LayerNorm) and x.shape[-1] == len(kept) and not is_square
+    blocks: int = getattr(norm, "num_groups", 1)
+    x = (x if is_last else x.movedim(1, -1)).unflatten(-1, (blocks, -1))
+    share = kept.to(x).unflatten(0, (blocks, -1))
+    # The statistics of a group norm run over places too.
+    dims = [-1] if isinstance(norm, nn.LayerNorm) else [*range(1, x.ndim - 2), -1]
+    count = share.mean(-1, keepdim=True)
+    x = (x - (x * share).mean(dims, keepdim=True) / count.clamp_min(1e-9)) * share
+    variance = x.square().mean(dims, keepdim=True)
+    eps: float = norm.eps  # type: ignore[assignment]
+    missing = variance / count.clamp_min(1e-9) - variance
+    x = (x * (eps / (eps + missing)).sqrt()).flatten(-2)
+    return x if is_last else x.movedim(-1, 1)

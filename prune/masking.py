@@ -1,0 +1,107 @@
+"""Masking single weights for one step: score, choose, mask."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from regrow.errors import BadInput
+from regrow.models.masks import mask_weights_, masks_of
+from regrow.models.task import Task
+from regrow.prune.contributions import Batches
+from regrow.prune.criteria import Criterion, Magnitude
+from regrow.prune.removal import NOTHING, Cut, Removal, refuse_not_finite
+from regrow.prune.weights import choose_masks, choose_n_of_m, find_weights, score_weights
+
+COST = "weights"
+
+
+@dataclass(frozen=True)  # slots would hide its defaults from the command line
+class Weights:
+    """Which single weights are masked, instead of removing channels.
+
+    Shapes stay, and so do MACs and latency, unless the hardware has kernels for the pattern.
+
+    Args:
+        share: The share of the weights of convolutions, linear layers and attention that is masked,
+            in (0, 1); output layers and depthwise filters stay.
+        pattern: `2:4` masks two of each four weights along the inputs, all in one step, whatever
+            the share; null masks any.
+        scope: `global` ranks all weights against each other, `local` each layer's by themselves.
+        max_share: The largest share of one layer's weights that may go, in (0, 1].
+    """
+
+    share: float = 0.8
+    pattern: Literal["2:4"] | None = None
+    scope: Literal["global", "local"] = "global"
+    max_share: float = 0.99
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if not 0 < self.share < 1 or not 0 < self.max_share <= 1:
+            raise BadInput(
+                f"weights.share is {self.share} and weights.max_share {self.max_share}; they must "
+                "lie in (0, 1) and (0, 1]"
+            )
+
+
+class SingleWeights(Removal):
+    """The weights of a network that may be masked one by one.
+
+    Args:
+        task: The network before any pruning; it stays as it is.
+        weights: Which weights are masked in the end.
+        criterion: The way to score weights, by default their size.
+
+    Raises:
+        BadInput: If no weight may be masked, or one is not finite.
+    """
+
+    def __init__(self, task: Task, weights: Weights, criterion: Criterion | None = None) -> None:
+        self.weights, self.criterion = weights, criterion or Magnitude()
+        refuse_not_finite(task)
+        self.names, self._left_whole = find_weights(task)
+        if not self.names:
+            raise BadInput("there are no weights to mask: all belong to layers that are left whole")
+        self.shares = {COST: 1 - weights.share}
+        self.is_divisible = weights.pattern is None
+        self.refused = {}
+
+    @property
+    def left_whole(self) -> dict[str, str]:
+        """Give the reason for every layer whose weights are never masked."""
+        return self._left_whole
+
+    def cut_(
+        self, task: Task, batches: Batches, kept: Mapping[str, float], *, tightly: bool
+    ) -> Cut | None:
+        """Mask the weights with the lowest scores; a pattern waits for the last step."""
+        if self.weights.pattern is not None and not tightly:
+            return NOTHING
+        before = _num_masked(masks_of(task.net))
+        scores = score_weights(task, self.names, self.criterion, batches)
+        if self.weights.pattern is not None:
+            masks, dense = choose_n_of_m(task.net, scores)
+            self._left_whole = self._left_whole | dense
+        else:
+            masks = choose_masks(
+                task.net,
+                scores,
+                1 - kept[COST],
+                scope=self.weights.scope,
+                max_share=self.weights.max_share,
+            )
+        mask_weights_(task.net, masks)
+        return Cut({}, {}, 0.0, _num_masked(masks_of(task.net)) - before)
+
+    def follow(self, cut: Cut) -> None:
+        """Do nothing: the network holds its masks."""
+
+    def refuse(self, layers: Mapping[str, str]) -> None:
+        """Leave layers whole from now on."""
+        self._left_whole = self._left_whole | dict(layers)
+
+
+def _num_masked(masks: Mapping[str, Tensor]) -> int:
+    return sum(int((~mask).sum()) for mask in masks.values())

@@ -1,0 +1,1 @@
+"""Widening: channels given back to a pruned network, with its function unchanged."""

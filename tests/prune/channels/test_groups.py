@@ -1,0 +1,533 @@
+import warnings
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+from torchvision.models import get_model
+from torchvision.ops import FrozenBatchNorm2d
+
+from regrow.errors import BadInput
+from regrow.prune.channels import groups, tracing
+from regrow.prune.channels.groups import find_groups, fixed_layers, without_layers
+from regrow.prune.channels.records import Group, Member
+from regrow.prune.channels.surgery import probe
+
+
+def layers(task) -> dict[str, int]:
+    return {group.layer: group.num_units for group in find_groups(task).groups}
+
+
+def members(task, layer: str) -> set[tuple[str, str]]:
+    group = next(group for group in find_groups(task).groups if group.layer == layer)
+    return {(member.layer, member.side) for member in group.members}
+
+
+def test_a_plain_net_has_one_group_a_layer_and_keeps_its_outputs(make_task):
+    task = make_task("plain")
+    assert layers(task) == {"body.0.0": 16, "body.1.0": 12}
+    assert members(task, "body.0.0") == {
+        ("body.0.0", "out"), ("body.0.1", "out"), ("body.1.0", "in"),
+    }  # fmt: skip
+    assert "outputs of fc" in find_groups(task).left_whole["fc"]
+
+
+def test_a_residual_sum_couples_both_branches(make_task):
+    task = make_task("residual")
+    assert layers(task) == {"body.stem.0": 16, "body.a.0": 12}
+    assert {("body.stem.0", "out"), ("body.b.0", "out"), ("body.a.0", "in"), ("fc", "in")} <= (
+        members(task, "body.stem.0")
+    )
+
+
+def test_a_concatenation_shifts_the_channels_of_its_reader(make_task):
+    task = make_task("concat")
+    groups = {group.layer: group for group in find_groups(task).groups}
+    reads = {m.layer: m for m in groups["body.a.0"].members if m.side == "in"}
+    assert reads["body.b.0"].units == tuple((8 + unit,) for unit in range(8))
+    # The stem is concatenated twice: each of its channels is read in two places.
+    reads = {m.layer: m for m in groups["body.stem.0"].members if m.side == "in"}
+    assert reads["body.b.0"].units == tuple((unit, 16 + unit) for unit in range(8))
+
+
+def test_a_flattened_channel_is_a_run_of_inputs(make_task):
+    group = find_groups(make_task("flat")).groups[0]
+    reader = next(member for member in group.members if member.layer == "hidden")
+    assert reader.units[2] == tuple(range(32, 48))
+
+
+def test_a_grouped_convolution_loses_one_channel_of_each_block_at_once(make_task):
+    groups = {group.layer: group for group in find_groups(make_task("grouped")).groups}
+    assert groups["body.0.0"].members[0].units == tuple(
+        (unit, unit + 4, unit + 8, unit + 12) for unit in range(4)
+    )
+    assert groups["body.0.0"].width == 16
+    assert groups["body.1.0"].num_units == 6
+
+
+@pytest.mark.parametrize(
+    ("net", "layer", "reason"),
+    [
+        ("shuffle", "body.stem.0", "not exact"),
+        ("channel_mean", "body.stem.0", "not exact"),
+        ("split", "body.stem.0", "cutting it fails"),
+        ("pixel_shuffle", "body.stem.0", "PixelShuffle"),
+        ("padded", "body.stem.0", "option A"),
+        ("padded", "body.b.0", "option A"),
+        ("group_norm", "body.0", "GroupNorm"),
+    ],
+)
+def test_what_cannot_be_pruned_is_left_whole_by_name(make_task, net, layer, reason):
+    found = find_groups(make_task(net))
+    assert reason in found.left_whole[layer]
+    assert layer not in {group.layer for group in found.groups}
+    assert found.groups
+
+
+class Places(nn.Module):
+    """Channels that are scaled by what some of them, known by their places, amount to."""
+
+    def __init__(self, places: slice) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 8, 1)
+        self.places = places
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return self.last(x * x[:, self.places].mean(1, keepdim=True).sigmoid())
+
+
+class Halves(nn.Module):
+    """The second half of the channels is read once more, wherever it begins."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        half = x.shape[1] // 2
+        return self.last(torch.cat([x[:, :half], x[:, half:].sigmoid()], 1))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Places(slice(0, 1)),
+        Places(slice(31, 32)),
+        Places(slice(-1, None)),
+        Places(slice(15, 17)),
+        *(Halves(channels) for channels in (4, 6, 8, 16, 32)),
+    ],
+)
+def test_channels_that_are_taken_by_their_places_are_left_whole(make_task, net):
+    found = find_groups(make_task(net))
+    assert "stem" in found.left_whole
+
+
+class Stream(nn.Module):
+    """A residual stream with a layer norm, as in transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 12, 4, 4), nn.Linear(12, 3)
+        self.norm, self.up, self.down = nn.LayerNorm(12), nn.Linear(12, 32), nn.Linear(32, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        return self.fc((x + self.down(self.up(self.norm(x)).relu())).mean(1))
+
+
+def test_a_norm_over_channels_leaves_its_width_whole(make_task):
+    found = find_groups(make_task(Stream()))
+    assert [group.layer for group in found.groups] == ["up"]
+    assert "LayerNorm" in found.left_whole["stem"]
+
+
+def test_a_width_that_a_norm_spans_is_given_on_request_and_told_apart(make_task):
+    found = find_groups(make_task(Stream()), inexact=True)
+    assert {group.layer: group.is_inexact for group in found.groups} == {"stem": True, "up": False}
+    assert set(found.left_whole) == {"fc"}
+    stream = found.groups[0]
+    assert {(m.layer, m.side) for m in stream.members} == {
+        ("stem", "out"), ("down", "out"), ("norm", "out"), ("up", "in"), ("fc", "in"),
+    }  # fmt: skip
+    assert stream.after({}, [3]).is_inexact
+
+
+def test_a_group_norm_loses_its_groups_whole(make_task):
+    found = find_groups(make_task("group_norm"), inexact=True)
+    group = found.groups[0]
+    # 16 channels in 4 groups of the norm, whose statistics stay when others go.
+    assert (group.layer, group.num_units, group.is_inexact) == ("body.0", 4, False)
+    units = tuple(tuple(range(4 * unit, 4 * unit + 4)) for unit in range(4))
+    assert {member.layer: member.units for member in group.members if member.is_count} == {
+        "body.1.num_groups": ((0,), (1,), (2,), (3,))
+    }
+    assert {m.units for m in group.members if not m.is_count} == {units}
+
+
+@pytest.mark.parametrize(
+    ("norm", "reason"),
+    [(nn.LayerNorm([16, 14, 14]), "LayerNorm"), (nn.LocalResponseNorm(3), "not exact")],
+)
+def test_other_norms_are_left_whole_on_request_too(make_task, norm, reason):
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), norm, nn.Conv2d(16, 8, 3), nn.Conv2d(8, 3, 3))
+    found = find_groups(make_task(net), inexact=True)
+    assert reason in found.left_whole["0"]
+    assert [group.layer for group in found.groups] == ["2"]
+
+
+def test_an_error_behind_weights_that_begin_at_zero_is_seen(make_task):
+    class Scaled(nn.Module):
+        """A branch that cannot be cut, behind a layer scale that has not been trained."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.fc = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 3)
+            self.branch, self.back = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1)
+            self.scale = nn.Parameter(torch.zeros(8, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.stem(x)
+            y = self.branch(x)
+            return self.fc((x + self.scale * self.back(y - y.mean(1, keepdim=True))).mean((2, 3)))
+
+    found = find_groups(make_task(Scaled()))
+    assert "not exact" in found.left_whole["branch"]
+    assert [group.layer for group in found.groups] == ["stem"]
+
+
+@pytest.mark.parametrize("most", [0, 50, 2000, 10000])
+def test_what_takes_too_much_work_is_bad_input_that_names_the_net(make_task, most):
+    task = make_task("residual")
+    with pytest.raises(BadInput, match=r"Head: .* than max_work, .*; give the task a smaller size"):
+        find_groups(task, max_work=most)
+    assert not any(module._forward_pre_hooks for module in task.net.modules())
+
+
+class Counted(nn.Conv2d):
+    calls: ClassVar[list[int]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls.append(self.out_channels)
+        return super().forward(x)
+
+
+def test_a_network_that_takes_too_much_work_is_stopped_at_its_next_layer(make_task):
+    net = nn.Sequential(Counted(3, 8, 3), Counted(8, 6, 3), Counted(6, 3, 3))
+    # The container and the first two layers.
+    with pytest.raises(BadInput, match=r"Sequential: .* takes more work"):
+        find_groups(make_task(net), max_work=3 * tracing.LAYER)
+    assert Counted.calls == [8, 6]
+
+
+def test_work_is_counted_alike_at_every_time(make_task, monkeypatch):
+    left = []
+
+    class Watched(tracing.Effort):
+        def spend(self, work: int = tracing.LAYER) -> None:
+            super().spend(work)
+            left.append(self.left)
+
+    monkeypatch.setattr(groups, "Effort", Watched)
+    find_groups(make_task("residual"))
+    once = left[-1]
+    find_groups(make_task("residual"))
+    assert left[-1] == once < groups.MAX_WORK
+
+
+def test_a_search_that_takes_too_much_work_is_stopped(make_task, monkeypatch):
+    monkeypatch.setattr(groups, "_group", lambda *_: pytest.fail("a group was made"))
+    task = make_task("residual")
+    # The layers are run once; nothing is left to follow their channels.
+    runs = sum(1 for _ in task.net.modules())
+    with pytest.raises(BadInput, match="takes more work"):
+        find_groups(task, max_work=runs * tracing.LAYER)
+
+
+def test_a_parameter_that_is_not_called_counts_as_a_reader(make_task):
+    found = find_groups(make_task("vit"), inexact=True)
+    stream = next(group for group in found.groups if group.is_inexact)
+    bare = {m.layer: (m.side, m.dim) for m in stream.members if m.dim is not None}
+    assert bare == {
+        "class_token": ("in", 2),
+        "encoder.pos_embedding": ("in", 2),
+        "encoder.layers.encoder_layer_0.self_attention.in_proj_weight": ("in", 1),
+        "encoder.layers.encoder_layer_1.self_attention.in_proj_weight": ("in", 1),
+    }
+
+
+def test_tied_weights_are_left_whole(make_task):
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 3, 3)
+    )
+    net[2].weight = net[1].weight
+    found = find_groups(make_task(net))
+    assert "shares its weights" in found.left_whole["1"]
+    assert not found.groups
+
+
+def test_class_rows_and_output_layers_are_never_removed(make_task):
+    task = make_task("plain")
+    task.class_rows = lambda: [SimpleNamespace(layer="body.1.0")]
+    assert layers(task) == {"body.0.0": 16}
+    task = make_task("plain", output_layers=("body.0.0",))
+    assert layers(task) == {"body.1.0": 12}
+
+
+def test_rows_that_cannot_be_told_apart_matter_to_growth_alone(make_task):
+    def refuse() -> list:
+        raise BadInput("cannot tell which of its rows belong to which class")
+
+    task = make_task("plain", output_layers=("body.1.0",))
+    task.class_rows = refuse
+    assert layers(task) == {"body.0.0": 16}
+    assert fixed_layers(task) == {"body.1.0"}
+
+
+def test_an_output_that_is_also_read_keeps_its_width(make_task):
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            x = self.a(x)
+            return {"deep": self.b(x), "features": x}
+
+    found = find_groups(make_task(Both()))
+    assert not found.groups
+    assert set(found.left_whole) == {"a", "b"}
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_finding_groups_leaves_the_net_as_it_was(make_task, is_training):
+    task = make_task("residual")
+    task.net.train(is_training)
+    task.net.body.b.eval()
+    task.net.body.stem.requires_grad_(False)
+    modes = [module.training for module in task.net.modules()]
+    flags = [parameter.requires_grad for parameter in task.net.parameters()]
+    state = {name: value.clone() for name, value in task.net.state_dict().items()}
+    with torch.no_grad():
+        found = find_groups(task)
+    # The frozen stem is seen all the same.
+    assert [group.layer for group in found.groups] == ["body.stem.0", "body.a.0"]
+    assert [module.training for module in task.net.modules()] == modes
+    assert [parameter.requires_grad for parameter in task.net.parameters()] == flags
+    for name, value in task.net.state_dict().items():
+        assert torch.equal(value, state[name])
+    assert not any(module._forward_hooks for module in task.net.modules())
+
+
+def test_a_frozen_batch_norm_is_cut_with_its_layer(make_task):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), FrozenBatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 3))
+    assert ("1", "out") in members(make_task(net), "0")
+
+
+def test_a_net_that_does_not_run_is_bad_input(make_task):
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no such thing")
+
+    with pytest.raises(BadInput, match=r"Broken: cannot be traced .*no such thing"):
+        find_groups(make_task(Broken()))
+
+
+class Remembering(nn.Module):
+    """Keeps the maps of its last pass, with their graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.maps = self.stem(x)
+        return self.fc(self.maps.mean((2, 3)))
+
+
+def test_a_net_that_cannot_be_copied_is_bad_input(make_task):
+    net = Remembering()
+    net(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(BadInput, match="Remembering: cannot be copied, since maps is computed"):
+        find_groups(make_task(net))
+    weighted = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 3))
+    prune.l1_unstructured(weighted[1], "weight", 0.5)
+    with pytest.raises(BadInput, match=r"Sequential: cannot be copied, since 1\.weight is comp"):
+        find_groups(make_task(weighted))
+
+
+class Uncopied(nn.Conv2d):
+    """Refuses copies as CUDA does where memory ends."""
+
+    def __deepcopy__(self, memo: dict) -> "Uncopied":
+        raise RuntimeError("out of memory")
+
+
+def test_a_copy_that_fails_says_why(make_task):
+    with pytest.raises(BadInput, match="Sequential: cannot be copied: out of memory"):
+        find_groups(make_task(nn.Sequential(Uncopied(3, 8, 3), nn.Conv2d(8, 3, 3))))
+
+
+def test_a_compiled_layer_is_bad_input(make_task):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer versions call it deprecated
+        scripted = torch.jit.script(nn.Conv2d(8, 8, 3))
+    with pytest.raises(BadInput, match="1 is TorchScript; give the module it was made from"):
+        find_groups(make_task(nn.Sequential(nn.Conv2d(3, 8, 3), scripted, nn.Conv2d(8, 3, 3))))
+
+
+class Auxiliary(nn.Module):
+    """A head that runs in training alone, as in fully convolutional networks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+        self.fc, self.aux = nn.Linear(16, 3), nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.stem(x)
+        outputs = {"logits": self.fc(self.body(x).mean((2, 3)))}
+        if self.training:
+            outputs["aux"] = self.aux(x.mean((2, 3)))
+        return outputs
+
+
+def test_what_a_layer_reads_that_runs_in_training_alone_is_left_whole(make_task):
+    found = find_groups(make_task(Auxiliary()))
+    assert [group.layer for group in found.groups] == ["body"]
+    assert "cutting it fails" in found.left_whole["stem"]
+
+
+class Recurrent(nn.Module):
+    """Rows of maps, one after another through a cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.cell, self.fc = nn.Conv2d(3, 8, 3), nn.GRUCell(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = torch.zeros(len(x), 8, dtype=x.dtype)
+        for row in self.stem(x).mean(-1).unbind(-1):
+            state = self.cell(row, state)
+        return self.fc(state)
+
+
+def test_what_a_recurrent_cell_reads_is_left_whole(make_task):
+    assert "stem" in find_groups(make_task(Recurrent())).left_whole
+
+
+def test_torchvision_nets_leave_nothing_but_the_classifier_whole(make_task):
+    found = find_groups(make_task(get_model("resnet18", weights=None), 32))
+    assert len(found.groups) == 12
+    assert set(found.left_whole) == {"fc"}
+    found = find_groups(make_task(get_model("mobilenet_v3_small", weights=None), 32))
+    assert len(found.groups) == 27
+    assert set(found.left_whole) == {"classifier.3"}
+
+
+def test_swin_ends_and_keeps_its_stream_whole(make_task):
+    torch.manual_seed(0)
+    net = get_model("swin_t", weights=None)
+    net.features = net.features[:4]
+    net.norm, net.head = nn.LayerNorm(192), nn.Linear(192, 3)
+    found = find_groups(make_task(net, 32))
+    assert [group.layer for group in found.groups] == [
+        f"features.{stage}.{block}.{part}"
+        for stage in (1, 3)
+        for block in (0, 1)
+        for part in ("attn", "mlp.0")
+    ]
+    assert "LayerNorm" in found.left_whole["features.0.0"]
+
+
+def test_a_group_is_renumbered_after_a_cut():
+    reader = Member("c", "in", ((8,), (9,), (10,)))
+    group = Group("a", (Member("a", "out", ((0,), (1,), (2,))), reader))
+    # Another group takes channels 3 and 5 of the reader, this one its own second unit.
+    after = group.after({("a", "out"): [1], ("c", "in"): [3, 5, 9]}, [1])
+    assert after.members == (
+        Member("a", "out", ((0,), (1,))), Member("c", "in", ((6,), (7,))),
+    )  # fmt: skip
+
+
+def test_refused_layers_join_those_left_whole(make_task):
+    found = find_groups(make_task("plain"))
+    rest = without_layers(found, {"body.0.0": "because"})
+    assert [group.layer for group in rest.groups] == ["body.1.0"]
+    assert rest.left_whole["body.0.0"] == "because"
+    assert len(found.groups) == 2
+
+
+class Lazy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.LazyConv2d(8, 3), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.stem(x).mean((2, 3)))
+
+
+def test_a_layer_without_a_shape_is_bad_input(make_task):
+    net = Lazy()
+    with pytest.raises(BadInput, match="stem is a LazyConv2d that has no shape yet"):
+        find_groups(make_task(net))
+    net(torch.zeros(1, 3, 8, 8))
+    assert [group.layer for group in find_groups(make_task(net)).groups] == ["stem"]
+
+
+def test_a_net_that_does_not_run_is_told_with_the_layer(make_task):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv2d(9, 3, 3)))
+    with pytest.raises(BadInput, match=r"Sequential: cannot be traced for pruning at 1\.0 \("):
+        find_groups(make_task(net))
+
+
+class Parts(nn.Module):
+    """One score for each part of the channels: an expansion of five dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.score, self.last = (
+            nn.Conv2d(3, 32, 3), nn.Conv2d(32, 4, 1), nn.Conv2d(32, 3, 3),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu()
+        b, c, h, w = x.shape
+        score = self.score(x).sigmoid()[:, :, None].expand(b, 4, c // 4, h, w)
+        return self.last(x * score.reshape(b, c, h, w))
+
+
+class Kept(nn.Module):
+    """Attention on a part of the channels, the rest passes by, as in SHViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.qkv, self.proj = (
+            nn.Conv2d(3, 64, 3),
+            nn.Conv2d(16, 48, 1),
+            nn.Conv2d(64, 8, 1),
+        )
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu()
+        b, _, h, w = x.shape
+        one, two = x.split([16, 48], 1)
+        q, k, v = (t.flatten(2) for t in self.qkv(one).split([16, 16, 16], 1))
+        one = (v @ (q.transpose(-2, -1) @ k * 0.25).softmax(-1).transpose(-2, -1)).reshape(
+            b, 16, h, w
+        )
+        return self.fc(self.proj(torch.cat([one, two], 1)).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("net", [Parts, Kept])
+def test_what_torch_pruning_cannot_follow_ends_no_network(make_task, net):
+    # It divides by zero on both.
+    task = make_task(net())
+    found = find_groups(task)
+    assert {g.layer for g in found.groups} | set(found.left_whole) >= {"stem"}
+    assert probe(task, [(group, [0]) for group in found.groups]) is None

@@ -1,0 +1,74 @@
+"""A run's progress survives the file that it is kept in."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from regrow.errors import BadInput
+from regrow.models.checkpoint import load, read, save
+from regrow.models.classification import Classification
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.surgery import cut_
+from regrow.prune.removal import Cut
+from regrow.prune.schedule import Pace
+from regrow.prune.state import KEY, Progress, Step, load_progress, save_progress
+
+
+def make() -> Progress:
+    torch.manual_seed(0)
+    task = Classification(["a", "b"], (16, 16), net="small").eval()
+    group = find_groups(task).groups[1]
+    removed = cut_(task, [(group, [1, 3])])
+    task.momenta = {"head.weight": {"exp_avg": torch.rand(2, 64), "step": torch.tensor(7.0)}}
+    step = Step(1, 10, 20, 0.5, None, 0.75, True, {"stem.0": [1]}, {"stem.0": 15}, 1e-16)
+    return Progress(
+        task,
+        baseline=0.8,
+        pace=Pace(0.5, 0.5, 0.25),
+        steps=[step],
+        cuts=[Cut(removed, {group.layer: [1, 3]}, 1e-16)],
+        refused={"other": "its reason"},
+        importance={group.layer: [0.0, 1.0, 2.0, 3.0, 4.0], "other": [1.0, 2.0]},
+        sensitivity={group.layer: 0.1},
+    )
+
+
+def test_all_of_it_comes_back(tmp_path: Path) -> None:
+    state, path = make(), tmp_path / "progress.ckpt"
+    save_progress(path, state, {"num_steps": 3})
+    again, settings = load_progress(path)
+    assert settings == {"num_steps": 3}
+    for name in ("baseline", "pace", "steps", "cuts", "refused", "stopped", "is_finished"):
+        assert getattr(again, name) == getattr(state, name)
+    assert (again.importance, again.sensitivity) == (state.importance, state.sensitivity)
+    for name, value in state.task.net.state_dict().items():
+        assert torch.equal(again.task.net.state_dict()[name], value)
+    assert torch.equal(
+        again.task.momenta["head.weight"]["exp_avg"], state.task.momenta["head.weight"]["exp_avg"]
+    )
+    # It is a checkpoint of the network too.
+    images = state.task.example_images(2)
+    assert torch.equal(load(path)(images)["logits"], state.task(images)["logits"])
+
+
+def test_kept_units_are_counted_as_at_the_start() -> None:
+    state = make()
+    layer = state.cuts[0].units.popitem()[0]
+    state.cuts = [Cut({}, {layer: [1, 3]}, 0.0), Cut({}, {layer: [0, 2]}, 0.0)]
+    # 0 1 2 3 4 loses its second and fourth, then of 0 2 4 the first and last.
+    assert state.kept_units() == {layer: [2], "other": [0, 1]}
+
+
+def test_other_checkpoints_and_other_records_are_bad_input(tmp_path: Path) -> None:
+    path = tmp_path / "progress.ckpt"
+    state = make()
+    save(path, state.task)
+    with pytest.raises(BadInput, match="no state of a pruning run"):
+        load_progress(path)
+    save_progress(path, state, {})
+    payload = read(path)
+    del payload[KEY]["pace"]
+    torch.save(payload, path)
+    with pytest.raises(BadInput, match=r"progress\.ckpt: its pruning record cannot be read .*pace"):
+        load_progress(path)
