@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,17 +23,17 @@ from regrow.text import printable
 BAD_INPUT, CHECK_FAILED, STOPPED = 2, 3, 143
 
 
-def command(script: Path, args: Sequence[str] | None = None) -> str:
-    """Give the command line as one can type it again, quoted for the shell.
+def command(name: str, args: Sequence[str] | None = None) -> str:
+    """Return the command line as one can type it again, quoted for the shell.
 
     Args:
-        script: The script's file, for a call from Python with words of its own.
+        name: The script's name without its ending, for a call from Python with words of its own.
         args: The words after the command's name; None takes name and words of this process.
     """
     words = sys.argv[1:] if args is None else args
-    script = Path(sys.argv[0]) if args is None else Path("scripts") / script.name
-    name = ["python", _shortened(script)] if script.suffix == ".py" else [script.name]
-    return shlex.join([*name, *words])
+    script = Path(sys.argv[0]) if args is None else Path("scripts") / f"{name}.py"
+    begun = ["python", _shortened(script)] if script.suffix == ".py" else [script.name]
+    return shlex.join([*begun, *words])
 
 
 def _shortened(script: Path) -> str:
@@ -114,3 +115,33 @@ def _sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+
+def entry(module: str, name: str, *, is_output: bool = False) -> Callable[..., int]:
+    """Return the main function of a script: a command of the library, imported when it is called.
+
+    Args:
+        module: The module of the command.
+        name: The command, a function of the words after the script's name.
+        is_output: Whether what it prints is all that it makes, see `guard`.
+    """
+
+    def main(args: Sequence[str] | None = None) -> None:
+        getattr(import_module(module), name)(args)
+
+    return guard(main, is_output=is_output)
+
+
+class ExitCode(Exception):
+    """A code that SageMaker's toolkit is to end with.
+
+    It takes the code of an error in its own process from `errno`, and calls anything else that ends
+    a training module, even `sys.exit(3)`, a success.
+
+    Args:
+        code: The code, not 0.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the training ended with exit code {code}")
+        self.errno = code

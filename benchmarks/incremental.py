@@ -54,10 +54,10 @@ from regrow.metrics.differences import part_of, seed_interval
 from regrow.models.checkpoint import load, save
 from regrow.models.masks import mask_weights_
 from regrow.models.optimization import Optimization
+from regrow.pipelines.train import run_training
 from regrow.prune.criteria import Magnitude
 from regrow.prune.weights import choose_masks, find_weights, score_weights
 from regrow.reporting.report import markdown_table, ranged, signed
-from regrow.scripts.train import run_training
 from regrow.training.evaluation import evaluate
 from regrow.training.fit import Fit
 from regrow.training.trainer import fine_tune_

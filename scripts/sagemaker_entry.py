@@ -32,42 +32,28 @@ Exit codes: 0 done, 2 bad input, 3 the gate is shut or the exported model does n
 143 stopped by SIGTERM.
 """
 
-import argparse
+import sys
 from collections.abc import Sequence
-from inspect import signature
-from pathlib import Path
 
-import regrow.configs
-from regrow.deploy.sagemaker.training_job import ExitCode, run_container, stop_with_parent
-from regrow.guard import guard
-from regrow.scripts import export, train
+from regrow.guard import ExitCode, entry
 
-CONFIGS = Path(regrow.configs.__file__).parent
-OPTIONS = [
-    name for name in signature(train.run_training).parameters if name not in train.NO_OPTIONS
-]
+run = entry("regrow.pipelines.sagemaker", "train_job")
 
 
-def run(args: Sequence[str] | None = None) -> None:
-    """Train as the platform asks; words other than `--help` are ignored."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.parse_known_args(args)
-    stop_with_parent()
-    run_container(train.run, export.run, CONFIGS, OPTIONS)
-
-
-main = guard(run)
+def main(args: Sequence[str] | None = None) -> int:
+    """Train, or print what this is for."""
+    words = sys.argv[1:] if args is None else args
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
+    return run(words)
 
 
 def train_module() -> None:
     """Train within the process of SageMaker's toolkit.
 
     Raises:
-        ExitCode: If the training ends with a code other than 0, for the toolkit to end with.
+        ExitCode: If the training ends with a code other than 0.
     """
     code = main([])
     if code:

@@ -10,7 +10,8 @@ import regrow.configs
 from regrow.data.source import locate
 from regrow.errors import BadInput
 from regrow.models.checkpoint import load
-from regrow.scripts import compare, prune, train
+from regrow.pipelines import commands
+from regrow.pipelines.experiments import commands as comparisons
 
 CONFIGS = sorted(Path(regrow.configs.__file__).parent.rglob("*.yaml"))
 CONTENTS: dict[Path, Any] = {path: yaml.safe_load(path.read_text()) for path in CONFIGS}
@@ -60,7 +61,7 @@ def test_every_config_is_run_here() -> None:
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
 def test_config_trains(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    report = train.run([*short_training(path, request), f"--run={tmp_path / 'run'}"])
+    report = commands.train([*short_training(path, request), f"--run={tmp_path / 'run'}"])
     task = load(tmp_path / "run" / "best.ckpt")
     assert task.classes == report.figures["classes"]
     # Lightning's loop and ours have scored the same images.
@@ -78,7 +79,7 @@ def test_config_prunes_what_its_task_s_config_trained(
     words = short_training(path.with_name(f"{task}.yaml"), request)
     if "root" in CONTENTS[path.with_name(f"{task}.yaml")]["data"]:
         words.append("--data.max_images=16")
-    trained = train.run([*words, *young, f"--run={tmp_path / 'dense'}"])
+    trained = commands.train([*words, *young, f"--run={tmp_path / 'dense'}"])
     short = [f"--recovery.trainer={BATCHES}", "--recovery.epochs=1", "--num_steps=1"]
     short += ["--final_epochs=0", "--clock.runtime=torch", "--clock.rounds=3"]
     if "data" in CONTENTS[path]:
@@ -86,7 +87,7 @@ def test_config_prunes_what_its_task_s_config_trained(
     checkpoint = f"--checkpoint={tmp_path / 'dense' / 'best.ckpt'}"
     # A network that has seen one batch may lose any score.
     budget = "--budget.max_drop=1"
-    report = prune.run(
+    report = commands.prune(
         [f"--config={path}", checkpoint, budget, *short, f"--run={tmp_path / 'prune'}"]
     )
     assert report.figures["classes"] == trained.figures["classes"]
@@ -100,7 +101,7 @@ def test_config_prunes_what_its_task_s_config_trained(
 def test_config_compares(path: Path, tmp_path: Path, cifar10_root: Path) -> None:
     short = ["--data.max_images=16", "--data.batch_size=8", "--data.val_share=0.4"]
     short += [f"--data.root={cifar10_root}", "--fit.epochs=2", "--num_steps=1", "--num_seeds=1"]
-    report = compare.run([f"--config={path}", *short, f"--run={tmp_path / 'run'}"])
+    report = comparisons.compare([f"--config={path}", *short, f"--run={tmp_path / 'run'}"])
     names = list(report.figures["contestants"])
     assert len(names) == len(CONTENTS[path]["dropouts"]) + len(CONTENTS[path]["criteria"]) + 4
     dense, small = (report.figures["contestants"][name]["cost"] for name in (names[0], "scratch"))
@@ -117,7 +118,7 @@ def test_config_compares_ways_to_retrain(
     for side in ("data", "before"):
         words += [f"--{side}.root={root}", f"--{side}.batch_size=8", f"--{side}.val_share=0.4"]
         words += [f"--{side}.source.init_args.max_images={count}", f"--{side}.size=[{size},{size}]"]
-    figures = compare.run([*words, f"--run={tmp_path / 'run'}"]).figures
+    figures = comparisons.compare([*words, f"--run={tmp_path / 'run'}"]).figures
     assert list(figures["strategies"]) == ["parent", "scratch", "warm", "replay", "new-only"]
     late = CONTENTS[path]["data"]["source"]["init_args"].get("late_classes", [])
     assert set(late) < set(figures["classes"])

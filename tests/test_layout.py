@@ -24,8 +24,9 @@ MAY_IMPORT = {
     "incremental": TRAINED,
     "prune": TRAINED,
     "deploy": TRAINED,
-    "pipelines": TRAINED | {"incremental", "prune", "deploy"},
-    "scripts": TRAINED | {"incremental", "prune", "deploy", "pipelines", "configs"},
+    "pipelines": TRAINED | {"incremental", "prune", "deploy", "configs"},
+    "pipelines.experiments": TRAINED | {"incremental", "prune", "deploy", "pipelines"},
+    "scripts": {""},
 }
 
 

@@ -21,11 +21,16 @@ from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.optimization import Optimization
 from regrow.models.segmentation import Segmentation
+from regrow.pipelines.demo import run_demo
+from regrow.pipelines.experiments.compare_dropout import run_comparison
+from regrow.pipelines.export import run_export
+from regrow.pipelines.lineage_table import run_lineage
+from regrow.pipelines.prune import run_pruning
+from regrow.pipelines.train import run_training
 from regrow.prune.criteria import Magnitude, Taylor
 from regrow.prune.dropout import DropBlock, HeadDropout, SpatialDropout
 from regrow.prune.selection import Selection
 from regrow.prune.target import Target
-from regrow.scripts import compare, demo, export, lineage, prune, train
 from regrow.training.fit import Fit
 
 ROOT = Path(__file__).parents[1]
@@ -88,17 +93,17 @@ def test_the_lines_of_use_work_one_after_the_other(
 
 KNOBS = {
     "train": (
-        train.run_training,
+        run_training,
         [Classification, Detection, Segmentation, Fit, Optimization, Growth, Mixing, Gate],
     ),
-    "prune": (prune.run_pruning, [Taylor, Magnitude, Target, Budget, Selection, Fit]),
-    "export": (export.run_export, [GrowingData]),
+    "prune": (run_pruning, [Taylor, Magnitude, Target, Budget, Selection, Fit]),
+    "export": (run_export, [GrowingData]),
     "compare": (
-        compare.run_comparison,
+        run_comparison,
         [Classification, Fit, Target, Selection, HeadDropout, SpatialDropout, DropBlock],
     ),
-    "demo": (demo.run_demo, []),
-    "lineage": (lineage.run_lineage, []),
+    "demo": (run_demo, []),
+    "lineage": (run_lineage, []),
 }
 WITHOUT_DATA = {"demo", "lineage"}
 FROM_DATA = {"classes", "size", "settings", "command_line", "kwargs", "self"}

@@ -294,21 +294,6 @@ def write_failure(base: Path, error: BaseException) -> None:
         write_text(failure_file(base), text)
 
 
-class ExitCode(Exception):
-    """A code that SageMaker's toolkit is to end with.
-
-    It takes the code of an error in its own process from `errno`, and calls anything else that ends
-    a training module, even `sys.exit(3)`, a success.
-
-    Args:
-        code: The code, not 0.
-    """
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"the training ended with exit code {code}")
-        self.errno = code
-
-
 def stop_with_parent() -> None:
     """Ask the kernel for SIGTERM when the parent dies.
 

@@ -1,5 +1,6 @@
 """A mistyped option, class or choice is answered with what was probably meant."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,15 @@ import pytest
 import yaml
 
 from regrow.errors import BadInput
-from regrow.scripts import compare, export, prune, train
+from regrow.pipelines.commands import export, prune, train
+from regrow.pipelines.experiments.commands import compare
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def said(script: Any, *words: str) -> str:
+def said(command: Callable[..., Any], *words: str) -> str:
     with pytest.raises(BadInput) as caught:
-        script.run([*words])
+        command([*words])
     return str(caught.value)
 
 
@@ -71,7 +73,7 @@ def test_keys_of_a_config(tmp_path: Path, text: str, meant: str) -> None:
     file = tmp_path / "own.yaml"
     file.write_text(text)
     with pytest.raises(BadInput, match=meant.replace("?", r"\?")):
-        train.run([*TRAIN, "--config", str(file)])
+        train([*TRAIN, "--config", str(file)])
 
 
 @pytest.mark.parametrize(

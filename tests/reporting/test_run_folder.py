@@ -150,10 +150,10 @@ def test_second_process_of_a_run_moves_nothing(
 def test_command_can_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "scripts" / "train.py"), "--run", "a b"])
-    assert command(Path("train.py")) == "python scripts/train.py --run 'a b'"
-    assert command(Path("train.py"), ["--x={1: 2}"]) == "python scripts/train.py '--x={1: 2}'"
+    assert command("train") == "python scripts/train.py --run 'a b'"
+    assert command("train", ["--x={1: 2}"]) == "python scripts/train.py '--x={1: 2}'"
     monkeypatch.setattr(sys, "argv", ["/usr/bin/regrow-train"])
-    assert command(Path("train.py")) == "regrow-train"
+    assert command("train") == "regrow-train"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
+from regrow.pipelines import commands
 from regrow.reporting.run_folder import open_run
 from regrow.scripts import train
 
@@ -62,7 +63,7 @@ def test_a_corrupt_image_is_skipped_and_counted(
 ) -> None:
     root = folder()
     (root / "train" / "red" / "3.png").write_bytes(b"not an image")
-    report = train.run(words(root, "run", "--data.skip_corrupt=true"))
+    report = commands.train(words(root, "run", "--data.skip_corrupt=true"))
     assert report.figures["data"]["num_skipped"] == 1
     assert "train/red/3.png" in (tmp_path / "run" / "report.md").read_text()
 
@@ -280,7 +281,7 @@ def test_the_config_of_another_task(
     folder: Folder, words: Words, refused: Refused, tmp_path: Path
 ) -> None:
     root = folder()
-    train.run(words(root, "old"))
+    commands.train(words(root, "old"))
     (tmp_path / "old").rename(tmp_path / "parent")
     other = [word.replace("classification", "segmentation") for word in words(root)]
     start = f"--warm-start={tmp_path}/parent/best.ckpt"

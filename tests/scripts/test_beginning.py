@@ -9,6 +9,7 @@ import torch
 from regrow.errors import BadInput
 from regrow.models.checkpoint import net_state, read, save
 from regrow.models.classification import Classification
+from regrow.pipelines import commands
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
@@ -30,7 +31,7 @@ def test_a_command_that_is_repeated_begins_goes_on_and_ends(
     assert_equal_weights: Equal,
 ) -> None:
     root = folder()
-    train.run(words(root, "whole"))
+    commands.train(words(root, "whole"))
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         assert train.main(words(root, "run", AUTO)) == 143
@@ -58,21 +59,21 @@ def test_a_warm_starts_own_command_goes_on(
     assert_equal_weights: Equal,
 ) -> None:
     root = folder("old")
-    train.run(words(root, "old"))
-    train.run(words(root, "other", "--seed=1"))
+    commands.train(words(root, "old"))
+    commands.train(words(root, "other", "--seed=1"))
     new = folder("new", ("blue", "green", "red"))
     start = f"--warm-start={tmp_path}/old/best.ckpt"
-    train.run(words(new, "whole", start))
+    commands.train(words(new, "whole", start))
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         assert train.main(words(new, "run", start, AUTO)) == 143
     other = f"--warm-start={tmp_path}/other/best.ckpt"
     with pytest.raises(BadInput, match=r"began from .*/old/best.ckpt, not from .*/other/best"):
-        train.run(words(new, "run", other, AUTO))
+        commands.train(words(new, "run", other, AUTO))
     with pytest.raises(BadInput, match="cannot change renamed"):
-        train.run(words(new, "run", start, "--renamed.red=blue", AUTO))
+        commands.train(words(new, "run", start, "--renamed.red=blue", AUTO))
     with pytest.raises(BadInput, match="began without --warm-start"):
-        train.run(words(root, "other", start, AUTO))
+        commands.train(words(root, "other", start, AUTO))
     assert train.main(words(new, "run", start, AUTO)) == 0
     for name in ("last.ckpt", "best.ckpt"):
         assert_equal_weights(tmp_path / "whole" / name, tmp_path / "run" / name)
@@ -86,7 +87,7 @@ def test_a_warm_start_killed_before_its_first_epoch_begins_anew(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = folder()
-    train.run(words(root, "old"))
+    commands.train(words(root, "old"))
     again = words(root, "run", f"--warm-start={tmp_path}/old/best.ckpt", AUTO)
 
     def stopped(*args: object, **options: object) -> None:
@@ -109,7 +110,7 @@ def test_what_is_no_training_run_is_not_begun_over(
     (tmp_path / "run").mkdir()
     save(tmp_path / "run" / "pruned.ckpt", Classification(["green", "red"], (32, 32)))
     with pytest.raises(BadInput, match=r"pruned.ckpt: training cannot go on from it"):
-        train.run(words(folder(), "run", AUTO))
+        commands.train(words(folder(), "run", AUTO))
 
 
 @pytest.mark.parametrize("stop", [None, 4], ids=["whole", "stopped"])
@@ -124,7 +125,7 @@ def test_a_warm_start_that_never_gets_better_keeps_the_old_network(
     score_epochs: Scores,
 ) -> None:
     root, parent = folder(), tmp_path / "old" / "best.ckpt"
-    train.run(words(root, "old"))
+    commands.train(words(root, "old"))
     start = words(root, "new", f"--warm-start={parent}", "--fit.epochs=2", AUTO)
     with monkeypatch.context() as patch:
         # The old network, the same as the run begins, and two epochs of three batches.
@@ -133,7 +134,7 @@ def test_a_warm_start_that_never_gets_better_keeps_the_old_network(
             with monkeypatch.context() as inner:
                 stop_after(inner, stop)
                 assert train.main(start) == 143
-        report = train.run(start)
+        report = commands.train(start)
     assert_equal_weights(parent, tmp_path / "new" / "best.ckpt")
     assert read(tmp_path / "new" / "best.ckpt")["regrow"]["provenance"]["scores"][
         "val/accuracy"
@@ -153,9 +154,9 @@ def test_of_equal_scores_the_trained_network_is_kept(
     score_epochs: Scores,
 ) -> None:
     root = folder()
-    train.run(words(root, "old"))
+    commands.train(words(root, "old"))
     score_epochs(monkeypatch, 0.8, 0.8, 0.8, 0.8)
-    report = train.run(words(root, "new", f"--warm-start={tmp_path}/old/best.ckpt"))
+    report = commands.train(words(root, "new", f"--warm-start={tmp_path}/old/best.ckpt"))
     assert report.figures["best_epoch"] == 1
     assert read(tmp_path / "new" / "best.ckpt")["epoch"] == 0
 
@@ -164,12 +165,12 @@ def test_the_candidate_is_the_network_before_its_weights_were_shrunk(
     folder: Folder, words: Words, tmp_path: Path
 ) -> None:
     root, parent = folder("old"), tmp_path / "old" / "best.ckpt"
-    train.run(words(root, "old"))
+    commands.train(words(root, "old"))
     shrunk = ["--growth.warm_init=shrink-perturb", "--growth.shrink=0", "--growth.perturb=1"]
     new = folder("new", ("blue", "green", "red"))
     # A fresh network that does not learn, beside one that knows two of three classes.
     options = [f"--warm-start={parent}", *shrunk, "--task.optimization.lr=0"]
-    report = train.run(words(new, "new", *options))
+    report = commands.train(words(new, "new", *options))
     assert report.figures["best_epoch"] == 0
     kept, old = (net_state(read(tmp_path / run / "best.ckpt")) for run in ("new", "old"))
     for name, value in old.items():

@@ -14,6 +14,7 @@ from regrow.deploy.sagemaker.builtin import ALGORITHMS, IC, NAMES, OD, SS, Value
 from regrow.deploy.sagemaker.translation import translate
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
+from regrow.pipelines import sagemaker
 from regrow.scripts import sagemaker_entry, train
 
 COLORS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))
@@ -26,7 +27,7 @@ def run_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[s
     """Give what runs a job whose channels lie there already, and gives its exit code."""
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    monkeypatch.setattr(sagemaker_entry, "stop_with_parent", lambda: None)
+    monkeypatch.setattr(sagemaker, "stop_with_parent", lambda: None)
 
     def run(hyperparameters: dict[str, str]) -> int:
         config, data = tmp_path / "input" / "config", tmp_path / "input" / "data"

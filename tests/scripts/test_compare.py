@@ -19,6 +19,7 @@ from regrow.metrics.differences import MeanEvidence
 from regrow.metrics.intervals import paired_interval
 from regrow.models.checkpoint import load
 from regrow.models.cost import count_macs, count_params, file_size, peak_memory
+from regrow.pipelines.experiments import commands as comparisons
 from regrow.pipelines.experiments import equal_compute
 from regrow.pipelines.experiments.equal_compute import unaugmented
 from regrow.scripts import compare
@@ -194,7 +195,7 @@ def test_a_resumed_comparison_may_have_more_seeds(
         return original(recipe, contestant, seed)
 
     monkeypatch.setattr(equal_compute, "_Training", watch)
-    report = compare.run(words(copy, "--num_seeds=3", "--resume=true"))
+    report = comparisons.compare(words(copy, "--num_seeds=3", "--resume=true"))
     assert trained == [2] * len(NAMES)
     assert report.figures["seeds"] == [0, 1, 2]
 
@@ -205,9 +206,9 @@ def test_a_resumed_comparison_may_change_nothing_else(done: Path, tmp_path: Path
         ("--data.max_images=60", r"--resume cannot change data\.max_images from 64 to 60"),
     ):
         with pytest.raises(BadInput, match=said):
-            compare.run(words(done, option, "--resume=true"))
+            comparisons.compare(words(done, option, "--resume=true"))
     with pytest.raises(BadInput, match="has no comparison to resume"):
-        compare.run(words(tmp_path / "none", "--resume=true"))
+        comparisons.compare(words(tmp_path / "none", "--resume=true"))
     assert not (tmp_path / "none").exists()
 
 
@@ -221,19 +222,19 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_made(tmp_path: Pa
         ("--criteria=[]", "criteria is empty"),
     ):
         with pytest.raises(BadInput, match=said):
-            compare.run(words(run, option))
+            comparisons.compare(words(run, option))
     scenes = ["--data.source=DigitScenes", "--data.source.kind=masks"]
     with pytest.raises(BadInput, match="Classification needs labels, the data has masks"):
-        compare.run(words(run, *scenes))
+        comparisons.compare(words(run, *scenes))
     assert not run.exists()
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="is a file"):
-        compare.run(words(tmp_path / "file"))
+        comparisons.compare(words(tmp_path / "file"))
 
 
 @pytest.mark.gpu
 def test_a_comparison_runs_on_a_gpu(tmp_path: Path) -> None:
-    report = compare.run(words(tmp_path / "run", "--fit.accelerator=gpu"))
+    report = comparisons.compare(words(tmp_path / "run", "--fit.accelerator=gpu"))
     assert "CPU" not in report.figures["device"]
     costs = [one["cost"] for one in report.figures["contestants"].values()]
     assert all(cost["batch_ms"] > 0 and cost["memory_bytes"] > cost["params"] for cost in costs)

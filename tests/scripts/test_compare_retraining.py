@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from regrow.pipelines.experiments import commands as comparisons
+from regrow.pipelines.experiments import compare_retraining
 from regrow.scripts import compare
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +43,7 @@ def words(folder: Folder, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 def test_ways_to_retrain_are_compared(words: Callable[..., list[str]], tmp_path: Path) -> None:
-    figures = compare.run(words()).figures
+    figures = comparisons.compare(words()).figures
     assert figures["num_images"] == {"early": 20, "late": 10, "all": 30}
     ways = figures["strategies"]
     assert list(ways) == ["parent", "scratch", "warm", "replay", "new-only"]
@@ -65,13 +67,13 @@ def test_a_comparison_goes_on_where_it_was(
     words: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only = '--strategies=["warm"]'
-    first = compare.run(words(only)).figures["strategies"]
+    first = comparisons.compare(words(only)).figures["strategies"]
 
     def never(*args: object, **options: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(compare, "run_training", never)
-    again = compare.run(words(only, "--resume=true")).figures["strategies"]
+    monkeypatch.setattr(compare_retraining, "run_training", never)
+    again = comparisons.compare(words(only, "--resume=true")).figures["strategies"]
     assert again == first
 
 

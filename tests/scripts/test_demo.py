@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from regrow.models.checkpoint import load
+from regrow.pipelines import demo as run_whole
 from regrow.scripts import demo
 
 COSTS = {"score", "params", "macs", "latency_ms", "bytes"}
@@ -28,7 +29,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if source.get("class_path", "").endswith("DigitScenes"):
             source["init_args"] |= {"num_train": 32, "num_val": 16, "num_test": 16}
         (configs / path.name).write_text(yaml.safe_dump(content))
-    monkeypatch.setattr(demo, "CONFIGS", configs)
+    monkeypatch.setattr(run_whole, "CONFIGS", configs)
     return tmp_path / "runs"
 
 

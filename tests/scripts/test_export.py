@@ -11,7 +11,8 @@ import torch
 
 from regrow.errors import CheckFailed
 from regrow.models.checkpoint import load, save
-from regrow.scripts import export, train
+from regrow.pipelines import commands
+from regrow.scripts import export
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
@@ -19,13 +20,13 @@ Folder = Callable[..., Path]
 
 @pytest.fixture
 def dense(folder: Folder, words: Words, tmp_path: Path) -> Path:
-    train.run(words(folder(), "dense"))
+    commands.train(words(folder(), "dense"))
     return tmp_path / "dense" / "best.ckpt"
 
 
 def test_the_file_gives_what_the_network_gives(dense: Path, tmp_path: Path) -> None:
     run = tmp_path / "export"
-    report = export.run([str(dense), f"--run={run}"])
+    report = commands.export([str(dense), f"--run={run}"])
     assert json.loads((run / "report.json").read_text()) == report.figures
     task = load(dense)
     session = onnxruntime.InferenceSession(run / "model.onnx", providers=["CPUExecutionProvider"])
@@ -56,7 +57,7 @@ def test_what_was_trained_in_half_precision_is_exported_in_single(
 def test_a_difference_ends_with_3_and_leaves_no_model(dense: Path, tmp_path: Path) -> None:
     run = tmp_path / "export"
     with pytest.raises(CheckFailed, match=r"report\.md"):
-        export.run([str(dense), f"--run={run}", "--tolerance=1e-30"])
+        commands.export([str(dense), f"--run={run}", "--tolerance=1e-30"])
     assert not (run / "model.onnx").exists()
     assert (run / "report.json").is_file()
     assert export.main([str(dense), f"--run={run}", "--tolerance=1e-30"]) == 3
@@ -89,7 +90,9 @@ def test_a_missing_checkpoint_ends_with_2(
 
 def test_the_report_says_how_the_file_is_fed_and_read(dense: Path, tmp_path: Path) -> None:
     run = tmp_path / "out"
-    figures = export.run([str(dense), f"--run={run}", "--input_type=float32", "--opset=17"]).figures
+    figures = commands.export(
+        [str(dense), f"--run={run}", "--input_type=float32", "--opset=17"]
+    ).figures
     assert figures["opset"] == 17
     assert (figures["input"]["type"], figures["input"]["range"]) == ("float32", [0, 1])
     assert figures["outputs"].keys() == {"probabilities"}

@@ -17,6 +17,7 @@ from regrow.incremental.promotion import read_promoted
 from regrow.metrics.scores import Accuracy
 from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.masks import mask_weights_
+from regrow.pipelines import commands
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.surgery import cut_
 from regrow.scripts import train
@@ -37,7 +38,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 def old(folder: Folder, words: Words, tmp_path: Path) -> Path:
     """A network of green and red, which keeps a memory, and whose images are gone."""
     root = folder("old")
-    train.run(words(root, "old", "--fit.epochs=6", "--replay=0.5"))
+    commands.train(words(root, "old", "--fit.epochs=6", "--replay=0.5"))
     shutil.rmtree(root)
     return tmp_path / "old" / "best.ckpt"
 
@@ -67,7 +68,7 @@ def test_new_images_alone_are_refused(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    train.run(words(folder("old"), "old"))
+    commands.train(words(folder("old"), "old"))
     blue = folder("new", ("blue", "green"))
     shutil.rmtree(blue / "train" / "green")
     start = f"--warm-start={tmp_path}/old/best.ckpt"
@@ -84,10 +85,10 @@ def test_forgetting_is_allowed_and_measured(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    train.run(words(folder("old"), "old", "--fit.epochs=6"))
+    commands.train(words(folder("old"), "old", "--fit.epochs=6"))
     blue = folder("new", ("blue",))
     options = [f"--warm-start={tmp_path}/old/best.ckpt", "--allow-forgetting=true"]
-    report = train.run(words(blue, "new", *options, "--fit.epochs=6"))
+    report = commands.train(words(blue, "new", *options, "--fit.epochs=6"))
     figures = report.figures
     assert figures["classes"] == ["green", "red", "blue"]
     # The old test images are where they were, so it shows what was forgotten.
@@ -110,7 +111,7 @@ def test_old_images_that_are_forgotten_shut_the_gate_though_new_ones_are_learned
         for place in (new / split).glob("*/*.png"):  # and no image is one of the old ones
             pixels = np.asarray(Image.open(place))[::-1, ::-1]
             Image.fromarray(pixels).save(place)
-    train.run(words(old, "old", "--fit.epochs=6"))
+    commands.train(words(old, "old", "--fit.epochs=6"))
     first = tmp_path / "old" / "best.ckpt"
     options = [f"--warm-start={first}", "--allow-forgetting=true", "--gate.margin=0.01"]
     assert train.main(words(new, "new", *options, "--fit.epochs=8")) == 3
@@ -129,7 +130,7 @@ def test_old_images_that_are_forgotten_shut_the_gate_though_new_ones_are_learned
 
 
 def test_a_memory_stands_for_the_old_images(tmp_path: Path, warm: Words) -> None:
-    report = train.run(warm("new", "--fit.epochs=8", "--replay=12"))
+    report = commands.train(warm("new", "--fit.epochs=8", "--replay=12"))
     figures = report.figures
     assert figures["classes"] == ["green", "red", "blue"]
     assert all(change["after"] > 0.9 for change in figures["per_class"].values())
@@ -158,7 +159,7 @@ def test_the_old_network_teaches_where_there_is_a_memory(
 
     monkeypatch.setattr(Distillation, "forward", noting)
     chosen = [f"--growth.distillation={{{name}: 0}}" for name in options]
-    train.run(warm("new", *chosen))
+    commands.train(warm("new", *chosen))
     assert taught == [1.0] * len(taught)
     assert bool(taught) is teaches
 
@@ -175,7 +176,7 @@ def test_the_best_model_is_that_of_classes_alike_where_there_is_a_memory(
         return {**compute(self), "accuracy": rising, "macro_accuracy": 1 - rising}
 
     monkeypatch.setattr(Accuracy, "compute", contrary)
-    train.run(warm("new", "--fit.epochs=3"))
+    commands.train(warm("new", "--fit.epochs=3"))
     scores = {
         name: read(tmp_path / "new" / name)["regrow"]["provenance"]["scores"]["val/accuracy"]
         for name in ("best.ckpt", "last.ckpt")
@@ -189,8 +190,8 @@ def test_the_best_model_is_that_of_classes_alike_where_there_is_a_memory(
 def test_a_memory_anchors_what_is_kept_to_the_old_weights(
     old: Path, tmp_path: Path, warm: Words
 ) -> None:
-    train.run(warm("new", "--fit.epochs=1"))
-    train.run(warm("free", "--fit.epochs=1", "--growth.anchor=0"))
+    commands.train(warm("new", "--fit.epochs=1"))
+    commands.train(warm("free", "--fit.epochs=1", "--growth.anchor=0"))
     kept, free, before = (
         weights(p) for p in (tmp_path / "new" / "last.ckpt", tmp_path / "free" / "last.ckpt", old)
     )
@@ -221,7 +222,7 @@ def between(file: Path, old: Path) -> bool:
 def test_an_anchor_needs_no_validation_and_no_end(
     old: Path, tmp_path: Path, warm: Words, stop_after: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train.run(warm("unseen", "--fit.trainer={limit_val_batches: 0}"))
+    commands.train(warm("unseen", "--fit.trainer={limit_val_batches: 0}"))
     assert between(tmp_path / "unseen" / "last.ckpt", old)
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
@@ -247,7 +248,7 @@ def test_a_stopped_run_with_a_memory_goes_on_on_a_gpu(
 
 
 def test_an_anchor_takes_the_precision_of_the_run(old: Path, tmp_path: Path, warm: Words) -> None:
-    train.run(warm("new", "--fit.precision=bf16-true", "--fit.epochs=1"))
+    commands.train(warm("new", "--fit.precision=bf16-true", "--fit.epochs=1"))
     last = read(tmp_path / "new" / "last.ckpt")
     kept, trained = last["state_dict"]["net.head.weight"], last["current_model_state"]
     head = trained["net.head.weight"]
@@ -268,7 +269,7 @@ def test_an_anchor_takes_the_precision_of_the_run(old: Path, tmp_path: Path, war
 def test_the_report_says_what_is_kept(
     options: list[str], expected: dict, tmp_path: Path, warm: Words
 ) -> None:
-    assert train.run(warm("new", "--fit.epochs=1", *options)).figures["growth"] == expected
+    assert commands.train(warm("new", "--fit.epochs=1", *options)).figures["growth"] == expected
     page = (tmp_path / "new" / "report.md").read_text()
     assert f"taught it, with weight {expected['taught']:g} in the loss" in page
     assert ("of the way back from the trained weights" in page) == bool(expected["anchor"])
@@ -286,14 +287,14 @@ def test_an_anchor_needs_the_old_channels(old: Path, warm: Words, refused: Refus
     line = warm("new", "--sparsity=dense", "--fit.epochs=1")
     said = refused([*line, "--growth.anchor=0.3"])
     assert "growth.anchor needs the channels of the old network" in said
-    assert train.run(line).figures["growth"]["anchor"] == 0
+    assert commands.train(line).figures["growth"]["anchor"] == 0
 
 
 def test_one_class_that_is_left_teaches_nothing(warm: Words, refused: Refused) -> None:
     line = warm("new", "--removed=[red]")
     said = refused([*line, "--growth.distillation.weight=1"])
     assert "needs 2 old classes or more, and only green is left" in said
-    assert train.run(line).figures["growth"]["taught"] == 0
+    assert commands.train(line).figures["growth"]["taught"] == 0
 
 
 def test_masks_that_come_back_refuse_patience_at_once(
@@ -320,7 +321,7 @@ def test_a_stopped_run_with_a_memory_and_a_teacher_goes_on_bit_for_bit(
     options = [f"--warm-start={old}", "--growth.distillation={weight: 1.0}"]
     options += ["--growth.warm_init=shrink-perturb", "--growth.new_rows=imprint"]
     options += ["--growth.anchor=0.3"]
-    train.run(words(blue, "whole", *options))
+    commands.train(words(blue, "whole", *options))
     with monkeypatch.context() as patch:
         stop_after(patch, 4)
         assert train.main(words(blue, "stopped", *options)) == 143
@@ -349,7 +350,7 @@ def test_the_gate_names_the_checkpoint_to_serve(
 ) -> None:
     gate = ["--gate.margin=0.5", "--gate.floor=0.5", f"--promoted={tmp_path}/promoted.json"]
     long = "--fit.epochs=8"
-    train.run(words(folder("old"), "old", *gate, long))
+    commands.train(words(folder("old"), "old", *gate, long))
 
     def served() -> str:
         return str(read_promoted(tmp_path / "promoted.json"))
@@ -372,5 +373,5 @@ def test_a_memory_larger_than_the_data_is_refused(
     folder: Folder, words: Words, tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match="replay is 25, more than the 24 training images"):
-        train.run(words(folder(), "run", "--replay=25"))
+        commands.train(words(folder(), "run", "--replay=25"))
     assert not (tmp_path / "run").exists()

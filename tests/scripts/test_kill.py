@@ -55,7 +55,7 @@ combinations = [
 def processes() -> ForkServerContext:
     """Give processes that begin with everything imported, and nothing done."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "regrow.scripts.train"])
+    context.set_forkserver_preload([__name__, "regrow.pipelines.commands"])
     return context
 
 

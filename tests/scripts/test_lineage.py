@@ -14,7 +14,8 @@ from regrow.errors import BadInput
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
 from regrow.models.provenance import Provenance
-from regrow.scripts import lineage, prune, train
+from regrow.pipelines import commands, lineage_table
+from regrow.scripts import lineage, train
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
@@ -26,13 +27,13 @@ Chain = list[tuple[str, str | None, str | None]]
 def three(folder: Folder, words: Words, tmp_path: Path) -> list[Path]:
     """Train, warm-start on grown data, and prune; give the three checkpoints."""
     short = "--fit.epochs=1"
-    train.run(words(folder("old"), "first", short))
+    commands.train(words(folder("old"), "first", short))
     first, grown = tmp_path / "first" / "best.ckpt", tmp_path / "grown" / "best.ckpt"
     new = folder("new", ("blue", "green", "red"))
-    train.run(words(new, "grown", short, f"--warm-start={first}"))
+    commands.train(words(new, "grown", short, f"--warm-start={first}"))
     options = ["--clock.runtime=torch", "--num_steps=1", "--recovery.epochs=0"]
     options += ["--budget.max_drop=1", f"--run={tmp_path / 'small'}"]
-    prune.run([f"--checkpoint={grown}", *options])
+    commands.prune([f"--checkpoint={grown}", *options])
     return [first, grown, tmp_path / "small" / "pruned.ckpt"]
 
 
@@ -85,7 +86,7 @@ def test_a_resumed_run_remembers_its_ancestors(
     folder: Folder, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, first = folder(), tmp_path / "first" / "best.ckpt"
-    train.run(words(root, "first", "--fit.epochs=1"))
+    commands.train(words(root, "first", "--fit.epochs=1"))
     start = f"--warm-start={first}"
     whole = train.train
 
@@ -98,7 +99,7 @@ def test_a_resumed_run_remembers_its_ancestors(
         assert train.main(words(root, "second", start)) == 143
     before = load(tmp_path / "second" / "last.ckpt").provenance
     assert [entry["checkpoint"] for entry in before.lineage] == [file_hash(first)]
-    train.run(words(root, "second", "--resume=auto"))
+    commands.train(words(root, "second", "--resume=auto"))
     after = load(tmp_path / "second" / "last.ckpt").provenance
     assert after.lineage == before.lineage
     assert (after.date, after.change, after.parent) == (before.date, "+0 images", file_hash(first))
@@ -209,4 +210,4 @@ def test_a_folder_without_a_checkpoint_is_refused(
     assert "no run with a checkpoint (pruned.ckpt, best.ckpt" in capsys.readouterr().err
     (tmp_path / "best.ckpt").write_bytes(b"anything")
     with pytest.raises(BadInput, match=r"best\.ckpt: "):
-        lineage.run([str(tmp_path)])
+        lineage_table.lineage([str(tmp_path)])

@@ -8,7 +8,7 @@ import torch
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.masks import mask_weights_, masks_of
-from regrow.scripts import train
+from regrow.pipelines import commands
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
@@ -28,7 +28,7 @@ def test_a_warm_start_with_more_classes_keeps_masks(
     save(tmp_path / "parent.ckpt", parent)
     root = folder("grown", ("red", "green", "blue"))
     start = f"--warm-start={tmp_path / 'parent.ckpt'}"
-    train.run(words(root, "grown", start, "--data.size=[32,32]"))
+    commands.train(words(root, "grown", start, "--data.size=[32,32]"))
     grown = load(tmp_path / "grown" / "last.ckpt")
     assert sorted(grown.classes) == ["blue", "green", "red"]
     rows = {name: grown.classes.index(name) for name in grown.classes}

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from regrow.models.checkpoint import load, net_state, read
-from regrow.scripts import export, prune, train
+from regrow.pipelines import commands
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
 
 
 def trained(words: list[str]) -> dict[str, torch.Tensor]:
-    report = train.run(words)
+    report = commands.train(words)
     return net_state(read(report.run / "last.ckpt"))
 
 
@@ -83,14 +83,16 @@ def test_the_loop_runs_on_a_gpu(task: str, tmp_path: Path) -> None:
     source = [] if task == "classification" else scenes
     run = tmp_path / "train"
     config = f"--config={root / 'configs' / f'{task}.yaml'}"
-    report = train.run([config, *source, "--fit.epochs=1", f"--run={run}"])
+    report = commands.train([config, *source, "--fit.epochs=1", f"--run={run}"])
     assert "CPU" not in report.figures["device"]
     assert 0 <= report.figures["score"]["value"] <= 1
     smaller = f"--config={root / 'configs' / f'{task}_prune.yaml'}"
     options = ["--recovery.epochs=1", "--num_steps=1", "--budget.max_drop=1"]
-    pruned = prune.run(
+    pruned = commands.prune(
         [smaller, f"--checkpoint={run / 'best.ckpt'}", *options, f"--run={tmp_path / 'prune'}"]
     )
     assert pruned.figures["after"]["macs"] <= 0.5 * pruned.figures["before"]["macs"]
-    exported = export.run([str(tmp_path / "prune" / "pruned.ckpt"), f"--run={tmp_path / 'export'}"])
+    exported = commands.export(
+        [str(tmp_path / "prune" / "pruned.ckpt"), f"--run={tmp_path / 'export'}"]
+    )
     assert exported.figures["onnx"]["max_abs_diff"] < 1e-3

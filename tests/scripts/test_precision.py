@@ -8,7 +8,7 @@ import torch
 from regrow.models.checkpoint import load
 from regrow.models.classification import Classification
 from regrow.models.latency import Clock
-from regrow.scripts import export, prune, train
+from regrow.pipelines import commands
 
 CONFIG = Path(__file__).parents[2] / "configs" / "classification.yaml"
 WORDS = ["--config", str(CONFIG), "--data.max_images=120", "--fit.images=0", "--fit.epochs=1"]
@@ -27,18 +27,18 @@ def test_networks_in_half_precision_are_timed(dtype: torch.dtype) -> None:
 def test_a_network_in_bfloat16_is_warm_started_pruned_and_exported(tmp_path: Path) -> None:
     first, second, smaller = tmp_path / "first", tmp_path / "second", tmp_path / "smaller"
     half = "--fit.precision=bf16-true"
-    train.run([*WORDS, half, f"--run={first}"])
+    commands.train([*WORDS, half, f"--run={first}"])
     assert load(first / "best.ckpt").mean.dtype == torch.bfloat16
-    train.run([*WORDS, half, f"--warm_start={first / 'best.ckpt'}", f"--run={second}"])
+    commands.train([*WORDS, half, f"--warm_start={first / 'best.ckpt'}", f"--run={second}"])
     # Back in single precision, as by default.
-    train.run([*WORDS, f"--warm_start={first / 'best.ckpt'}", f"--run={tmp_path / 'third'}"])
+    commands.train([*WORDS, f"--warm_start={first / 'best.ckpt'}", f"--run={tmp_path / 'third'}"])
     assert load(tmp_path / "third" / "best.ckpt").mean.dtype == torch.float32
-    prune.run(
+    commands.prune(
         [
             *(f"--checkpoint={second / 'best.ckpt'}", f"--run={smaller}", "--num_steps=1"),
             *("--recovery.epochs=1", "--recovery.precision=bf16-true", "--budget.max_drop=1.0"),
             "--target.macs=0.8",
         ]
     )
-    export.run([str(smaller / "pruned.ckpt"), f"--run={tmp_path / 'out'}"])
+    commands.export([str(smaller / "pruned.ckpt"), f"--run={tmp_path / 'out'}"])
     assert (tmp_path / "out" / "model.onnx").is_file()

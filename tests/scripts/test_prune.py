@@ -15,7 +15,9 @@ from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.cost import count_macs, count_params
 from regrow.models.masks import masks_of
 from regrow.models.task import Task
-from regrow.scripts import export, prune, train
+from regrow.pipelines import commands
+from regrow.pipelines import prune as pruning
+from regrow.scripts import prune
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
@@ -27,13 +29,13 @@ SHORT = [QUICK, "--num_steps=2", "--recovery.epochs=1", "--budget.max_drop=0.5"]
 @pytest.fixture
 def dense(folder: Folder, words: Words, tmp_path: Path) -> Path:
     """Give the checkpoint of a small trained network."""
-    train.run(words(folder(), "dense"))
+    commands.train(words(folder(), "dense"))
     return tmp_path / "dense" / "best.ckpt"
 
 
 def test_pruning_leaves_a_smaller_network_and_a_report(dense: Path, tmp_path: Path) -> None:
     given, run = dense.read_bytes(), tmp_path / "prune"
-    report = prune.run([f"--checkpoint={dense}", *SHORT, f"--run={run}"])
+    report = commands.prune([f"--checkpoint={dense}", *SHORT, f"--run={run}"])
     assert dense.read_bytes() == given
     figures = json.loads((run / "report.json").read_text())
     assert figures == report.figures
@@ -57,13 +59,15 @@ def test_pruning_leaves_a_smaller_network_and_a_report(dense: Path, tmp_path: Pa
 def test_every_criterion_ranks(criterion: type, dense: Path, tmp_path: Path) -> None:
     name = f"--criterion={criterion.__module__}.{criterion.__name__}"
     options = [QUICK, "--num_steps=1", "--recovery.epochs=0", "--budget.max_drop=1"]
-    report = prune.run([f"--checkpoint={dense}", name, *options, f"--run={tmp_path / 'prune'}"])
+    report = commands.prune(
+        [f"--checkpoint={dense}", name, *options, f"--run={tmp_path / 'prune'}"]
+    )
     assert report.figures["after"]["macs"] <= 0.5 * report.figures["before"]["macs"]
 
 
 def test_tensorboard_shows_score_against_cost(dense: Path, tmp_path: Path) -> None:
     run = tmp_path / "prune"
-    report = prune.run([f"--checkpoint={dense}", *SHORT, f"--run={run}"])
+    report = commands.prune([f"--checkpoint={dense}", *SHORT, f"--run={run}"])
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     shown = {e.step: e.value for e in events.Scalars("prune/score_against_kmacs")}
     kept = {step["macs"] // 1000: step["score"] for step in report.figures["steps"]}
@@ -75,16 +79,18 @@ def test_tensorboard_shows_score_against_cost(dense: Path, tmp_path: Path) -> No
 def test_a_pruned_network_is_pruned_trained_and_exported_again(
     dense: Path, words: Words, folder: Folder, tmp_path: Path
 ) -> None:
-    prune.run([f"--checkpoint={dense}", *SHORT, f"--run={tmp_path / 'one'}"])
+    commands.prune([f"--checkpoint={dense}", *SHORT, f"--run={tmp_path / 'one'}"])
     pruned = tmp_path / "one" / "pruned.ckpt"
-    again = prune.run([f"--checkpoint={pruned}", *SHORT, f"--run={tmp_path / 'two'}"])
+    again = commands.prune([f"--checkpoint={pruned}", *SHORT, f"--run={tmp_path / 'two'}"])
     assert again.figures["before"]["macs"] == count_macs(load(pruned))
     more = folder("more", ("blue", "green", "red"))
-    grown = train.run(words(more, "grown", f"--warm-start={pruned}"))
+    grown = commands.train(words(more, "grown", f"--warm-start={pruned}"))
     assert grown.figures["classes"] == ["green", "red", "blue"]
     small = load(tmp_path / "grown" / "best.ckpt")
     assert count_macs(small) < 0.51 * count_macs(load(dense))  # one class more
-    exported = export.run([str(tmp_path / "grown" / "best.ckpt"), f"--run={tmp_path / 'export'}"])
+    exported = commands.export(
+        [str(tmp_path / "grown" / "best.ckpt"), f"--run={tmp_path / 'export'}"]
+    )
     assert exported.figures["onnx"]["max_abs_diff"] < 1e-4
     assert exported.figures["onnx"]["score"] == exported.figures["score"]["value"]
     assert (tmp_path / "export" / "model.onnx").is_file()
@@ -115,13 +121,13 @@ def test_half_precision_is_trained_in_full_unless_it_is_asked_for(
     for name, options in (("full", []), ("half", ["--recovery.precision=bf16-true"])):
         run = tmp_path / f"prune-{name}"
         given = [f"--checkpoint={half}", QUICK, "--num_steps=1", "--budget.max_drop=1"]
-        prune.run([*given, "--recovery.epochs=1", *options, f"--run={run}"])
+        commands.prune([*given, "--recovery.epochs=1", *options, f"--run={run}"])
         dtype = torch.float32 if name == "full" else torch.bfloat16
         assert {p.dtype for p in load(run / "pruned.ckpt").net.parameters()} == {dtype}
 
 
 def test_coupled_layers_are_told_with_the_layer_that_is_scored(dense: Path, tmp_path: Path) -> None:
-    prune.run([f"--checkpoint={dense}", *SHORT, f"--run={tmp_path / 'prune'}"])
+    commands.prune([f"--checkpoint={dense}", *SHORT, f"--run={tmp_path / 'prune'}"])
     page = (tmp_path / "prune" / "report.md").read_text()
     assert "| one.second (with stem.0) |" in page
 
@@ -133,7 +139,7 @@ def test_a_step_that_loses_everything_is_rolled_back(
         for parameter in task.net.parameters():
             parameter.data.zero_()
 
-    monkeypatch.setattr(prune, "fine_tune_", forget)
+    monkeypatch.setattr(pruning, "fine_tune_", forget)
     options = [QUICK, "--budget.max_drop=0.01", "--num_steps=1", "--adapts=false"]
     assert prune.main([f"--checkpoint={dense}", *options, f"--run={tmp_path / 'prune'}"]) == 3
     figures = json.loads((tmp_path / "prune" / "report.json").read_text())
@@ -161,11 +167,11 @@ def test_the_report_names_the_step_that_was_rolled_back_not_the_training_after_i
             for parameter in task.net.parameters():
                 parameter.data.zero_()
 
-    monkeypatch.setattr(prune, "fine_tune_", forget_once)
+    monkeypatch.setattr(pruning, "fine_tune_", forget_once)
     options = [QUICK, "--budget.max_drop=0.45", "--num_steps=4", "--adapts=false"]
     options += ["--final_epochs=1", "--selection.scope=local", f"--run={tmp_path / 'prune'}"]
     with pytest.raises(CheckFailed, match="The target was not reached: step 2 took accuracy"):
-        prune.run([f"--checkpoint={dense}", *options])
+        commands.prune([f"--checkpoint={dense}", *options])
     steps = json.loads((tmp_path / "prune" / "report.json").read_text())["steps"]
     assert [(s["is_kept"], s["is_final"]) for s in steps] == [
         (True, False),
@@ -180,17 +186,17 @@ def test_the_report_names_the_step_that_was_rolled_back_not_the_training_after_i
 def test_a_verdict_of_broken_is_exit_code_3(
     dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = prune.prune
+    original = pruning.prune
 
     def broken(*args, **kwargs):
         result = original(*args, **kwargs)
         verdict = prune.replace(result.verdict, is_met=False)
         return prune.replace(result, verdict=verdict)
 
-    monkeypatch.setattr(prune, "prune", broken)
+    monkeypatch.setattr(pruning, "prune", broken)
     run = tmp_path / "prune"
     with pytest.raises(CheckFailed, match=r"budget of 0\.5 is broken on 24 test images"):
-        prune.run([f"--checkpoint={dense}", *SHORT, f"--run={run}"])
+        commands.prune([f"--checkpoint={dense}", *SHORT, f"--run={run}"])
     assert (run / "pruned.ckpt").is_file()
     assert json.loads((run / "report.json").read_text())["budget"]["is_met"] is False
 
@@ -198,9 +204,9 @@ def test_a_verdict_of_broken_is_exit_code_3(
 def test_what_cannot_be_pruned_is_refused(dense: Path, tmp_path: Path) -> None:
     run = tmp_path / "prune"
     with pytest.raises(BadInput, match=r"no\.ckpt: no such checkpoint"):
-        prune.run([f"--checkpoint={tmp_path / 'no.ckpt'}", f"--run={run}"])
+        commands.prune([f"--checkpoint={tmp_path / 'no.ckpt'}", f"--run={run}"])
     with pytest.raises(BadInput, match=r"target\.macs 0\.0001 is out of reach"):
-        prune.run([f"--checkpoint={dense}", "--target.macs=0.0001", f"--run={run}"])
+        commands.prune([f"--checkpoint={dense}", "--target.macs=0.0001", f"--run={run}"])
     for option, said in (
         ("num_steps=0", "num_steps is 0"),
         ("criterion.num_batches=0", "criterion.num_batches is 0"),
@@ -210,7 +216,7 @@ def test_what_cannot_be_pruned_is_refused(dense: Path, tmp_path: Path) -> None:
         (f"run={dense.parent}", "part of the run in"),
     ):
         with pytest.raises(BadInput, match=said):
-            prune.run(
+            commands.prune(
                 [
                     f"--config={dense.parent / 'data.yaml'}",
                     f"--checkpoint={dense}",
@@ -221,11 +227,13 @@ def test_what_cannot_be_pruned_is_refused(dense: Path, tmp_path: Path) -> None:
     assert not run.exists()
     scenes = ["--data=regrow.data.module.GrowingData", "--data.source=DigitScenes"]
     with pytest.raises(BadInput, match="for labels, the data has masks"):
-        prune.run([f"--checkpoint={dense}", *scenes, "--data.source.kind=masks", f"--run={run}"])
+        commands.prune(
+            [f"--checkpoint={dense}", *scenes, "--data.source.kind=masks", f"--run={run}"]
+        )
     assert not (run / "pruned.ckpt").exists()
     (dense.parent / "data.yaml").unlink()
     with pytest.raises(BadInput, match=r"data\.yaml: not there, so name the data"):
-        prune.run([f"--checkpoint={dense}", f"--run={run}"])
+        commands.prune([f"--checkpoint={dense}", f"--run={run}"])
 
 
 def test_an_option_out_of_range_ends_with_2(
@@ -263,9 +271,9 @@ def test_a_run_killed_at_every_step_goes_on_to_the_same_network(
         "--budget.max_drop=1",
         "--optimization.optimizer=sgd",
     ]
-    whole = prune.run([*options, f"--run={tmp_path / 'whole'}"])
+    whole = commands.prune([*options, f"--run={tmp_path / 'whole'}"])
     stopped = f"--run={tmp_path / 'stopped'}"
-    original, count = prune.fine_tune_, 0
+    original, count = pruning.fine_tune_, 0
 
     def killed(*args: object, **kwargs: object) -> None:
         nonlocal count
@@ -275,7 +283,7 @@ def test_a_run_killed_at_every_step_goes_on_to_the_same_network(
         original(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prune, "fine_tune_", killed)
+        patch.setattr(pruning, "fine_tune_", killed)
         assert prune.main([*options, stopped]) == 143
         for _ in range(2):  # in the third step, then in the training at the end
             count = 0
@@ -289,7 +297,7 @@ def test_a_run_killed_at_every_step_goes_on_to_the_same_network(
         patch.setattr(prune, "_report", late)
         assert prune.main([*options, stopped, "--resume=true"]) == 143
     assert (tmp_path / "stopped" / "pruned.ckpt").exists()
-    resumed = prune.run([*options, stopped, "--resume=true"])
+    resumed = commands.prune([*options, stopped, "--resume=true"])
     one, other = (weights(tmp_path / name / "pruned.ckpt") for name in ("whole", "stopped"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -311,7 +319,7 @@ def test_resuming_another_run_or_with_other_settings_is_bad_input(
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prune, "fine_tune_", interrupted)
+    monkeypatch.setattr(pruning, "fine_tune_", interrupted)
     run = tmp_path / "prune"
     given = [f"--checkpoint={dense}", *SHORT, f"--run={run}"]
     assert prune.main([*given, "--resume=true"]) == 2
@@ -346,7 +354,7 @@ def test_a_budget_that_the_test_images_cannot_decide_is_told_before_the_first_st
 
 def test_the_report_tells_each_layer_and_step(dense: Path, tmp_path: Path) -> None:
     options = [*SHORT, "--clock.runtime=auto", f"--run={tmp_path / 'prune'}"]
-    figures = prune.run([f"--checkpoint={dense}", *options]).figures
+    figures = commands.prune([f"--checkpoint={dense}", *options]).figures
     assert figures["runtime"] == "ONNX Runtime"
     assert all(0 < step["latency"] < 2 for step in figures["steps"])
     assert figures["before"]["latency_ms"] > 0
@@ -368,7 +376,9 @@ def test_the_report_tells_each_layer_and_step(dense: Path, tmp_path: Path) -> No
 def test_masked_weights_stay_zero_through_a_warm_start_and_an_export(
     dense: Path, words: Words, folder: Folder, tmp_path: Path, options: list[str]
 ) -> None:
-    report = prune.run([f"--checkpoint={dense}", *SHORT, *options, f"--run={tmp_path / 'prune'}"])
+    report = commands.prune(
+        [f"--checkpoint={dense}", *SHORT, *options, f"--run={tmp_path / 'prune'}"]
+    )
     pruned = tmp_path / "prune" / "pruned.ckpt"
     masks = masks_of(load(pruned).net)
     zeros = {name: value == 0 for name, value in load(pruned).net.named_parameters()}
@@ -383,12 +393,12 @@ def test_masked_weights_stay_zero_through_a_warm_start_and_an_export(
     assert report.figures["masked"]["masked"] == gone / size
     assert report.figures["after"]["macs"] == report.figures["before"]["macs"]
     more = folder("more", ("blue", "green", "red"))
-    train.run(words(more, "grown", f"--warm-start={pruned}"))
+    commands.train(words(more, "grown", f"--warm-start={pruned}"))
     grown = load(tmp_path / "grown" / "best.ckpt")
     again = dict(grown.net.named_parameters())
     assert all(bool((again[name][~mask] == 0).all()) for name, mask in masks.items())
     assert any(not torch.equal(again[n], p) for n, p in load(pruned).net.named_parameters())
-    train.run(words(more, "free", f"--warm-start={pruned}", "--sparsity=dense"))
+    commands.train(words(more, "free", f"--warm-start={pruned}", "--sparsity=dense"))
     free = dict(load(tmp_path / "free" / "best.ckpt").net.named_parameters())
     assert any(bool((free[name][~mask] != 0).any()) for name, mask in masks.items())
 
@@ -397,15 +407,15 @@ def test_recovery_may_imitate_the_unpruned_network(
     dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    original = prune.fine_tune_
+    original = pruning.fine_tune_
 
     def watched(*args: object, penalties: list, **kwargs: object) -> None:
         seen.extend(penalties)
         original(*args, penalties=penalties, **kwargs)
 
-    monkeypatch.setattr(prune, "fine_tune_", watched)
+    monkeypatch.setattr(pruning, "fine_tune_", watched)
     options = ["--distillation.weight=2", "--distillation.temperature=4"]
-    prune.run([f"--checkpoint={dense}", *SHORT, *options, f"--run={tmp_path / 'prune'}"])
+    commands.prune([f"--checkpoint={dense}", *SHORT, *options, f"--run={tmp_path / 'prune'}"])
     assert {(p.imitation.weight, p.imitation.temperature) for p in seen} == {(2.0, 4.0)}
     teacher, large = seen[0]._kept.task.net, load(dense).net
     for one, other in zip(teacher.parameters(), large.parameters(), strict=True):
@@ -425,16 +435,16 @@ def copied(root: Path, count: int) -> Path:
 def test_a_budget_is_not_decided_on_test_images_that_were_seen(
     folder: Folder, words: Words, tmp_path: Path
 ) -> None:
-    train.run(words(copied(folder(), 7), "dense"))
+    commands.train(words(copied(folder(), 7), "dense"))
     given = [f"--checkpoint={tmp_path / 'dense' / 'best.ckpt'}", *SHORT, f"--run={tmp_path / 'p'}"]
     with pytest.raises(
         BadInput,
         match=r"^7 of the 31 test images, on which the budget is decided, are also training or "
         r"validation images \(test/red/x0\.png, .*x4\.png, \.\.\.\): .* --accept_seen true$",
     ):
-        prune.run(given)
+        commands.prune(given)
     assert not (tmp_path / "p").exists()
-    report = prune.run([*given, "--accept_seen=true"])
+    report = commands.prune([*given, "--accept_seen=true"])
     assert report.figures["data"]["num_seen_tests"] == 7
     remarks = report.figures["data"]["remarks"]
     assert remarks["test images have the pixels of training images"]["count"] == 7
@@ -451,7 +461,7 @@ def test_test_images_that_the_network_was_trained_on_are_seen(
     data = ["--data.source=regrow.data.formats.ImageFolder", f"--data.root={root}"]
     given = [f"--checkpoint={dense}", *data, *SHORT, f"--run={tmp_path / 'p'}"]
     with pytest.raises(BadInput, match=r"^3 of the 27 test images, .* \(test/red/x0\.png, "):
-        prune.run(given)
+        commands.prune(given)
     # Without a budget nothing is decided.
-    report = prune.run([*given, "--budget.max_drop=1", "--num_steps=1"])
+    report = commands.prune([*given, "--budget.max_drop=1", "--num_steps=1"])
     assert report.figures["data"]["num_seen_tests"] == 3

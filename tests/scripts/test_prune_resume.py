@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from regrow.models.checkpoint import load
-from regrow.scripts import prune, train
+from regrow.pipelines import commands
+from regrow.pipelines import prune as pruning
+from regrow.scripts import prune
 from regrow.training import trainer
 
 Words = Callable[..., list[str]]
@@ -31,7 +33,7 @@ NUM_BATCHES = BATCHES * (2 * EPOCHS + FINAL_EPOCHS)
 @pytest.fixture
 def dense(folder: Folder, words: Words, tmp_path: Path) -> Path:
     """Give the checkpoint of a small trained network."""
-    train.run(words(folder(), "dense"))
+    commands.train(words(folder(), "dense"))
     return tmp_path / "dense" / "best.ckpt"
 
 
@@ -128,7 +130,7 @@ def test_a_cut_is_not_made_again(
         cuts += 1
         return original(*args, **options)
 
-    monkeypatch.setattr(prune.Channels, "cut_", counted)
+    monkeypatch.setattr(pruning.Channels, "cut_", counted)
     stops = Stops(3, terminated)
     with monkeypatch.context() as patch:
         patch.setattr(trainer.RefuseNaN, "on_train_batch_end", lambda *args: stops(*args))
@@ -141,7 +143,7 @@ def test_a_cut_is_not_made_again(
 def test_each_epoch_of_a_recovery_is_a_line(
     dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prune.run([f"--checkpoint={dense}", *OPTIONS[:-1], f"--run={tmp_path / 'prune'}"])
+    commands.prune([f"--checkpoint={dense}", *OPTIONS[:-1], f"--run={tmp_path / 'prune'}"])
     captured = capsys.readouterr()
     lines = [line.split("  ")[0] for line in captured.err.splitlines() if line.startswith("epoch")]
     recovery = [f"epoch {number + 1}/{EPOCHS}" for number in range(EPOCHS)]

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from regrow.errors import BadInput
 from regrow.models.checkpoint import net_state, read, save
 from regrow.models.classification import Classification
+from regrow.pipelines import commands
 from regrow.scripts import train
 from regrow.training.callbacks import Throughput
 
@@ -36,7 +37,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     assert_equal_weights: Equal,
 ) -> None:
     root = folder()  # three batches an epoch
-    train.run(words(root, "whole", option))
+    commands.train(words(root, "whole", option))
     with monkeypatch.context() as patch:
         stop_after(patch, num_batches)
         assert train.main(words(root, "stopped", option)) == 143
@@ -70,7 +71,7 @@ def test_a_run_stopped_in_a_validation_does_it_again(
     assert_equal_weights: Equal,
 ) -> None:
     root = folder()  # three batches an epoch, of training and of validation
-    train.run(words(root, "whole", option))
+    commands.train(words(root, "whole", option))
     seen = []
     monkeypatch.setattr(
         Throughput, "on_validation_batch_end", lambda *args, **kwargs: seen.append(1)
@@ -93,7 +94,7 @@ def test_resume_passes_over_a_truncated_checkpoint(
     folder: Folder, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = folder()
-    train.run(words(root))
+    commands.train(words(root))
     last = tmp_path / "run" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     assert train.main(words(root, "run", "--resume=auto")) == 0
@@ -182,7 +183,7 @@ def test_resume_refuses_what_would_change_the_weights(
     folder: Folder, words: Words, tmp_path: Path
 ) -> None:
     root = folder()
-    train.run(words(root))
+    commands.train(words(root))
     for change, name in (
         ("--fit.epochs=3", "fit.epochs"),
         ("--seed=1", "seed"),
@@ -190,26 +191,28 @@ def test_resume_refuses_what_would_change_the_weights(
         ("--data.batch_size=4", "data.batch_size"),
     ):
         with pytest.raises(BadInput, match=f"--resume cannot change {name} from"):
-            train.run(words(root, "run", "--resume=auto", change))
-    train.run(words(root, "run", "--resume=auto", "--data.num_workers=1"))
+            commands.train(words(root, "run", "--resume=auto", change))
+    commands.train(words(root, "run", "--resume=auto", "--data.num_workers=1"))
     with pytest.raises(BadInput, match="began without --warm-start; leave that out to go on"):
-        train.run(words(root, "run", "--resume=auto", f"--warm-start={tmp_path}/run/best.ckpt"))
+        commands.train(
+            words(root, "run", "--resume=auto", f"--warm-start={tmp_path}/run/best.ckpt")
+        )
 
 
 def test_resume_needs_the_same_images_in_the_same_order(
     folder: Folder, words: Words, tmp_path: Path
 ) -> None:
     root = folder()
-    train.run(words(root))
+    commands.train(words(root))
     root = root.rename(tmp_path / "elsewhere")
-    train.run(words(root, "run", "--resume=auto"))
+    commands.train(words(root, "run", "--resume=auto"))
     first = root / "train" / "red" / "0.png"
     first.rename(root / "train" / "red" / "z.png")
     with pytest.raises(BadInput, match="in the order that the run began with"):
-        train.run(words(root, "run", "--resume=auto"))
+        commands.train(words(root, "run", "--resume=auto"))
     (root / "train" / "red" / "z.png").unlink()
     with pytest.raises(BadInput, match="these differ"):
-        train.run(words(root, "run", "--resume=auto"))
+        commands.train(words(root, "run", "--resume=auto"))
 
 
 def test_a_run_goes_on_from_a_checkpoint_of_its_own_alone(
@@ -221,18 +224,18 @@ def test_a_run_goes_on_from_a_checkpoint_of_its_own_alone(
     assert_equal_weights: Equal,
 ) -> None:
     root = folder()
-    train.run(words(root, "whole"))
+    commands.train(words(root, "whole"))
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         assert train.main(words(root, "stopped")) == 143
     last = tmp_path / "stopped" / "last.ckpt"
     with pytest.raises(BadInput, match=f"of another run than .*; add --run {tmp_path}/stopped"):
-        train.run(words(root, "whole", f"--resume={last}"))
+        commands.train(words(root, "whole", f"--resume={last}"))
     network = tmp_path / "stopped" / "pruned.ckpt"
     save(network, Classification(["green", "red"], (32, 32)))
     with pytest.raises(BadInput, match="no state of a training run; begin a new run with --warm"):
-        train.run(words(root, "stopped", f"--resume={network}"))
-    train.run(words(root, "stopped", f"--resume={last}"))
+        commands.train(words(root, "stopped", f"--resume={network}"))
+    commands.train(words(root, "stopped", f"--resume={last}"))
     assert_equal_weights(tmp_path / "whole" / "last.ckpt", last)
 
 
@@ -244,14 +247,14 @@ def test_a_stopped_warm_start_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     assert_equal_weights: Equal,
 ) -> None:
-    train.run(words(folder("old"), "old"))
+    commands.train(words(folder("old"), "old"))
     new = folder("new", ("blue", "green", "red"))
     start = f"--warm-start={tmp_path}/old/best.ckpt"
-    whole = train.run(words(new, "whole", start)).figures
+    whole = commands.train(words(new, "whole", start)).figures
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
         assert train.main(words(new, "stopped", start)) == 143
-    figures = train.run(words(new, "stopped", "--resume=auto")).figures
+    figures = commands.train(words(new, "stopped", "--resume=auto")).figures
     assert_equal_weights(tmp_path / "whole" / "last.ckpt", tmp_path / "stopped" / "last.ckpt")
     for name in ("parent", "data", "before_training", "per_class", "classes", "score"):
         assert figures[name] == whole[name]
@@ -262,4 +265,4 @@ def test_the_signal_is_lightnings_own(
 ) -> None:
     stop_after(monkeypatch, 1)
     with pytest.raises(SIGTERMException):
-        train.run(words(folder()))
+        commands.train(words(folder()))

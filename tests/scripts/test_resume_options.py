@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from regrow.errors import BadInput
 from regrow.models.checkpoint import read
+from regrow.pipelines import commands
 from regrow.scripts import train
 from regrow.training.trainer import RefuseNaN
 from regrow.training.unfinished import KEY
@@ -83,7 +84,7 @@ def test_a_run_goes_on_bit_for_bit(
     assert_equal_weights: Equal,
 ) -> None:
     root, own = folder(), [*SHORT, *OPTIONS[option]]
-    train.run(words(root, "whole", *own))
+    commands.train(words(root, "whole", *own))
     assert read(tmp_path / "whole" / "last.ckpt")["epoch"] == 2, "the end of a run is in its file"
     for how, num_batches in stops:
         run = f"{how}{num_batches}"
@@ -112,7 +113,7 @@ def test_a_run_that_was_killed_draws_each_point_once(
     # TensorBoard reads files in the order of the seconds in their names.
     monkeypatch.setattr(time, "time", lambda: now() + later)
     root, own = folder(), [*SHORT[:1], "--fit.epochs=3", "--fit.trainer.log_every_n_steps=1"]
-    train.run(words(root, "whole", *own))
+    commands.train(words(root, "whole", *own))
     resume: list[str] = []
     for how, num_batches in (("kill", 8), ("kill", 4), ("term", 3), ("kill", 4)):
         with monkeypatch.context() as patch:
@@ -140,10 +141,10 @@ def test_a_run_that_stopped_early_is_over(
     # Without a rate no score rises, so the third epoch is the last one that patience allows.
     own = ["--fit.images=0", "--fit.epochs=9", "--fit.patience=2", "--task.optimization.lr=0"]
     root = folder()
-    train.run(words(root, "run", *own))
+    commands.train(words(root, "run", *own))
     before = read(tmp_path / "run" / "last.ckpt")
     assert before["epoch"] == 2
-    train.run(words(root, "run", *own, "--resume=auto"))
+    commands.train(words(root, "run", *own, "--resume=auto"))
     after = read(tmp_path / "run" / "last.ckpt")
     assert (after["epoch"], after["global_step"]) == (2, before["global_step"])
 
@@ -168,4 +169,4 @@ def test_gradients_of_another_network_are_refused(
     ):
         torch.save({**payload, KEY: wrong}, last)
         with pytest.raises(BadInput, match="gradients are not of this network"):
-            train.run(words(root, "run", *SHORT, WINDOW, "--resume=auto"))
+            commands.train(words(root, "run", *SHORT, WINDOW, "--resume=auto"))

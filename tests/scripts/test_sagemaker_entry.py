@@ -19,8 +19,9 @@ import pytest
 import torch
 
 from regrow.data.stored import Stored
-from regrow.deploy.sagemaker.training_job import ExitCode
+from regrow.guard import ExitCode
 from regrow.models.checkpoint import file_hash, load, read
+from regrow.pipelines import sagemaker
 from regrow.scripts import sagemaker_entry
 
 ROOT = Path(__file__).parents[2]
@@ -176,7 +177,7 @@ def test_a_job_on_new_images_alone_replays_the_memory_of_an_earlier_one(
     monkeypatch: pytest.MonkeyPatch,
     stop_after: Callable[..., None],
 ) -> None:
-    monkeypatch.setattr(sagemaker_entry, "stop_with_parent", lambda: None)
+    monkeypatch.setattr(sagemaker, "stop_with_parent", lambda: None)
     first = make_job(tmp_path / "first", images, SHORT | {"replay": "0.5"})
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(first))
     assert sagemaker_entry.main([]) == 0
@@ -278,12 +279,12 @@ def test_a_module_of_the_toolkit_ends_with_the_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
-    monkeypatch.setattr(sagemaker_entry, "stop_with_parent", lambda: None)
+    monkeypatch.setattr(sagemaker, "stop_with_parent", lambda: None)
     with pytest.raises(ExitCode, match="exit code 2") as raised:
         sagemaker_entry.train_module()
     assert raised.value.errno == 2
     assert (tmp_path / "output" / "failure").read_text().startswith("hyperparameter config")
-    monkeypatch.setattr(sagemaker_entry, "run_container", lambda *given: None)
+    monkeypatch.setattr(sagemaker, "run_container", lambda *given: None)
     sagemaker_entry.train_module()
 
 

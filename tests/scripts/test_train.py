@@ -12,6 +12,7 @@ import torch
 
 from regrow.errors import BadInput
 from regrow.models.checkpoint import file_hash, load, net_state, read
+from regrow.pipelines import commands
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
@@ -27,7 +28,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 def test_a_run_leaves_checkpoints_logs_and_a_report(
     folder: Folder, words: Words, tmp_path: Path
 ) -> None:
-    report = train.run(words(folder()))
+    report = commands.train(words(folder()))
     run = tmp_path / "run"
     figures = json.loads((run / "report.json").read_text())
     assert figures == report.figures
@@ -55,7 +56,7 @@ def test_the_seed_decides_all_weights(
     root = folder()
     for run, seed in (("a", 1), ("b", 1), ("c", 2)):
         torch.rand(seed)  # whatever the process drew before
-        train.run(words(root, run, f"--seed={seed}"))
+        commands.train(words(root, run, f"--seed={seed}"))
     assert_equal_weights(tmp_path / "a" / "last.ckpt", tmp_path / "b" / "last.ckpt")
     one, other = weights(tmp_path / "a" / "last.ckpt"), weights(tmp_path / "c" / "last.ckpt")
     assert not torch.equal(one["head.weight"], other["head.weight"])
@@ -65,14 +66,14 @@ def test_warm_start_grows_the_head_and_says_what_changed(
     folder: Folder, words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old = folder("old")
-    train.run(words(old, "old"))
+    commands.train(words(old, "old"))
     parent = tmp_path / "old" / "best.ckpt"
     before = parent.read_bytes()
     new = folder("new", ("blue", "green", "red"))
     os.replace(new / "train" / "red" / "0.png", new / "train" / "green" / "moved.png")
     capsys.readouterr()
     options = [f"--warm-start={parent}", "--task.optimization.lr=0"]
-    report = train.run(words(new, "new", *options))
+    report = commands.train(words(new, "new", *options))
     assert "+36 images, +1 class, 1 relabelled" in capsys.readouterr().out
     figures = report.figures
     assert figures["data"]["diff"]["num_added"] == 36
@@ -91,20 +92,20 @@ def test_warm_start_grows_the_head_and_says_what_changed(
 
 def test_a_warm_start_never_moves_its_parent(folder: Folder, words: Words, tmp_path: Path) -> None:
     root = folder()
-    train.run(words(root))
+    commands.train(words(root))
     with pytest.raises(BadInput, match=r"best.ckpt is part of the run in .*with --run"):
-        train.run(words(root, "run", f"--warm-start={tmp_path}/run/best.ckpt"))
+        commands.train(words(root, "run", f"--warm-start={tmp_path}/run/best.ckpt"))
     assert (tmp_path / "run" / "best.ckpt").is_file()
 
 
 def test_classes_are_renamed_and_given_up(folder: Folder, words: Words, tmp_path: Path) -> None:
-    train.run(words(folder("old", ("blue", "green", "red")), "old"))
+    commands.train(words(folder("old", ("blue", "green", "red")), "old"))
     new = folder("new", ("green", "red"))
     (new / "train" / "red").rename(new / "train" / "t-shirt")
     (new / "val" / "red").rename(new / "val" / "t-shirt")
     (new / "test" / "red").rename(new / "test" / "t-shirt")
     options = ["--renamed.red=t-shirt", '--removed=["blue"]', "--task.optimization.lr=0"]
-    report = train.run(words(new, "new", f"--warm-start={tmp_path}/old/best.ckpt", *options))
+    report = commands.train(words(new, "new", f"--warm-start={tmp_path}/old/best.ckpt", *options))
     figures = report.figures
     assert figures["classes"] == ["green", "t-shirt"]
     assert figures["data"]["diff"]["num_relabelled"] == 0
@@ -118,11 +119,11 @@ def test_the_old_model_is_said_to_know_the_images_that_judge_it(
     folder: Folder, words: Words, tmp_path: Path
 ) -> None:
     root = folder()
-    train.run(words(root, "old"))
+    commands.train(words(root, "old"))
     for number in range(3):
         file = root / "train" / "red" / f"{number}.png"
         file.rename(root / "val" / "red" / f"moved{number}.png")
-    train.run(words(root, "new", f"--warm-start={tmp_path}/old/best.ckpt"))
+    commands.train(words(root, "new", f"--warm-start={tmp_path}/old/best.ckpt"))
     page = (tmp_path / "new" / "report.md").read_text()
     assert "Beware: the old model was trained on 3 of the validation and test images" in page
 
@@ -132,8 +133,8 @@ def test_a_warm_start_keeps_what_the_network_takes_images_for(
 ) -> None:
     root = folder()
     grey = ["--task.mean=[0.5, 0.5, 0.5]", "--task.std=[0.25, 0.25, 0.25]"]
-    train.run(words(root, "old", *grey))
-    train.run(words(root, "new", f"--warm-start={tmp_path}/old/best.ckpt"))
+    commands.train(words(root, "old", *grey))
+    commands.train(words(root, "new", f"--warm-start={tmp_path}/old/best.ckpt"))
     task = load(tmp_path / "new" / "best.ckpt")
     assert task.mean.flatten().tolist() == [0.5] * 3
     assert task.std.flatten().tolist() == [0.25] * 3
@@ -144,9 +145,9 @@ def test_scenes_warm_start(task: str, tmp_path: Path) -> None:
     width = {"detection": "channels", "segmentation": "width"}[task]
     small = [*SCENES, "--data.augment=[]", "--fit.epochs=1", f'--task.net_args={{"{width}": 8}}']
     config = f"--config=configs/{task}.yaml"
-    young = train.run([config, *small, "--data.source.stage=young", f"--run={tmp_path}/old"])
+    young = commands.train([config, *small, "--data.source.stage=young", f"--run={tmp_path}/old"])
     start = [f"--warm-start={tmp_path}/old/best.ckpt", "--task.optimization.lr=0"]
-    grown = train.run([config, *small, *start, f"--run={tmp_path}/new"])
+    grown = commands.train([config, *small, *start, f"--run={tmp_path}/new"])
     names = young.figures["classes"]
     assert grown.figures["classes"] == [*names, "8", "9"]
     assert grown.figures["data"]["diff"]["new_classes"] == ["8", "9"]
@@ -162,8 +163,8 @@ def test_warm_start_takes_the_architecture_of_the_checkpoint(
     folder: Folder, words: Words, tmp_path: Path
 ) -> None:
     root = folder()
-    train.run(words(root, "old", '--task.net_args={"width": 8}'))
-    train.run(words(root, "new", f"--warm-start={tmp_path}/old/best.ckpt"))
+    commands.train(words(root, "old", '--task.net_args={"width": 8}'))
+    commands.train(words(root, "new", f"--warm-start={tmp_path}/old/best.ckpt"))
     task = load(tmp_path / "new" / "best.ckpt")
     assert task.net_args == {"width": 8}
     assert task.net.head.in_features == 32
@@ -172,31 +173,31 @@ def test_warm_start_takes_the_architecture_of_the_checkpoint(
 def test_warm_start_refuses_what_does_not_match(
     folder: Folder, words: Words, tmp_path: Path
 ) -> None:
-    train.run(words(folder("old"), "old"))
+    commands.train(words(folder("old"), "old"))
     start = f"--warm-start={tmp_path}/old/best.ckpt"
     other = folder("other", ("red", "blue"))
     with pytest.raises(BadInput, match="green"):
-        train.run(words(other, "new", start))
+        commands.train(words(other, "new", start))
     with pytest.raises(BadInput, match=r"made for \[32, 32\]; set data.size"):
-        train.run(words(folder("old"), "new", start, "--data.size=[48,48]"))
+        commands.train(words(folder("old"), "new", start, "--data.size=[48,48]"))
     scenes = ["--config=configs/segmentation.yaml", *SCENES, f"--run={tmp_path}/new", start]
     with pytest.raises(BadInput, match="classification network for labels, the data has masks"):
-        train.run(scenes)
+        commands.train(scenes)
     assert not (tmp_path / "new").exists()
 
 
 def test_an_earlier_run_is_moved_aside(folder: Folder, words: Words, tmp_path: Path) -> None:
     root = folder()
-    train.run(words(root))
+    commands.train(words(root))
     kept = (tmp_path / "run" / "best.ckpt").read_bytes()
-    train.run(words(root, "run", "--seed=1"))
+    commands.train(words(root, "run", "--seed=1"))
     assert (tmp_path / "run-1" / "best.ckpt").read_bytes() == kept
     assert (tmp_path / "run" / "best.ckpt").read_bytes() != kept
 
 
 def test_training_stops_early(folder: Folder, words: Words, tmp_path: Path) -> None:
     options = ["--fit.epochs=50", "--fit.patience=2", "--task.optimization.lr=0"]
-    train.run(words(folder(), "run", *options))
+    commands.train(words(folder(), "run", *options))
     assert read(tmp_path / "run" / "last.ckpt")["epoch"] == 2
 
 
@@ -214,7 +215,7 @@ def test_names_that_look_like_numbers(
 ) -> None:
     young = ["--config=configs/classification.yaml", '--fit.trainer={"limit_train_batches": 1}']
     young += ["--fit.epochs=1"]
-    train.run([*young, f"--run={tmp_path}/old"])
+    commands.train([*young, f"--run={tmp_path}/old"])
     start = f"--warm-start={tmp_path}/old/best.ckpt"
     assert train.main([*young, start, "--removed=[1]", f"--run={tmp_path}/new"]) == 2
     assert "a name that looks like a number needs quotes, '\"1\"'" in capsys.readouterr().err
@@ -242,7 +243,7 @@ def test_two_processes_train_one_network(
     two = ["--fit.devices=2", "--fit.strategy=ddp", "--data.batch_size=4"]
     done = shell("train.py", *words(root, "two", *same, *two))
     assert done.returncode == 0, done.stderr
-    train.run(words(root, "one", *same, "--fit.devices=1", "--data.batch_size=8"))
+    commands.train(words(root, "one", *same, "--fit.devices=1", "--data.batch_size=8"))
     one, both = weights(tmp_path / "one" / "last.ckpt"), weights(tmp_path / "two" / "last.ckpt")
     for name, value in one.items():
         torch.testing.assert_close(both[name], value, rtol=1e-3, atol=1e-5)

@@ -18,7 +18,7 @@ from regrow.deploy.sagemaker.hyperparameters import check_hyperparameter, parsed
 from regrow.deploy.sagemaker.training_job import Container, base_folder, run_container
 from regrow.deploy.sagemaker.translation import translate
 from regrow.errors import BadInput
-from regrow.scripts.train import NO_OPTIONS, run_training
+from regrow.pipelines.train import NO_OPTIONS, run_training
 
 CONFIGS = Path(regrow.configs.__file__).parent
 OPTIONS = ("replay", "fit", "data", "task", "growth", "renamed")

@@ -17,13 +17,13 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from regrow.data.source import Source
 from regrow.deploy.sagemaker.training_job import (
     Container,
-    ExitCode,
     base_folder,
     run_container,
     stop_with_parent,
     write_failure,
 )
 from regrow.errors import BadInput, CheckFailed
+from regrow.guard import ExitCode
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 

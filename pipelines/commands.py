@@ -1,0 +1,89 @@
+"""The command lines of the pipelines: words are read into a call, and the call is made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from regrow.cli import parse
+from regrow.data.config import DATA_CHOICES
+from regrow.errors import CheckFailed
+from regrow.guard import command
+from regrow.incremental.gate import Gate
+from regrow.models.classification import Classification
+from regrow.models.detection import Detection
+from regrow.models.segmentation import Segmentation
+from regrow.pipelines.export import run_export
+from regrow.pipelines.prune import PROGRESS, run_pruning
+from regrow.pipelines.train import NO_OPTIONS, run_training
+from regrow.prune.criteria import (
+    ActivationGradient,
+    Fisher,
+    Lamp,
+    Magnitude,
+    NormScale,
+    Random,
+    Taylor,
+)
+from regrow.reporting.report import Report
+from regrow.reporting.run_folder import advised
+from regrow.training.distillation import Imitation
+from regrow.training.resume import WIDE
+
+TASKS = [Classification, Detection, Segmentation]
+CRITERIA = [Taylor, Magnitude, Fisher, NormScale, Lamp, ActivationGradient, Random]
+
+
+def train(args: Sequence[str] | None = None) -> Report:
+    """Train a network, or warm-start it from a checkpoint on data that grew.
+
+    Raises:
+        CheckFailed: If the gate is shut; all files are there all the same.
+    """
+    values, settings = parse(
+        run_training,
+        args,
+        description=train.__doc__ or "",
+        skip=NO_OPTIONS,
+        choices={
+            "task": TASKS,
+            "growth.distillation": [Imitation],
+            "gate": [Gate],
+            **DATA_CHOICES,
+        },
+    )
+    line = command("train", args)
+    saved, goes_on = ("last.ckpt", WIDE), values["resume"] is not None
+    with advised(values["run"], "" if goes_on else line, saved, "--resume auto"):
+        report = run_training(**values, settings=settings, command_line=line)
+    gate = report.figures.get("gate", {})
+    if gate.get("reasons"):
+        stays = f"; {gate['served']} stays" if gate["served"] else ""
+        raise CheckFailed(f"not to be served: {'; '.join(gate['reasons'])}{stays}")
+    return report
+
+
+def prune(args: Sequence[str] | None = None) -> Report:
+    """Make a network smaller under an accuracy budget."""
+    values, settings = parse(
+        run_pruning,
+        args,
+        description=prune.__doc__ or "",
+        skip=["settings", "command_line"],
+        choices={"criterion": CRITERIA, **DATA_CHOICES},
+    )
+    line = command("prune", args)
+    with advised(values["run"], "" if values["resume"] else line, [PROGRESS], "--resume true"):
+        return run_pruning(**values, settings=settings, command_line=line)
+
+
+def export(args: Sequence[str] | None = None) -> Report:
+    """Write a checkpoint as ONNX, and verify it in ONNX Runtime on held-out images."""
+    values, _ = parse(
+        run_export,
+        args,
+        description=export.__doc__ or "",
+        skip=["command_line"],
+        positional={"checkpoint": "The network, dense or pruned."},
+        choices=DATA_CHOICES,
+    )
+    values["checkpoint"] = Path(values["checkpoint"])
+    return run_export(**values, command_line=command("export", args))

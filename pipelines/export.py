@@ -1,0 +1,144 @@
+"""Write a checkpoint as ONNX, and verify it in ONNX Runtime on held-out images: one run."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from regrow.data.config import data_beside
+from regrow.data.module import GrowingData
+from regrow.deploy.exporting import export_verified
+from regrow.deploy.runtime import metadata_of
+from regrow.errors import BadInput, CheckFailed
+from regrow.models.checkpoint import file_hash, load
+from regrow.models.cost import count_macs, count_params
+from regrow.models.onnx.graph import OPSET, InputType
+from regrow.reporting.lock import releases_folders
+from regrow.reporting.report import Report
+from regrow.reporting.run_folder import open_run, refuse_run
+
+
+@releases_folders
+def run_export(
+    checkpoint: Path,
+    data: GrowingData | None = None,
+    run: Path = Path("runs/export"),
+    tolerance: float = 1e-4,
+    max_score_change: float = 0.005,
+    max_images: int | None = None,
+    opset: int = OPSET,
+    input_type: InputType = "uint8",
+    allow: list[str] | None = None,
+    command_line: str = "",
+) -> Report:
+    """Leave `model.onnx` and a report in the run folder, if ONNX Runtime agrees with torch.
+
+    Args:
+        checkpoint: The network, dense or pruned.
+        data: Its data, by default as `data.yaml` beside the checkpoint says; test images are used.
+        run: The run's folder; one that exists is moved aside.
+        tolerance: Largest difference of an output, as a share of its largest magnitude.
+        max_score_change: Largest difference of the scores, in [0, 1].
+        max_images: Number of test images that are compared at most; null takes all.
+        opset: Version of ONNX's operators; a runtime that is older takes older ones.
+        input_type: Of the images: uint8, or float32 from 0 to 1 for runtimes without uint8 inputs,
+            such as older TensorRT.
+        allow: Other people's packages that the checkpoint's network may come from.
+        command_line: The command, for the report.
+
+    Returns:
+        The report, written.
+
+    Raises:
+        BadInput: If anything given cannot be used.
+        CheckFailed: If the two do not agree; the report is written all the same.
+    """
+    started = time.monotonic()
+    refuse_run(run, checkpoint)
+    if max_images is not None and max_images < 1:
+        raise BadInput(f"max_images is {max_images}, it must be at least 1, or null for all")
+    for name, value in (("tolerance", tolerance), ("max_score_change", max_score_change)):
+        if not 0 <= value <= 1:
+            raise BadInput(f"{name} is {value}, it must lie in [0, 1]")
+    data = data or data_beside(checkpoint)
+    # In single precision whatever it was trained in: ONNX has no bfloat16 convolution.
+    task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind).float()
+    data.order_classes(task.classes)
+    if task.size != data.size:
+        raise BadInput(f"{checkpoint} is for images of {task.size}; set data.size to it")
+    loader = data.test_dataloader()
+    run = open_run(run, command_line)
+    parity = export_verified(
+        task,
+        run,
+        loader,
+        tolerance=tolerance,
+        max_score_change=max_score_change,
+        max_images=max_images,
+        opset=opset,
+        input_type=input_type,
+    )
+    report = Report(
+        run,
+        title="Export",
+        command=command_line,
+        task=type(task).__name__.lower(),
+        classes=task.classes,
+    )
+    report.set_score(parity.score_name, parity.score)
+    report.set(
+        parent=file_hash(checkpoint),
+        data={
+            "hash": data.snapshot.hash,
+            "diff": None,
+            "remarks": data.remarks.to_dict(),
+        },
+        onnx={**asdict(parity), "path": parity.path.name},
+        params=count_params(task.net),
+        macs=count_macs(task),
+        seconds=round(time.monotonic() - started, 1),
+    )
+    verdict = "agrees" if parity.is_equal else f"does not agree ({parity.reason})"
+    report.say(
+        f"ONNX Runtime ({parity.provider}) {verdict} with torch on {parity.num_images} test "
+        f"images: the largest difference is {parity.max_abs_diff:.3g}, {parity.score_name} is "
+        f"{parity.score:.4f} there and {parity.torch_score:.4f} in torch."
+    )
+    rows = [[name, d.max_abs, d.relative] for name, d in parity.differences.items()]
+    report.add_table("Outputs", ["output", "largest difference", "share of its scale"], rows)
+    _say_how_to_use(report, metadata_of(parity.path))
+    report.write()
+    if not parity.is_equal:
+        raise CheckFailed(f"{checkpoint}: {parity.reason}; see {run / 'report.md'}")
+    print(
+        f"{run / 'model.onnx'}: verified on {parity.num_images} images, largest difference "
+        f"{parity.max_abs_diff:.3g}, {parity.score_name} {parity.score:.4f}"
+    )
+    return report
+
+
+def _say_how_to_use(report: Report, known: Mapping[str, Any]) -> None:
+    """Tell how the file is fed, and how its outputs are read; its metadata says the same."""
+    given, suppression = known["input"], known["suppression"]
+    report.set(input=given, outputs=known["outputs"], opset=known["opset"])
+    low, high = given["range"]
+    shape = ", ".join(map(str, given["shape"]))
+    rows = [
+        ["name", given["name"]],
+        ["type", f"{given['type']}, from {low} to {high}"],
+        ["shape", f"({shape}), any batch; {given['colors']}"],
+        ["resize", given["resize"]],
+        ["mean and deviation", "none: the graph takes them itself"],
+        ["operators", f"opset {known['opset']}"],
+    ]
+    report.add_table("How to feed model.onnx", ["input", "is"], rows)
+    rows = [[name, meaning] for name, meaning in known["outputs"].items()]
+    if suppression:
+        rows.append(["at most", f"{suppression['max_detections']} detections an image: the best"])
+    report.add_table("How to read its outputs", ["output", "is"], rows)
+    report.say(
+        "Classes are numbered from 0 in the order of regrow.classes, which stands in the file's "
+        "metadata as JSON, like all of this. In Python, regrow.deploy.runtime.OnnxModel runs the "
+        "file, and regrow.deploy.runtime.detections reads boxes."
+    )

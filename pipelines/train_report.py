@@ -1,0 +1,98 @@
+"""The report of a training: scores, the gate, the memory, the file that is served."""
+
+from pathlib import Path
+
+from regrow.data.module import GrowingData
+from regrow.incremental.gate import Decision, Gate
+from regrow.incremental.memory import MEMORY, store_memory
+from regrow.incremental.promotion import PROMOTED, promote
+from regrow.incremental.start import Start
+from regrow.incremental.trial import Trial, hold_trial
+from regrow.models.task import Task
+from regrow.pipelines.lead import (
+    Kept,
+    describe_data,
+    describe_remarks,
+    describe_scores,
+    headline,
+)
+from regrow.pipelines.warm_start_report import describe_outcome, describe_start
+from regrow.reporting.report import Report
+from regrow.training.evaluation import Evaluation
+from regrow.training.trainer import kept_checkpoint
+
+
+def kept_file(run: Path) -> Path:
+    """Give the checkpoint with the weights that were scored last."""
+    return kept_checkpoint(run) or run
+
+
+def training_report(
+    task: Task, data: GrowingData, found: dict[str, Evaluation], run: Path, kept: Kept
+) -> Report:
+    """Return the report of a training run: its scores, its data, and how it began."""
+    start = Start.read(run)
+    report = Report(
+        run,
+        title="Training" if start is None else "Warm start",
+        command=task.provenance.command,
+        task=type(task).__name__.lower(),
+        classes=task.classes,
+    )
+    report.set(
+        parent=task.provenance.parent,
+        data={
+            "hash": task.provenance.data,
+            "diff": start.diff if start else None,
+            "num_skipped": data.num_skipped,
+            "remarks": data.remarks.to_dict(),
+        },
+    )
+    describe_scores(report, found, kept)
+    describe_data(report, data.census())
+    describe_remarks(report, data.remarks.lines)
+    if start is not None:
+        describe_start(report, start)
+    return report
+
+
+def judge_trial(
+    report: Report,
+    task: Task,
+    data: GrowingData,
+    found: dict[str, Evaluation],
+    start: Start | None,
+    gate: Gate,
+    allow: tuple[str, ...],
+) -> Decision:
+    """Compare with the old network on test images; on validation images where there are none."""
+    trial = Trial(found[headline(found)], headline(found))
+    if start is not None:
+        trial = hold_trial(start, task, data, found, allow)
+    return describe_outcome(report, trial, start, gate)
+
+
+def promote_kept(
+    report: Report,
+    run: Path,
+    promoted: Path | None,
+    start: Start | None,
+    reasons: list[str],
+    allow: tuple[str, ...],
+) -> None:
+    """Name the checkpoint to serve, if nothing speaks against it, and say so in the report."""
+    parent = Path(start.parent) if start else None
+    served = promote(promoted or run / PROMOTED, kept_file(run), reasons, parent, allow)
+    named = str(served) if served else None
+    report.set(gate={"is_passed": not reasons, "reasons": reasons, "served": named})
+    told = f"The gate is shut: {'; '.join(reasons)}." if reasons else "The gate is open."
+    report.say(told)
+
+
+def keep_memory(
+    data: GrowingData, replay: float, run: Path, start: Start | None, report: Report
+) -> None:
+    """Keep a memory of the training images beside the run, and say so in its report."""
+    size = store_memory(data, replay, run, before=start.remembered if start else None)
+    report.set(memory={"num_images": size, "folder": str(run / MEMORY)})
+    report.say(f"A memory of {size} training images is kept.")
