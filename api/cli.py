@@ -16,6 +16,7 @@ from jsonargparse.typing import register_type
 from regrow.class_path import class_path, with_stable_paths
 from regrow.errors import BadInput
 from regrow.files import read_yaml
+from regrow.logs import show_log
 from regrow.option_values import as_options, check_numbers, with_whole_number
 from regrow.plain import refuse_unbounded
 from regrow.suggestions import NO_WORD, suggestion
@@ -107,6 +108,7 @@ def parse(
     Raises:
         BadInput: If there is no such option, or a class refuses its value.
     """
+    show_log()
     parser = _Parser(exit_on_error=True, allow_abbrev=False)
     parser.about, parser.choices = description, choices
     parser.add_argument("--config", action="config", help="A YAML file with the options below.")

@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.errors import BadInput, CheckFailed
 from regrow.files import UNWRITABLE, cannot_write
+from regrow.logs import show_log
 from regrow.output import lost_output, take_streams
 from regrow.text import printable
 
@@ -59,6 +60,7 @@ def guard(main: Callable[..., Any], *, is_output: bool = False) -> Callable[...,
     @wraps(main)
     def guarded(*args: Any, **options: Any) -> int:
         take_streams()
+        show_log()
         try:
             with _sigterm_raises():
                 main(*args, **options)

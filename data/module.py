@@ -1,7 +1,6 @@
 """The data of a run: snapshots of a source, in batches of uint8 images."""
 
 import copy
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,6 +38,7 @@ from regrow.data.snapshot import SPLITS, Manifest, Snapshot, check_items, digest
 from regrow.data.source import Source, some_items
 from regrow.errors import BadInput
 from regrow.limits import BATCH, NUM_PROCESSES, SIDE, refuse_beyond
+from regrow.logs import log
 from regrow.progress import progress
 
 SPLIT_WAY_OUT = {
@@ -257,7 +257,7 @@ class GrowingData(LightningDataModule):
 
     def _tell(self, remarks: Remarks) -> None:
         for line in remarks.lines:
-            print(f"{self._name}: {line}", file=sys.stderr)
+            log.warning(f"{self._name}: {line}")
 
     def later_than(self, before: "GrowingData") -> "GrowingData":
         """Give the images alone that earlier data does not have with the same label.

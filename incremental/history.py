@@ -1,6 +1,5 @@
 """What is left of the data that an old network was trained on: all, a memory of it, or nothing."""
 
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from regrow.data.stored import Stored
 from regrow.errors import BadInput
 from regrow.files import SMALL, read_json
 from regrow.incremental.memory import MEMORY, memory_size, stood_for
+from regrow.logs import log
 from regrow.models.checkpoint import load_provenance
 from regrow.models.provenance import Provenance
 
@@ -233,7 +233,7 @@ def _data_at_hand(data: GrowingData, checkpoint: Path, old: Manifest) -> Growing
         before = _beside(checkpoint)
         folder = _folder(before)
     except ForeignName as error:
-        print(f"the old images are not looked for: {error}", file=sys.stderr)
+        log.warning(f"the old images are not looked for: {error}")
         return None
     except BadInput:
         return None

@@ -11,6 +11,7 @@ from regrow.data.module import GrowingData
 from regrow.deploy.exporting import export_verified
 from regrow.deploy.runtime import metadata_of
 from regrow.errors import BadInput, CheckFailed
+from regrow.logs import log
 from regrow.models.checkpoint import file_hash, load
 from regrow.models.cost import count_macs, count_params
 from regrow.models.onnx.graph import OPSET, InputType
@@ -111,7 +112,7 @@ def run_export(
     report.write()
     if not parity.is_equal:
         raise CheckFailed(f"{checkpoint}: {parity.reason}; see {run / 'report.md'}")
-    print(
+    log.info(
         f"{run / 'model.onnx'}: verified on {parity.num_images} images, largest difference "
         f"{parity.max_abs_diff:.3g}, {parity.score_name} {parity.score:.4f}"
     )

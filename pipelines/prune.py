@@ -15,6 +15,7 @@ from regrow.data.images.transforms import decode
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput, CheckFailed
 from regrow.limits import NUM_EPOCHS, NUM_RUNS, refuse_beyond
+from regrow.logs import log
 from regrow.metrics.budget import Budget, foresee
 from regrow.metrics.unseen import count_shown
 from regrow.models.checkpoint import file_hash, load, load_provenance, save
@@ -152,7 +153,7 @@ def run_pruning(
     removal: Removal
     if weights is not None:
         removal = SingleWeights(task, weights, criterion)
-        print("target and selection have no say: weights are masked, and no channel goes")
+        log.info("target and selection have no say: weights are masked, and no channel goes")
     else:
         removal = Channels(task, target, selection, criterion, None, dense, latency)
     penalties = [Distillation(dense, distillation)] if distillation is not None else []

@@ -21,6 +21,7 @@ from regrow.incremental.memory import check_replay
 from regrow.incremental.promotion import read_promoted
 from regrow.incremental.start import Start, refuse_another_start
 from regrow.incremental.trial import foresee_gate
+from regrow.logs import log
 from regrow.models.checkpoint import load, read
 from regrow.models.masks import masks_of
 from regrow.models.masks import regrow_ as unmask_
@@ -145,7 +146,7 @@ def run_training(
     if warm_start is None and resume is None:
         _refuse_alone(renamed, removed, sparsity, allow_forgetting)
         if growth != Growth():
-            print("growth has no effect: it is for a warm start, and there is no --warm-start")
+            log.info("growth has no effect: it is for a warm start, and there is no --warm-start")
     seed_everything(seed, verbose=False)
     values, continued, done = flat(settings) if settings else {}, None, None
     candidate: Candidate | None = None
@@ -158,7 +159,7 @@ def run_training(
         net, fit = _resumed(task, data, continued, start, growth, fit, packages)
         watchers += start.watchers(net, packages) if start is not None else []
         done = read(continued)["global_step"]
-        print(f"going on from {continued}, after {done} steps")
+        log.info(f"going on from {continued}, after {done} steps")
         trainer = make_trainer(net, fit, run, watchers=watchers, done=done)
         refuse_changes(net.provenance.settings, values | {"processes": trainer.world_size})
     else:
@@ -179,13 +180,13 @@ def run_training(
                 seed=seed,
             )  # fmt: skip
             start = replace(start, anchor=growth.anchor_of(net, start, fit, packages))
-            print(f"data: {start.said}")
-            print(f"the old model on the new validation images: {net.score} {start.score:.4f}")
+            log.info(f"data: {start.said}")
+            log.info(f"the old model on the new validation images: {net.score} {start.score:.4f}")
             candidate = Candidate.of(net, old, start, data)
-            print(candidate.said)
+            log.info(candidate.said)
             foreseen = foresee_gate(start, data, gate) if gate is not None else None
             if foreseen is not None:
-                print(f"gate: {foreseen}")
+                log.info(f"gate: {foreseen}")
         _refuse_images(net, data)
         data.refuse_unscored()
         if replay is not None:
@@ -219,7 +220,7 @@ def run_training(
         shutil.rmtree(run / WIDE, ignore_errors=True)
     data.trainer = None  # whatever trained, one process scores all images
     if trainer.global_step == done:
-        print(f"{run}: its training was finished already; what comes after it is done again")
+        log.info(f"{run}: its training was finished already; what comes after it is done again")
     found = {"val": evaluate(net, data.val_dataloader(), description="validation")}
     if data.snapshot.indices("test"):
         found["test"] = evaluate(net, data.test_dataloader(), description="test")
@@ -259,7 +260,7 @@ def run_training(
         told = [f"{e.value:.4f} on {e.num_images} {SPLIT[n]} images" for n, e in found.items()]
         name, epoch = found["val"].name, f"epoch {kept.epoch} of {kept.epochs}"
         scores_told = ", ".join(reversed(told))
-        print(f"{kept.path}, {epoch}: {name} {scores_told}; report: {run / 'report.md'}")
+        log.info(f"{kept.path}, {epoch}: {name} {scores_told}; report: {run / 'report.md'}")
     if unlike is not None:
         raise CheckFailed(unlike)
     return report
@@ -376,14 +377,14 @@ def _grow_again_(net: Task, data: GrowingData, fit: Fit, run: Path, seed: int) -
         return 0
     net.momenta = {}  # the rest begins with a fresh optimizer, as every training run does
     changed = sum(grown.before[name] != width for name, width in grown.after.items())
-    print(f"regrown: {changed} layers have other widths, at the same cost")
+    log.info(f"regrown: {changed} layers have other widths, at the same cost")
     return epochs
 
 
 def _after_growth(start: Start, num_epochs: int) -> Start:
     """Put down how long channels were back; those that are left are no more the old ones."""
     if num_epochs and start.anchor:
-        print("growth.anchor has no effect where channels came back")
+        log.info("growth.anchor has no effect where channels came back")
     return replace(start, num_wide_epochs=num_epochs, anchor=0.0 if num_epochs else start.anchor)
 
 

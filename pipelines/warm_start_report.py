@@ -16,6 +16,7 @@ from regrow.incremental.gate import (
 )
 from regrow.incremental.start import Start
 from regrow.incremental.trial import CALLED, Trial
+from regrow.logs import log
 from regrow.metrics.intervals import paired_interval
 from regrow.reporting.report import Report, signed
 
@@ -126,7 +127,7 @@ def describe_outcome(report: Report, trial: Trial, start: Start | None, gate: Ga
     _add_classes(report, found, fresh, start.old_names, trial, gate)
     for line in _told(trial, decision, found, known, gate):
         report.say(line)
-        print(line)
+        log.info(line)
     return decision
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from regrow.errors import BadInput
+from regrow.logs import log
 from regrow.text import printable
 
 LOCK = ".lock"
@@ -141,12 +142,11 @@ def _release(key: tuple[int, int]) -> None:
 def _tell(folder: Path, error: OSError) -> None:
     if folder not in _told:
         _told.add(folder)
-        print(
+        log.warning(
             printable(
                 f"{folder} cannot be locked ({error.strerror}); a second run in it would not be "
                 "noticed"
-            ),
-            file=sys.stderr,
+            )
         )
 
 

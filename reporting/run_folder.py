@@ -2,7 +2,6 @@
 
 import errno
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.errors import BadInput
+from regrow.logs import log
 from regrow.reporting.lock import LOCK, hold, release
 
 # Holds the command, and tells a run's folder from any other.
@@ -57,7 +57,7 @@ def _take(path: Path, command_line: str) -> None:
             return
         aside = _move_aside(path)
         release(aside)
-        print(f"{path} holds an earlier run, now moved to {aside}", file=sys.stderr)
+        log.warning(f"{path} holds an earlier run, now moved to {aside}")
         path.mkdir(parents=True, exist_ok=True)
 
 

@@ -16,6 +16,7 @@ import torch
 from regrow.data.labels import Item
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
+from regrow.logs import show_log
 from regrow.models.checkpoint import net_state, read
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +38,12 @@ DEEP = 300  # lists in each other: what Python can still write, and nobody means
 def real_data() -> Path:
     """Give the folder with the real sets, whether it exists or not."""
     return Path(os.environ.get("REGROW_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _shown_log() -> None:
+    """Print what the library logs, as every command does."""
+    show_log()
 
 
 @pytest.fixture

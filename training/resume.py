@@ -1,6 +1,5 @@
 """Going on with a stopped run, so that it ends with the weights that it would have ended with."""
 
-import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
 from regrow.errors import BadInput
+from regrow.logs import log
 from regrow.models.checkpoint import load, read
 from regrow.models.task import Task
 
@@ -33,7 +33,7 @@ def furthest(run: Path) -> Path | None:
         try:
             payload = read(file)
         except BadInput as error:
-            print(f"passed over: {error}", file=sys.stderr)
+            log.warning(f"passed over: {error}")
             continue
         if is_resumable(payload):
             # The last one has the state after the epoch's end, the best one that before.
@@ -94,7 +94,7 @@ def can_go_on(run: Path) -> bool:
             f"{stuck[0]}: training cannot go on from it; begin a new run without --resume, or give "
             "another folder with --run"
         )
-    print(f"{run} holds no run to go on with yet: one begins")
+    log.info(f"{run} holds no run to go on with yet: one begins")
     return False
 
 

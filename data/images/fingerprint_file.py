@@ -11,7 +11,6 @@ import json
 import os
 import re
 import stat
-import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from regrow.data.images.opening import open_regular
 from regrow.data.source import locate
 from regrow.errors import BadInput
 from regrow.files import write_atomic
+from regrow.logs import log
 
 FORMAT = 3  # to be raised with any change of what is decoded or how it is hashed
 MAX_BYTES = 2**31  # of ten million files, about
@@ -108,7 +108,7 @@ def _refusal(status: os.stat_result) -> str:
 
 @cache
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    log.warning(line)
 
 
 def _head(body: bytes) -> bytes:

@@ -31,6 +31,7 @@ from regrow.deploy.sagemaker.model_channel import warm_start
 from regrow.deploy.sagemaker.translation import data_words, translate
 from regrow.errors import BadInput, CheckFailed
 from regrow.files import SMALL, read_json, read_yaml, write_text
+from regrow.logs import log
 from regrow.training.resume import furthest, is_stopped_wide
 
 TRAIN_CHANNELS = ("train", "training")
@@ -179,7 +180,7 @@ class Container:
         own_words = _words(own)
         is_named = own_words != _without(own_words, "warm_start")
         for line in values.lines(is_warm_start=is_named or MODEL_CHANNEL in self.channels):
-            print(line, flush=True)
+            log.info(line)
         return [*words, *own_words]
 
     def _is_own(self, name: str) -> bool:
@@ -255,7 +256,7 @@ def run_container(
             failure_file(base).unlink(missing_ok=True)
         container = Container.from_environment(configs, options=options)
         words = container.arguments()
-        print(f"train {shlex.join(words)}", flush=True)
+        log.info(f"train {shlex.join(words)}")
         with _help_is_refused(), _named_if_resumed(words):
             train(words)
         if is_first:

@@ -11,6 +11,7 @@ from regrow.data.source import Content
 from regrow.deploy.sagemaker.builtin import IC, OD, SS, Values
 from regrow.deploy.sagemaker.channels import find_source
 from regrow.errors import BadInput
+from regrow.logs import log
 
 Options = dict[str, Any]
 TASKS = {
@@ -107,19 +108,17 @@ def _compare(values: Values, content: Content) -> None:
                 f"hyperparameter num_classes is {count}, and the data has {shown}; correct one"
             )
         if count > len(content.classes):
-            print(
+            log.info(
                 f"hyperparameter num_classes is {count}, and the data has {shown}; the network "
-                "gets a row for each of these, and grows at a warm start",
-                flush=True,
+                "gets a row for each of these, and grows at a warm start"
             )
     if values.has("num_training_samples"):
         count = values.whole("num_training_samples")
         found = sum(item.split in (None, "train") for item in content.items)
         if count != found:
-            print(
+            log.info(
                 f"hyperparameter num_training_samples is {count}, and the data has {found} "
-                "training images; regrow trains on those of the data",
-                flush=True,
+                "training images; regrow trains on those of the data"
             )
 
 

@@ -1,15 +1,13 @@
 """Weights from elsewhere: plain state dicts, loaded without running any code."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
+from regrow.logs import log
 from regrow.models.torch_file import is_state_dict, read_torch
-
-log = logging.getLogger(__name__)
 
 
 def load_weights_(net: nn.Module, path: Path) -> None:

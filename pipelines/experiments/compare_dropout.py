@@ -15,6 +15,7 @@ from regrow.data.config import write_data_file
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.limits import NUM_RUNS, refuse_beyond
+from regrow.logs import log
 from regrow.models.cost import measure, peak_memory
 from regrow.models.latency import latency_ms
 from regrow.models.task import Task
@@ -147,7 +148,7 @@ def run_comparison(
     report.add_picture(run / "score_against_latency.png", caption)
     _log(run, standings, picture)
     report.write()
-    print(f"report: {run / 'report.md'}")
+    log.info(f"report: {run / 'report.md'}")
     return report
 
 
@@ -158,7 +159,7 @@ def _train_all(recipe: Recipe, contestants: Sequence[Contestant], seeds: Sequenc
         result = compete(recipe, contestant, seed)
         spent = (time.monotonic() - started) / number
         left = timedelta(seconds=round(spent * (len(jobs) - number)))
-        print(f"{number}/{len(jobs)}  {_in_short(result)}  {left} left", flush=True)
+        log.info(f"{number}/{len(jobs)}  {_in_short(result)}  {left} left")
 
 
 def _in_short(result: Result) -> str:

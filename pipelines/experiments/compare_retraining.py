@@ -13,6 +13,7 @@ from regrow.errors import BadInput
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import check_replay
 from regrow.limits import NUM_RUNS, refuse_beyond
+from regrow.logs import log
 from regrow.models.task import Task
 from regrow.pipelines.experiments.retraining_page import fill as fill_retraining
 from regrow.pipelines.experiments.retraining_page import points as points_retraining
@@ -133,5 +134,5 @@ def run_retraining(
             writer.add_scalar(f"retrain_test/{way}", tests[way, seed].value, seed)
         writer.add_image("retrain/score_against_images", picture)
     report.write()
-    print(f"report: {run / 'report.md'}")
+    log.info(f"report: {run / 'report.md'}")
     return report
