@@ -16,12 +16,12 @@ from regrow.scripts import export
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
+Trained = Callable[..., Path]
 
 
 @pytest.fixture
-def dense(folder: Folder, words: Words, tmp_path: Path) -> Path:
-    commands.train(words(folder(), "dense"))
-    return tmp_path / "dense" / "best.ckpt"
+def dense(trained: Trained) -> Path:
+    return trained("dense")
 
 
 def test_the_file_gives_what_the_network_gives(dense: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from regrow.training.distillation import Distillation
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
+Trained = Callable[..., Path]
 Equal = Callable[[Path, Path], None]
 Refused = Callable[[list[str]], str]
 Stop = Callable[[pytest.MonkeyPatch, int], None]
@@ -35,12 +36,11 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def old(folder: Folder, words: Words, tmp_path: Path) -> Path:
+def old(trained: Trained, tmp_path: Path) -> Path:
     """A network of green and red, which keeps a memory, and whose images are gone."""
-    root = folder("old")
-    commands.train(words(root, "old", "--fit.epochs=6", "--replay=0.5"))
-    shutil.rmtree(root)
-    return tmp_path / "old" / "best.ckpt"
+    best = trained("old", "--fit.epochs=6", "--replay=0.5", images="old")
+    shutil.rmtree(tmp_path / "data" / "old")
+    return best
 
 
 @pytest.fixture

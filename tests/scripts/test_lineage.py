@@ -15,6 +15,7 @@ from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
 from regrow.models.provenance import Provenance
 from regrow.pipelines import commands, lineage_table
+from regrow.pipelines import train as training
 from regrow.scripts import lineage, train
 
 Words = Callable[..., list[str]]
@@ -24,16 +25,21 @@ Chain = list[tuple[str, str | None, str | None]]
 
 
 @pytest.fixture
-def three(folder: Folder, words: Words, tmp_path: Path) -> list[Path]:
-    """Train, warm-start on grown data, and prune; give the three checkpoints."""
-    short = "--fit.epochs=1"
-    commands.train(words(folder("old"), "first", short))
+def three(tmp_path: Path, made_once: Callable[..., None]) -> list[Path]:
+    """Train, warm-start on grown data, and prune; return the three checkpoints."""
+
+    def fill(folder: Folder, words: Words) -> None:
+        short, root = "--fit.epochs=1", folder("old")
+        base = root.parents[1]
+        commands.train(words(root, "first", short))
+        new = folder("new", ("blue", "green", "red"))
+        commands.train(words(new, "grown", short, f"--warm-start={base / 'first' / 'best.ckpt'}"))
+        options = ["--clock.runtime=torch", "--num_steps=1", "--recovery.epochs=0"]
+        options += ["--budget.max_drop=1", f"--run={base / 'small'}"]
+        commands.prune([f"--checkpoint={base / 'grown' / 'best.ckpt'}", *options])
+
+    made_once("three", fill)
     first, grown = tmp_path / "first" / "best.ckpt", tmp_path / "grown" / "best.ckpt"
-    new = folder("new", ("blue", "green", "red"))
-    commands.train(words(new, "grown", short, f"--warm-start={first}"))
-    options = ["--clock.runtime=torch", "--num_steps=1", "--recovery.epochs=0"]
-    options += ["--budget.max_drop=1", f"--run={tmp_path / 'small'}"]
-    commands.prune([f"--checkpoint={grown}", *options])
     return [first, grown, tmp_path / "small" / "pruned.ckpt"]
 
 
@@ -88,14 +94,14 @@ def test_a_resumed_run_remembers_its_ancestors(
     root, first = folder(), tmp_path / "first" / "best.ckpt"
     commands.train(words(root, "first", "--fit.epochs=1"))
     start = f"--warm-start={first}"
-    whole = train.train
+    whole = training.train
 
     def stopped(*args: Any, **options: Any) -> None:
         whole(*args, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train", stopped)
+        patch.setattr(training, "train", stopped)
         assert train.main(words(root, "second", start)) == 143
     before = load(tmp_path / "second" / "last.ckpt").provenance
     assert [entry["checkpoint"] for entry in before.lineage] == [file_hash(first)]

@@ -21,16 +21,16 @@ from regrow.scripts import prune
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
+Trained = Callable[..., Path]
 # An export to ONNX takes longer than all else here.
 QUICK = "--clock.runtime=torch"
 SHORT = [QUICK, "--num_steps=2", "--recovery.epochs=1", "--budget.max_drop=0.5"]
 
 
 @pytest.fixture
-def dense(folder: Folder, words: Words, tmp_path: Path) -> Path:
+def dense(trained: Trained) -> Path:
     """Give the checkpoint of a small trained network."""
-    commands.train(words(folder(), "dense"))
-    return tmp_path / "dense" / "best.ckpt"
+    return trained("dense")
 
 
 def test_pruning_leaves_a_smaller_network_and_a_report(dense: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_pruning_leaves_a_smaller_network_and_a_report(dense: Path, tmp_path: Pa
     assert not small.training
 
 
-@pytest.mark.parametrize("criterion", prune.CRITERIA, ids=lambda criterion: criterion.__name__)
+@pytest.mark.parametrize("criterion", commands.CRITERIA, ids=lambda criterion: criterion.__name__)
 def test_every_criterion_ranks(criterion: type, dense: Path, tmp_path: Path) -> None:
     name = f"--criterion={criterion.__module__}.{criterion.__name__}"
     options = [QUICK, "--num_steps=1", "--recovery.epochs=0", "--budget.max_drop=1"]

@@ -17,6 +17,7 @@ from regrow.training import trainer
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
+Trained = Callable[..., Path]
 EPOCHS, FINAL_EPOCHS, BATCHES = 3, 2, 8
 OPTIONS = [
     "--clock.runtime=torch",
@@ -31,10 +32,9 @@ NUM_BATCHES = BATCHES * (2 * EPOCHS + FINAL_EPOCHS)
 
 
 @pytest.fixture
-def dense(folder: Folder, words: Words, tmp_path: Path) -> Path:
+def dense(trained: Trained) -> Path:
     """Give the checkpoint of a small trained network."""
-    commands.train(words(folder(), "dense"))
-    return tmp_path / "dense" / "best.ckpt"
+    return trained("dense")
 
 
 class Stops:
