@@ -15,7 +15,8 @@ from regrow.deploy.sagemaker.translation import translate
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
 from regrow.pipelines import sagemaker
-from regrow.scripts import sagemaker_entry, train
+from regrow.pipelines.train import NO_OPTIONS, run_training
+from regrow.scripts import sagemaker_entry
 
 COLORS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))
 # A fifth of the training images tests, so that there are some.
@@ -173,9 +174,9 @@ def test_an_unknown_hyperparameter_ends_with_2(
 
 
 def test_no_option_of_training_is_called_like_their_hyperparameters() -> None:
-    options = set(sagemaker_entry.OPTIONS)
+    options = set(sagemaker.OPTIONS)
     assert {"replay", "seed", "gate", "allow_forgetting"} <= options
-    assert not options & (NAMES.keys() | {*train.NO_OPTIONS})
+    assert not options & (NAMES.keys() | {*NO_OPTIONS})
 
 
 @pytest.mark.parametrize(
@@ -194,9 +195,7 @@ def test_what_a_job_becomes_is_a_command_line_of_training(
 ) -> None:
     words = translate(Values(algorithm, given))
     source = "--data.source=regrow.data.sagemaker.SageMakerList"
-    values, settings = parse(
-        train.run_training, [*words, source], description="", skip=train.NO_OPTIONS
-    )
+    values, settings = parse(run_training, [*words, source], description="", skip=NO_OPTIONS)
     assert values["fit"].epochs == (10 if algorithm == SS else 30)
     assert values["data"].batch_size == (16 if algorithm == SS else 32)
     assert settings["task"]["class_path"].endswith(algorithm.rpartition("-")[2].capitalize())

@@ -18,7 +18,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let the demo read configs that train two batches an epoch; give the folder for its runs."""
     configs = tmp_path / "configs"
     configs.mkdir()
-    for path in demo.CONFIGS.glob("*.yaml"):
+    for path in run_whole.CONFIGS.glob("*.yaml"):
         content = yaml.safe_load(path.read_text())
         short = {"epochs": 1, "trainer": {"limit_train_batches": 2}}
         if "fit" in content:

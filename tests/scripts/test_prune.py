@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,8 +191,8 @@ def test_a_verdict_of_broken_is_exit_code_3(
 
     def broken(*args, **kwargs):
         result = original(*args, **kwargs)
-        verdict = prune.replace(result.verdict, is_met=False)
-        return prune.replace(result, verdict=verdict)
+        verdict = replace(result.verdict, is_met=False)
+        return replace(result, verdict=verdict)
 
     monkeypatch.setattr(pruning, "prune", broken)
     run = tmp_path / "prune"
@@ -294,7 +295,7 @@ def test_a_run_killed_at_every_step_goes_on_to_the_same_network(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:  # when all but the report is written
-        patch.setattr(prune, "_report", late)
+        patch.setattr(pruning, "pruning_report", late)
         assert prune.main([*options, stopped, "--resume=true"]) == 143
     assert (tmp_path / "stopped" / "pruned.ckpt").exists()
     resumed = commands.prune([*options, stopped, "--resume=true"])

@@ -123,7 +123,7 @@ def test_a_cut_is_not_made_again(
 ) -> None:
     words = [f"--checkpoint={dense}", *OPTIONS, f"--run={tmp_path / 'prune'}"]
     cuts = 0
-    original = prune.Channels.cut_
+    original = pruning.Channels.cut_
 
     def counted(*args: Any, **options: Any) -> Any:
         nonlocal cuts
