@@ -13,7 +13,7 @@ demo: install
 	$(BIN)/python scripts/demo.py --task $(TASK)
 
 test: install lint types
-	$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not slow and not gpu"
+	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal -m "not slow and not gpu"
 
 test-slow: install
 	$(BIN)/pytest -q -m "slow or gpu"

@@ -34,7 +34,8 @@ def short_training(path: Path, request: pytest.FixtureRequest) -> list[str]:
     """Give the words of a run of one batch; skip where the data is absent."""
     data = CONTENTS[path]["data"]
     if "root" in data:
-        return [f"--config={path}", *SHORT, f"--data.root={root_of(path, request)}"]
+        root = [f"--data.root={root_of(path, request)}", "--data.max_images=64"]
+        return [f"--config={path}", *SHORT, *root]
     is_scenes = data["source"]["class_path"].endswith("DigitScenes")
     return [f"--config={path}", *SHORT, *(SCENES if is_scenes else [])]
 

@@ -4,11 +4,15 @@ Three tasks, with and without workers, dense, masked and pruned networks. The ma
 move while they train. Each run is a process of its own, which dies after a step.
 """
 
+import atexit
 import multiprocessing
 import os
 import random
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -113,6 +117,16 @@ def started(context: ForkServerContext, words: list[str], stop: Stop | None = No
     return process.exitcode
 
 
+@cache
+def trained_whole(context: ForkServerContext, name: str, kind: str) -> Path:
+    """Train without a stop, once for any number of workers, which does not change the weights."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_parent(name, kind, folder)
+    assert started(context, line(name, 0, kind, folder, "whole")) == 0
+    return folder / "whole"
+
+
 def assert_same(one: Path, other: Path, assert_equal_weights: Equal) -> None:
     for name in ("last.ckpt", "best.ckpt"):
         assert_equal_weights(one / name, other / name)
@@ -124,17 +138,17 @@ def assert_same(one: Path, other: Path, assert_equal_weights: Equal) -> None:
 def check(
     context: ForkServerContext, folder: Path, combination: Case, stops: Stops, equal: Equal
 ) -> None:
-    """Train whole, and as often with stops between; what is there is gone on with, always."""
+    """Train as often with stops between; what is there is gone on with, always."""
     name, workers, kind = combination
-    write_parent(name, kind, folder)
-    assert started(context, line(name, 0, kind, folder, "whole")) == 0
+    whole = trained_whole(context, name, kind)
+    shutil.copy(whole.parent / "parent.ckpt", folder)
     for number, own in enumerate(stops):
         run = f"stopped{number}"
         for how, step in own:
             code = {"kill": -signal.SIGKILL, "term": 143}[how]
             assert started(context, line(*combination, folder, run), (how, step)) == code
         assert started(context, line(*combination, folder, run)) == 0
-        assert_same(folder / "whole", folder / run, equal)
+        assert_same(whole, folder / run, equal)
 
 
 @pytest.mark.parametrize("combination", combinations)

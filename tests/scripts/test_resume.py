@@ -20,6 +20,7 @@ from regrow.training.callbacks import Throughput
 Words = Callable[..., list[str]]
 Scores = Callable[..., None]
 Folder = Callable[..., Path]
+Trained = Callable[..., Path]
 Equal = Callable[[Path, Path], None]
 Stop = Callable[..., None]
 
@@ -27,7 +28,7 @@ Stop = Callable[..., None]
 @pytest.mark.parametrize("num_batches", [2, 3, 4], ids=["in", "end", "next"])
 @pytest.mark.parametrize("option", ["--fit.epochs=3", "--fit.ema=0.9"])
 def test_a_stopped_run_goes_on_bit_for_bit(
-    folder: Folder,
+    trained: Trained,
     words: Words,
     tmp_path: Path,
     stop_after: Stop,
@@ -36,8 +37,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     option: str,
     assert_equal_weights: Equal,
 ) -> None:
-    root = folder()  # three batches an epoch
-    commands.train(words(root, "whole", option))
+    trained("whole", option)  # three batches an epoch
+    root = tmp_path / "data" / "images"
     with monkeypatch.context() as patch:
         stop_after(patch, num_batches)
         assert train.main(words(root, "stopped", option)) == 143
@@ -61,7 +62,7 @@ def scores(run: Path) -> dict[str, list[float]]:
 @pytest.mark.parametrize("num_batches", [1, 3, 5, 6], ids=["first", "last", "mid", "end"])
 @pytest.mark.parametrize("option", ["--fit.epochs=2", "--fit.ema=0.9"])
 def test_a_run_stopped_in_a_validation_does_it_again(
-    folder: Folder,
+    trained: Trained,
     words: Words,
     tmp_path: Path,
     stop_after: Stop,
@@ -70,8 +71,8 @@ def test_a_run_stopped_in_a_validation_does_it_again(
     option: str,
     assert_equal_weights: Equal,
 ) -> None:
-    root = folder()  # three batches an epoch, of training and of validation
-    commands.train(words(root, "whole", option))
+    trained("whole", option)  # three batches an epoch, of training and of validation
+    root = tmp_path / "data" / "images"
     seen = []
     monkeypatch.setattr(
         Throughput, "on_validation_batch_end", lambda *args, **kwargs: seen.append(1)
