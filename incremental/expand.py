@@ -55,7 +55,7 @@ def expand_(
         generator = torch.Generator().manual_seed(seed)
         with carried(task.net):
             for layer, rows in zip(layers, specs, strict=True):
-                _regrow_(layer, rows, label_map, new_rows, generator)
+                _resize_rows_(layer, rows, label_map, new_rows, generator)
         _recount_(task.net, specs, old_count, len(classes))
     task.classes = list(classes)
     task.hparams["classes"] = list(classes)
@@ -102,7 +102,7 @@ def _class_layer(net: nn.Module, rows: ClassRows, num_classes: int) -> ClassLaye
 
 
 @torch.no_grad()
-def _regrow_(
+def _resize_rows_(
     layer: ClassLayer,
     rows: ClassRows,
     label_map: LabelMap,

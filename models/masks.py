@@ -86,7 +86,7 @@ def masks_of(net: nn.Module) -> dict[str, Tensor]:
     return found  # type: ignore[return-value]
 
 
-def regrow_(net: nn.Module) -> None:
+def unmask_(net: nn.Module) -> None:
     """Let all masked weights grow again; they are zero until they are trained."""
     for _, module, key in _masked(net):
         del module._buffers[key + _SUFFIX]

@@ -23,8 +23,7 @@ from regrow.incremental.start import Start, refuse_another_start
 from regrow.incremental.trial import foresee_gate
 from regrow.logs import log
 from regrow.models.checkpoint import load, read
-from regrow.models.masks import masks_of
-from regrow.models.masks import regrow_ as unmask_
+from regrow.models.masks import masks_of, unmask_
 from regrow.models.modes import copied
 from regrow.models.nets.build import TIMM, TORCHVISION
 from regrow.models.provenance import Provenance, descent, now
@@ -42,7 +41,7 @@ from regrow.pipelines.train_report import (
     training_report,
 )
 from regrow.pipelines.warm_start_report import describe_compute
-from regrow.prune.widening.regrow import regrow_
+from regrow.prune.widening.regrow import regrow_channels_
 from regrow.prune.widening.widen import widen_
 from regrow.reporting.lock import releases_folders
 from regrow.reporting.report import Report, device_name
@@ -359,7 +358,7 @@ def _provenance(
 def _grow_again_(net: Task, data: GrowingData, fit: Fit, run: Path, seed: int) -> int:
     """Let channels come back, learn, and go; give the epochs that this took."""
     epochs = max(1, fit.epochs // 3)
-    grown = regrow_(
+    grown = regrow_channels_(
         net,
         train=lambda work, index: fine_tune_(
             work,

@@ -36,7 +36,7 @@ def load_weights_(task: Task, path: Path) -> None:
     take_dtypes_(task, state)  # the old network may be kept, which was not cast for training
     task.net.load_state_dict(state)
     buffers.rebuild_(task.net, payload["regrow"].get("buffers", {}))
-    masks.regrow_(task.net)
+    masks.unmask_(task.net)
     masks.rebuild_(task.net, payload["regrow"].get("masks", {}))
     task.provenance.scores = provenance.scores
 

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from regrow.errors import BadInput
 from regrow.models import structure
-from regrow.models.masks import mask_weights_, masks_of, regrow_
+from regrow.models.masks import mask_weights_, masks_of, unmask_
 from regrow.models.task import Task
 from regrow.prune.channels.optimizer_state import Places, lost_places
 from regrow.prune.channels.records import (
@@ -90,7 +90,7 @@ class Placement:
     def fill_(self, task: Task) -> None:
         """Widen a network of the narrow shapes."""
         masks = masks_of(task.net)
-        regrow_(task.net)
+        unmask_(task.net)
         shapes = {name: parameter.shape for name, parameter in task.net.named_parameters()}
         changed = structure.record(self.narrow, self.wide)
         for name in changed["converted"]:

@@ -41,7 +41,7 @@ class Regrown:
     after: dict[str, int]
 
 
-def regrow_(
+def regrow_channels_(
     task: Task,
     *,
     train: Recover,

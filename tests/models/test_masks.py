@@ -24,9 +24,9 @@ from regrow.models.masks import (
     pattern_dim,
     rebuild_,
     record,
-    regrow_,
     remask_,
     sparsity,
+    unmask_,
     zero_masked_,
 )
 from regrow.models.onnx.graph import export_graph
@@ -137,7 +137,7 @@ def test_a_mask_that_does_not_fit_is_refused_and_changes_nothing() -> None:
 def test_copies_have_masks_of_their_own() -> None:
     task, masks = make_masked()
     twin = copy.deepcopy(task)
-    regrow_(task.net)
+    unmask_(task.net)
     assert_same_masks(twin.net, masks)
     assert_zero(twin.double().net.state_dict(), masks)
 
@@ -315,7 +315,7 @@ def test_a_pattern_is_meant_where_it_is_used(row: list[int], expected: int | Non
 
 def test_weights_grow_again_when_asked_to(data: GrowingData, tmp_path: Path) -> None:
     task, masks = make_masked()
-    regrow_(task.net)
+    unmask_(task.net)
     assert not masks_of(task.net)
     assert_zero(task.net.state_dict(), masks)
     fine_tune_(task, data, Fit(epochs=1, accelerator="cpu", devices=1), tmp_path)

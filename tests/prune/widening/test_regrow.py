@@ -15,7 +15,7 @@ from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.records import widths
 from regrow.prune.channels.surgery import cut_
 from regrow.prune.cost_model import costs_of
-from regrow.prune.widening.regrow import regrow_
+from regrow.prune.widening.regrow import regrow_channels_
 
 
 def pruned_task(width: int = 4, share: float = 0.5) -> Classification:
@@ -59,7 +59,7 @@ def test_a_network_grows_is_trained_and_costs_what_it_did(num_steps: int, tmp_pa
     narrow, full = copy.deepcopy(task), costs_of(Classification(["a", "b", "c"], (16, 16),
         net_args={"width": 4}))  # fmt: skip
     net = task.net
-    result = regrow_(task, train=train, batches=batches(task), num_steps=num_steps)
+    result = regrow_channels_(task, train=train, batches=batches(task), num_steps=num_steps)
     before, after = costs_of(narrow), costs_of(task)
     assert [index for index, _ in train.seen] == list(range(num_steps))
     macs = [cost for _, cost in train.seen]
@@ -81,14 +81,14 @@ def test_a_network_grows_is_trained_and_costs_what_it_did(num_steps: int, tmp_pa
 def test_capacity_moves_to_where_it_is_worth_more() -> None:
     task = pruned_task()
     before = widths(task.net)
-    regrow_(task, train=Training(), batches=batches(task))
+    regrow_channels_(task, train=Training(), batches=batches(task))
     assert widths(task.net) != before
 
 
 def test_a_limit_keeps_the_wide_network_small() -> None:
     task, train = pruned_task(), Training()
     macs = costs_of(task)["macs"]
-    regrow_(task, train=train, batches=batches(task), limit={"macs": 1.2 * macs})
+    regrow_channels_(task, train=train, batches=batches(task), limit={"macs": 1.2 * macs})
     assert macs < train.seen[0][1] <= 1.2 * macs
     assert costs_of(task)["macs"] <= macs
 
@@ -97,7 +97,7 @@ def test_widths_stay_as_aligned_as_they_were() -> None:
     task = pruned_task(width=16)
     before = widths(task.net)
     assert {before["two.0.0"], before["three.0.0"]} == {16, 32}
-    regrow_(task, train=Training(), batches=batches(task))
+    regrow_channels_(task, train=Training(), batches=batches(task))
     after = widths(task.net)
     assert all(after[name] % 4 == 0 for name in before if name != "head")
 
@@ -112,7 +112,7 @@ def test_as_many_single_weights_are_kept_as_before() -> None:
     names = [n for n, w in task.net.named_parameters() if w.ndim == 4]
     mask_weights_(task.net, {n: torch.rand(task.net.get_parameter(n).shape) < 0.5 for n in names})
     before = num_kept(task)
-    regrow_(task, train=Training(), batches=batches(task))
+    regrow_channels_(task, train=Training(), batches=batches(task))
     assert masks_of(task.net).keys() == set(names)
     assert num_kept(task) == before
     for name, kept in masks_of(task.net).items():
@@ -128,7 +128,7 @@ def test_masks_of_the_pattern_have_it_again() -> None:
         if w.ndim == 4 and w.shape[1] % 4 == 0
     }
     mask_weights_(task.net, masks)
-    regrow_(task, train=Training(), batches=batches(task))
+    regrow_channels_(task, train=Training(), batches=batches(task))
     found = masks_of(task.net)
     assert found.keys() == masks.keys()
     assert all(is_n_of_m(kept, 2, 4) for kept in found.values())
@@ -138,7 +138,7 @@ def test_a_whole_network_is_left_alone() -> None:
     torch.manual_seed(0)
     task, train = Classification(["a", "b"], (16, 16), net_args={"width": 4}), Training()
     before = copy.deepcopy(task.net.state_dict())
-    result = regrow_(task, train=train, batches=batches(task))
+    result = regrow_channels_(task, train=train, batches=batches(task))
     assert not train.seen
     assert not result.widening.gained
     assert result.cost == result.limit
@@ -148,4 +148,4 @@ def test_a_whole_network_is_left_alone() -> None:
 def test_no_cut_at_all_is_refused() -> None:
     task = pruned_task()
     with pytest.raises(BadInput, match="num_steps is 0"):
-        regrow_(task, train=Training(), batches=batches(task), num_steps=0)
+        regrow_channels_(task, train=Training(), batches=batches(task), num_steps=0)
