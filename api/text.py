@@ -33,3 +33,14 @@ def escaped(letter: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def plural(count: int, noun: str, ending: str = "s") -> str:
+    """Return a count and its noun, such as `1 epoch` and `2,000 epochs`.
+
+    Args:
+        count: How many there are.
+        noun: The noun for one.
+        ending: What makes it the noun for several, such as `es` for a class.
+    """
+    return f"{count:,} {noun if count == 1 else noun + ending}"

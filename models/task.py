@@ -169,6 +169,11 @@ class Task(LightningModule, ABC):
         """Give the names of the net's layers whose output width must stay."""
 
     @property
+    def name(self) -> str:
+        """Return the name of the task, such as `classification`, as reports and files have it."""
+        return type(self).__name__.lower()
+
+    @property
     def even_score(self) -> str:
         """Name the score in which all classes count alike, however many images show them."""
         return self.score

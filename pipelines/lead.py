@@ -7,6 +7,7 @@ from typing import Any
 
 from regrow.models.checkpoint import read
 from regrow.reporting.report import Report
+from regrow.text import plural
 from regrow.training.evaluation import Evaluation
 
 SPLIT = {"test": "test", "val": "validation", "train": "training"}
@@ -43,7 +44,7 @@ class Kept:
         """Return it in words."""
         if not self.epoch:
             return "The old network as it came (epoch 0), which none of the epochs was better than,"
-        many = f"of {self.epochs} epoch{'s' * (self.epochs != 1)}"
+        many = f"of {plural(self.epochs, 'epoch')}"
         return (
             f"The {'best' if self.is_chosen else 'last'} model {many}, that of epoch {self.epoch},"
         )
@@ -75,15 +76,15 @@ def describe_scores(report: Report, found: Mapping[str, Evaluation], kept: Kept)
         epochs=kept.epochs,
     )
     by = f", by {kept.chosen_by}" if kept.chosen_by != first.name else ""
-    where = f"{first.num_images} {SPLIT[split]} image{'s' * (first.num_images != 1)}"
+    where = plural(first.num_images, f"{SPLIT[split]} image")
     also = f", which also chose it{by}" if split == "val" and kept.is_chosen else ""
     unseen = ", which chose nothing" if split == "test" else ""
     report.say(f"{kept} reaches {first.name} {first.value:.4f} on {where}{unseen}{also}.")
     if split == "test":
         chose = f", which chose it{by}" if kept.is_chosen else ""
         report.say(
-            f"It reaches {chosen.value:.4f} on {chosen.num_images} validation "
-            f"image{'s' * (chosen.num_images != 1)}{chose}."
+            f"It reaches {chosen.value:.4f} on "
+            f"{plural(chosen.num_images, 'validation image')}{chose}."
         )
 
 
@@ -106,10 +107,7 @@ def describe_data(report: Report, splits: Mapping[str, Mapping[str, Any]]) -> No
         [label, *(used[n]["classes"].get(label, {}).get(k, 0) for n in used for k in counts[n])]
         for label in classes
     ]
-    told = ", ".join(
-        f"{s['images']:,} {SPLIT.get(n, n)} image{'s' * (s['images'] != 1)}"
-        for n, s in used.items()
-    )
+    told = ", ".join(plural(s["images"], f"{SPLIT.get(n, n)} image") for n, s in used.items())
     report.add_table("Data", columns, rows, f"{told}.")
 
 

@@ -32,13 +32,8 @@ def training_report(
 ) -> Report:
     """Return the report of a training run: its scores, its data, and how it began."""
     start = Start.read(run)
-    report = Report(
-        run,
-        title="Training" if start is None else "Warm start",
-        command=task.provenance.command,
-        task=type(task).__name__.lower(),
-        classes=task.classes,
-    )
+    title = "Training" if start is None else "Warm start"
+    report = Report.of(task, run, title, task.provenance.command)
     report.set(
         parent=task.provenance.parent,
         data={

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from regrow.files import write_text
 from regrow.models.cost import Cost
+from regrow.models.task import Task
 from regrow.reporting.markup import Markdown, code, escape, link, paragraphs
 
 PACKAGES = ("regrow", "torch", "torchvision", "pytorch-lightning", "onnxruntime")
@@ -57,6 +58,18 @@ class Report:
         }
         self._verdict: list[str] = []
         self._sections: list[str] = []
+
+    @classmethod
+    def of(cls, task: Task, run: Path, title: str, command: str) -> "Report":
+        """Return the empty report of a run, with the name and the classes of its task.
+
+        Args:
+            task: The task that the run is about.
+            run: The run's folder; both files go there.
+            title: The heading of the page.
+            command: The command line.
+        """
+        return cls(run, title=title, command=command, task=task.name, classes=task.classes)
 
     def set(self, **figures: Any) -> None:
         """Put figures at the top level of the JSON; records become mappings.

@@ -4,7 +4,7 @@ import os
 
 from regrow.errors import BadInput, CheckFailed
 from regrow.files import one_line
-from regrow.text import printable
+from regrow.text import plural, printable
 
 
 def test_control_characters_are_shown_as_escapes() -> None:
@@ -44,3 +44,11 @@ def test_every_error_is_printable_whoever_raises_it() -> None:
         assert str(kind("a\x1b[2J\nb")) == "a\\x1b[2J b"
     assert one_line(ValueError("a\x1b\nb")) == "a\\x1b b"
     assert one_line(ValueError()) == "ValueError"
+
+
+def test_a_count_has_its_noun() -> None:
+    assert [plural(count, "epoch") for count in (0, 1, 2, 2000)] == [
+        "0 epochs", "1 epoch", "2 epochs", "2,000 epochs"
+    ]  # fmt: skip
+    assert plural(1, "class", "es") == "1 class"
+    assert plural(3, "class", "es") == "3 classes"

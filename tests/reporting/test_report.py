@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from regrow import files
+from regrow.models.segmentation import Segmentation
 from regrow.reporting.report import (
     Report,
     before_after_rows,
@@ -29,6 +30,16 @@ def _report(run: Path) -> Report:
     return Report(
         run, title="Training", command="python x.py", task="detection", classes=["a", "b"]
     )
+
+
+def test_a_report_of_a_task_names_it_and_its_classes(tmp_path: Path) -> None:
+    task = Segmentation(["road", "sky"], (32, 32))
+    report = Report.of(task, tmp_path, "Training", "python x.py")
+    report.write()
+    figures = _read(tmp_path)
+    assert (figures["task"], figures["classes"]) == ("segmentation", ["road", "sky"])
+    assert (figures["command"], report.title) == ("python x.py", "Training")
+    assert task.name == "segmentation"
 
 
 def _refuse(constant: str) -> None:
