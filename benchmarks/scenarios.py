@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from regrow.incremental.growth import Growth
-from regrow.training.distillation import Imitation
+from regrow.training.distillation import Distillation
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ NEW_LABELS = {
     "default": Beginning(),
     "imprint": grown(new_rows="imprint"),
     "mean": grown(new_rows="mean"),
-    "distilled": grown(distillation=Imitation()),
+    "distilled": grown(distillation=Distillation()),
 }
 SCENARIOS = {
     "doubled": Scenario(
@@ -71,7 +71,7 @@ SCENARIOS = {
             "default": Beginning(),
             "half shrunk": HALF_SHRUNK,
             "dash": grown(warm_init="dash"),
-            "distilled": grown(distillation=Imitation()),
+            "distilled": grown(distillation=Distillation()),
         },
     ),
     "classes": Scenario(
@@ -82,7 +82,7 @@ SCENARIOS = {
             "default": Beginning(),
             "imprint": grown(new_rows="imprint"),
             "half shrunk": HALF_SHRUNK,
-            "distilled": grown(distillation=Imitation()),
+            "distilled": grown(distillation=Distillation()),
         },
         family="classes",
     ),
@@ -94,7 +94,7 @@ SCENARIOS = {
             "default": Beginning(),
             "anchored more": grown(anchor=0.5),
             "unanchored": grown(anchor=0.0),
-            "plain": grown(anchor=0.0, distillation=Imitation(weight=0.0)),
+            "plain": grown(anchor=0.0, distillation=Distillation(weight=0.0)),
         },
         warm_rates=(0.01, 0.03, 0.1),
         share=0.1,
@@ -128,7 +128,7 @@ SCENARIOS = {
             "default": Beginning(),
             "half shrunk": HALF_SHRUNK,
             "dash": grown(warm_init="dash"),
-            "distilled": grown(distillation=Imitation()),
+            "distilled": grown(distillation=Distillation()),
         },
     ),
 }

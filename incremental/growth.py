@@ -17,7 +17,7 @@ from regrow.incremental.start import Start
 from regrow.incremental.warm_init import WarmInit, dash_, shrink_perturb_
 from regrow.incremental.warm_start import remark_leaked, warm_start_
 from regrow.models.task import Task
-from regrow.training.distillation import Distillation, Imitation
+from regrow.training.distillation import Distillation, DistillationPenalty
 from regrow.training.fit import Fit
 
 # Of each source's own code: Ash and Adams's, and Shin et al.'s.
@@ -56,7 +56,7 @@ class Growth:
     new_rows: NewRows = "random"
     num_batches: int = 16
     mixing: Mixing = Mixing()
-    distillation: Imitation | None = None
+    distillation: Distillation | None = None
     anchor: float | None = None
 
     def __post_init__(self) -> None:
@@ -122,8 +122,10 @@ class Growth:
         if task.provenance.manifest is not None:
             remark_leaked(data, Manifest.from_dict(task.provenance.manifest))
         start = Start.of(grown, history, parent, renamed, removed)
-        imitation = self._imitation(task, start)
-        start = replace(start, taught=imitation.weight + imitation.features if imitation else 0.0)
+        distillation = self._distillation(task, start)
+        start = replace(
+            start, taught=distillation.weight + distillation.features if distillation else 0.0
+        )
         self.join_(task, data, start, num_epochs, allow)
         if self.warm_init == "shrink-perturb":
             shrink_perturb_(task, self._shrink, self.perturb, seed=seed)
@@ -160,9 +162,9 @@ class Growth:
             num_epochs,
             has_memory=has_memory,
         )
-        imitation = self._imitation(task, start)
-        if imitation is not None:
-            teacher = Distillation(start.teacher(task, allow), imitation)
+        distillation = self._distillation(task, start)
+        if distillation is not None:
+            teacher = DistillationPenalty(start.teacher(task, allow), distillation)
             task.penalties = nn.ModuleList([*task.penalties, teacher])
 
     def anchor_of(self, task: Task, start: Start, fit: Fit, allow: tuple[str, ...] = ()) -> float:
@@ -199,12 +201,12 @@ class Growth:
                 "growth.anchor and fit.ema both say what weights are kept; give one of them"
             )
 
-    def _imitation(self, task: Task, start: Start) -> Imitation | None:
+    def _distillation(self, task: Task, start: Start) -> Distillation | None:
         """Give what the old network teaches, if anything."""
         is_enough = len(start.old_names) >= task.min_classes
         chosen = self.distillation
         if chosen is None:
-            return Imitation() if start.history.has_memory and is_enough else None
+            return Distillation() if start.history.has_memory and is_enough else None
         if not (chosen.weight or chosen.features):
             return None
         if not is_enough:

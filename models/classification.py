@@ -63,7 +63,7 @@ class Classification(Task):
         """Give the probabilities."""
         return decoded["probabilities"]
 
-    def imitation(
+    def distillation_loss(
         self,
         outputs: dict[str, Tensor],
         wanted: dict[str, Tensor],

@@ -104,7 +104,7 @@ class Detection(Task):
             )
         return hidden(outputs, "cls_logits", known, -1)
 
-    def imitation(
+    def distillation_loss(
         self,
         outputs: dict[str, Tensor],
         wanted: dict[str, Tensor],
@@ -116,7 +116,7 @@ class Detection(Task):
         The temperature has no part in it: every score stands alone, and softening would lift those
         of the background, which are many.
         """
-        return self.net.imitation(outputs, wanted, shared)
+        return self.net.distillation_loss(outputs, wanted, shared)
 
     def make_metric(self) -> Metric:
         """Give COCO's average precision."""

@@ -72,7 +72,7 @@ class Segmentation(Task):
         """Take unknown classes out of the softmax."""
         return hidden(outputs, "logits", known, 1)
 
-    def imitation(
+    def distillation_loss(
         self,
         outputs: dict[str, Tensor],
         wanted: dict[str, Tensor],

@@ -178,7 +178,7 @@ class Task(LightningModule, ABC):
         """Name the score in which all classes count alike, however many images show them."""
         return self.score
 
-    def imitation(
+    def distillation_loss(
         self,
         outputs: dict[str, Tensor],
         wanted: dict[str, Tensor],
@@ -196,7 +196,9 @@ class Task(LightningModule, ABC):
         Raises:
             BadInput: If the task does not say how, or the outputs do not compare.
         """
-        raise BadInput(f"distillation: {type(self).__name__} has no method `imitation`; write one")
+        raise BadInput(
+            f"distillation: {type(self).__name__} has no method `distillation_loss`; write one"
+        )
 
     def hide(self, outputs: dict[str, Tensor], known: Tensor) -> dict[str, Tensor]:
         """Give raw outputs in which classes that a label does not know take no part.

@@ -25,7 +25,7 @@ from regrow.prune.criteria import (
 )
 from regrow.reporting.report import Report
 from regrow.reporting.run_folder import advised
-from regrow.training.distillation import Imitation
+from regrow.training.distillation import Distillation
 from regrow.training.resume import WIDE
 
 TASKS = [Classification, Detection, Segmentation]
@@ -45,7 +45,7 @@ def train(args: Sequence[str] | None = None) -> Report:
         skip=NO_OPTIONS,
         choices={
             "task": TASKS,
-            "growth.distillation": [Imitation],
+            "growth.distillation": [Distillation],
             "gate": [Gate],
             **DATA_CHOICES,
         },

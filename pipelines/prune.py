@@ -48,7 +48,7 @@ from regrow.reporting.report import Report, before_after_table, device_name
 from regrow.reporting.run_folder import open_run, refuse_run, reopen_run
 from regrow.reporting.tensorboard import common_hparams, flat, write_hparams
 from regrow.training.callbacks import save_prediction_picture
-from regrow.training.distillation import Distillation, Imitation
+from regrow.training.distillation import Distillation, DistillationPenalty
 from regrow.training.fit import Fit
 from regrow.training.resume import refuse_changes
 from regrow.training.trainer import fine_tune_, make_trainer
@@ -72,7 +72,7 @@ def run_pruning(
     recovery: Fit = Fit(epochs=2, devices=1),  # noqa: B008 - frozen
     final_epochs: int = 0,
     optimization: Optimization = Optimization(),  # noqa: B008 - frozen
-    distillation: Imitation | None = None,
+    distillation: Distillation | None = None,
     weights: Weights | None = None,
     clock: Clock = Clock(),  # noqa: B008 - frozen
     reference: Path | None = None,
@@ -156,7 +156,7 @@ def run_pruning(
         log.info("target and selection have no say: weights are masked, and no channel goes")
     else:
         removal = Channels(task, target, selection, criterion, None, dense, latency)
-    penalties = [Distillation(dense, distillation)] if distillation is not None else []
+    penalties = [DistillationPenalty(dense, distillation)] if distillation is not None else []
     if not resume:
         run = open_run(run, command_line)
     loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]

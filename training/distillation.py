@@ -18,7 +18,7 @@ Calls = list[tuple[str, Any]]
 
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
-class Imitation:
+class Distillation:
     """What a student takes from its teacher, and how much of it.
 
     Args:
@@ -47,7 +47,7 @@ class Imitation:
             raise BadInput(f"distillation.temperature is {self.temperature}, it must be > 0")
 
 
-class Distillation(Penalty):
+class DistillationPenalty(Penalty):
     """The distance from a teacher, on the images of each training step.
 
     A step costs one forward pass of the teacher more, without gradient, and the run a copy of its
@@ -58,7 +58,7 @@ class Distillation(Penalty):
     Args:
         teacher: The teacher, which is copied: a task of the student's kind for images of the
             student's size, in general the same network before it was pruned or grown.
-        imitation: What is taken from it.
+        distillation: What is taken from it.
 
     Raises:
         BadInput: If features are asked for and the teacher has no such layers.
@@ -66,14 +66,14 @@ class Distillation(Penalty):
 
     name = "distillation"
 
-    def __init__(self, teacher: Task, imitation: Imitation = Imitation()) -> None:
+    def __init__(self, teacher: Task, distillation: Distillation = Distillation()) -> None:
         super().__init__()
-        self.imitation = imitation
+        self.distillation = distillation
         self._kept = _Kept(teacher)
         self._seen: Calls = []
         self._layers: list[str] = []
-        if imitation.features:
-            self._layers = imitation.layers or last_maps(self._kept.task)
+        if distillation.features:
+            self._layers = distillation.layers or last_maps(self._kept.task)
 
     @contextmanager
     def watching(self, task: Task) -> Iterator[None]:
@@ -113,12 +113,12 @@ class Distillation(Penalty):
                 f"{', '.join(wanted)}; a teacher must be the same network, pruned or not"
             )
         shared = shared_classes(task.classes, teacher.classes)
-        distance = task.imitation(outputs, wanted, shared, self.imitation.temperature)
-        total = self.imitation.weight * distance
+        distance = task.distillation_loss(outputs, wanted, shared, self.distillation.temperature)
+        total = self.distillation.weight * distance
         if not self._layers:
             return total
         distances = [_attention_distance(name, self._seen, theirs) for name in self._layers]
-        return total + self.imitation.features * torch.stack(distances).mean()
+        return total + self.distillation.features * torch.stack(distances).mean()
 
 
 def last_maps(task: Task) -> list[str]:

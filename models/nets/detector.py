@@ -41,7 +41,7 @@ class Detector(nn.Module, ABC):
     def output_layers(self) -> list[str]:
         """Give the names of the layers whose output width must stay."""
 
-    def imitation(
+    def distillation_loss(
         self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
     ) -> Tensor:
         """Give how far raw outputs are from those of a teacher, a scalar, 0 where both agree.
@@ -86,7 +86,9 @@ class Detector(nn.Module, ABC):
         )
 
 
-def imitate_heads(raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared) -> Tensor:
+def heads_distillation_loss(
+    raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
+) -> Tensor:
     """Give how far the raw outputs of FCOS, RetinaNet and the like are from a teacher's.
 
     Args:

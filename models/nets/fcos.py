@@ -19,7 +19,7 @@ from regrow.metrics.ignored import spared_points
 from regrow.models.class_rows import ClassRows
 from regrow.models.distillation_losses import Shared
 from regrow.models.nets.backbone import build_backbone
-from regrow.models.nets.detector import Detector, Targets, feature_shapes, imitate_heads
+from regrow.models.nets.detector import Detector, Targets, feature_shapes, heads_distillation_loss
 from regrow.models.nets.small import SmallBackbone
 
 RADIUS = 1.5
@@ -160,11 +160,11 @@ class Fcos(Detector):
         boxes = clip_boxes_to_image(self._boxes(raw), self.size)
         return {"boxes": boxes, "scores": scores.sqrt().transpose(1, 2)}
 
-    def imitation(
+    def distillation_loss(
         self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
     ) -> Tensor:
         """Give how far the raw outputs are from a teacher's."""
-        return imitate_heads(raw, wanted, shared)
+        return heads_distillation_loss(raw, wanted, shared)
 
     def class_rows(self) -> list[ClassRows]:
         """Give the classification layer."""

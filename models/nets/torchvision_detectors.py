@@ -24,7 +24,13 @@ from regrow.errors import BadInput
 from regrow.metrics.ignored import has_ignored, is_covered, spared, spared_points
 from regrow.models.class_rows import ClassRows
 from regrow.models.distillation_losses import Shared, focused_divergence, one_against_rest
-from regrow.models.nets.detector import Detections, Detector, Targets, feature_shapes, imitate_heads
+from regrow.models.nets.detector import (
+    Detections,
+    Detector,
+    Targets,
+    feature_shapes,
+    heads_distillation_loss,
+)
 
 # Arguments of torchvision's resizing, and of its suppression, which the task has knobs for.
 UNUSED = (
@@ -72,11 +78,13 @@ class DenseDetector(Detector):
         scores = self._scores({key: value.float() for key, value in raw.items()})
         return {"boxes": clip_boxes_to_image(boxes, self.size), "scores": scores.transpose(1, 2)}
 
-    def imitation(
+    def distillation_loss(
         self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
     ) -> Tensor:
         """Give how far the raw outputs are from a teacher's."""
-        return imitate_heads(self._with_sigmoids(raw), self._with_sigmoids(wanted), shared)
+        return heads_distillation_loss(
+            self._with_sigmoids(raw), self._with_sigmoids(wanted), shared
+        )
 
     def class_rows(self) -> list[ClassRows]:
         """Give the classification layer."""
@@ -287,7 +295,7 @@ class FasterRcnn(Detector):
             rpn.box_coder.encode(matched, anchors),
         )
 
-    def imitation(
+    def distillation_loss(
         self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
     ) -> Tensor:
         """Give how far both stages are from a teacher's, the second on the teacher's proposals."""

@@ -21,7 +21,7 @@ from regrow.pipelines import commands
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.surgery import cut_
 from regrow.scripts import train
-from regrow.training.distillation import Distillation
+from regrow.training.distillation import DistillationPenalty
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
@@ -151,13 +151,13 @@ def test_the_old_network_teaches_where_there_is_a_memory(
     options: list[str], teaches: bool, warm: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taught = []
-    forward = Distillation.forward
+    forward = DistillationPenalty.forward
 
-    def noting(self: Distillation, *given: Any) -> torch.Tensor:
-        taught.append(self.imitation.weight)
+    def noting(self: DistillationPenalty, *given: Any) -> torch.Tensor:
+        taught.append(self.distillation.weight)
         return forward(self, *given)
 
-    monkeypatch.setattr(Distillation, "forward", noting)
+    monkeypatch.setattr(DistillationPenalty, "forward", noting)
     chosen = [f"--growth.distillation={{{name}: 0}}" for name in options]
     commands.train(warm("new", *chosen))
     assert taught == [1.0] * len(taught)

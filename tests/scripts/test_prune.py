@@ -417,7 +417,7 @@ def test_recovery_may_imitate_the_unpruned_network(
     monkeypatch.setattr(pruning, "fine_tune_", watched)
     options = ["--distillation.weight=2", "--distillation.temperature=4"]
     commands.prune([f"--checkpoint={dense}", *SHORT, *options, f"--run={tmp_path / 'prune'}"])
-    assert {(p.imitation.weight, p.imitation.temperature) for p in seen} == {(2.0, 4.0)}
+    assert {(p.distillation.weight, p.distillation.temperature) for p in seen} == {(2.0, 4.0)}
     teacher, large = seen[0]._kept.task.net, load(dense).net
     for one, other in zip(teacher.parameters(), large.parameters(), strict=True):
         assert torch.equal(one, other)

@@ -15,13 +15,13 @@ from regrow.models.distillation_losses import Shared
 from regrow.models.nets.detector import Detector
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
-from regrow.training.distillation import Distillation, Imitation, last_maps
+from regrow.training.distillation import Distillation, DistillationPenalty, last_maps
 
 SIZE = (32, 32)
 CLASSES = ["a", "b", "c"]
 TASKS = [Classification, Segmentation, Detection]
-RAW = Imitation()
-BOTH = Imitation(features=1.0)
+RAW = Distillation()
+BOTH = Distillation(features=1.0)
 
 
 def make(kind: type[Task], seed: int = 0, classes: list[str] = CLASSES, **args: Any) -> Task:
@@ -43,7 +43,7 @@ def noise(count: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (count, 3, *SIZE), generator=generator, dtype=torch.uint8)
 
 
-def term(penalty: Distillation, task: Task, images: Tensor) -> Tensor:
+def term(penalty: DistillationPenalty, task: Task, images: Tensor) -> Tensor:
     with penalty.watching(task):
         return penalty(task, images, task(images))
 
@@ -59,7 +59,7 @@ def hooks(net: nn.Module) -> int:
 def test_nothing_draws_a_student_away_from_its_equal(kind: type[Task]) -> None:
     teacher = make(kind)
     student = copy.deepcopy(teacher)
-    distance = term(Distillation(teacher, BOTH), student, noise(4))
+    distance = term(DistillationPenalty(teacher, BOTH), student, noise(4))
     distance.backward()
     assert distance.item() == pytest.approx(0, abs=1e-6)
     grads = [p.grad for p in student.parameters() if p.grad is not None]
@@ -70,7 +70,7 @@ def test_nothing_draws_a_student_away_from_its_equal(kind: type[Task]) -> None:
 @pytest.mark.parametrize("kind", TASKS)
 def test_the_gradient_reaches_the_student_alone(kind: type[Task]) -> None:
     student, teacher = make(kind), make(kind, seed=1)
-    penalty, modes = Distillation(teacher, RAW), []
+    penalty, modes = DistillationPenalty(teacher, RAW), []
     kept = penalty._kept.task
     kept.net.register_forward_hook(lambda *_: modes.append(torch.is_grad_enabled()))
     term(penalty, student.train(), noise(4)).backward()
@@ -82,7 +82,7 @@ def test_the_gradient_reaches_the_student_alone(kind: type[Task]) -> None:
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_batch_counts_as_the_mean_of_its_images(kind: type[Task]) -> None:
-    student, penalty = make(kind), Distillation(make(kind, seed=1), BOTH)
+    student, penalty = make(kind), DistillationPenalty(make(kind, seed=1), BOTH)
     images = noise(4)
     with torch.no_grad():
         together = term(penalty, student, images)
@@ -92,12 +92,14 @@ def test_a_batch_counts_as_the_mean_of_its_images(kind: type[Task]) -> None:
 
 
 @pytest.mark.parametrize("kind", TASKS)
-@pytest.mark.parametrize("imitation", [Imitation(10.0), Imitation(weight=0.0, features=10.0)])
+@pytest.mark.parametrize(
+    "distillation", [Distillation(10.0), Distillation(weight=0.0, features=10.0)]
+)
 def test_a_student_trained_with_it_comes_nearer_to_its_teacher(
-    kind: type[Task], imitation: Imitation
+    kind: type[Task], distillation: Distillation
 ) -> None:
     teacher = make(kind, seed=1, **({} if kind is Detection else {"width": 8}))
-    penalty = Distillation(teacher, imitation)
+    penalty = DistillationPenalty(teacher, distillation)
     distances = []
     for share in (0, 1):
         student = make(kind).train()
@@ -114,7 +116,7 @@ def test_a_student_trained_with_it_comes_nearer_to_its_teacher(
         # On images that neither was trained on.
         held_out = noise(32, seed=99)
         with torch.no_grad():
-            if imitation.weight:
+            if distillation.weight:
                 distance = (shares(student.eval(), held_out) - shares(teacher, held_out)).abs()
             else:
                 distance = term(penalty, student, held_out)
@@ -143,12 +145,14 @@ def targets(kind: type[Task], count: int) -> Any:
 
 def test_the_terms_are_weighted() -> None:
     student, teacher = make(Classification), make(Classification, seed=1)
-    raw = term(Distillation(teacher, Imitation(1.0, 3.0)), student, noise(4))
-    features = term(Distillation(teacher, Imitation(0.0, 3.0, 1.0)), student, noise(4))
-    both = term(Distillation(teacher, Imitation(0.5, 3.0, 2.0)), student, noise(4))
+    raw = term(DistillationPenalty(teacher, Distillation(1.0, 3.0)), student, noise(4))
+    features = term(DistillationPenalty(teacher, Distillation(0.0, 3.0, 1.0)), student, noise(4))
+    both = term(DistillationPenalty(teacher, Distillation(0.5, 3.0, 2.0)), student, noise(4))
     torch.testing.assert_close(both, 0.5 * raw + 2 * features)
-    single = [Imitation(0.0, features=1.0, layers=[layer]) for layer in last_maps(teacher)]
-    each = torch.stack([term(Distillation(teacher, one), student, noise(4)) for one in single])
+    single = [Distillation(0.0, features=1.0, layers=[layer]) for layer in last_maps(teacher)]
+    each = torch.stack(
+        [term(DistillationPenalty(teacher, one), student, noise(4)) for one in single]
+    )
     torch.testing.assert_close(features, each.mean())
     logits, wanted = (task(noise(4))["logits"] / 3 for task in (student, teacher))
     oracle = nn.KLDivLoss(reduction="batchmean")(logits.log_softmax(1), wanted.softmax(1))
@@ -171,7 +175,7 @@ def test_a_grown_student_is_compared_by_the_names_of_its_classes(kind: type[Task
                     grown[rows.indices(place, 4)] = state[name][old]
             state[name] = grown
     student.net.load_state_dict(state)
-    penalty = Distillation(teacher, BOTH)
+    penalty = DistillationPenalty(teacher, BOTH)
     assert term(penalty, student, noise(4)).item() == pytest.approx(0, abs=1e-6)
     student.classes = ["a", "new", "b", "c"]
     assert term(penalty, student, noise(4)).item() > 1e-3
@@ -183,7 +187,7 @@ def test_a_grown_student_is_compared_by_the_names_of_its_classes(kind: type[Task
 @pytest.mark.parametrize("kind", TASKS)
 def test_the_teacher_stays_as_it_was_and_stands_still(kind: type[Task]) -> None:
     teacher, student = make(kind, seed=1).train(), make(kind)
-    penalty = Distillation(teacher, BOTH)
+    penalty = DistillationPenalty(teacher, BOTH)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     wanted = term(penalty, student, noise(4))
     student.penalties.append(penalty)
@@ -205,14 +209,14 @@ def test_a_teacher_draws_no_random_numbers() -> None:
     student, teacher = make(Classification), make(Classification, seed=1)
     teacher.net.one = nn.Sequential(teacher.net.one, nn.Dropout(0.5))
     state = torch.get_rng_state()
-    term(Distillation(teacher.train(), BOTH), student, noise(4))
+    term(DistillationPenalty(teacher.train(), BOTH), student, noise(4))
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_copies_of_the_student_share_the_teacher_which_is_no_part_of_it() -> None:
     student = make(Classification)
     names, size = list(student.state_dict()), len(list(student.modules()))
-    student.penalties.append(Distillation(make(Classification, seed=1), BOTH))
+    student.penalties.append(DistillationPenalty(make(Classification, seed=1), BOTH))
     assert list(student.state_dict()) == names
     assert len(list(student.modules())) == size + 1
     assert "penalties" not in student.arguments()
@@ -224,15 +228,15 @@ def test_copies_of_the_student_share_the_teacher_which_is_no_part_of_it() -> Non
 def test_the_teacher_runs_in_the_students_precision() -> None:
     teacher = make(Classification)
     with torch.autocast("cpu", torch.bfloat16):
-        same = term(Distillation(teacher, RAW), teacher, noise(4))
+        same = term(DistillationPenalty(teacher, RAW), teacher, noise(4))
         wanted = teacher(noise(4))["logits"]
     assert wanted.dtype == torch.bfloat16
     assert same.item() == 0
-    assert term(Distillation(teacher, RAW), teacher, noise(4)).item() == 0
+    assert term(DistillationPenalty(teacher, RAW), teacher, noise(4)).item() == 0
 
 
 def test_the_teacher_follows_to_the_students_device() -> None:
-    penalty = Distillation(make(Classification, seed=1), BOTH)
+    penalty = DistillationPenalty(make(Classification, seed=1), BOTH)
     student = make(Classification).to("meta")
     assert term(penalty, student, noise(4).to("meta")).device.type == "meta"
     moved = [p.data_ptr() for p in penalty._kept.task.parameters()]
@@ -274,7 +278,9 @@ def test_a_layer_that_runs_for_each_level_counts_once_for_each() -> None:
         teacher.net.tower[0][0].weight.normal_()
         images = task.example_images(2)
         found = term(
-            Distillation(teacher, Imitation(0.0, features=1.0, layers=["tower"])), task, images
+            DistillationPenalty(teacher, Distillation(0.0, features=1.0, layers=["tower"])),
+            task,
+            images,
         )
         maps: list[list[Tensor]] = [[], []]
         for net, seen in zip((task, teacher), maps, strict=True):
@@ -292,7 +298,7 @@ def test_a_layer_that_runs_for_each_level_counts_once_for_each() -> None:
 
 def test_hooks_are_gone_after_a_step_also_after_a_failed_one() -> None:
     student = make(Classification)
-    penalty = Distillation(make(Classification, seed=1), BOTH)
+    penalty = DistillationPenalty(make(Classification, seed=1), BOTH)
     with penalty.watching(student):
         assert hooks(student.net) == 3
         penalty(student, noise(2), student(noise(2)))
@@ -314,7 +320,11 @@ def test_layers_that_do_not_compare_are_named() -> None:
     student, teacher = make(Classification), make(Classification, seed=1)
 
     def run(*layers: str, task: Task = student) -> None:
-        term(Distillation(teacher, Imitation(features=1.0, layers=list(layers))), task, noise(2))
+        term(
+            DistillationPenalty(teacher, Distillation(features=1.0, layers=list(layers))),
+            task,
+            noise(2),
+        )
 
     with pytest.raises(BadInput, match="the net has no layer 'four'"):
         run("one", "four")
@@ -340,13 +350,13 @@ def test_a_net_without_maps_needs_layers_to_be_named() -> None:
     task.net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
     task.output_layers = lambda: ["2"]  # type: ignore[method-assign]
     with pytest.raises(BadInput, match=r"no layer of the net gives maps \(b, d, h, w\)"):
-        Distillation(task, BOTH)
+        DistillationPenalty(task, BOTH)
 
 
 def test_a_compiled_student_has_no_features() -> None:
     student = make(Classification)
     student.compile_net = True
-    penalty = Distillation(make(Classification), BOTH)
+    penalty = DistillationPenalty(make(Classification), BOTH)
     with pytest.raises(BadInput, match="needs a network that is not compiled"):
         term(penalty, student, noise(2))
 
@@ -358,35 +368,37 @@ def test_a_compiled_student_has_no_features() -> None:
 @pytest.mark.parametrize("name", ["weight", "features", "temperature"])
 def test_values_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(BadInput, match=rf"distillation\.{name} is {value}, it must be"):
-        Imitation(**{name: value})
+        Distillation(**{name: value})
 
 
 def test_a_temperature_of_zero_is_refused() -> None:
     with pytest.raises(BadInput, match=r"temperature is 0, it must be > 0"):
-        Imitation(temperature=0)
+        Distillation(temperature=0)
 
 
 def test_pairs_that_do_not_compare_are_refused() -> None:
     student = make(Classification)
-    penalty = Distillation(make(Segmentation))
+    penalty = DistillationPenalty(make(Segmentation))
     with pytest.raises(BadInput, match="the network's kind is labels, its teacher's masks"):
         term(penalty, student, noise(2))
-    penalty = Distillation(Classification(CLASSES, (16, 16), net_args={"width": 4}))
+    penalty = DistillationPenalty(Classification(CLASSES, (16, 16), net_args={"width": 4}))
     with pytest.raises(BadInput, match=r"size is \(32, 32\), its teacher's \(16, 16\)"):
         term(penalty, student, noise(2))
-    penalty = Distillation(make(Classification, classes=["c", "d", "e"]))
+    penalty = DistillationPenalty(make(Classification, classes=["c", "d", "e"]))
     with pytest.raises(BadInput, match="knows a, b, c, its teacher c, d, e; they must share 2"):
         term(penalty, student, noise(2))
-    penalty = Distillation(make(Classification))
+    penalty = DistillationPenalty(make(Classification))
     with pytest.raises(BadInput, match="the network gives scores, its teacher logits"):
         penalty(student, noise(2), {"scores": torch.zeros(2, 3)})
 
 
 def test_a_task_that_does_not_say_how_cannot_be_imitated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(Classification, "imitation")
+    monkeypatch.delattr(Classification, "distillation_loss")
     task = make(Classification)
-    with pytest.raises(BadInput, match="Classification has no method `imitation`; write one"):
-        term(Distillation(task), task, noise(2))
+    with pytest.raises(
+        BadInput, match="Classification has no method `distillation_loss`; write one"
+    ):
+        term(DistillationPenalty(task), task, noise(2))
 
 
 # ---- anyone's detector
@@ -424,7 +436,7 @@ def test_any_detector_is_imitated_by_its_boxes_and_scores() -> None:
     raw, wanted = own(images), teacher(images)
     with torch.no_grad():
         wanted["cells"][0, 3:, 0] = -5  # a box smaller than a pixel
-    distance = own.imitation(raw, wanted, Shared())
+    distance = own.distillation_loss(raw, wanted, Shared())
     decoded, right = own.decode(raw), own.decode(wanted)
     total = torch.zeros(2)
     for image in range(2):
@@ -440,6 +452,6 @@ def test_any_detector_is_imitated_by_its_boxes_and_scores() -> None:
     torch.testing.assert_close(distance, total.mean())
     turned = {"cells": wanted["cells"].detach()[:, [1, 2, 0, 3, 4, 5, 6]]}
     raw = {"cells": wanted["cells"].detach()}
-    assert own.imitation(raw, turned, Shared()).item() > 1e-4
-    matched = own.imitation(raw, turned, Shared(own=[1, 0], theirs=[0, 2]))
+    assert own.distillation_loss(raw, turned, Shared()).item() > 1e-4
+    matched = own.distillation_loss(raw, turned, Shared(own=[1, 0], theirs=[0, 2]))
     assert matched.item() == pytest.approx(0, abs=1e-9)

@@ -16,7 +16,7 @@ from regrow.models.optimization import Optimization
 from regrow.models.task import Penalty, Task
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.surgery import cut_
-from regrow.training.distillation import Distillation, Imitation
+from regrow.training.distillation import Distillation, DistillationPenalty
 from regrow.training.fit import Fit
 from regrow.training.reloading import load_weights_
 from regrow.training.trainer import fine_tune_, make_trainer, train
@@ -99,7 +99,7 @@ def test_penalties_of_one_fit_end_with_it(data: GrowingData, tmp_path: Path) -> 
 def test_a_teacher_without_weight_changes_no_bit(data: GrowingData, tmp_path: Path) -> None:
     fit, states = Fit(epochs=2, images=0, accelerator="cpu", devices=1), []
     teacher = with_dropout(make_task()).train()
-    for penalties in ([], [Distillation(teacher, Imitation(weight=0.0))]):
+    for penalties in ([], [DistillationPenalty(teacher, Distillation(weight=0.0))]):
         task = with_dropout(make_task())
         fine_tune_(task, data, fit, tmp_path, penalties=penalties)
         states.append(task.net.state_dict())
@@ -115,7 +115,7 @@ def test_a_checkpoint_knows_nothing_of_the_teacher(data: GrowingData, tmp_path: 
     fit, files = Fit(epochs=1, images=0, accelerator="cpu", devices=1), []
     for run, penalties in (
         ("plain", []),
-        ("taught", [Distillation(make_task(), Imitation(features=1.0))]),
+        ("taught", [DistillationPenalty(make_task(), Distillation(features=1.0))]),
     ):
         task = make_task(penalties=penalties)
         train(task, data, make_trainer(task, fit, tmp_path / run), tmp_path / run)

@@ -223,18 +223,18 @@ def test_nothing_draws_a_network_away_from_its_equal(net, images, precision) -> 
         with torch.no_grad():
             wanted = net(images)
         raw = net(images)
-        distance = net.imitation(raw, wanted, Shared())
+        distance = net.distillation_loss(raw, wanted, Shared())
     grads = torch.autograd.grad(distance, list(net.parameters()), allow_unused=True)
     assert distance.item() == pytest.approx(0, abs=1e-9)
     assert max(float(grad.abs().max()) for grad in grads if grad is not None) < 1e-5
 
 
-def test_imitation_of_a_batch_is_the_mean_of_its_images(net, images) -> None:
+def test_distillation_loss_of_a_batch_is_the_mean_of_its_images(net, images) -> None:
     teacher = teacher_of(net).eval()
     net.eval()
     with torch.no_grad():
-        together = net.imitation(net(images), teacher(images), Shared())
-        alone = [net.imitation(net(i[None]), teacher(i[None]), Shared()) for i in images]
+        together = net.distillation_loss(net(images), teacher(images), Shared())
+        alone = [net.distillation_loss(net(i[None]), teacher(i[None]), Shared()) for i in images]
     assert together > 0
     torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=1e-3, atol=1e-6)
 
@@ -244,12 +244,12 @@ def test_every_output_layer_is_drawn_to_the_teacher(net, images) -> None:
     net.eval()
     with torch.no_grad():
         wanted = teacher(images)
-    net.imitation(net(images), wanted, Shared()).backward()
+    net.distillation_loss(net(images), wanted, Shared()).backward()
     for name in net.output_layers():
         assert net.get_submodule(name).weight.grad.abs().max() > 0, name
 
 
-def test_imitation_finds_classes_in_another_order(net, images) -> None:
+def test_distillation_loss_finds_classes_in_another_order(net, images) -> None:
     other, order = copy.deepcopy(net).eval(), [2, 0, 1]
     with torch.no_grad():
         for rows in net.class_rows():
@@ -260,8 +260,8 @@ def test_imitation_finds_classes_in_another_order(net, images) -> None:
                 target.bias[new] = source.bias[rows.indices(old, NUM_CLASSES)]
         net.eval()
         raw, wanted = net(images), other(images)
-        assert net.imitation(raw, wanted, Shared()) > 1e-4
-        matched = net.imitation(raw, wanted, Shared(own=order, theirs=[0, 1, 2]))
+        assert net.distillation_loss(raw, wanted, Shared()) > 1e-4
+        matched = net.distillation_loss(raw, wanted, Shared(own=order, theirs=[0, 1, 2]))
         assert matched == pytest.approx(0, abs=1e-7)
 
 
