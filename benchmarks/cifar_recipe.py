@@ -216,7 +216,7 @@ def dense_net(name: str, weights: Path, device: str) -> nn.Module:
 
 def _cifar_module() -> ModuleType:
     """Load the one file that defines it, which needs torch alone."""
-    path = Path(__file__).parents[1] / "models" / "cifar.py"
+    path = Path(__file__).parents[1] / "models" / "nets" / "cifar.py"
     spec = importlib.util.spec_from_file_location("cifar_resnets", path)
     if spec is None or spec.loader is None:
         raise ImportError(str(path))
