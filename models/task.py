@@ -245,6 +245,11 @@ class Task(LightningModule, ABC):
             raise NotAttached(f"{type(self).__name__} is not attached to a `Trainer`")
         return super().__getattr__(name)
 
+    @property
+    def net_package(self) -> str:
+        """Return the package that the network is imported from, which `load` may have to allow."""
+        return self.net_name.split(".")[0]
+
     def fresh_net(self, weights: str | None = None) -> nn.Module:
         """Build the dense network that this task names, with new weights."""
         return build_net(

@@ -234,7 +234,7 @@ def run_training(
         decision = judge_trial(report, net, data, found, start, gate or Gate(), packages)
         if gate is not None:
             reasons = [*decision.reasons, *([unlike] if unlike is not None else [])]
-            named = (*packages, net.net_name.split(".")[0])
+            named = (*packages, net.net_package)
             promote_kept(report, run, promoted, start, reasons, named)
     if start is not None:
         done = trainer.current_epoch + start.num_wide_epochs

@@ -51,7 +51,7 @@ def difference(path: Path, task: Task, images: Tensor, allow: tuple[str, ...] = 
         As `unlike_saved` does.
     """
     try:
-        again = load(path, allow=(*allow, task.net_name.split(".")[0])).to(task.mean.device)
+        again = load(path, allow=(*allow, task.net_package)).to(task.mean.device)
     except BadInput as error:
         return f"the file that was written cannot be loaded: {error}"
     if task.channels_last:

@@ -109,7 +109,7 @@ def run_comparison(
         num_steps=num_steps,
         dense_share=dense_share,
         run=run,
-        allow=(first.net_name.split(".")[0],),  # the user has named it
+        allow=(first.net_package,),  # the user has named it
         command=command_line,
     )
     Channels(first, target, selection)  # says at once what it cannot reach

@@ -90,7 +90,7 @@ def run_retraining(
     first = task(data.classes, data.size)
     refuse_kind(first, data)
     refuse_kind(first, before)
-    names = (first.net_name.split(".")[0],)  # the user has named it
+    names = (first.net_package,)  # the user has named it
     plan = Plan(task, before, data, fit, share, memory, growth, run, names, command_line)
     data.test_dataloader()  # says at once that there are no test images
     data.refuse_unscored()

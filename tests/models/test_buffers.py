@@ -133,6 +133,14 @@ def test_files_of_before_get_the_buffers_of_a_fresh_network(tmp_path: Path) -> N
     assert torch.equal(again(task.example_images(2))["logits"], expected)
 
 
+def test_a_file_loads_once_the_package_of_its_network_is_allowed(tmp_path: Path) -> None:
+    task = _task(16)
+    save(tmp_path / "a.ckpt", task)
+    with pytest.raises(BadInput, match="test_buffers_nets"):
+        load(tmp_path / "a.ckpt")
+    assert load(tmp_path / "a.ckpt", allow=(task.net_package,)).net_name == task.net_name
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
