@@ -89,6 +89,7 @@ def by_regrow(options: argparse.Namespace, data: Cifar, training: Training) -> n
     from regrow.models.task import Task
     from regrow.prune import criteria
     from regrow.prune.engine import prune
+    from regrow.prune.removal import Channels
     from regrow.prune.selection import Selection
     from regrow.prune.target import Target
 
@@ -110,18 +111,18 @@ def by_regrow(options: argparse.Namespace, data: Cifar, training: Training) -> n
 
         return train
 
+    target = Target(macs=1 / options.speedup)
+    selection = Selection(scope=options.scope, round_to=options.round_to)
     result = prune(
         task,
+        Channels(task, target, selection, getattr(criteria, options.criterion)()),
         train_loader=Batches(data, training.seed, recipe.batch),
         val_loader=split(*data.val),
         test_loader=split(*data.test),
-        criterion=getattr(criteria, options.criterion)(),
-        target=Target(macs=1 / options.speedup),
         num_steps=options.steps,
         # The number of steps is that of all tools' epochs, so none may be added or rolled back.
         adapts=False,
         budget=Budget(max_drop=1.0),
-        selection=Selection(scope=options.scope, round_to=options.round_to),
         recover=trained(options.epochs_between) if options.epochs_between else None,
         finish=trained(options.final_epochs) if options.final_epochs else None,
         seed=training.seed,

@@ -152,7 +152,7 @@ def run_pruning(
     # Refuses what it can before an earlier run is moved.
     removal: Removal
     if weights is not None:
-        removal = SingleWeights(task, weights, criterion)
+        removal = SingleWeights(task, weights, criterion, dense, latency)
         log.info("target and selection have no say: weights are masked, and no channel goes")
     else:
         removal = Channels(task, target, selection, criterion, None, dense, latency)
@@ -187,15 +187,13 @@ def run_pruning(
     with SummaryWriter(str(run / "tensorboard")) as writer:
         result = prune(
             task,
+            removal,
             train_loader=loaders[0],
             val_loader=loaders[1],
             test_loader=loaders[2],
-            removal=removal,
             num_steps=num_steps,
             adapts=adapts,
             budget=budget,
-            reference=dense,
-            latency=latency,
             recover=trained(recovery.epochs) if recovery.epochs else None,
             finish=trained(final_epochs) if final_epochs else None,
             seed=seed,

@@ -1,4 +1,4 @@
-"""Pruning: score, choose, cut, prove, recover, evaluate; step by step, under a budget."""
+"""The pruning loop: score, choose, cut, prove, recover, evaluate; step by step, under a budget."""
 
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, replace
@@ -12,48 +12,22 @@ from regrow.data.sampling import counter_seed
 from regrow.errors import BadInput
 from regrow.metrics.budget import Budget, Verdict, decide
 from regrow.models.cost import Cost, measure
-from regrow.models.latency import Latency
 from regrow.models.masks import sparsity, zero_masked_
 from regrow.models.modes import copied
 from regrow.models.task import Task
-from regrow.prune.channels.records import Groups, widths
+from regrow.prune.channels.records import widths
 from regrow.prune.channels.surgery import clone
 from regrow.prune.contributions import some
 from regrow.prune.cost_model import costs_of
-from regrow.prune.criteria import Criterion
+from regrow.prune.layers import Layer, layers_of, sensitivities
 from regrow.prune.recovery import Recover, reestimate_batchnorm_
-from regrow.prune.removal import NOTHING, Channels, Cut, Removal
+from regrow.prune.removal import NOTHING, Cut, Removal
 from regrow.prune.schedule import Pace, kept_share
-from regrow.prune.selection import Selection
-from regrow.prune.sensitivity import sensitivities
 from regrow.prune.state import Progress, Step, Stop, Trial
-from regrow.prune.target import Target
 from regrow.training.evaluation import Evaluation, not_finite
 from regrow.training.evaluation import evaluate as evaluate_task
 
 Loader = Iterable[tuple[Tensor, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """What pruning did to one layer.
-
-    Args:
-        before: Output channels before it.
-        after: Output channels after it.
-        importance: The share of the scores of its group, at the start, that the units that are left
-            had; None where it was left whole, or is scored under another layer's name.
-        sensitivity: What the loss gained at the start when a quarter of its group was removed.
-        is_inexact: Whether norms took statistics over the channels that went.
-        group: The layer that its channels go with, if they are scored under that one's name.
-    """
-
-    before: int
-    after: int
-    importance: float | None
-    sensitivity: float | None
-    is_inexact: bool = False
-    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +64,14 @@ class Result:
 
 def prune(
     task: Task,
+    removal: Removal,
     *,
     train_loader: Loader,
     val_loader: Loader,
     test_loader: Loader,
-    criterion: Criterion | None = None,
-    target: Target = Target(),  # noqa: B008 - frozen
     num_steps: int = 5,
     adapts: bool = True,
-    selection: Selection = Selection(),  # noqa: B008 - frozen
     budget: Budget = Budget(),  # noqa: B008 - frozen
-    groups: Groups | None = None,
-    removal: Removal | None = None,
-    reference: Task | None = None,
-    latency: Latency | None = None,
     recover: Recover | None = None,
     finish: Recover | None = None,
     seed: int = 0,
@@ -112,7 +80,7 @@ def prune(
     save: Callable[[Progress], None] | None = None,
     evaluate: Callable[[Task, Loader], Evaluation] = evaluate_task,
 ) -> Result:
-    """Remove channels step by step until the cost target is met or the budget would break.
+    """Prune a network step by step until the cost target is met or the budget would break.
 
     Steps are accepted on validation images, by the score itself. The budget is decided once, at
     the end, on test images that nothing was chosen on. Each step is a function of the network that
@@ -121,22 +89,15 @@ def prune(
 
     Args:
         task: The trained network, which stays as it is.
+        removal: What may be removed from it, and down to what cost: `Channels(task, ...)` or
+            `SingleWeights(task, ...)`.
         train_loader: Training images and targets, for scores and norm statistics.
         val_loader: Validation images and targets.
         test_loader: Test images and targets; read only when all steps are done.
-        criterion: The way to score channels; the L2 norm by default.
-        target: What the network may cost in the end.
         num_steps: Number of steps towards the target, if they are of equal size.
         adapts: Whether steps grow while the score holds, and shrink near the budget; one that
             breaks it is then tried again at half its size.
-        selection: Which units may go, and in what order.
-        budget: How much worse the network may be.
-        groups: The groups to prune, if not all that can be found.
-        removal: What may be removed, made before any pruning of this very network; by default
-            channels, as `criterion`, `target`, `selection` and `groups` say, which have no say if
-            it is given.
-        reference: The network that budget and target compare with, by default the given one.
-        latency: Times networks beside the reference; needed where latency is a target.
+        budget: How much worse than the reference of the removal the network may be.
         recover: Trains a cut network in place, given the number of the step.
         finish: Trains it once more when the last step is done.
         seed: What all that is random here is a function of.
@@ -150,23 +111,29 @@ def prune(
         The pruned network with its steps, costs, evaluations and verdict.
 
     Raises:
-        BadInput: If the target cannot be reached, the network cannot be traced, all of it is
-            frozen, the budget is broken before anything is removed, or a score is not finite.
+        BadInput: If there are no test images, the budget is broken before anything is removed, or
+            a score is not finite.
     """
-    reference = reference or task
     if isinstance(test_loader, Sized) and not len(test_loader):
         raise BadInput("there are no test images, on which the budget is decided; give some")
-    if removal is None:
-        removal = Channels(task, target, selection, criterion, groups, reference, latency)
     run = _Run(
-        removal, train_loader, val_loader, budget, recover, latency, seed,
-        adapts and removal.is_divisible, on_step, save, evaluate,
-    )  # fmt: skip
-    state = run.resumed(begun) if begun is not None else run.begun(task, reference, num_steps)
+        removal=removal,
+        train_loader=train_loader,
+        val_loader=val_loader,
+        budget=budget,
+        recover=recover,
+        seed=seed,
+        adapts=adapts and removal.is_divisible,
+        on_step=on_step,
+        save=save,
+        evaluate=evaluate,
+    )
+    state = run.resumed(begun) if begun is not None else run.begun(task, num_steps)
     while state.stopped is None:
         run.step_(state)
     if finish is not None and state.cuts and not state.is_finished:
         run.finish_(state, finish)
+    reference = removal.reference
     before, after = evaluate(reference, test_loader), evaluate(state.task, test_loader)
     return Result(
         task=state.task,
@@ -179,30 +146,29 @@ def prune(
         cost_after=measure(state.task),
         verdict=decide(before.evidence, after.evidence, budget),
         left_whole=removal.left_whole,
-        layers=_layers(task, state, removal),
+        layers=layers_of(task, state, removal),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What stays the same from step to step."""
+    """The settings of a run, which stay the same from step to step."""
 
     removal: Removal
     train_loader: Loader
     val_loader: Loader
     budget: Budget
     recover: Recover | None
-    latency: Latency | None
     seed: int
     adapts: bool
     on_step: Callable[[Step], None] | None
     save: Callable[[Progress], None] | None
     evaluate: Callable[[Task, Loader], Evaluation]
 
-    def begun(self, task: Task, reference: Task, num_steps: int) -> Progress:
-        """Give the start of a new run."""
+    def begun(self, task: Task, num_steps: int) -> Progress:
+        """Return the start of a new run."""
         self._seed(0)
-        work = copied(task)
+        work, reference = copied(task), self.removal.reference
         baseline = self.evaluate(reference, self.val_loader).value
         is_same = reference is task
         score = baseline if is_same else self.evaluate(work, self.val_loader).value
@@ -218,36 +184,19 @@ class _Run:
         self.removal.refuse(state.refused)
         for cut in state.cuts:
             self.removal.follow(cut)
-        kept = [step.latency for step in state.steps if step.is_kept]
-        self.removal.now = kept[-1] if kept and kept[-1] is not None else 1.0
         return state
 
     def step_(self, state: Progress) -> None:
-        """Take one step, or say why the run ends."""
-        index, now = len(state.steps) + 1, self.removal.now
+        """Take one step, or note why the run ends."""
+        index = len(state.steps) + 1
         self._seed(index)
         trial = state.trial or self._try(state, index)
         if trial is None:
             state.stopped = "exhausted"
             return self._keep(state)
-        work, cut, self.removal.now = trial.task, trial.cut, trial.latency
-        used = 0.0
-        if not cut.is_nothing:
-            if self.recover is not None:
-                if state.trial is None:  # so that a run that is stopped now has not to cut again
-                    state.trial = trial
-                    self._keep(state)
-                self.recover(work, index)
-                _settle_(work)
-            state.trial = None
-            score = self._score(work)
-            used = self.budget.used(state.baseline - score)
-            self._record(state, work, self._step(index, work, cut, score, is_kept=used <= 1))
-            if used <= 1:
-                state.cuts.append(cut)
-                self.removal.follow(cut)
-            else:
-                self.removal.now = now
+        used = 0.0 if trial.cut.is_nothing else self._judge_(state, trial)
+        if used <= 1:
+            self.removal.follow(trial.cut)
         pace = state.pace.after(used, adapts=self.adapts)
         if pace is None:
             state.stopped = "budget"
@@ -264,12 +213,34 @@ class _Run:
         state.refused = dict(self.removal.refused)
         if cut is None:
             return None
-        if not state.importance and isinstance(self.removal, Channels):
-            self._measure_layers(state, self.removal)
+        if not state.importance and self.removal.scores:
+            self._measure_layers_(state)
         if not cut.is_nothing:
             reestimate_batchnorm_(work, self.train_loader)
             _order_as_in_a_file_(work)
-        return Trial(index, work, cut, self.removal.now)
+        return Trial(index, work, cut)
+
+    def _judge_(self, state: Progress, trial: Trial) -> float:
+        """Train and score a cut network, and keep it if it stays inside the budget.
+
+        Returns:
+            The part of the budget that is used up.
+        """
+        work = trial.task
+        if self.recover is not None:
+            if state.trial is None:  # so that a run that is stopped now has not to cut again
+                state.trial = trial
+                self._keep(state)
+            self.recover(work, trial.index)
+            _settle_(work)
+        state.trial = None
+        score = self._score(work)
+        used = self.budget.used(state.baseline - score)
+        step = self._step(trial.index, work, trial.cut, score, is_kept=used <= 1)
+        self._record_(state, work, step)
+        if step.is_kept:
+            state.cuts.append(trial.cut)
+        return used
 
     def finish_(self, state: Progress, finish: Recover) -> None:
         """Train once more, and keep the result unless it scores worse."""
@@ -281,13 +252,13 @@ class _Run:
         before = [step.score for step in state.steps if step.is_kept][-1]
         score = self._score(work)
         step = self._step(index, work, NOTHING, score, is_kept=score >= before)
-        self._record(state, work, replace(step, is_final=True))
+        self._record_(state, work, replace(step, is_final=True))
         state.is_finished = True
         self._keep(state)
 
-    def _measure_layers(self, state: Progress, channels: Channels) -> None:
+    def _measure_layers_(self, state: Progress) -> None:
         """Keep what the report will need of the network as it was given."""
-        groups, scores = channels.groups.groups, channels.scores
+        groups, scores = self.removal.groups.groups, self.removal.scores
         batch = next(some(self.train_loader, 1))
         state.importance = {g.layer: v.tolist() for g, v in zip(groups, scores, strict=True)}
         state.sensitivity = sensitivities(state.task, groups, scores, batch)
@@ -312,13 +283,13 @@ class _Run:
             )
 
     def _step(self, index: int, work: Task, cut: Cut, score: float, *, is_kept: bool) -> Step:
-        costs = costs_of(work)
+        costs, latency = costs_of(work), self.removal.latency
         return Step(
             index=index,
             macs=costs["macs"],
             params=costs["params"],
             masked=sparsity(work.net).overall,
-            latency=self.latency.share(work) if self.latency is not None else None,
+            latency=None if latency is None else latency.share(work),
             score=score,
             is_kept=is_kept,
             removed={layer: gone for (layer, side), gone in cut.removed.items() if side == "out"},
@@ -326,7 +297,7 @@ class _Run:
             error=cut.error,
         )
 
-    def _record(self, state: Progress, work: Task, step: Step) -> None:
+    def _record_(self, state: Progress, work: Task, step: Step) -> None:
         state.steps.append(step)
         if self.on_step is not None:
             self.on_step(step)
@@ -353,27 +324,3 @@ def _settle_(task: Task) -> None:
     """Leave a trained network as a file of it would be read."""
     zero_masked_(task.net)  # whatever optimizer it trained with
     _order_as_in_a_file_(task)
-
-
-def _layers(task: Task, state: Progress, removal: Removal) -> dict[str, Layer]:
-    old, new, kept = widths(task.net), widths(state.task.net), state.kept_units()
-    shares = {}
-    for name, scores in state.importance.items():
-        total = sum(scores)
-        shares[name] = sum(scores[unit] for unit in kept[name]) / total if total else 1.0
-    # Heads of attention are counted under the name of the attention.
-    old |= {name: len(scores) for name, scores in state.importance.items() if name not in old}
-    new |= {name: len(units) for name, units in kept.items() if name not in new}
-    groups = removal.groups.groups if isinstance(removal, Channels) else []
-    owners = {m.layer: g.layer for g in groups for m in g.members if m.side == "out"}
-    return {
-        name: Layer(
-            old[name],
-            new[name],
-            shares.get(name),
-            state.sensitivity.get(name),
-            name in removal.inexact,
-            owners.get(name) if owners.get(name) != name else None,
-        )
-        for name in old
-    }

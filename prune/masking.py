@@ -1,4 +1,4 @@
-"""Masking single weights for one step: score, choose, mask."""
+"""One step of masking single weights: score, choose, mask."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ from typing import Literal
 from torch import Tensor
 
 from regrow.errors import BadInput
+from regrow.models.latency import Latency
 from regrow.models.masks import mask_weights_, masks_of
 from regrow.models.task import Task
+from regrow.prune.channels.records import Groups
 from regrow.prune.contributions import Batches
 from regrow.prune.criteria import Criterion, Magnitude
 from regrow.prune.removal import NOTHING, Cut, Removal, refuse_not_finite
@@ -19,7 +21,7 @@ COST = "weights"
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Weights:
-    """Which single weights are masked, instead of removing channels.
+    """Which single weights are masked (unstructured sparsity), instead of removing channels.
 
     Shapes stay, and so do MACs and latency, unless the hardware has kernels for the pattern.
 
@@ -47,31 +49,35 @@ class Weights:
 
 
 class SingleWeights(Removal):
-    """The weights of a network that may be masked one by one.
+    """Removal of single weights: they are masked, and shapes stay.
 
     Args:
         task: The network before any pruning; it stays as it is.
         weights: Which weights are masked in the end.
         criterion: The way to score weights, by default their size.
+        reference: The network that the budget compares with, by default this one.
+        latency: Times networks beside the reference, for the report.
 
     Raises:
         BadInput: If no weight may be masked, or one is not finite.
     """
 
-    def __init__(self, task: Task, weights: Weights, criterion: Criterion | None = None) -> None:
-        self.weights, self.criterion = weights, criterion or Magnitude()
+    def __init__(
+        self,
+        task: Task,
+        weights: Weights = Weights(),
+        criterion: Criterion | None = None,
+        reference: Task | None = None,
+        latency: Latency | None = None,
+    ) -> None:
         refuse_not_finite(task)
-        self.names, self._left_whole = find_weights(task)
+        self.names, left_whole = find_weights(task)
         if not self.names:
             raise BadInput("there are no weights to mask: all belong to layers that are left whole")
-        self.shares = {COST: 1 - weights.share}
+        shares = {COST: 1 - weights.share}
+        super().__init__(Groups([], left_whole), shares, reference or task, latency)
+        self.weights, self.criterion = weights, criterion or Magnitude()
         self.is_divisible = weights.pattern is None
-        self.refused = {}
-
-    @property
-    def left_whole(self) -> dict[str, str]:
-        """Give the reason for every layer whose weights are never masked."""
-        return self._left_whole
 
     def cut_(
         self, task: Task, batches: Batches, kept: Mapping[str, float], *, tightly: bool
@@ -83,7 +89,7 @@ class SingleWeights(Removal):
         scores = score_weights(task, self.names, self.criterion, batches)
         if self.weights.pattern is not None:
             masks, dense = choose_n_of_m(task.net, scores)
-            self._left_whole = self._left_whole | dense
+            self.groups.left_whole |= dense
         else:
             masks = choose_masks(
                 task.net,
@@ -97,10 +103,6 @@ class SingleWeights(Removal):
 
     def follow(self, cut: Cut) -> None:
         """Do nothing: the network holds its masks."""
-
-    def refuse(self, layers: Mapping[str, str]) -> None:
-        """Leave layers whole from now on."""
-        self._left_whole = self._left_whole | dict(layers)
 
 
 def _num_masked(masks: Mapping[str, Tensor]) -> int:

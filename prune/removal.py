@@ -1,8 +1,8 @@
-"""Removing channels for one step: score, choose, cut, prove."""
+"""What may be removed from a network; a step of removing channels: score, choose, cut, prove."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -39,12 +39,15 @@ class Cut:
         units: The units that left each group, by the group's layer.
         error: Largest difference of the cut from the masked network, over the largest output.
         num_masked: How many single weights were masked.
+        latency: The share of the reference's time that the network takes after the cut; None where
+            it was not measured.
     """
 
     removed: Removed
     units: dict[str, list[int]]
     error: float
     num_masked: int = 0
+    latency: float | None = None
 
     @property
     def is_nothing(self) -> bool:
@@ -56,33 +59,48 @@ NOTHING = Cut({}, {}, 0.0)
 
 
 class Removal(ABC):
-    """What may be removed from a network, and how it goes.
+    """What may be removed from a network, and how it goes: whole channels, or single weights.
+
+    Args:
+        groups: The coupled groups of channels that may go, and what is left whole.
+        shares: The share of each cost that is kept in the end, in (0, 1].
+        reference: The network that costs and scores are compared with.
+        latency: Times networks beside the reference; None where nobody asks for times.
 
     Attributes:
-        shares: What is kept in the end of each cost, in (0, 1].
-        refused: Layers that turned out on the way to be left whole, with the reason.
-        now: The share of the unpruned network's latency that is left, as it was measured last.
+        scores: For each group one score a unit, (units,), as they were scored last.
+        refused: Layers that were found on the way not to be prunable, with the reason.
         inexact: The layers whose groups change what norms give.
         is_divisible: Whether a smaller step removes less; if not, none is tried after one that
             breaks the budget.
     """
 
-    shares: dict[str, float]
-    refused: dict[str, str]
-    now: float = 1.0
-    inexact: frozenset[str] | set[str] = frozenset()
+    inexact: frozenset[str] = frozenset()
     is_divisible: bool = True
 
+    def __init__(
+        self,
+        groups: Groups,
+        shares: Mapping[str, float],
+        reference: Task,
+        latency: Latency | None = None,
+    ) -> None:
+        self.groups = Groups(list(groups.groups), dict(groups.left_whole))
+        self.shares = dict(shares)
+        self.reference, self.latency = reference, latency
+        self.scores: list[Tensor] = []
+        self.refused: dict[str, str] = {}
+
     @property
-    @abstractmethod
     def left_whole(self) -> dict[str, str]:
-        """Give the reason for every layer that is left whole."""
+        """Return the reason for every layer that is left whole."""
+        return self.groups.left_whole
 
     @abstractmethod
     def cut_(
         self, task: Task, batches: Batches, kept: Mapping[str, float], *, tightly: bool
     ) -> Cut | None:
-        """Take from the network in place until its costs are under their ceilings.
+        """Remove from the network in place until its costs are under their ceilings.
 
         Args:
             task: The network as it is, after the cuts that were followed.
@@ -96,32 +114,29 @@ class Removal(ABC):
 
     @abstractmethod
     def follow(self, cut: Cut) -> None:
-        """Go on from the network after a cut."""
+        """Go on from the network after a cut; one that is not followed counts as undone."""
 
-    @abstractmethod
     def refuse(self, layers: Mapping[str, str]) -> None:
         """Leave layers whole from now on.
 
         Args:
             layers: The reason for each, by name.
         """
+        self.refused |= layers
+        self.groups = without_layers(self.groups, dict(layers))
 
 
 class Channels(Removal):
-    """The channels of a network that may go, and how they go.
+    """Removal of whole channels: which may go, in what order, down to what cost.
 
     Args:
         task: The network before any pruning; it stays as it is.
-        target: What it may cost in the end.
+        target: What it may cost in the end, by default half of its MACs.
         selection: Which units may go, and in what order.
-        criterion: The way to score channels.
-        groups: The groups to prune, if not all that can be found.
-        reference: The network whose costs the target's shares are of, by default this one.
+        criterion: The way to score channels, by default the L2 norm of their weights.
+        groups: The groups to prune, by default all that `find_groups` finds.
+        reference: The network that budget and target compare with, by default this one.
         latency: Times networks beside the reference; needed where latency is a target.
-
-    Attributes:
-        groups: What may go now, and what is left whole.
-        scores: For each group one score a unit, as they were scored last.
 
     Raises:
         BadInput: If the target cannot be reached, the network cannot be traced, all of it is
@@ -131,7 +146,7 @@ class Channels(Removal):
     def __init__(
         self,
         task: Task,
-        target: Target,
+        target: Target = Target(),  # noqa: B008 - frozen
         selection: Selection = Selection(),  # noqa: B008 - frozen
         criterion: Criterion | None = None,
         groups: Groups | None = None,
@@ -144,22 +159,15 @@ class Channels(Removal):
         if target.latency is not None and latency is None:
             raise BadInput("target.latency needs a clock to measure it; give clock")
         found = groups if groups is not None else find_groups(task, inexact=selection.inexact)
-        self.groups = Groups(list(found.groups), dict(found.left_whole))
-        self.refused: dict[str, str] = {}
-        self.selection, self.latency = selection, latency
-        self.criterion = criterion or Magnitude()
-        self.inexact = {g.layer for g in found.groups if g.is_inexact}
+        super().__init__(found, target.shares(), reference or task, latency)
+        self.selection, self.criterion = selection, criterion or Magnitude()
+        self.inexact = frozenset(g.layer for g in found.groups if g.is_inexact)
         self.dense = {group.layer: group.width for group in found.groups}
-        self.full: dict[str, float] = {**costs_of(reference or task), "latency": 1.0}
-        self.shares = target.shares()
+        self.full: dict[str, float] = {**costs_of(self.reference), "latency": 1.0}
         self.needs_times = target.latency is not None or selection.per == "latency"
-        self.scores: list[Tensor] = []
+        # The share of the reference's time that the network takes, as it was measured last.
+        self.time_share = 1.0
         self._refuse_unreachable(task)
-
-    @property
-    def left_whole(self) -> dict[str, str]:
-        """Give the reason for every layer whose outputs are never pruned."""
-        return self.groups.left_whole
 
     def cut_(
         self, task: Task, batches: Batches, kept: Mapping[str, float], *, tightly: bool
@@ -168,57 +176,61 @@ class Channels(Removal):
         ceilings = {name: self.full[name] * share for name, share in kept.items()}
         images = telling_images(batches)
         while True:
-            plan = self._choose(task, self._chooser(task, batches), ceilings, tightly)
-            if plan is None:
+            chosen = self._choose(task, self._chooser(task, batches), ceilings, tightly)
+            if chosen is None:
                 return None
+            plan, latency = chosen
             if not plan:
-                return NOTHING
+                return replace(NOTHING, latency=latency)
             removed, error, refused = _cut_exactly_(task, plan, images)
             if not refused:
-                return Cut(removed, {group.layer: list(units) for group, units in plan}, error)
+                units = {group.layer: list(units) for group, units in plan}
+                return Cut(removed, units, error, latency=latency)
             self.refuse(refused)
 
     def follow(self, cut: Cut) -> None:
-        """Go on from the network after a cut."""
+        """Go on from the network after a cut; one that is not followed counts as undone."""
         self.groups.groups = [
             group.after(cut.removed, cut.units.get(group.layer, ())) for group in self.groups.groups
         ]
-
-    def refuse(self, layers: Mapping[str, str]) -> None:
-        """Leave layers whole from now on."""
-        self.refused |= layers
-        self.groups = without_layers(self.groups, dict(layers))
+        if cut.latency is not None:
+            self.time_share = cut.latency
 
     def _chooser(self, task: Task, batches: Batches | None) -> Chooser:
         criterion = self.criterion if batches is not None else Magnitude()
         groups = self.groups.groups
         self.scores = score_groups(task, groups, criterion, batches)
         times = layer_times(task) if self.needs_times else None
-        return Chooser(task, groups, self.scores, self.dense, self.selection, times, self.now)
+        return Chooser(
+            task, groups, self.scores, self.dense, self.selection, times, self.time_share
+        )
 
     def _choose(
         self, task: Task, chooser: Chooser, ceilings: dict[str, float], tightly: bool
-    ) -> Plan | None:
-        """Choose by what is predicted; where time is a target, until what is measured is right."""
+    ) -> tuple[Plan, float | None] | None:
+        """Choose by predicted costs; where time is a target, until the measured time is right.
+
+        Returns:
+            The plan and the measured share of the time; None if no plan is small enough.
+        """
         limit = ceilings.get("latency")
         if limit is None or self.latency is None:
-            return chooser.choose(ceilings, tightly=tightly)
-        best, asked = None, limit
+            plan = chooser.choose(ceilings, tightly=tightly)
+            return None if plan is None else (plan, None)
+        best: tuple[Plan, float] | None = None
+        asked = limit
         for _ in range(MAX_MEASUREMENTS):
             plan = chooser.choose({**ceilings, "latency": asked}, tightly=tightly)
             if plan is None:
                 break
             got = _measured(self.latency, task, plan, asked)
-            if got <= limit and (best is None or got > best[0]):
-                best = (got, plan)
+            if got <= limit and (best is None or got > best[1]):
+                best = (plan, got)
             if got <= limit and (not tightly or got >= LEAST_LATENCY * limit or not plan):
                 break
             # A little below, or the measurement's noise would take as many tries again.
             asked *= 0.98 * limit / got
-        if best is None:
-            return None
-        self.now = best[0]
-        return best[1]
+        return best
 
     def _refuse_unreachable(self, task: Task) -> None:
         chooser = self._chooser(task, None)

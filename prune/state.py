@@ -57,13 +57,11 @@ class Trial:
         index: The number of the step that it may become.
         task: The cut network before its training, with its momenta.
         cut: What was removed.
-        latency: The share of the unpruned network's time that is left, as it was measured last.
     """
 
     index: int
     task: Task
     cut: Cut
-    latency: float
 
 
 @dataclass(slots=True)
@@ -135,7 +133,7 @@ def save_progress(path: Path, progress: Progress, settings: Mapping[str, Any]) -
         own = {
             "index": trial.index,
             "cut": _cut_to_plain(trial.cut),
-            "latency": trial.latency,
+            "latency": trial.cut.latency,
             "momenta": trial.task.momenta,
         }
         save(path.with_name(TRIAL), trial.task, {KEY: own})
@@ -160,12 +158,17 @@ def load_progress(path: Path, allow: tuple[str, ...] = ()) -> tuple[Progress, di
     task = load(path, allow=allow)
     try:
         task.momenta = _momenta(task, plain["momenta"])
+        steps = [Step(**step) for step in plain["steps"]]
+        kept = [step for step in steps if step.is_kept and not step.is_final]
         progress = Progress(
             task=task,
             baseline=plain["baseline"],
             pace=Pace(**plain["pace"]),
-            steps=[Step(**step) for step in plain["steps"]],
-            cuts=[_cut_from_plain(cut) for cut in plain["cuts"]],
+            steps=steps,
+            cuts=[
+                _cut_from_plain(cut, step.latency)
+                for cut, step in zip(plain["cuts"], kept, strict=True)
+            ],
             refused=plain["refused"],
             stopped=plain["stopped"],
             is_finished=plain["is_finished"],
@@ -192,7 +195,7 @@ def _load_trial(path: Path, index: int, allow: tuple[str, ...]) -> Trial | None:
     task = load(path, allow=allow)
     try:
         task.momenta = _momenta(task, plain["momenta"])
-        return Trial(index, task, _cut_from_plain(plain["cut"]), float(plain["latency"]))
+        return Trial(index, task, _cut_from_plain(plain["cut"], plain["latency"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{path}: its pruning record cannot be read ({error!r}); remove it, and the step is "
@@ -261,9 +264,15 @@ def _cut_to_plain(cut: Cut) -> dict[str, Any]:
     }
 
 
-def _cut_from_plain(plain: Mapping[str, Any]) -> Cut:
+def _cut_from_plain(plain: Mapping[str, Any], latency: float | None) -> Cut:
     removed = {(layer, side): channels for layer, side, channels in plain["removed"]}
-    cut = Cut(removed, dict(plain["units"]), float(plain["error"]), plain["num_masked"])
+    cut = Cut(
+        removed,
+        dict(plain["units"]),
+        float(plain["error"]),
+        plain["num_masked"],
+        None if latency is None else float(latency),
+    )
     units = [unit for channels in cut.units.values() for unit in channels]
     if not all(type(unit) is int for unit in units) or type(cut.num_masked) is not int:
         raise ValueError("a cut of what are no units")

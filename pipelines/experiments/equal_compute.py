@@ -31,6 +31,7 @@ from regrow.prune.criteria import Criterion
 from regrow.prune.dropout import Dropout
 from regrow.prune.engine import prune
 from regrow.prune.recovery import reestimate_batchnorm_
+from regrow.prune.removal import Channels
 from regrow.training.evaluation import evaluate
 from regrow.training.trainer import fine_tune_
 from regrow.training.verification import unlike_saved
@@ -172,15 +173,13 @@ class _Training:
 
         result = prune(
             task,
+            Channels(task, recipe.target, recipe.selection, criterion),
             train_loader=images,
             val_loader=data.val_dataloader(),
             # Test images are looked at when all contestants are done.
             test_loader=data.val_dataloader(),
-            criterion=criterion,
-            target=recipe.target,
             num_steps=recipe.num_steps,
             adapts=False,
-            selection=recipe.selection,
             budget=Budget(max_drop=1.0),  # equal compute is the budget here, not the score
             recover=recover,
         )

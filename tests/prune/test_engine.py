@@ -1,6 +1,7 @@
 import copy
 import math
 from dataclasses import dataclass
+from inspect import signature
 
 import pytest
 import torch
@@ -68,11 +69,16 @@ class Bench:
             for parameter in task.net.parameters():
                 parameter += 0.01
 
-    def run(self, task, **options):
-        defaults = {"selection": Selection(round_to=2), "adapts": False, "recover": self.recover}
-        options = defaults | options
+    def run(self, task, removal=None, **options):
+        """Prune a task, with options of the engine and, where there is no removal, of Channels."""
+        options = {"adapts": False, "recover": self.recover} | options
+        if removal is None:
+            chosen = {"selection": Selection(round_to=2)}
+            names = [name for name in signature(Channels).parameters if name in options]
+            removal = Channels(task, **chosen | {name: options.pop(name) for name in names})
         return prune(
             task,
+            removal,
             train_loader=Counted(self.log, "train"),
             val_loader=Counted(self.log, "val"),
             test_loader=Counted(self.log, "test"),
@@ -506,16 +512,18 @@ def test_a_budget_that_allows_everything_is_bad_input(make_task):
 
 
 def test_an_empty_set_of_training_images_is_bad_input(make_task):
+    task = make_task("plain")
     with pytest.raises(BadInput, match="no training images"):
         prune(
-            make_task("plain"),
+            task,
+            Channels(task),
             train_loader=[],
             val_loader=[],
             test_loader=iter([]),
             evaluate=lambda *_: Evaluation("accuracy", 0.9, {}, {}, Scored(0.9), 10),
         )
     with pytest.raises(BadInput, match="no test images, on which the budget is decided"):
-        prune(make_task("plain"), train_loader=[], val_loader=[], test_loader=[])
+        prune(task, Channels(task), train_loader=[], val_loader=[], test_loader=[])
 
 
 def test_importance_kept_is_the_share_of_the_first_scores(make_task):

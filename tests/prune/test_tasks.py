@@ -17,6 +17,7 @@ from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.surgery import check_exact, clone, cut_, mask_
 from regrow.prune.criteria import Taylor
 from regrow.prune.engine import prune
+from regrow.prune.removal import Channels
 from regrow.prune.selection import Selection
 from regrow.prune.target import Target
 
@@ -100,11 +101,10 @@ def test_the_engine_prunes_every_task_and_the_file_gives_it_back(
     loader = [batch(task, size)]
     result = prune(
         task,
+        Channels(task, Target(macs=0.7), criterion=Taylor(1)),
         train_loader=loader,
         val_loader=loader,
         test_loader=loader,
-        criterion=Taylor(1),
-        target=Target(macs=0.7),
         num_steps=2,
         budget=Budget(max_drop=1.0),
     )
@@ -134,13 +134,12 @@ def test_the_engine_takes_widths_that_norms_span_when_they_are_asked_for(net, ar
     loader = [batch(task, size)]
     result = prune(
         task,
+        Channels(task, Target(macs=0.3), Selection(inexact=True)),
         train_loader=loader,
         val_loader=loader,
         test_loader=loader,
-        target=Target(macs=0.3),
         num_steps=2,
         budget=Budget(max_drop=1.0),
-        selection=Selection(inexact=True),
     )
     assert result.stopped == "target"
     assert all(step.error <= 1e-9 for step in result.steps)

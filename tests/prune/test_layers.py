@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 
 from regrow.prune.channels.groups import find_groups
-from regrow.prune.sensitivity import sensitivities
+from regrow.prune.layers import sensitivities
 
 
 def test_the_loss_without_the_lowest_quarter_of_one_layer_less_that_of_the_whole(make_task):
