@@ -12,7 +12,9 @@ from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.segmentation import Segmentation
 from regrow.pipelines.export import run_export
-from regrow.pipelines.prune import PROGRESS, run_pruning
+from regrow.pipelines.prune import run_pruning
+from regrow.pipelines.prune_inputs import PROGRESS
+from regrow.pipelines.prune_job import Train
 from regrow.pipelines.train import NO_OPTIONS, run_training
 from regrow.prune.criteria import (
     ActivationGradient,
@@ -27,6 +29,7 @@ from regrow.reporting.report import Report
 from regrow.reporting.run_folder import advised
 from regrow.training.distillation import Distillation
 from regrow.training.resume import WIDE
+from regrow.training.trainer import fine_tune_
 
 TASKS = [Classification, Detection, Segmentation]
 CRITERIA = [Taylor, Magnitude, Fisher, NormScale, Lamp, ActivationGradient, Random]
@@ -61,18 +64,23 @@ def train(args: Sequence[str] | None = None) -> Report:
     return report
 
 
-def prune(args: Sequence[str] | None = None) -> Report:
-    """Make a network smaller under an accuracy budget."""
+def prune(args: Sequence[str] | None = None, train: Train = fine_tune_) -> Report:
+    """Make a network smaller under an accuracy budget.
+
+    Args:
+        args: The words after the command's name; None reads those of the process.
+        train: Fine-tunes a cut network, as `run_pruning` takes it.
+    """
     values, settings = parse(
         run_pruning,
         args,
-        description=prune.__doc__ or "",
-        skip=["settings", "command_line"],
+        description=(prune.__doc__ or "").partition("\n")[0],
+        skip=["settings", "command_line", "train"],
         choices={"criterion": CRITERIA, **DATA_CHOICES},
     )
     line = command("prune", args)
     with advised(values["run"], "" if values["resume"] else line, [PROGRESS], "--resume true"):
-        return run_pruning(**values, settings=settings, command_line=line)
+        return run_pruning(**values, settings=settings, command_line=line, train=train)
 
 
 def export(args: Sequence[str] | None = None) -> Report:

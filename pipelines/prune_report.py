@@ -3,27 +3,42 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from regrow.data.module import GrowingData
+from rich.console import Console
+from rich.table import Table
+
 from regrow.metrics.budget import Budget, Verdict
-from regrow.models.checkpoint import file_hash
 from regrow.models.latency import Latency
 from regrow.models.masks import sparsity
+from regrow.models.task import Task
 from regrow.prune.engine import Result
+from regrow.prune.layers import Layer
+from regrow.prune.state import Step
 from regrow.reporting.report import Report, side
+from regrow.text import plural
 
 
 def pruning_report(
     result: Result,
-    data: GrowingData,
     budget: Budget,
-    run: Path,
-    checkpoint: Path,
-    command_line: str,
     latency: Latency,
+    *,
+    run: Path,
+    parent: str,
+    command_line: str,
     foreseen: str | None,
 ) -> Report:
-    """Return the report of a pruning run: scores, costs, steps and layers."""
-    verdict, task = result.verdict, result.task
+    """Return the report of a pruning run: scores, costs, steps and layers.
+
+    Args:
+        result: What the run ended with.
+        budget: The budget that it had.
+        latency: Times networks beside the one that is compared with.
+        run: The run's folder.
+        parent: The hash of the file of the network that was pruned.
+        command_line: The command.
+        foreseen: What was known of the verdict before the first step, if anything.
+    """
+    task, after = result.task, result.after
     report = Report(
         run,
         title="Pruning",
@@ -31,15 +46,26 @@ def pruning_report(
         task=type(task).__name__.lower(),
         classes=task.classes,
     )
-    before, after = result.before, result.after
     report.set_score(after.name, after.value, images="test", num_images=after.num_images)
     report.set(
-        parent=file_hash(checkpoint),
-        budget={**asdict(budget), **asdict(verdict)},
+        parent=parent,
+        budget={**asdict(budget), **asdict(result.verdict)},
         stopped=result.stopped,
         steps=[asdict(step) for step in result.steps],
         left_whole=result.left_whole,
     )
+    _say_verdict(report, result, budget, foreseen)
+    _add_comparison(report, result, latency)
+    _add_steps(report, result, latency.runtime)
+    _add_layers(report, result)
+    _add_masked(report, task)
+    whole = [[name, reason] for name, reason in result.left_whole.items()]
+    report.add_table("Left whole", ["layer", "because"], whole)
+    return report
+
+
+def _say_verdict(report: Report, result: Result, budget: Budget, foreseen: str | None) -> None:
+    verdict, before, after = result.verdict, result.before, result.after
     share = result.cost_after.macs / max(result.cost_before.macs, 1)
     report.say(
         f"The network keeps {100 * share:.1f} % of its MACs. On {verdict.num_images} test images, "
@@ -51,70 +77,86 @@ def pruning_report(
     report.say(_parts_in_words(verdict))
     if foreseen is not None:
         report.say(f"This was known before the first step: {foreseen}.")
-    costs = zip((result.cost_before, result.cost_after), latency(task), strict=True)
+
+
+def _add_comparison(report: Report, result: Result, latency: Latency) -> None:
+    before, after = result.before, result.after
+    costs = zip((result.cost_before, result.cost_after), latency(result.task), strict=True)
     old, new = (replace(cost, latency_ms=spent) for cost, spent in costs)
     report.set(runtime=latency.runtime)
     report.add_before_after(side(before.value, old), side(after.value, new), after.name)
     report.add_per_class(before.per_class, after.per_class, after.name)
-    columns = ["step", "MACs", "parameters", "masked", "time", f"validation {after.name}"]
-    columns += ["kept", "error"]
-    rows = [
-        [
-            f"{s.index}{' (training)' * s.is_final}",
-            s.macs,
-            s.params,
-            s.masked,
-            s.latency,
-            s.score,
-            s.is_kept,
-            s.error,
-        ]
-        for s in result.steps
-    ]
+
+
+def _add_steps(report: Report, result: Result, runtime: str) -> None:
+    score = f"validation {result.after.name}"
     report.add_table(
         "Steps",
-        columns,
-        rows,
+        ["step", "MACs", "parameters", "masked", "time", score, "kept", "error"],
+        [
+            [
+                f"{s.index} (training)" if s.is_final else f"{s.index}",
+                s.macs,
+                s.params,
+                s.masked,
+                s.latency,
+                s.score,
+                s.is_kept,
+                s.error,
+            ]
+            for s in result.steps
+        ],
         f"Validation score before pruning: {result.baseline:.4f}. The time is the share of the "
-        f"unpruned network's, in {latency.runtime}; the error is that of the cut against the "
+        f"unpruned network's, in {runtime}; the error is that of the cut against the "
         "masked network.",
     )
-    layers = [
-        [
-            name + " (inexact)" * layer.is_inexact + f" (with {layer.group})" * bool(layer.group),
-            layer.before,
-            layer.after,
-            layer.importance,
-            layer.sensitivity,
-        ]
-        for name, layer in result.layers.items()
-    ]
+
+
+def _add_layers(report: Report, result: Result) -> None:
     report.add_table(
         "Layers",
         ["layer", "before", "after", "importance kept", "sensitivity"],
-        layers,
+        [
+            [_named(name, layer), layer.before, layer.after, layer.importance, layer.sensitivity]
+            for name, layer in result.layers.items()
+        ],
         "Channels; the share of its group's scores that is left; what the loss gained at the start "
         "when a quarter of its group was removed; with names the layer under which channels that "
         "go together are scored. Where a layer is inexact, norms take statistics "
         "over its channels, and only training makes up for those that went.",
     )
-    masked = sparsity(result.task.net)
-    if masked.by_weight:
-        report.set(masked=asdict(masked))
-        report.add_table(
-            "Masked",
-            ["weight", "masked"],
-            [[name, share] for name, share in masked.by_weight.items()],
-            f"{100 * masked.masked:.1f} % of these weights are zero and stay zero. That saves no "
-            "time, but where the hardware has kernels for the pattern.",
-        )
-    whole = [[name, reason] for name, reason in result.left_whole.items()]
-    report.add_table("Left whole", ["layer", "because"], whole)
-    return report
+
+
+def _named(name: str, layer: Layer) -> str:
+    inexact = " (inexact)" if layer.is_inexact else ""
+    group = f" (with {layer.group})" if layer.group else ""
+    return f"{name}{inexact}{group}"
+
+
+def _add_masked(report: Report, task: Task) -> None:
+    masked = sparsity(task.net)
+    if not masked.by_weight:
+        return
+    report.set(masked=asdict(masked))
+    report.add_table(
+        "Masked",
+        ["weight", "masked"],
+        [[name, share] for name, share in masked.by_weight.items()],
+        f"{100 * masked.masked:.1f} % of these weights are zero and stay zero. That saves no "
+        "time, but where the hardware has kernels for the pattern.",
+    )
+
+
+def table_in_text(table: Table) -> str:
+    """Return a table as lines of plain text, as wide as the terminal."""
+    console = Console(markup=False, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip("\n")
 
 
 def verdict_in_words(result: Result, budget: Budget) -> str:
-    """Say how the run ended: whether the target was reached, and the budget kept."""
+    """Return how the run ended: whether the target was reached, and the budget kept."""
     verdict, words = result.verdict, ""
     if result.stopped == "budget":
         words = f"The target was not reached: {_rolled_back(result)}. "
@@ -126,11 +168,24 @@ def verdict_in_words(result: Result, budget: Budget) -> str:
 
 
 def training_in_words(result: Result, epochs: int, final_epochs: int) -> str:
-    """Say that a comparison with the unpruned network is one with less training, if it is."""
+    """Return how much longer the pruned network has trained than the other; empty if it has not."""
     kept = [step for step in result.steps if step.is_kept]
     more = sum(final_epochs if step.is_final else epochs for step in kept)
-    epochs_more = f"{more} epoch{'s' * (more != 1)} more"
-    return f"It has trained {epochs_more} than the network it is compared with." * bool(more)
+    if not more:
+        return ""
+    return f"It has trained {plural(more, 'epoch')} more than the network it is compared with."
+
+
+def step_in_words(step: Step) -> str:
+    """Return what a step costs and scores, in one line of a log."""
+    name = f"step {step.index}" if step.index else "as given"
+    costs = f"{step.macs:,} MACs, {step.params:,} parameters"
+    if step.masked:
+        costs += f", {100 * step.masked:.1f} % of them masked"
+    if step.latency is not None:
+        costs += f", {100 * step.latency:.0f} % of the time"
+    fate = "" if step.is_kept else ", rolled back"
+    return f"{name}: {costs}, validation score {step.score:.4f}{fate}"
 
 
 def _rolled_back(result: Result) -> str:
@@ -157,7 +212,7 @@ def _budget_in_words(verdict: Verdict, budget: Budget) -> str:
 
 
 def _parts_in_words(verdict: Verdict) -> str:
-    """Say what the interval is made of: what was seen to vary, and what so many may not show."""
+    """Return what the interval is made of: what was seen to vary, and what may not show at all."""
     unseen = 100 * (verdict.unseen or 0)
     caution = f"{verdict.num_images} images may not show a change of {unseen:.2f} points at all"
     if verdict.sampling is None:

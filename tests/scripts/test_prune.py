@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from regrow.errors import BadInput, CheckFailed
+from regrow.guard import guard
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.cost import count_macs, count_params
 from regrow.models.masks import masks_of
 from regrow.models.task import Task
 from regrow.pipelines import commands
-from regrow.pipelines import prune as pruning
+from regrow.reporting.report import Report
 from regrow.scripts import prune
+from regrow.training.trainer import fine_tune_
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
@@ -133,16 +134,14 @@ def test_coupled_layers_are_told_with_the_layer_that_is_scored(dense: Path, tmp_
     assert "| one.second (with stem.0) |" in page
 
 
-def test_a_step_that_loses_everything_is_rolled_back(
-    dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_that_loses_everything_is_rolled_back(dense: Path, tmp_path: Path) -> None:
     def forget(task: Task, *args: object, **kwargs: object) -> None:
         for parameter in task.net.parameters():
             parameter.data.zero_()
 
-    monkeypatch.setattr(pruning, "fine_tune_", forget)
     options = [QUICK, "--budget.max_drop=0.01", "--num_steps=1", "--adapts=false"]
-    assert prune.main([f"--checkpoint={dense}", *options, f"--run={tmp_path / 'prune'}"]) == 3
+    words = [f"--checkpoint={dense}", *options, f"--run={tmp_path / 'prune'}"]
+    assert guard(commands.prune)(words, train=forget) == 3
     figures = json.loads((tmp_path / "prune" / "report.json").read_text())
     assert figures["stopped"] == "budget"
     assert [step["is_kept"] for step in figures["steps"]] == [False]
@@ -158,7 +157,7 @@ def test_a_step_that_loses_everything_is_rolled_back(
 
 
 def test_the_report_names_the_step_that_was_rolled_back_not_the_training_after_it(
-    dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dense: Path, tmp_path: Path
 ) -> None:
     calls = []
 
@@ -168,11 +167,10 @@ def test_the_report_names_the_step_that_was_rolled_back_not_the_training_after_i
             for parameter in task.net.parameters():
                 parameter.data.zero_()
 
-    monkeypatch.setattr(pruning, "fine_tune_", forget_once)
     options = [QUICK, "--budget.max_drop=0.45", "--num_steps=4", "--adapts=false"]
     options += ["--final_epochs=1", "--selection.scope=local", f"--run={tmp_path / 'prune'}"]
     with pytest.raises(CheckFailed, match="The target was not reached: step 2 took accuracy"):
-        commands.prune([f"--checkpoint={dense}", *options])
+        commands.prune([f"--checkpoint={dense}", *options], train=forget_once)
     steps = json.loads((tmp_path / "prune" / "report.json").read_text())["steps"]
     assert [(s["is_kept"], s["is_final"]) for s in steps] == [
         (True, False),
@@ -185,21 +183,27 @@ def test_the_report_names_the_step_that_was_rolled_back_not_the_training_after_i
 
 
 def test_a_verdict_of_broken_is_exit_code_3(
-    dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = pruning.prune
+    # Validation images show green alone, so that only test images show what became of red.
+    shutil.rmtree(tmp_path / "data" / "images" / "val" / "red")
 
-    def broken(*args, **kwargs):
-        result = original(*args, **kwargs)
-        verdict = replace(result.verdict, is_met=False)
-        return replace(result, verdict=verdict)
+    def say_green(task: Task, *args: object, **kwargs: object) -> None:
+        head = task.net.get_submodule(task.output_layers()[0])
+        head.weight.data.zero_()
+        head.bias.data.copy_(torch.tensor([float(name == "green") for name in task.classes]))
 
-    monkeypatch.setattr(pruning, "prune", broken)
     run = tmp_path / "prune"
-    with pytest.raises(CheckFailed, match=r"budget of 0\.5 is broken on 24 test images"):
-        commands.prune([f"--checkpoint={dense}", *SHORT, f"--run={run}"])
+    words = [f"--checkpoint={dense}", QUICK, "--num_steps=1", "--budget.max_drop=0.1"]
+    assert guard(commands.prune)([*words, f"--run={run}"], train=say_green) == 3
+    error = capsys.readouterr().err
+    assert "budget of 0.1 is broken on 24 test images: the score changed by (" in error
+    figures = json.loads((run / "report.json").read_text())
+    assert (figures["before"]["score"], figures["after"]["score"]) == (1.0, 0.5)
+    assert figures["steps"][0]["score"] == 1.0
+    assert figures["stopped"] == "target"
     assert (run / "pruned.ckpt").is_file()
-    assert json.loads((run / "report.json").read_text())["budget"]["is_met"] is False
+    assert figures["budget"]["is_met"] is False
 
 
 def test_what_cannot_be_pruned_is_refused(dense: Path, tmp_path: Path) -> None:
@@ -274,28 +278,27 @@ def test_a_run_killed_at_every_step_goes_on_to_the_same_network(
     ]
     whole = commands.prune([*options, f"--run={tmp_path / 'whole'}"])
     stopped = f"--run={tmp_path / 'stopped'}"
-    original, count = pruning.fine_tune_, 0
+    count = 0
 
     def killed(*args: object, **kwargs: object) -> None:
         nonlocal count
         count += 1
         if count > 1:
             raise KeyboardInterrupt
-        original(*args, **kwargs)
+        fine_tune_(*args, **kwargs)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(pruning, "fine_tune_", killed)
-        assert prune.main([*options, stopped]) == 143
-        for _ in range(2):  # in the third step, then in the training at the end
-            count = 0
-            assert prune.main([*options, stopped, "--resume=true"]) == 143
+    command = guard(commands.prune)
+    assert command([*options, stopped], train=killed) == 143
+    for _ in range(2):  # in the third step, then in the training at the end
+        count = 0
+        assert command([*options, stopped, "--resume=true"], train=killed) == 143
     assert not (tmp_path / "stopped" / "pruned.ckpt").exists()
 
     def late(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:  # when all but the report is written
-        patch.setattr(pruning, "pruning_report", late)
+        patch.setattr(Report, "write", late)
         assert prune.main([*options, stopped, "--resume=true"]) == 143
     assert (tmp_path / "stopped" / "pruned.ckpt").exists()
     resumed = commands.prune([*options, stopped, "--resume=true"])
@@ -315,17 +318,16 @@ def test_a_run_killed_at_every_step_goes_on_to_the_same_network(
 
 
 def test_resuming_another_run_or_with_other_settings_is_bad_input(
-    dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pruning, "fine_tune_", interrupted)
     run = tmp_path / "prune"
     given = [f"--checkpoint={dense}", *SHORT, f"--run={run}"]
     assert prune.main([*given, "--resume=true"]) == 2
     assert "has no pruning run that was stopped" in capsys.readouterr().err
-    assert prune.main(given) == 143
+    assert guard(commands.prune)(given, train=interrupted) == 143
     assert prune.main([*given, "--resume=true", "--num_steps=3"]) == 2
     assert "--resume cannot change num_steps from 2 to 3" in capsys.readouterr().err
     other = tmp_path / "other.ckpt"
@@ -404,19 +406,16 @@ def test_masked_weights_stay_zero_through_a_warm_start_and_an_export(
     assert any(bool((free[name][~mask] != 0).any()) for name, mask in masks.items())
 
 
-def test_recovery_may_imitate_the_unpruned_network(
-    dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recovery_may_imitate_the_unpruned_network(dense: Path, tmp_path: Path) -> None:
     seen = []
-    original = pruning.fine_tune_
 
     def watched(*args: object, penalties: list, **kwargs: object) -> None:
         seen.extend(penalties)
-        original(*args, penalties=penalties, **kwargs)
+        fine_tune_(*args, penalties=penalties, **kwargs)
 
-    monkeypatch.setattr(pruning, "fine_tune_", watched)
     options = ["--distillation.weight=2", "--distillation.temperature=4"]
-    commands.prune([f"--checkpoint={dense}", *SHORT, *options, f"--run={tmp_path / 'prune'}"])
+    words = [f"--checkpoint={dense}", *SHORT, *options, f"--run={tmp_path / 'prune'}"]
+    commands.prune(words, train=watched)
     assert {(p.distillation.weight, p.distillation.temperature) for p in seen} == {(2.0, 4.0)}
     teacher, large = seen[0]._kept.task.net, load(dense).net
     for one, other in zip(teacher.parameters(), large.parameters(), strict=True):

@@ -11,7 +11,7 @@ import torch
 
 from regrow.models.checkpoint import load
 from regrow.pipelines import commands
-from regrow.pipelines import prune as pruning
+from regrow.prune.removal import Channels
 from regrow.scripts import prune
 from regrow.training import trainer
 
@@ -123,14 +123,14 @@ def test_a_cut_is_not_made_again(
 ) -> None:
     words = [f"--checkpoint={dense}", *OPTIONS, f"--run={tmp_path / 'prune'}"]
     cuts = 0
-    original = pruning.Channels.cut_
+    original = Channels.cut_
 
     def counted(*args: Any, **options: Any) -> Any:
         nonlocal cuts
         cuts += 1
         return original(*args, **options)
 
-    monkeypatch.setattr(pruning.Channels, "cut_", counted)
+    monkeypatch.setattr(Channels, "cut_", counted)
     stops = Stops(3, terminated)
     with monkeypatch.context() as patch:
         patch.setattr(trainer.RefuseNaN, "on_train_batch_end", lambda *args: stops(*args))
