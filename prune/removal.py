@@ -8,12 +8,11 @@ from torch import Tensor
 
 from regrow.errors import BadInput
 from regrow.models.latency import Latency
-from regrow.models.modes import copied
 from regrow.models.task import Task
+from regrow.prune.channels.exactness import cut_exactly_
 from regrow.prune.channels.groups import find_groups, without_layers
-from regrow.prune.channels.proof import Findings, compare
 from regrow.prune.channels.records import Groups, Plan, Removed
-from regrow.prune.channels.surgery import clone, cut_, exact_copy, mask_, sift
+from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.contributions import Batches
 from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion, Magnitude, score_groups
@@ -182,7 +181,7 @@ class Channels(Removal):
             plan, latency = chosen
             if not plan:
                 return replace(NOTHING, latency=latency)
-            removed, error, refused = _cut_exactly_(task, plan, images)
+            removed, error, refused = cut_exactly_(task, plan, images)
             if not refused:
                 units = {group.layer: list(units) for group, units in plan}
                 return Cut(removed, units, error, latency=latency)
@@ -295,26 +294,3 @@ def telling_images(batches: Batches) -> Tensor | None:
         chosen = [int(place) for v in (light, contrast) for place in (v.argmin(), v.argmax())]
         return images[list(dict.fromkeys([*chosen, *range(len(images))]))[:NUM_IMAGES]]
     return None
-
-
-def _cut_exactly_(
-    task: Task, plan: Plan, images: Tensor | None
-) -> tuple[Removed, float, dict[str, str]]:
-    """Cut, and undo it unless the result is that of masking; then say which layers are at fault."""
-    masked, whole, momenta = clone(task), copied(task.net), task.momenta
-    mask_(masked, plan)
-    try:
-        removed = cut_(task, plan)
-        masked, cut = exact_copy(masked), exact_copy(task)
-        # What is dead may go: that its channels are told apart was seen when they were found.
-        found = compare(masked, cut, plan, images, needs_signal=False)
-    # Whatever a network raises when it is cut, it cannot be cut there.
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        removed, found = {}, Findings(float("inf"), "cutting it with others fails")
-    if found.reason is None:
-        return removed, found.error, {}
-    task.net, task.momenta = whole, momenta
-    _, refused = sift(task, plan, images=images, needs_signal=False)
-    return {}, found.error, refused or {group.layer: found.reason for group, _ in plan}

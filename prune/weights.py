@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from regrow.errors import BadInput
 from regrow.models.masks import masks_of
 from regrow.models.task import Task
-from regrow.prune.channels.groups import fixed_layers
+from regrow.prune.channels.coupling import fixed_layers
 from regrow.prune.channels.records import TRANSPOSED_TYPES, WEIGHTED_TYPES, is_depthwise
 from regrow.prune.contributions import Batches, mean_gradients, one_by_one, some
 from regrow.prune.criteria import Criterion, Fisher, Lamp, Magnitude, Random, Taylor, lamp

@@ -14,20 +14,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from regrow.models.nets.attention import is_converted, is_convertible
 from regrow.models.task import Task
+from regrow.prune.channels.layer_calls import ROUNDING, Run, moved, run_watched
 from regrow.prune.channels.records import WEIGHTED_TYPES, Plan, Removed, removal, width
 from regrow.prune.channels.sights import sights
-from regrow.prune.channels.ways import Guide, Site, Way, guided, led, reraise, ways
+from regrow.prune.channels.ways import Guide, Site, Way, led, reraise, ways
 
 # Two float64 networks that do the same differ by rounding alone.
 TOLERANCE = 1e-9
 # Batch norms that train divide by deviations of a few values, which makes more of rounding.
 TRAINING_TOLERANCE = 1e-6
-# Less of what a layer reads than this share is rounding.
-ROUNDING = 1e-6
-# Numbers of a map that are compared as one sum.
-RUN = 1021
 # How it is told that a comparison could not have seen anything.
 SILENT = "no image of the proof brings different values to "
 
@@ -44,25 +40,6 @@ class Findings:
 
     error: float = 0.0
     reason: str | None = None
-
-
-@dataclass(slots=True)
-class _Call:
-    """What a layer gave at one call: its sums, and the largest value that counts beside them."""
-
-    layer: str
-    shape: torch.Size
-    sums: Tensor
-    scale: float
-
-
-@dataclass(slots=True)
-class _Run:
-    """What a network gave on a batch."""
-
-    outputs: dict[str, Tensor]
-    guide: Guide
-    calls: list[_Call] = field(default_factory=list)
 
 
 def compare(
@@ -154,7 +131,7 @@ class _Pair:
     def _compare_on(self, batch: Tensor, way: Way) -> Guide | None:
         """Compare on a batch, on one way; None if there is a reason against the cut."""
         try:
-            after = _run(self.cut, batch, way, {}, None)
+            after = run_watched(self.cut, batch, way, {}, None)
         # Whatever a network raises when it is cut, it cannot be cut there.
         except Exception as problem:
             reraise(problem)
@@ -164,7 +141,7 @@ class _Pair:
             )
             return None
         try:
-            before = _run(self.masked, batch, way, self.removed, after.calls)
+            before = run_watched(self.masked, batch, way, self.removed, after.calls)
         except Exception as problem:
             reraise(problem)
             self.found.reason = f"the network fails with channels at zero: {first_line(problem)}"
@@ -186,7 +163,7 @@ class _Pair:
             )
         return None
 
-    def _differ(self, before: _Run, after: _Run) -> str | None:
+    def _differ(self, before: Run, after: Run) -> str | None:
         is_training = self.masked.net.training
         tolerance = TRAINING_TOLERANCE if is_training else TOLERANCE
         wrong = "cutting it is not exact" + (" in training mode" if is_training else "")
@@ -196,112 +173,13 @@ class _Pair:
         if not error <= tolerance:
             return f"{wrong}: the output moves by {error:.1e} of its largest value"
         for one, other in zip(before.calls, after.calls, strict=False):
-            if not _moved(one, other) <= tolerance:
+            if not moved(one, other) <= tolerance:
                 return (
                     f"{wrong}: what {one.layer} gives changes, though the outputs may not show it"
                 )
         if len(before.calls) != len(after.calls):
             return f"{wrong}: the network runs other layers then"
         return None
-
-
-def _run(task: Task, batch: Tensor, way: Way, removed: Removed, others: list[_Call] | None) -> _Run:
-    """Run a network, and sum up what each of its layers gives.
-
-    Args:
-        task: The task.
-        batch: Images.
-        way: How it is led.
-        removed: The channels that are left out of the sums, where the other network lacks them.
-        others: The calls of the other network, in order.
-    """
-    calls: list[_Call] = []
-
-    def keep(name: str, module: nn.Module, inputs: tuple, output: object) -> None:
-        output = output[0] if isinstance(output, tuple) and output else output
-        if not isinstance(output, Tensor) or not output.is_floating_point() or not output.numel():
-            return
-        scale = 0.0
-        if others is not None:
-            read = [_largest(x) for x in inputs[:1] if isinstance(x, Tensor) and x.numel()]
-            scale = max(_largest(output), *(ROUNDING * value for value in read), 0.0)
-        if others is not None and len(calls) < len(others):
-            output = _kept(output, others[len(calls)].shape, removed.get((name, "out"), []))
-        calls.append(_Call(name, output.shape, _sums(output), scale))
-
-    with _watching(task.net, keep), guided(batch, way) as guide:
-        outputs = task(batch)
-    return _Run(outputs, guide, calls)
-
-
-@contextmanager
-def _watching(net: nn.Module, keep: Callable) -> Iterator[None]:
-    """Watch the layers that have parameters or buffers of their own."""
-
-    def hook(name: str) -> Callable:
-        def watch(module: nn.Module, inputs: tuple, output: object) -> None:
-            with torch.utils._python_dispatch._disable_current_modes():
-                keep(name, module, inputs, output)
-
-        return watch
-
-    modules = dict(net.named_modules())
-    # What is in PyTorch's attention is called in the converted one alone.
-    inside = {
-        child
-        for module in modules.values()
-        if is_convertible(module) or is_converted(module)
-        for child in module.modules()
-        if child is not module
-    }
-    layers = [
-        (name, module)
-        for name, module in modules.items()
-        if (module._parameters or module._buffers) and module not in inside
-    ]
-    handles = [module.register_forward_hook(hook(name)) for name, module in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _largest(x: Tensor) -> float:
-    return float(torch.linalg.vector_norm(x.to(torch.get_default_dtype()), torch.inf))
-
-
-def _kept(output: Tensor, shape: torch.Size, gone: list[int]) -> Tensor:
-    """Leave out the channels that the other network lacks."""
-    pairs = enumerate(zip(output.shape, shape, strict=False))
-    dims = [dim for dim, (own, other) in pairs if own != other]
-    if len(output.shape) != len(shape) or len(dims) != 1:
-        return output
-    length = output.shape[dims[0]]
-    if not gone or length - len(gone) != shape[dims[0]] or gone[-1] >= length:
-        return output
-    kept = sorted(set(range(length)) - set(gone))
-    return output.index_select(dims[0], torch.tensor(kept, device=output.device))
-
-
-def _sums(output: Tensor) -> Tensor:
-    """Sum up runs of a map, each number with another weight, so that any change shows."""
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.rand(RUN, generator=generator, dtype=output.dtype).to(output.device) + 0.5
-    flat = output.reshape(-1)
-    whole = len(flat) // RUN * RUN
-    rest = flat[whole:]
-    return torch.cat([flat[:whole].view(-1, RUN) @ weights, (rest @ weights[: len(rest)])[None]])
-
-
-def _moved(before: _Call, after: _Call) -> float:
-    """Compute how far what a layer gives has moved; 0 where the shapes do not compare."""
-    if before.layer != after.layer:
-        return float("inf")
-    if before.shape != after.shape or not bool(before.sums.isfinite().all()):
-        return 0.0
-    moved = float((before.sums - after.sums).abs().max())
-    return moved / max(before.scale, 1e-300) / RUN**0.5 if moved == moved else float("inf")
 
 
 class _Signal:

@@ -1,4 +1,4 @@
-"""Removing channels: masked to zero, or cut out, and the proof that both are the same."""
+"""Removing channels: masked to zero, or cut out of the network."""
 
 import copy
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from regrow.models.modes import copied
 from regrow.models.nets.attention import convert_, is_convertible
 from regrow.models.task import Task
 from regrow.prune.channels.optimizer_state import follow_, lost_places, sliced_state, without
-from regrow.prune.channels.proof import compare, first_line, outputs_differ
 from regrow.prune.channels.records import (
     STATISTICS_TYPES,
     Member,
@@ -28,7 +27,6 @@ from regrow.prune.channels.records import (
     removal,
     width,
 )
-from regrow.prune.memory import is_out_of_memory
 
 
 class FrozenBatchNormPruner(function.BasePruningFunc):
@@ -178,79 +176,6 @@ def pruner_of(module: nn.Module) -> function.BasePruningFunc:
     if isinstance(module, FrozenBatchNorm2d):
         return FROZEN_BATCH_NORM
     return function.PrunerBox[ops.module2type(module)]
-
-
-@torch.no_grad()
-def check_exact(masked: Task, cut: Task, images: Tensor | None = None) -> float:
-    """Compare the outputs of a masked network with the cut one's, in float64, in evaluation mode.
-
-    Args:
-        masked: The network whose chosen channels are zero.
-        cut: The network without these channels.
-        images: Images to compare on besides those made up, uint8 (b, 3, h, w).
-
-    Returns:
-        The largest difference of a raw output over the largest value of that output; infinite if
-        one of them is not finite or the shapes differ.
-    """
-    return outputs_differ(exact_copy(masked), exact_copy(cut), images)
-
-
-def probe(
-    task: Task, plan: Plan, images: Tensor | None = None, *, needs_signal: bool = True
-) -> str | None:
-    """Say why a plan cannot be carried out exactly; None if it can.
-
-    Args:
-        task: The network, which stays as it is.
-        plan: Groups with the units to remove.
-        images: Images that it is tried on besides those made up, uint8 (b, 3, h, w).
-        needs_signal: As `proof.compare` takes it.
-    """
-    masked, cut = exact_copy(task), exact_copy(task)
-    try:
-        mask_(masked, plan)
-        cut_(cut, plan)
-    # Whatever a layer raises when it is cut, it cannot be cut.
-    except Exception as problem:
-        if is_out_of_memory(problem):
-            raise
-        return f"cutting it fails: {first_line(problem)}"
-    return compare(masked, cut, plan, images, needs_signal=needs_signal).reason
-
-
-def sift(
-    task: Task,
-    plan: Plan,
-    sound: Plan = (),
-    images: Tensor | None = None,
-    *,
-    needs_signal: bool = True,
-) -> tuple[list, dict[str, str]]:
-    """Separate the groups of a plan that can be cut exactly from the others, by halving.
-
-    Args:
-        task: The network, which stays as it is.
-        plan: The groups in question with the units to remove.
-        sound: Groups and units that are known to be exact, together with which they must be.
-        images: Images that they are tried on besides those made up, uint8 (b, 3, h, w).
-        needs_signal: As `proof.compare` takes it.
-
-    Returns:
-        The part of the plan that is exact, and the reason for each group that is not, by layer.
-    """
-    if not plan:
-        return [], {}
-    reason = probe(task, [*sound, *plan], images, needs_signal=needs_signal)
-    if reason is None:
-        return list(plan), {}
-    if len(plan) == 1:
-        return [], {plan[0][0].layer: reason}
-    half = len(plan) // 2
-    first, refused = sift(task, plan[:half], sound, images, needs_signal=needs_signal)
-    sound = [*sound, *first]
-    second, others = sift(task, plan[half:], sound, images, needs_signal=needs_signal)
-    return [*first, *second], refused | others
 
 
 def _cut_member_(net: nn.Module, member: Member, channels: list[int]) -> None:

@@ -21,12 +21,13 @@ from regrow.errors import BadInput
 from regrow.models import structure
 from regrow.models.modes import copied
 from regrow.models.task import Task
+from regrow.prune.channels.exactness import check_exact
 from regrow.prune.channels.gathering import combine
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.optimizer_state import Places
 from regrow.prune.channels.proof import TOLERANCE
 from regrow.prune.channels.records import Group, width
-from regrow.prune.channels.surgery import check_exact, clone, cut_
+from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.contributions import Batches, gradients, some
 from regrow.prune.cost_model import Costs, costs_of
 from regrow.prune.recovery import reestimate_batchnorm_

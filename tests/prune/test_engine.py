@@ -10,7 +10,7 @@ from torch.nn import functional
 from regrow.errors import BadInput
 from regrow.metrics import budget as budget_module
 from regrow.metrics.budget import Budget
-from regrow.prune import removal
+from regrow.prune.channels import exactness
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.proof import Findings
 from regrow.prune.channels.records import Group, Groups, Member, widths
@@ -397,7 +397,7 @@ def test_layers_found_out_on_the_way_may_exhaust_the_target(make_task):
 def test_a_cut_that_is_not_exact_is_undone(make_task, monkeypatch):
     task = make_task("plain")
     found = Findings(1e-3, "cutting it is not exact: the output moves by 1.0e-03")
-    monkeypatch.setattr(removal, "compare", lambda *_, **__: found)
+    monkeypatch.setattr(exactness, "compare", lambda *_, **__: found)
     result = Bench(0.9).run(task, num_steps=1)
     assert result.stopped == "exhausted"
     assert widths(result.task.net) == widths(task.net)

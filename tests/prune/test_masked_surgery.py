@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.masks import mask_weights_, masks_of
+from regrow.prune.channels.exactness import probe
 from regrow.prune.channels.groups import find_groups
-from regrow.prune.channels.surgery import clone, cut_, exact_copy, mask_, probe
+from regrow.prune.channels.surgery import clone, cut_, exact_copy, mask_
 
 NETS = ["concat", "depthwise", "grouped", "flat", "transposed"]
 

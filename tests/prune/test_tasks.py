@@ -13,8 +13,9 @@ from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
+from regrow.prune.channels.exactness import check_exact
 from regrow.prune.channels.groups import find_groups
-from regrow.prune.channels.surgery import check_exact, clone, cut_, mask_
+from regrow.prune.channels.surgery import clone, cut_, mask_
 from regrow.prune.criteria import Taylor
 from regrow.prune.engine import prune
 from regrow.prune.removal import Channels

@@ -3,9 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from regrow.prune.channels.exactness import probe
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.records import Group
-from regrow.prune.channels.surgery import cut_, probe
+from regrow.prune.channels.surgery import cut_
 
 
 class Block(nn.Module):

@@ -15,10 +15,11 @@ from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs, count_params
 from regrow.models.structure import fresh_twin
+from regrow.prune.channels.exactness import check_exact
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.proof import TOLERANCE
 from regrow.prune.channels.records import Group
-from regrow.prune.channels.surgery import check_exact, clone, cut_, mask_
+from regrow.prune.channels.surgery import clone, cut_, mask_
 from regrow.prune.cost_model import CostModel
 from regrow.prune.criteria import Magnitude, score_groups
 from regrow.prune.widening.widen import widen_

@@ -10,10 +10,11 @@ from torchvision.models import get_model
 from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.errors import BadInput
-from regrow.prune.channels import groups, tracing
-from regrow.prune.channels.groups import find_groups, fixed_layers, without_layers
+from regrow.prune.channels import coupling, groups, tracing
+from regrow.prune.channels.coupling import fixed_layers
+from regrow.prune.channels.exactness import probe
+from regrow.prune.channels.groups import find_groups, without_layers
 from regrow.prune.channels.records import Group, Member
-from regrow.prune.channels.surgery import probe
 
 
 def layers(task) -> dict[str, int]:
@@ -240,7 +241,7 @@ def test_work_is_counted_alike_at_every_time(make_task, monkeypatch):
 
 
 def test_a_search_that_takes_too_much_work_is_stopped(make_task, monkeypatch):
-    monkeypatch.setattr(groups, "_group", lambda *_: pytest.fail("a group was made"))
+    monkeypatch.setattr(coupling, "_group", lambda *_: pytest.fail("a group was made"))
     task = make_task("residual")
     # The layers are run once; nothing is left to follow their channels.
     runs = sum(1 for _ in task.net.modules())

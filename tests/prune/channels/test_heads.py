@@ -12,10 +12,11 @@ from torch.nn import functional
 from regrow.models.nets.attention import is_converted
 from regrow.models.structure import rebuild_, record
 from regrow.prune.channels.disturbing import disturb_
+from regrow.prune.channels.exactness import check_exact
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.heads import find_heads
 from regrow.prune.channels.records import Member
-from regrow.prune.channels.surgery import check_exact, clone, cut_, exact_copy, mask_
+from regrow.prune.channels.surgery import clone, cut_, exact_copy, mask_
 from regrow.prune.contributions import contributions
 from regrow.prune.cost_model import CostModel, costs_of
 from regrow.prune.criteria import Magnitude, Taylor

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regrow.errors import BadInput
+from regrow.prune.channels.exactness import probe
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.proof import compare
 from regrow.prune.channels.records import Group, Member
-from regrow.prune.channels.surgery import cut_, exact_copy, mask_, probe
+from regrow.prune.channels.surgery import cut_, exact_copy, mask_
 from regrow.prune.channels.ways import guided, untried_layer
 
 

@@ -13,9 +13,10 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.models.structure import rebuild_, record
 from regrow.prune.channels.disturbing import disturb_
+from regrow.prune.channels.exactness import check_exact, probe, sift
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.records import Group, Member, removal
-from regrow.prune.channels.surgery import check_exact, clone, cut_, exact_copy, mask_, probe, sift
+from regrow.prune.channels.surgery import clone, cut_, exact_copy, mask_
 from regrow.prune.cost_model import CostModel, costs_of
 from regrow.prune.removal import Channels
 from regrow.prune.selection import Selection

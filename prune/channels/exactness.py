@@ -1,0 +1,107 @@
+"""Whether a plan is cut exactly: the cut network gives what the masked one gives."""
+
+import torch
+from torch import Tensor
+
+from regrow.models.modes import copied
+from regrow.models.task import Task
+from regrow.prune.channels.proof import Findings, compare, first_line, outputs_differ
+from regrow.prune.channels.records import Plan, Removed
+from regrow.prune.channels.surgery import clone, cut_, exact_copy, mask_
+from regrow.prune.memory import is_out_of_memory
+
+
+@torch.no_grad()
+def check_exact(masked: Task, cut: Task, images: Tensor | None = None) -> float:
+    """Compare the outputs of a masked network with the cut one's, in float64, in evaluation mode.
+
+    Args:
+        masked: The network whose chosen channels are zero.
+        cut: The network without these channels.
+        images: Images to compare on besides those made up, uint8 (b, 3, h, w).
+
+    Returns:
+        The largest difference of a raw output over the largest value of that output; infinite if
+        one of them is not finite or the shapes differ.
+    """
+    return outputs_differ(exact_copy(masked), exact_copy(cut), images)
+
+
+def probe(
+    task: Task, plan: Plan, images: Tensor | None = None, *, needs_signal: bool = True
+) -> str | None:
+    """Say why a plan cannot be carried out exactly; None if it can.
+
+    Args:
+        task: The network, which stays as it is.
+        plan: Groups with the units to remove.
+        images: Images that it is tried on besides those made up, uint8 (b, 3, h, w).
+        needs_signal: As `proof.compare` takes it.
+    """
+    masked, cut = exact_copy(task), exact_copy(task)
+    try:
+        mask_(masked, plan)
+        cut_(cut, plan)
+    # Whatever a layer raises when it is cut, it cannot be cut.
+    except Exception as problem:
+        if is_out_of_memory(problem):
+            raise
+        return f"cutting it fails: {first_line(problem)}"
+    return compare(masked, cut, plan, images, needs_signal=needs_signal).reason
+
+
+def sift(
+    task: Task,
+    plan: Plan,
+    sound: Plan = (),
+    images: Tensor | None = None,
+    *,
+    needs_signal: bool = True,
+) -> tuple[list, dict[str, str]]:
+    """Separate the groups of a plan that can be cut exactly from the others, by halving.
+
+    Args:
+        task: The network, which stays as it is.
+        plan: The groups in question with the units to remove.
+        sound: Groups and units that are known to be exact, together with which they must be.
+        images: Images that they are tried on besides those made up, uint8 (b, 3, h, w).
+        needs_signal: As `proof.compare` takes it.
+
+    Returns:
+        The part of the plan that is exact, and the reason for each group that is not, by layer.
+    """
+    if not plan:
+        return [], {}
+    reason = probe(task, [*sound, *plan], images, needs_signal=needs_signal)
+    if reason is None:
+        return list(plan), {}
+    if len(plan) == 1:
+        return [], {plan[0][0].layer: reason}
+    half = len(plan) // 2
+    first, refused = sift(task, plan[:half], sound, images, needs_signal=needs_signal)
+    sound = [*sound, *first]
+    second, others = sift(task, plan[half:], sound, images, needs_signal=needs_signal)
+    return [*first, *second], refused | others
+
+
+def cut_exactly_(
+    task: Task, plan: Plan, images: Tensor | None
+) -> tuple[Removed, float, dict[str, str]]:
+    """Cut, and undo it unless the result is that of masking; then say which layers are at fault."""
+    masked, whole, momenta = clone(task), copied(task.net), task.momenta
+    mask_(masked, plan)
+    try:
+        removed = cut_(task, plan)
+        masked, cut = exact_copy(masked), exact_copy(task)
+        # What is dead may go: that its channels are told apart was seen when they were found.
+        found = compare(masked, cut, plan, images, needs_signal=False)
+    # Whatever a network raises when it is cut, it cannot be cut there.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        removed, found = {}, Findings(float("inf"), "cutting it with others fails")
+    if found.reason is None:
+        return removed, found.error, {}
+    task.net, task.momenta = whole, momenta
+    _, refused = sift(task, plan, images=images, needs_signal=False)
+    return {}, found.error, refused or {group.layer: found.reason for group, _ in plan}
