@@ -14,9 +14,8 @@ from regrow.prune.channels.groups import find_groups, without_layers
 from regrow.prune.channels.records import Groups, Plan, Removed
 from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.contributions import Batches
-from regrow.prune.cost_model import costs_of
+from regrow.prune.cost_model import costs_of, layer_times
 from regrow.prune.criteria import Criterion, Magnitude, score_groups
-from regrow.prune.layer_times import layer_times
 from regrow.prune.memory import is_out_of_memory
 from regrow.prune.selection import Chooser, Selection
 from regrow.prune.target import Target

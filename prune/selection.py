@@ -11,8 +11,7 @@ from regrow.errors import BadInput
 from regrow.models.task import Task
 from regrow.prune.channels.records import Group, Plan
 from regrow.prune.channels.surgery import clone, cut_
-from regrow.prune.cost_model import CostModel, Costs, costs_of
-from regrow.prune.layer_times import time_left
+from regrow.prune.cost_model import CostModel, Costs, costs_of, time_left
 from regrow.prune.memory import is_out_of_memory
 from regrow.prune.schedule import alignment, counts_of, first_length, legal_count, removal_order
 

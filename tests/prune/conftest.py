@@ -14,48 +14,20 @@ from torch.nn import functional
 from torchvision.models import SwinTransformer, VisionTransformer
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
+from regrow.prune.plain_task import PlainTask
 
-class AnyTask(nn.Module):
-    """The part of a task that pruning sees, around any network that gives one tensor or a dict."""
 
-    kind = "labels"
+class AnyTask(PlainTask):
+    """A task around any network that gives one tensor, its logits, or a mapping of tensors."""
+
     score = "accuracy"
-
-    def __init__(self, net: nn.Module, size: int = 16, output_layers: tuple[str, ...] = ()) -> None:
-        super().__init__()
-        self.net = net
-        self.size = (size, size)
-        self.fixed = list(output_layers)
-        self.classes = ["a", "b", "c"]
-        self.momenta: dict = {}
-        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5), persistent=False)
-
-    def prepare(self, images: Tensor) -> Tensor:
-        return images.to(self.mean.dtype) / 255 - self.mean
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:
         out = self.net(features)
         return out if isinstance(out, dict) else {"logits": out}
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return self.outputs(self.prepare(images))
-
     def losses(self, outputs: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         return {"ce": functional.cross_entropy(outputs["logits"], targets)}
-
-    def as_labelled(self, outputs: dict[str, Tensor], targets: Tensor) -> tuple:
-        return outputs, targets
-
-    def example_images(self, batch: int = 1) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        shape = (batch, 3, *self.size)
-        return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-
-    def output_layers(self) -> list[str]:
-        return self.fixed
-
-    def class_rows(self) -> list:
-        return []
 
 
 def conv(inputs: int, outputs: int, size: int = 3, **options: int) -> nn.Sequential:
@@ -263,12 +235,14 @@ def settle_(net: nn.Module) -> None:
 
 @pytest.fixture
 def make_task() -> Callable[..., AnyTask]:
-    def make(net: str | nn.Module, size: int = 16, **options: tuple[str, ...]) -> AnyTask:
+    def make(net: str | nn.Module, size: int = 16, output_layers: tuple[str, ...] = ()) -> AnyTask:
         torch.manual_seed(0)
         if isinstance(net, str):
             net = NETS[net]() if net in NETS else TRANSFORMERS[net][0]()
         settle_(net)
-        return AnyTask(net, size, **options)
+        task = AnyTask(["a", "b", "c"], (size, size), mean=(0.5,) * 3, std=(1.0,) * 3)
+        task.net, task.fixed = net, output_layers
+        return task
 
     return make
 

@@ -1,0 +1,122 @@
+"""A task around any network, for a training loop of one's own: just what pruning has to know."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric
+
+from regrow.data.labels import Kind
+from regrow.errors import BadInput
+from regrow.metrics.evidence import Evidence
+from regrow.models.class_rows import ClassRows
+from regrow.models.task import Task
+
+Loss = Callable[[Any, Any], Tensor]
+
+
+class PlainTask(Task):
+    """A task around a network that somebody else trains and scores; see `as_task`."""
+
+    kind: ClassVar[Kind] = "labels"
+    score: ClassVar[str] = "score"
+    min_classes: ClassVar[int] = 0
+    fixed: Sequence[str] = ()
+    loss: Loss | None = None
+
+    def fresh_net(self, weights: str | None = None) -> nn.Module:
+        """Return a placeholder, since nothing says how the network is built."""
+        return nn.Identity()
+
+    def record(self) -> dict[str, Any]:
+        """Refuse to be written as a checkpoint of regrow's.
+
+        Raises:
+            BadInput: Always: from a file nobody could build the network again.
+        """
+        raise BadInput(
+            f"{type(self.net).__name__} was given as an object, from which no checkpoint can build "
+            "it again; save its state_dict, or name it by its import path, as in "
+            "`Classification(..., net='mine.Net')`"
+        )
+
+    def outputs(self, features: Tensor) -> dict[str, Tensor]:
+        """Return what the network gives by name; a tensor alone is called `output`."""
+        return _named(self.net(features))
+
+    def losses(self, outputs: dict[str, Tensor], targets: Any) -> dict[str, Tensor]:
+        """Return the loss, of what the network gives and the targets.
+
+        Raises:
+            BadInput: If the task was made without one.
+        """
+        if self.loss is None:
+            raise BadInput("this criterion needs a loss; make the task with as_task(..., loss=...)")
+        given = outputs["output"] if outputs.keys() == {"output"} else outputs
+        return {"loss": self.loss(given, targets)}
+
+    def predict(self, outputs: dict[str, Tensor]) -> Any:
+        """Return the raw outputs."""
+        return outputs
+
+    def decode(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the raw outputs."""
+        return outputs
+
+    def from_decoded(self, decoded: dict[str, Tensor]) -> Any:
+        """Return the raw outputs."""
+        return decoded
+
+    def make_metric(self) -> Metric:
+        """Return a metric that nothing is added to."""
+        return MeanMetric()
+
+    def make_evidence(self) -> Evidence:
+        """Refuse to score.
+
+        Raises:
+            BadInput: Always: nothing says what the score is.
+        """
+        raise BadInput(
+            f"{type(self.net).__name__} has no score to prune under a budget by; give `evaluate`, "
+            "or train it as a Classification, Detection or Segmentation"
+        )
+
+    def class_rows(self) -> list[ClassRows]:
+        """Return nothing: what the rows of an output layer mean is not known."""
+        return []
+
+    def output_layers(self) -> list[str]:
+        """Return the names of the layers whose output width must stay."""
+        return list(self.fixed)
+
+
+def as_task(
+    net: nn.Module,
+    size: tuple[int, int],
+    *,
+    loss: Loss | None = None,
+    fixed: Sequence[str] = (),
+) -> PlainTask:
+    """Wrap any network of images, so that its channels can be found, scored and cut.
+
+    Args:
+        net: The network, which stays the same object: it takes images (b, 3, h, w), and gives a
+            tensor, some of them, or a mapping of them.
+        size: Height and width of its images, in pixels.
+        loss: The loss of what the network gives and the targets, a scalar; criteria that read
+            gradients need it.
+        fixed: Names of layers whose output width must stay, besides those that give the outputs.
+    """
+    task = PlainTask([], size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    task.net, task.loss, task.fixed = net, loss, tuple(fixed)
+    return task.to(next(net.parameters(), torch.empty(0)).device)
+
+
+def _named(outputs: Any) -> dict[str, Tensor]:
+    if isinstance(outputs, Tensor):
+        return {"output": outputs}
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    return {f"output{place}": output for place, output in enumerate(outputs)}
