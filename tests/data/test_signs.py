@@ -1,0 +1,165 @@
+"""The signs of formats: what names and first bytes of files say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from regrow.data import signs
+from regrow.data.formats import Coco, Voc
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (20, 20)).save(path)
+
+
+def write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def coco_of(name: str) -> dict[str, Any]:
+    return {
+        "info": {"year": 2020},
+        "images": [{"id": 1, "file_name": name, "width": 20, "height": 20}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": 1, "name": "ant"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "images", "name"),
+    [
+        ("annotations/instances_train.json", "images/train", "a.png"),
+        ("annotations/instances_train2017.json", "train2017", "a.png"),
+        ("annotations/instances_val2017.json", "images/val2017", "a.png"),
+        ("annotations/train.json", "train", "a.png"),
+        ("annotations/Test.json", "images", "a.png"),
+        ("valid/_annotations.coco.json", "valid", "a.png"),
+        ("annotations/all.json", "images", "a.png"),
+        ("all.json", ".", "a.png"),
+        ("all.json", ".", "deep/a.png"),
+        ("result.json", ".", "images/a.png"),
+    ],
+)
+def test_layouts_of_coco_are_read_as_they_lie(
+    tmp_path: Path, file: str, images: str, name: str
+) -> None:
+    picture(tmp_path / images / name)
+    write(tmp_path / file, coco_of(name))
+    found = signs.coco(tmp_path)
+    assert found is not None
+    assert (found.file, found.is_sure) == (file, True)
+    items = Coco(**found.arguments).read(tmp_path).items
+    assert [item.image for item in items] == [tmp_path / images / name]
+
+
+def test_instances_go_before_other_annotations_of_coco(tmp_path: Path) -> None:
+    for kind in ("captions", "instances", "person_keypoints"):
+        picture(tmp_path / "images" / "train" / "a.png")
+        write(tmp_path / "annotations" / f"{kind}_train.json", coco_of("a.png"))
+    found = signs.coco(tmp_path)
+    assert found is not None
+    assert found.arguments["annotations"] == "annotations/instances_{split}.json"
+
+
+def test_other_json_is_not_coco_for_sure(tmp_path: Path) -> None:
+    assert signs.coco(tmp_path) is None
+    write(tmp_path / "settings.json", {"images": 3, "info": {}})
+    assert signs.coco(tmp_path) is None
+    write(tmp_path / "annotations" / "a.json", ["images"])
+    found = signs.coco(tmp_path)
+    assert found is not None
+    assert not found.is_sure
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images", "arguments"),
+    [
+        ("Annotations", "JPEGImages", {}),
+        ("annotations", "images", {"annotations": "annotations", "images": "images"}),
+        ("labels", "images", {"annotations": "labels", "images": "images"}),
+        ("all", "all", {"annotations": "all", "images": "all"}),
+        (".", ".", {"annotations": ".", "images": "."}),
+    ],
+)
+def test_layouts_of_voc_are_read_as_they_lie(
+    tmp_path: Path, annotations: str, images: str, arguments: dict[str, str]
+) -> None:
+    picture(tmp_path / images / "a.png")
+    write(tmp_path / annotations / "a.xml", "<annotation><object/></annotation>")
+    found = signs.voc(tmp_path)
+    assert found is not None
+    assert (found.arguments, found.is_sure) == (arguments, True)
+    write(
+        tmp_path / annotations / "a.xml",
+        "<annotation><object><name>b</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+        "<ymax>9</ymax></bndbox></object></annotation>",
+    )
+    items = Voc(**found.arguments).read(tmp_path).items
+    assert [item.image for item in items] == [tmp_path / images / "a.png"]
+
+
+def test_other_xml_is_not_voc(tmp_path: Path) -> None:
+    write(tmp_path / "a.xml", "<annotations><image/></annotations>")
+    assert signs.voc(tmp_path) is None
+    write(tmp_path / "Annotations" / "a.xml", "<svg/>")
+    found = signs.voc(tmp_path)
+    assert found is not None
+    assert not found.is_sure
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kinds"),
+    [
+        ("a.csv", "image, label\na.png,b\n", ("labels",)),
+        ("a.csv", "id,score\n", ()),
+        ("a.csv", "", ()),
+        ("a.jsonl", '\n{"image": "a.png", "label": "b"}\n', ("labels",)),
+        ("a.jsonl", '{"file_name": "a.png"}', ()),
+        ("a.jsonl", "no json", ()),
+        ("a.jsonl", "[" * 5000, ()),
+        ("a.manifest", '{"source-ref": "a.png", "class": 0}', ("labels",)),
+        ("a.manifest", '{"source-ref": "a.png", "x-ref": "b.png"}', ("masks",)),
+        ("a.manifest", '{"source-ref": "a.png", "x": {"annotations": []}}', ("boxes",)),
+    ],
+)
+def test_the_first_row_of_a_list_says_what_it_labels(
+    tmp_path: Path, name: str, text: str, kinds: tuple[str, ...]
+) -> None:
+    write(tmp_path / "train" / name, text)
+    found = signs.manifest(tmp_path)
+    assert found is not None
+    assert (found.kinds, found.is_sure) == (kinds, bool(kinds))
+
+
+def test_a_list_that_is_one_goes_before_other_tables(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "id,score\n")
+    write(tmp_path / "b.csv", "image,label\n")
+    found = signs.manifest(tmp_path)
+    assert found is not None
+    assert found.file == "b.csv"
+
+
+def test_masks_lie_by_split_or_without(tmp_path: Path) -> None:
+    assert signs.masks(tmp_path) is None
+    write(tmp_path / "classes.json", ["sky"])
+    for folder in ("images", "masks"):
+        picture(tmp_path / folder / "a.png")
+    found = signs.masks(tmp_path)
+    assert found is not None
+    assert found.arguments == {"images": "images", "masks": "masks"}
+    picture(tmp_path / "images" / "val" / "a.png")
+    found = signs.masks(tmp_path)
+    assert found is not None
+    assert found.arguments == {}
+
+
+def test_only_so_much_of_a_file_is_looked_at(tmp_path: Path) -> None:
+    assert signs.head(write(tmp_path / "a.json", "a" * 10**6)) == "a" * signs.HEAD
+    assert signs.head(tmp_path / "nothing") == ""
+    assert signs.head(tmp_path) == ""
