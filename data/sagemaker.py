@@ -35,6 +35,9 @@ class SageMakerList(Source):
 
     `validation` and `test` likewise. A line holds an index, the number and the path of the image
     below `train/`. Classes are called by their numbers.
+
+    Args:
+        group: Groups of images that a split keeps together, see `Source`.
     """
 
     def _read(self, root: Path | None, faults: Faults) -> Content:
@@ -65,6 +68,9 @@ class SageMakerBoxes(Source):
 
     `validation` and `test` likewise. Classes are called as `categories` says, else by their
     numbers.
+
+    Args:
+        group: Groups of images that a split keeps together, see `Source`.
     """
 
     def _read(self, root: Path | None, faults: Faults) -> Content:
@@ -131,9 +137,11 @@ class SageMakerMasks(Source):
 
     Args:
         num_classes: How many classes there are, from 0 on; any higher number is refused.
+        group: Groups of images that a split keeps together, see `Source`.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, group: str | None = None) -> None:
+        super().__init__(group)
         if not 2 <= num_classes < VOID:
             raise BadInput(f"num_classes is {num_classes}, it must lie in [2, {VOID - 1}]")
         self.num_classes = num_classes

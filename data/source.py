@@ -1,10 +1,11 @@
-"""Where labelled images come from: a source gives the items of a data set, and no pixels yet."""
+"""Sources of labelled images: a source lists the items of a data set, and decodes no pixels."""
 
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from regrow.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a source holds.
+    """The content of a source.
 
     Args:
         kind: What the labels are.
@@ -33,11 +34,31 @@ class Content:
 
 
 class Source:
-    """Where labelled images come from; a format of its own has `_read`, or `read` alone."""
+    """A source of labelled images; each format implements `_read`, or `read` alone.
+
+    Args:
+        group: Groups of images that a split keeps together: a pattern (regular expression), whose
+            first group in parentheses is the group of an image, such as its video. It is searched
+            in the file's name without ending, and where it holds a `/` in the path below the root.
+
+    Raises:
+        BadInput: If the pattern is none, or has no group.
+    """
 
     # Whether the images are trained on and scored by themselves, and do not only stand beside
     # others, as those of a memory do.
     stands_alone = True
+    # Whether `_read` takes its items from other sources, which have tidied them.
+    is_tidy = False
+    group: re.Pattern[str] | None = None
+
+    def __init__(self, group: str | None = None) -> None:
+        try:
+            self.group = re.compile(group) if group else None
+        except re.error as error:
+            raise BadInput(f"data.source.group {group!r} is not a pattern: {error}") from error
+        if self.group and not self.group.groups:
+            raise BadInput(f"data.source.group {group!r} has no group; put one in parentheses")
 
     def read(self, root: Path | None) -> Content:
         """Read what there is.
@@ -67,8 +88,19 @@ class Source:
             faults.root = locate(root)
         with reading(f"{root}, read as {type(self).__name__}"):
             content = self._read(root, faults)
-            classes, items = tidy(content.classes, content.items, content.remarks, faults)
+            told = Remarks() if self.is_tidy else content.remarks
+            items = [self._grouped(item) for item in content.items]
+            classes, items = tidy(content.classes, items, told, faults)
             return Content(content.kind, classes, items, content.remarks)
+
+    def _grouped(self, item: Item) -> Item:
+        """Return an item with the group that its name says, where its annotation says none."""
+        if self.group is None or item.group is not None:
+            return item
+        path = PurePosixPath(item.name)
+        name = path.with_suffix("").as_posix() if "/" in self.group.pattern else path.stem
+        found = self.group.search(name)
+        return item if found is None else replace(item, group=found.group(1))
 
     def _read(self, root: Path | None, faults: Faults) -> Content:
         return self.read(root)

@@ -45,6 +45,8 @@ class Staged(Source):
         BadInput: If a value is out of range, or the pattern is none.
     """
 
+    is_tidy = True
+
     def __init__(
         self,
         source: Source,

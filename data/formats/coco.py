@@ -162,13 +162,16 @@ class Coco(Source):
     Args:
         images: The folder of a split's images, below the root.
         annotations: The file of a split's annotations, below the root.
+        group: Groups of images that a split keeps together, see `Source`.
     """
 
     def __init__(
         self,
         images: str = "images/{split}",
         annotations: str = "annotations/instances_{split}.json",
+        group: str | None = None,
     ) -> None:
+        super().__init__(group)
         self.images, self.annotations = images, annotations
 
     def _read(self, root: Path | None, faults: Faults) -> Content:

@@ -13,7 +13,11 @@ from regrow.files import SPLIT_NAMES, name_below
 
 
 class ImageFolder(Source):
-    """One folder a class, as torchvision lays them out, perhaps below one folder a split."""
+    """One folder a class, as torchvision lays them out, perhaps below one folder a split.
+
+    Args:
+        group: Groups of images that a split keeps together, see `Source`.
+    """
 
     def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read `<class>/*.jpg` or `{train,val,test}/<class>/*.jpg`."""

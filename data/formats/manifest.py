@@ -31,6 +31,7 @@ class ManifestFile(Source):
             one.
         num_classes: How many classes the masks of an augmented manifest have, where its metadata
             does not name them.
+        group: Groups of images that a split keeps together, where the list has none; see `Source`.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class ManifestFile(Source):
         file: str | None = None,
         attribute: str | None = None,
         num_classes: int | None = None,
+        group: str | None = None,
     ) -> None:
+        super().__init__(group)
         if num_classes is not None and not 1 <= num_classes <= VOID:
             raise BadInput(
                 f"data.source.num_classes is {num_classes}, it must lie in [1, {VOID}]: it is of "

@@ -1,6 +1,5 @@
-"""The file that says which number in masks is which class."""
+"""Masks: images with a PNG of class numbers each, and a file that names the numbers."""
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ FORMS = 'a list of class names, as ["sky", "road"], or names with numbers, as {"
 
 
 def read_mask_classes(path: Path) -> tuple[dict[int, str], frozenset[int]]:
-    """Give the class of each number, and the numbers of void."""
+    """Return the class of each number, and the numbers of void."""
     if not path.is_file():
         raise BadInput(f"{path}: no such list of classes; set data.source.classes_file")
     content, void = read_json(path), None
@@ -72,7 +71,7 @@ class Masks(Source):
         images: The folder of a split's images, below the root.
         masks: The folder of a split's masks, below the root.
         classes_file: The list of classes, below the root.
-        group: A pattern whose first group in a file's name is the group of the image.
+        group: Groups of images that a split keeps together, see `Source`.
         mask_name: The name of a mask without its ending, such as `{name}_mask` of `{name}.jpg`.
     """
 
@@ -84,18 +83,13 @@ class Masks(Source):
         group: str | None = None,
         mask_name: str = NAME,
     ) -> None:
+        super().__init__(group)
         self.images, self.masks, self.classes_file = images, masks, classes_file
         self.mask_name = mask_name
         if NAME not in mask_name or "/" in mask_name:
             raise BadInput(
                 f"data.source.mask_name is {mask_name!r}; it must hold {NAME} and no folder"
             )
-        try:
-            self.group = re.compile(group) if group else None
-        except re.error as error:
-            raise BadInput(f"data.source.group {group!r} is not a pattern: {error}") from error
-        if self.group and not self.group.groups:
-            raise BadInput(f"data.source.group {group!r} has no group; put one in parentheses")
 
     def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read all splits that have images."""
@@ -108,10 +102,8 @@ class Masks(Source):
                 continue
             masks = root / self.masks.replace(GAP, alias)
             for file, mask in pair_masks(folder, masks, faults, remarks, self.mask_name):
-                found = self.group.search(file.stem) if self.group else None
-                group = found.group(1) if found else None
                 target = Mask(mask, names, void)
-                items.append(Item(name_below(root, file), file, target, split, group))
+                items.append(Item(name_below(root, file), file, target, split))
         if not items:
             faults.refuse()
             raise BadInput(f"{root}: no images at {self.images}; set data.source.images")

@@ -87,9 +87,11 @@ class Torchvision(Source):
 
     Args:
         dataset: Its class path, such as `torchvision.datasets.CIFAR10`.
+        group: Groups of images that a split keeps together, see `Source`.
     """
 
-    def __init__(self, dataset: str) -> None:
+    def __init__(self, dataset: str, group: str | None = None) -> None:
+        super().__init__(group)
         self.dataset = dataset
 
     def _read(self, root: Path | None, faults: Faults) -> Content:

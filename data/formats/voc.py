@@ -171,6 +171,7 @@ class Voc(Source):
         images: The folder of the images, below the root.
         annotations: The folder of the XML files, below the root.
         lists: The folder of the lists of splits, below the root; there may be none.
+        group: Groups of images that a split keeps together, see `Source`.
     """
 
     def __init__(
@@ -178,7 +179,9 @@ class Voc(Source):
         images: str = "JPEGImages",
         annotations: str = "Annotations",
         lists: str = "ImageSets/Main",
+        group: str | None = None,
     ) -> None:
+        super().__init__(group)
         self.images, self.annotations, self.lists = images, annotations, lists
 
     def _read(self, root: Path | None, faults: Faults) -> Content:
