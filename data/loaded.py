@@ -1,14 +1,17 @@
-"""Images that were read, from one place or several, with what is known of them."""
+"""Images that were read, from one place or several, with what is known of each."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from regrow.data.checks.shown import Shown
+from regrow.data.images.fingerprints import Fingerprints
 from regrow.data.images.pixels import Pixels
 from regrow.data.labels import Item, Mask, Target, label_digest, renamed, without
-from regrow.data.snapshot import Manifest, Snapshot, check_items
+from regrow.data.snapshot import Manifest, Snapshot, check_items, digest_rows
 from regrow.errors import BadInput
+from regrow.progress import progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Gathered:
     shown: Sequence[Shown]
 
     def part(self, places: Sequence[int]) -> "Gathered":
-        """Give some of the items, each in its split.
+        """Return some of the items, each in its split.
 
         Args:
             places: Their places.
@@ -42,8 +45,27 @@ class Gathered:
         )
         return Gathered(snapshot, [self.kept[p] for p in places], [self.shown[p] for p in places])
 
+    def manifest_called(self, called: Mapping[str, str], known: Fingerprints) -> Manifest:
+        """Return what the snapshot holds, as if classes had other names.
+
+        Args:
+            called: Names of classes to other names.
+            known: What is known of the files of masks.
+
+        Raises:
+            BadInput: If a mask has changed since it was read.
+        """
+        items = list(zip(self.snapshot.items, self.kept, strict=True))
+        digests = [
+            _file_digest(known, renamed(item.target, called), kept)
+            for item, kept in progress(items, "labels before renaming")
+        ]
+        manifest = self.snapshot.manifest()
+        names = [called.get(name, name) for name in manifest.classes]
+        return replace(manifest, digests=digest_rows(digests), classes=names)
+
     def later_than(self, before: Snapshot) -> "Gathered":
-        """Give the items that an earlier snapshot does not have with the same label.
+        """Return the items that an earlier snapshot does not have with the same label.
 
         Where no validation item is new, all of them stay: something has to choose.
         """
@@ -54,7 +76,7 @@ class Gathered:
         return self.part(sorted(later if later & val else later | val))
 
     def as_of(self, before: Manifest) -> "Gathered":
-        """Give the items that a manifest of before lists, with the label and the split of then.
+        """Return the items that a manifest of before lists, with the label and the split of then.
 
         Classes that came later are left out: a mask may name some that it does not show.
         """
@@ -79,7 +101,7 @@ class Gathered:
         called: Mapping[str, str],
         removed: Collection[str],
     ) -> "Gathered":
-        """Give these items and others beside them, see `GrowingData.join`.
+        """Return these items and others beside them, see `GrowingData.join_`.
 
         Args:
             other: The others.
@@ -126,7 +148,7 @@ class Gathered:
 def _here(
     item: Item, folder: str, taken: set[str], called: Mapping[str, str], removed: Collection[str]
 ) -> Item:
-    """Give an item of other data its name and classes here; the name is taken then."""
+    """Return an item of other data with its name and classes here; the name is taken then."""
     name = item.name if item.name.startswith(f"{folder}/") else f"{folder}/{item.name}"
     while name in taken:
         name = f"{folder}/{name}"
@@ -146,7 +168,7 @@ def _shown_here(shown: Shown, called: Mapping[str, str], removed: Collection[str
 
 
 def _knowing(item: Item, known: Sequence[str], classes: Sequence[str]) -> Item:
-    """Let an item say which classes its boxes or mask know, where there are others."""
+    """Return an item that says which classes its boxes or mask know, where there are others."""
     if isinstance(item.target, str) or (item.known is None and len(known) == len(classes)):
         return item
     return replace(item, known=frozenset(known) if item.known is None else item.known)
@@ -154,3 +176,13 @@ def _knowing(item: Item, known: Sequence[str], classes: Sequence[str]) -> Item:
 
 def _digest(target: Target, kept: Pixels) -> bytes:
     return label_digest(target, kept.numbers(target) if isinstance(target, Mask) else None)
+
+
+def _file_digest(known: Fingerprints, target: Target, kept: Pixels) -> bytes:
+    """Return the digest of a label under other names; refuse a mask that has changed."""
+    if not isinstance(target, Mask):
+        return label_digest(target)
+    found = known.mask(target)
+    if kept.known_mask is not None and isinstance(target.pixels, Path):
+        kept.known_mask.check(found.hash, target.pixels)
+    return found.digest

@@ -3,8 +3,6 @@
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +10,24 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torchvision.transforms import v2
 
-from regrow.data.checks.annotations import checked, with_known_labels
-from regrow.data.checks.duplicates import remark_duplicates, remark_overlap
-from regrow.data.checks.faults import Faults
+from regrow.data.checks.duplicates import remark_overlap
 from regrow.data.checks.remarks import Remarks
-from regrow.data.checks.shown import (
-    census,
-    check_shown,
-    count_shown,
-    remark_losses,
-    remark_unshown,
-)
+from regrow.data.checks.shown import census, check_shown
 from regrow.data.examples import Examples, collate
-from regrow.data.ignored import remark_ignored
-from regrow.data.images.conversion import remark_conversions
 from regrow.data.images.fingerprints import Fingerprints
-from regrow.data.images.opening import MAX_PIXELS, CorruptImage
-from regrow.data.images.pixels import Pixels, PixelStore
+from regrow.data.images.opening import MAX_PIXELS
+from regrow.data.images.pixels import Pixels
 from regrow.data.images.transforms import Decoding
-from regrow.data.labels import VOID, Item, Kind, Mask, Target, label_digest, renamed
+from regrow.data.labels import VOID, Kind
 from regrow.data.loaded import Gathered
 from regrow.data.mixture import Mixture
+from regrow.data.reading import Reading, refuse_no_images
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
-from regrow.data.snapshot import SPLITS, Manifest, Snapshot, check_items, digest_rows
-from regrow.data.source import Source, some_items
+from regrow.data.snapshot import Manifest, Snapshot
+from regrow.data.source import Source
+from regrow.data.splits import SPLITS, Shares, Splitting
 from regrow.errors import BadInput
 from regrow.limits import BATCH, NUM_PROCESSES, SIDE, refuse_beyond
-from regrow.logs import log
-from regrow.progress import progress
-
-SPLIT_WAY_OUT = {
-    "train": "lower data.val_share and data.test_share, or add some",
-    "val": "raise data.val_share, or add some",
-    "test": "raise data.test_share, or add some",
-}
 
 
 class GrowingData(LightningDataModule):
@@ -101,117 +83,81 @@ class GrowingData(LightningDataModule):
         skip_bad: bool = False,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or min(size) < 1:
-            raise BadInput(
-                f"data.batch_size is {batch_size} and data.size {size}; both must be > 0"
-            )
-        if not 0 <= val_share + test_share < 1 or min(val_share, test_share) < 0:
-            raise BadInput(
-                f"data.val_share {val_share} and data.test_share {test_share} must leave "
-                "something to train on"
-            )
         refuse_beyond(BATCH, data__batch_size=batch_size)
         refuse_beyond(SIDE, data__size=max(size))
         refuse_beyond(NUM_PROCESSES, data__num_workers=num_workers)
-        if num_workers < 0 or cache_bytes < 0:
-            raise BadInput(
-                f"data.num_workers is {num_workers} and data.cache_bytes {cache_bytes}; both must "
-                "be 0 or more"
-            )
-        if max_images is not None and max_images < 1:
-            raise BadInput(f"data.max_images is {max_images}, it must be at least 1, or null")
-        if max_pixels < 1:
-            raise BadInput(f"data.max_pixels is {max_pixels}, it must be at least 1")
         self.source, self.root = source, root
-        if grey_range is not None and not 0 <= grey_range[0] < grey_range[1] <= 65535:
-            raise BadInput(
-                f"data.grey_range is {[*grey_range]}; it must be two values of 0 to 65535, the "
-                "lower one first"
-            )
-        self.decoding = Decoding(max_pixels, grey_range and (grey_range[0], grey_range[1]))
         self.size = (int(size[0]), int(size[1]))
         self.batch_size, self.augment = batch_size, list(augment or [])
         self.val_share, self.test_share = val_share, test_share
         self.num_workers, self.seed = num_workers, seed
         self.skip_corrupt, self.skip_bad, self.cache_bytes = skip_corrupt, skip_bad, cache_bytes
         self.max_images = max_images
+        self._refuse_settings(max_pixels, grey_range)
+        self.decoding = Decoding(max_pixels, grey_range and (grey_range[0], grey_range[1]))
         self.skipped: list[str] = []
         self.remarks = Remarks()
         self.mixture: Mixture | None = None
         self._asked = classes
         self._order: list[str] | None = None
         self._renamed: dict[str, str] = {}
+        self._gathered: Gathered | None = None
 
-    @cached_property
+    def _refuse_settings(self, max_pixels: int, grey_range: tuple[int, int] | None) -> None:
+        if self.batch_size < 1 or min(self.size) < 1:
+            raise BadInput(
+                f"data.batch_size is {self.batch_size} and data.size {self.size}; both must be > 0"
+            )
+        shares = (self.val_share, self.test_share)
+        if not 0 <= sum(shares) < 1 or min(shares) < 0:
+            raise BadInput(
+                f"data.val_share {shares[0]} and data.test_share {shares[1]} must leave "
+                "something to train on"
+            )
+        if self.num_workers < 0 or self.cache_bytes < 0:
+            raise BadInput(
+                f"data.num_workers is {self.num_workers} and data.cache_bytes {self.cache_bytes}; "
+                "both must be 0 or more"
+            )
+        if self.max_images is not None and self.max_images < 1:
+            raise BadInput(f"data.max_images is {self.max_images}, it must be at least 1, or null")
+        if max_pixels < 1:
+            raise BadInput(f"data.max_pixels is {max_pixels}, it must be at least 1")
+        if grey_range is not None and not 0 <= grey_range[0] < grey_range[1] <= 65535:
+            raise BadInput(
+                f"data.grey_range is {[*grey_range]}; it must be two values of 0 to 65535, the "
+                "lower one first"
+            )
+
+    @property
     def _loaded(self) -> Gathered:
-        """Find out what each file holds, reading those that are not known; keep what was read."""
-        faults = Faults()
-        content = self.source.gather(self.root, faults)
-        classes = content.classes if self._asked is None else self._asked
-        sound = with_known_labels(content.items, classes, faults)
-        self.skipped, self.remarks = [], Remarks()
-        self.remarks.take(content.remarks)
-        faults.settle(self.skip_bad, self.remarks)
-        check_items(classes, sound, self._name if self._asked is None else "data.classes")
-        items: list[Item] = []
-        kept: list[Pixels] = []
-        hashes, digests, shown, facts = [], [], [], []
-        store = PixelStore(self.cache_bytes, self.decoding)
-        with Fingerprints(self.root, self.size, self.decoding) as known:
-            for said in progress(some_items(sound, self.max_images), "reading images"):
-                try:
-                    image = known.image(said.image)
-                    mask = known.mask(said.target) if isinstance(said.target, Mask) else None
-                except CorruptImage as error:
-                    if not self.skip_corrupt:
-                        raise
-                    self.skipped.append(f"{said.name} ({error})")
-                    self.remarks.add("corrupt images skipped", said.name)
-                    continue
-                except BadInput as error:
-                    faults.add(str(error), said.name)
-                    continue
-                item = checked(said, image, mask, faults, self.remarks)
-                if item is None:
-                    continue
-                remark_ignored(item, self.remarks)
-                items.append(item)
-                hashes.append(image.digest)
-                facts.append(image.facts)
-                digests.append(mask.digest if mask is not None else label_digest(item.target))
-                numbers = mask.numbers if mask is not None else None
-                left = dict(zip(mask.numbers, mask.counts, strict=True)) if mask is not None else {}
-                shown.append(count_shown(item.target, image.size, self.size, left))
-                known_as = (image.hash, mask.hash if mask is not None else None)
-                kept.append(store.place(image.size, self.size, numbers, known_as))
-                if image.pixels is not None and (mask is None or mask.pixels is not None):
-                    kept[-1].fill(image.pixels, mask.pixels if mask is not None else None)
-        faults.settle(self.skip_bad, self.remarks)
-        snapshot = Snapshot(
-            content.kind,
-            classes,
-            items,
-            hashes,
-            digests,
-            val_share=self.val_share,
-            test_share=self.test_share,
-        )
-        names = [item.name for item in items]
-        remark_conversions(names, facts, self.decoding, self.remarks)
-        remark_losses(items, shown, self.size, self.remarks)
-        remark_duplicates(snapshot, self.remarks)
-        self._tell(self.remarks)
-        for split in ("train", "val"):
-            if not snapshot.indices(split):
-                raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
-        if self.source.stands_alone:
-            unshown = Remarks()
-            remark_unshown(snapshot, shown, unshown)
-            self.remark(unshown)
-            check_shown(snapshot, shown, ["train"], self._name)
-        return Gathered(snapshot, kept, shown)
+        """Return what was read; the first time, it is read."""
+        if self._gathered is None:
+            self._gathered = self._read()
+        return self._gathered
 
-    def join(
+    def _read(self) -> Gathered:
+        self.remarks = Remarks()
+        reading = Reading(
+            self.root,
+            self.size,
+            self.decoding,
+            self._splitting,
+            name=self._name,
+            classes=self._asked,
+            max_images=self.max_images,
+            cache_bytes=self.cache_bytes,
+            skip_corrupt=self.skip_corrupt,
+            skip_bad=self.skip_bad,
+        )
+        gathered, self.skipped = reading.read(self.source, self.remarks)
+        return gathered
+
+    @property
+    def _splitting(self) -> Splitting:
+        return Splitting(Shares(self.val_share, self.test_share))
+
+    def join_(
         self,
         other: "GrowingData",
         name: str,
@@ -219,7 +165,7 @@ class GrowingData(LightningDataModule):
         called: Mapping[str, str] | None = None,
         removed: Collection[str] = (),
     ) -> None:
-        """Take images of other data too, each in the split that it has there.
+        """Take images of other data too, in place, each in the split that it has there.
 
         Those that show the same pixels as an image of this data stay out. Boxes and masks know the
         classes of their own data; what they do not show of others is unknown.
@@ -236,31 +182,29 @@ class GrowingData(LightningDataModule):
             BadInput: If it has another kind of labels.
         """
         own, more = self._loaded, other._loaded
-        joined = own.joined(more, name, splits, dict(called or {}), tuple(removed))
-        self.__dict__["_loaded"] = joined
+        self._gathered = own.joined(more, name, splits, dict(called or {}), tuple(removed))
         overlap = Remarks()
         remark_overlap(own.snapshot, more.snapshot, name, splits, dict(called or {}), overlap)
         self.remark(overlap)
 
     def copy(self) -> "GrowingData":
-        """Give the same data for another run, without reading it again."""
-        _ = self._loaded
+        """Return the same data for another run, without reading it again."""
+        return self._holding(self._loaded)
+
+    def _holding(self, gathered: Gathered) -> "GrowingData":
         other = copy.copy(self)
         other.mixture, other.remarks = None, Remarks()
         other.remarks.take(self.remarks)
+        other._gathered = gathered
         return other
 
     def remark(self, more: Remarks) -> None:
-        """Say what else happened to the data, and count it with the rest."""
-        self._tell(more)
+        """Warn of what else happened to the data, and count it with the rest."""
+        more.warn(self._name)
         self.remarks.take(more)
 
-    def _tell(self, remarks: Remarks) -> None:
-        for line in remarks.lines:
-            log.warning(f"{self._name}: {line}")
-
     def later_than(self, before: "GrowingData") -> "GrowingData":
-        """Give the images alone that earlier data does not have with the same label.
+        """Return only the images that earlier data does not have with the same label.
 
         Where no validation image is new, all of them stay.
 
@@ -270,14 +214,13 @@ class GrowingData(LightningDataModule):
         Raises:
             BadInput: If no training image is left.
         """
-        later = self.copy()
-        later.__dict__["_loaded"] = self._loaded.later_than(before.snapshot)
+        later = self._holding(self._loaded.later_than(before.snapshot))
         if not later.snapshot.indices("train"):
             raise BadInput(f"{self._name}: no train image that {before._name} lacks")
         return later
 
     def as_of(self, before: Manifest) -> "GrowingData":
-        """Give the images alone that were there before, with the label and the split of then.
+        """Return only the images that were there before, with the label and the split of then.
 
         Args:
             before: What was there.
@@ -285,8 +228,7 @@ class GrowingData(LightningDataModule):
         Raises:
             BadInput: If some of them are missing or changed.
         """
-        earlier = self.copy()
-        earlier.__dict__["_loaded"] = self._loaded.as_of(before)
+        earlier = self._holding(self._loaded.as_of(before))
         count = len(before.hashes)
         num_missing = count - len(earlier.snapshot.items)
         if num_missing:
@@ -298,35 +240,28 @@ class GrowingData(LightningDataModule):
 
     @property
     def snapshot(self) -> Snapshot:
-        """Give the snapshot; reading it takes a while the first time."""
+        """Return the snapshot; reading it takes a while the first time."""
         return self._loaded.snapshot
 
     def manifest(self, called: Mapping[str, str] | None = None) -> Manifest:
-        """Give what the snapshot holds, as if classes had other names.
+        """Return what the snapshot holds, as if classes had other names.
 
         Args:
             called: Names in the data to other names, such as those of before a renaming.
         """
-        manifest = self.snapshot.manifest()
         if not called:
-            return manifest
-        items = zip(self.snapshot.items, self._loaded.kept, strict=True)
+            return self.snapshot.manifest()
         with Fingerprints(self.root, self.size, self.decoding) as known:
-            digests = [
-                _digest(known, renamed(item.target, called), kept)
-                for item, kept in progress([*items], "labels before renaming")
-            ]
-        names = [called.get(name, name) for name in manifest.classes]
-        return replace(manifest, digests=digest_rows(digests), classes=names)
+            return self._loaded.manifest_called(called, known)
 
     @property
     def kind(self) -> Kind:
-        """Give what the labels are."""
+        """Return what the labels are: class names, boxes or masks."""
         return self.snapshot.kind
 
     @property
     def classes(self) -> list[str]:
-        """Give the class names, in the order asked for, else that of the data."""
+        """Return the class names, in the order asked for, else that of the data."""
         return list(self.snapshot.classes)
 
     @property
@@ -339,7 +274,7 @@ class GrowingData(LightningDataModule):
         return len(self.skipped)
 
     def shown(self, split: str) -> list[set[str]]:
-        """Give for each image of a split the names of the classes that its label shows."""
+        """Return for each image of a split the names of the classes that its label shows."""
         names, places = set(self.classes), self._renamed
         shown = self._loaded.shown
         indices = self.snapshot.indices(split)
@@ -368,7 +303,7 @@ class GrowingData(LightningDataModule):
         return census(self.snapshot, self._loaded.shown, self._renamed)
 
     def order_classes(self, names: Sequence[str], mapping: Mapping[str, str] | None = None) -> None:
-        """Let labels be places in this list of names, such as the rows of a head.
+        """Number the labels by this list of names, such as the rows of a head.
 
         Args:
             names: Class names; there may be more than the data has.
@@ -387,7 +322,7 @@ class GrowingData(LightningDataModule):
         self._order, self._renamed = list(names), places
 
     def examples(self, split: str) -> "Examples":
-        """Give the examples of a split."""
+        """Return the examples of a split."""
         snapshot = self.snapshot
         order = self._order or self.classes
         if self.kind == "masks" and len(order) > VOID:
@@ -406,7 +341,7 @@ class GrowingData(LightningDataModule):
 
     @contextmanager
     def another_order(self, round_: int) -> Iterator[None]:
-        """Let order and augmentation be those of another round of training; 0 leaves them."""
+        """Take order and augmentation of another round of training for a while; 0 leaves them."""
         seed = self.seed
         self.seed = counter_seed(seed, round_) if round_ else seed
         try:
@@ -415,34 +350,36 @@ class GrowingData(LightningDataModule):
             self.seed = seed
 
     def train_dataloader(self) -> ResumableLoader:
-        """Give the training images, shuffled and augmented anew every epoch."""
+        """Return batches of the training images, shuffled and augmented anew every epoch."""
         return self._loader("train")
 
     def val_dataloader(self) -> ResumableLoader:
-        """Give the validation images, in order."""
+        """Return batches of the validation images, in order."""
         return self._loader("val")
 
     def test_dataloader(self) -> ResumableLoader:
-        """Give the test images, in order."""
+        """Return batches of the test images, in order."""
         return self._loader("test")
 
     def _loader(self, split: str) -> ResumableLoader:
         examples = self.examples(split)
         if not len(examples):
-            raise BadInput(f"{self._name}: no {split} images in it; {SPLIT_WAY_OUT[split]}")
+            refuse_no_images(split, self._name)
         is_training = split == "train"
-        trainer = self.trainer
-        if trainer is not None and trainer.world_size > len(examples):
+        rank, world = (
+            (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        )
+        if world > len(examples):
             raise BadInput(
-                f"{self._name}: {len(examples)} {split} images for {trainer.world_size} processes; "
+                f"{self._name}: {len(examples)} {split} images for {world} processes; "
                 "lower fit.devices"
             )
         sampler = EpochSampler(
             len(examples),
             self.seed,
             shuffle=is_training,
-            rank=trainer.global_rank if trainer is not None else 0,
-            world=trainer.world_size if trainer is not None else 1,
+            rank=rank,
+            world=world,
             mixture=self.mixture if is_training else None,
         )
         return ResumableLoader(
@@ -456,13 +393,3 @@ class GrowingData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
         )
-
-
-def _digest(known: Fingerprints, target: Target, kept: Pixels) -> bytes:
-    """Return the digest of a label under other names; refuse a mask that has changed."""
-    if not isinstance(target, Mask):
-        return label_digest(target)
-    found = known.mask(target)
-    if kept.known_mask is not None and isinstance(target.pixels, Path):
-        kept.known_mask.check(found.hash, target.pixels)
-    return found.digest

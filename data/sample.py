@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 
 from regrow.data.labels import Boxes, Item, Mask, pixels_hash
 from regrow.data.sampling import counter_seed
-from regrow.data.snapshot import split_of
 from regrow.data.source import Content, Source
+from regrow.data.splits import split_of
 from regrow.errors import BadInput
 from regrow.limits import SIDE, refuse_beyond
 

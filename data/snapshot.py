@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from regrow.data.labels import DIGEST_BYTES, HASH_BYTES, Boxes, Item, Kind, Target
+from regrow.data.splits import SPLITS, Shares, hashed_splits
 from regrow.errors import BadInput
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +138,6 @@ def _labels_by_image(manifest: Manifest) -> dict[bytes, Counter[bytes]]:
     return labels
 
 
-def split_of(key: bytes, val_share: float, test_share: float) -> str:
-    """Give the split of a key, such as a hash of pixels: the same one for ever."""
-    digest = hashlib.blake2b(key, digest_size=8, person=b"regrow-split").digest()
-    place = int.from_bytes(digest, "big") / 2**64
-    if place < test_share:
-        return "test"
-    return "val" if place < test_share + val_share else "train"
-
-
 class Snapshot:
     """Labelled images of one moment.
 
@@ -177,7 +167,7 @@ class Snapshot:
         self.kind, self.classes, self.items = kind, tuple(classes), tuple(items)
         self.hashes, self.digests = tuple(hashes), tuple(digests)
         if splits is None:
-            splits = _splits(self.items, self.hashes, val_share, test_share)
+            splits = hashed_splits(self.items, self.hashes, Shares(val_share, test_share))
         self.splits = tuple(splits)
 
     def indices(self, split: str) -> list[int]:
@@ -237,24 +227,6 @@ def _names(target: Target) -> Collection[str]:
     if isinstance(target, str):
         return (target,)
     return target.classes if isinstance(target, Boxes) else target.names.values()
-
-
-def _splits(
-    items: Sequence[Item], hashes: Sequence[bytes], val_share: float, test_share: float
-) -> tuple[str, ...]:
-    official = {item.split for item in items}
-    # A split that is not official is carved out of the official training images.
-    val = 0.0 if "val" in official else val_share
-    test = 0.0 if "test" in official else test_share
-    splits = []
-    for item, key in zip(items, hashes, strict=True):
-        if item.split is not None and item.split != "train":
-            splits.append(item.split)
-            continue
-        own = item.group.encode("utf-8", "surrogatepass") if item.group is not None else key
-        shares = (val_share, test_share) if item.split is None else (val, test)
-        splits.append(split_of(own, *shares))
-    return tuple(splits)
 
 
 def digest_rows(digests: Sequence[bytes]) -> Tensor:

@@ -12,8 +12,8 @@ from PIL import Image, ImageFilter
 from regrow.data.checks.faults import Faults
 from regrow.data.images.transforms import Decoding, Derived, decode, decode_mask
 from regrow.data.labels import Item, Mask, Target, shown_classes, without
-from regrow.data.snapshot import split_of
 from regrow.data.source import Content, Source, some_items
+from regrow.data.splits import split_of
 from regrow.errors import BadInput
 
 Stage = Literal["before", "after"]

@@ -53,7 +53,7 @@ class Part:
             images: The images, if they have been read already.
         """
         name = MEMORY if self.is_memory else "before"
-        data.join(images or self.read(data), name, self.splits, called, removed)
+        data.join_(images or self.read(data), name, self.splits, called, removed)
 
     def read(self, data: GrowingData) -> GrowingData:
         """Give the images, resized as those of other data are.

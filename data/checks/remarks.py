@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from regrow.logs import log
+
 NUM_NAMES = 5  # names that a line and the report give as examples
 # How the first noun, the first verb and what refers to them become singular.
 NOUNS = {
@@ -66,6 +68,15 @@ class Remarks:
             f"{', ...' if count > len(self._names[kind]) else ''}"
             for kind, count in self._counts.items()
         ]
+
+    def warn(self, where: str) -> None:
+        """Log each line as a warning.
+
+        Args:
+            where: What the data is called.
+        """
+        for line in self.lines:
+            log.warning(f"{where}: {line}")
 
     def to_dict(self) -> Mapping[str, Any]:
         """Return the counts and first names by kind, as plain data for a report."""

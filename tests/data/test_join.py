@@ -52,7 +52,7 @@ def test_images_keep_the_splits_that_they_have() -> None:
     old = data([item(n, "ab"[n % 2], None) for n in range(60)], val_share=0.5)
     new = data([item(n, "ab"[n % 2], None) for n in range(100, 160)], val_share=0.1)
     own, theirs = placed(new), placed(old)
-    new.join(old, "before")
+    new.join_(old, "before")
     assert placed(new) == own + theirs
     assert placed(old) == theirs
 
@@ -60,7 +60,7 @@ def test_images_keep_the_splits_that_they_have() -> None:
 def test_only_the_splits_asked_for_are_taken() -> None:
     old = data([*both_splits(0, "a"), item(2, "b", "test")])
     new = data(both_splits(10, "a"))
-    new.join(old, "before", ("val", "test"))
+    new.join_(old, "before", ("val", "test"))
     assert [i.name for i in new.snapshot.items[2:]] == ["before/1.png", "before/2.png"]
     assert new.snapshot.splits == ("train", "val", "val", "test")
 
@@ -68,7 +68,7 @@ def test_only_the_splits_asked_for_are_taken() -> None:
 def test_images_that_are_there_already_stay_out_whatever_their_label_and_split() -> None:
     old = data([item(0, "a"), item(1, "b", "val"), item(2, "a")])
     new = data([item(0, "b", "val"), item(1, "b"), item(3, "a")])
-    new.join(old, "before")
+    new.join_(old, "before")
     hashes = [pixels_hash(picture(value)) for value in (0, 1, 3, 2)]
     assert placed(new) == list(zip(hashes, ("val", "train", "train", "train"), strict=True))
     assert new.snapshot.items[0].target == "b"
@@ -78,7 +78,7 @@ def test_examples_of_both_are_in_the_batches() -> None:
     for cache_bytes in (0, 10_000):
         old = data(both_splits(0, "old"), ["old"], cache_bytes=cache_bytes)
         new = data(both_splits(10, "b"), "b")
-        new.join(old, "before")
+        new.join_(old, "before")
         new.order_classes(["old", "b"])
         ((images, labels),) = new.val_dataloader()
         for image, value in zip(images, (11, 1), strict=True):
@@ -89,7 +89,7 @@ def test_examples_of_both_are_in_the_batches() -> None:
 def test_classes_of_both_are_there_once_and_renamed_ones_under_their_new_names() -> None:
     old = data([*both_splits(0, "x"), *both_splits(2, "a"), *both_splits(4, "c")], "cxa")
     new = data([*both_splits(10, "a"), *both_splits(12, "b")])
-    new.join(old, "before", called={"x": "b", "c": "d"})
+    new.join_(old, "before", called={"x": "b", "c": "d"})
     assert new.classes == ["a", "b", "d"]
     assert [i.target for i in new.snapshot.items[4:]] == ["b", "b", "a", "a", "d", "d"]
     assert new.shown("train") == [{"a"}, {"b"}, {"b"}, {"a"}, {"d"}]
@@ -98,10 +98,10 @@ def test_classes_of_both_are_there_once_and_renamed_ones_under_their_new_names()
 def test_names_of_images_stay_unique_over_generations() -> None:
     first = data(both_splits(0, "a"))
     second = data([item(10, "a"), Item("0.png", picture(11), "b", "val")])
-    second.join(first, "memory")
+    second.join_(first, "memory")
     assert [i.name for i in second.snapshot.items[2:]] == ["memory/0.png", "memory/1.png"]
     third = data([item(20, "a"), item(21, "a", "val")])
-    third.join(second, "memory")
+    third.join_(second, "memory")
     names = [i.name for i in third.snapshot.items[2:]]
     assert len(set(names)) == 4
     assert all(name.startswith("memory/") for name in names)
@@ -112,7 +112,7 @@ def test_another_kind_of_labels_is_refused() -> None:
     boxes = Boxes(SQUARE, ("a", "b"))
     new = data(both_splits(0, "a"))
     with pytest.raises(BadInput, match="before: has boxes, and the data labels"):
-        new.join(data(both_splits(10, boxes)), "before")
+        new.join_(data(both_splits(10, boxes)), "before")
     assert len(new.snapshot.items) == 2
 
 
@@ -128,11 +128,11 @@ def test_digests_after_renaming_are_those_of_data_made_with_the_new_names(kind: 
         return Mask(pixels, {0: one, 1: other})
 
     renamed, made, plain = (data(both_splits(10, target("a", "b"))) for _ in range(3))
-    renamed.join(data(both_splits(0, target("a", "x")), "ax"), "before", called={"x": "b"})
-    made.join(data(both_splits(0, target("a", "b"))), "before")
+    renamed.join_(data(both_splits(0, target("a", "x")), "ax"), "before", called={"x": "b"})
+    made.join_(data(both_splits(0, target("a", "b"))), "before")
     assert renamed.snapshot.digests == made.snapshot.digests
     assert renamed.snapshot.hash == made.snapshot.hash
-    plain.join(data(both_splits(0, target("a", "x")), "ax"), "before")
+    plain.join_(data(both_splits(0, target("a", "x")), "ax"), "before")
     assert plain.snapshot.hash != made.snapshot.hash
 
 
@@ -164,7 +164,7 @@ def test_masks_of_before_know_nothing_of_classes_that_came_later() -> None:
     grown = masks({0: "a", 1: "b", 2: "c"}, later)
     found = grown.as_of(before.snapshot.manifest())
     new = data(both_splits(10, Mask(np.zeros((4, 6), np.uint8), {0: "a"})), "a")
-    new.join(found, "before", ("val",))
+    new.join_(found, "before", ("val",))
     assert new.classes == ["a", "b"]
     assert new.snapshot.items[-1].target.names == {0: "a", 1: "b"}  # type: ignore[union-attr]
 
@@ -183,7 +183,7 @@ def test_what_is_no_longer_as_it_was_is_counted(changed: Item | None) -> None:
 def test_images_of_a_removed_class_stay_out_and_the_class_too() -> None:
     old = data([*both_splits(0, "a"), *both_splits(2, "gone")], ["gone", "a"])
     new = data(both_splits(10, "a"), "a")
-    new.join(old, "memory", removed=["gone"])
+    new.join_(old, "memory", removed=["gone"])
     assert new.classes == ["a"]
     assert [i.name for i in new.snapshot.items[2:]] == ["memory/0.png", "memory/1.png"]
 
@@ -192,8 +192,8 @@ def test_boxes_of_a_removed_class_are_left_out() -> None:
     old = data(both_splits(0, Boxes(SQUARE, ("gone", "x"))), ["gone", "x"])
     new = data(both_splits(10, Boxes(SQUARE[1:], ("a",))), "a")
     alike = data(both_splits(10, Boxes(SQUARE[1:], ("a",))), "a")
-    new.join(old, "memory", called={"x": "a"}, removed=["gone"])
-    alike.join(data(both_splits(0, Boxes(SQUARE[1:], ("a",))), "a"), "memory")
+    new.join_(old, "memory", called={"x": "a"}, removed=["gone"])
+    alike.join_(data(both_splits(0, Boxes(SQUARE[1:], ("a",))), "a"), "memory")
     assert new.classes == ["a"]
     assert new.snapshot.hash == alike.snapshot.hash
     assert new.shown("train") == [{"a"}, {"a"}]
@@ -207,7 +207,7 @@ def test_pixels_of_a_removed_class_are_void() -> None:
     target = Mask(pixels, {0: "a", 1: "gone", 2: "b"}, frozenset({3}))
     old = data(both_splits(0, target), ["a", "gone", "b"])
     new = data(both_splits(10, Mask(np.zeros((4, 6), np.uint8), {0: "a"})))
-    new.join(old, "memory", removed=["gone"])
+    new.join_(old, "memory", removed=["gone"])
     assert new.classes == ["a", "b"]
     mask = new.examples("train")[0, 1][1]
     assert mask.tolist() == [[0, 255, 1, 255, 255, 0]] * 4
@@ -242,5 +242,5 @@ def test_void_is_no_class_even_where_a_class_that_is_renamed_is_called_so() -> N
         [*both_splits(0, Mask(pixels, names)), item(2, Mask(pixels * 0, names))], ["255", "b"]
     )
     new = data(both_splits(10, Mask(pixels, {1: "b"})), "b")
-    new.join(old, "before", called={"255": "y"})
+    new.join_(old, "before", called={"255": "y"})
     assert new.shown("train") == [{"b"}, {"b"}, {"y"}]

@@ -16,7 +16,8 @@ from regrow.data.labels import (
     renamed,
     without,
 )
-from regrow.data.snapshot import Diff, Manifest, Snapshot, check_items, diff, split_of
+from regrow.data.snapshot import Diff, Manifest, Snapshot, check_items, diff
+from regrow.data.splits import split_of
 from regrow.errors import BadInput
 
 

@@ -74,7 +74,7 @@ def test_old_images_at_hand_are_told_from_new_and_nothing_is_joined(
     old = make_data(train=6, val=2, test=2)
     store_memory(old, 3, checkpoint.parent)
     both = make_data(train=4, val=2, seed=1)
-    both.join(old, "old")
+    both.join_(old, "old")
     before = both.snapshot.hash
     history = join_history_(both, checkpoint, known_by(old))
     assert both.snapshot.hash == before
@@ -147,7 +147,7 @@ def test_a_memory_of_a_memory_counts_all_that_it_stands_for(
 ) -> None:
     first, second, third = (make_data(train=8, val=2, seed=seed) for seed in range(3))
     store_memory(first, 2, tmp_path)
-    second.join(Part(str(tmp_path / "memory"), True).read(second), "memory")
+    second.join_(Part(str(tmp_path / "memory"), True).read(second), "memory")
     store_memory(second, 4, checkpoint.parent, before=stood_for(tmp_path / "memory"))
     history = join_history_(third, checkpoint, known_by(second))
     assert history.num_known == 4
@@ -289,7 +289,7 @@ def test_the_data_of_a_run_that_had_a_memory_is_not_whole_in_its_folder(
     make_data: MakeData, checkpoint: Path, at_hand: GrowingData
 ) -> None:
     both = at_hand.copy()
-    both.join(make_data(train=4, val=2, seed=5), "memory")
+    both.join_(make_data(train=4, val=2, seed=5), "memory")
     store_memory(both, 4, checkpoint.parent)
     parts = [Part("/older/memory", True)]
     history = History(4, 4, [True] * 12 + [False] * 4, parts)
@@ -402,7 +402,7 @@ def test_fewer_old_images_than_a_memory_has_do_not_stand_for_it(
 ) -> None:
     old, new = make_data(train=6, val=2), make_data(train=8, val=2, seed=1)
     store_memory(old, 3, checkpoint.parent)
-    new.join(make_data(train=1, val=1), "old")
+    new.join_(make_data(train=1, val=1), "old")
     history = join_history_(new, checkpoint, known_by(old))
     assert history.has_memory
     assert history.num_known in (3, 4)  # the one that was there may be in the memory too

@@ -94,13 +94,13 @@ def test_a_share_counts_what_a_joined_memory_stands_for(
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     store_memory(make_data(train=40, val=8), 0.25, first)  # 10 of 40
     data = make_data(train=20, val=4, seed=1)
-    data.join(read(first), "memory")
+    data.join_(read(first), "memory")
     # 30 images stand for 60, of which a fifth are 12; the same share of 6 validation images is 2.4.
     assert store_memory(data, 0.2, second, before=stood_for(first / "memory")) == 12
     assert stood_for(second / "memory").total() == 60
     assert len(of_split(read(second), "val")) == 2
     data = make_data(train=20, val=4, seed=2)
-    data.join(read(second), "memory")
+    data.join_(read(second), "memory")
     # 32 stand for 80: a share of 0.5 is more than there is.
     assert store_memory(data, 0.5, third, before=stood_for(second / "memory")) == 32
     assert stood_for(third / "memory").total() == 80
@@ -111,7 +111,7 @@ def test_a_number_is_a_number_whatever_a_memory_stands_for(
 ) -> None:
     store_memory(make_data(train=40, val=8), 0.25, tmp_path / "first")
     data = make_data(train=20, val=4, seed=1)
-    data.join(read(tmp_path / "first"), "memory")
+    data.join_(read(tmp_path / "first"), "memory")
     before = stood_for(tmp_path / "first" / "memory")
     assert store_memory(data, 6, tmp_path / "second", before=before) == 6
 
@@ -154,7 +154,7 @@ def test_a_memory_stands_for_no_image_of_a_class_that_was_given_up(
     change = {"called": {"c": "e"}, "removed": ["b"]}
     assert stood_for(first / "memory", **change) == {"a": 20, "e": 10}
     data = make_data(train=16, val=4, seed=1, classes="ad")
-    data.join(read(first), "memory", **change)
+    data.join_(read(first), "memory", **change)
     before = stood_for(first / "memory", **change)
     store_memory(data, 0.25, second, before=before)
     assert stood_for(second / "memory") == {"a": 28, "d": 8, "e": 10}

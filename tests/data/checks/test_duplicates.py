@@ -105,7 +105,7 @@ def test_joined_images_that_are_here_elsewhere_or_otherwise_are_told(
         ),
         size=(4, 6),
     )
-    new.join(before, "before")
+    new.join_(before, "before")
     assert said(new) == {
         "test images of before are in training here": (1, ["before/test/x = train/1"]),
         "images of before have another label here, which counts": (1, ["before/train/w = train/4"]),
@@ -114,5 +114,5 @@ def test_joined_images_that_are_here_elsewhere_or_otherwise_are_told(
     assert "Given: 1 test image of before is in training here: " in capsys.readouterr().err
     # Splits that are not taken have no say, nor have labels by other names.
     other = alone.copy()
-    other.join(before, "before", splits=["val"], called={"a": "b"})
+    other.join_(before, "before", splits=["val"], called={"a": "b"})
     assert said(other) == {}

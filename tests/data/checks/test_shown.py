@@ -205,7 +205,7 @@ def test_a_census_of_joined_data_has_the_names_of_here_and_no_removed_class() ->
         size=(8, 8),
         test_share=0,
     )
-    data.join(before, "before", called={"x": "b"}, removed=["gone"])
+    data.join_(before, "before", called={"x": "b"}, removed=["gone"])
     classes = data.census()["train"]["classes"]
     assert set(classes) == {"b"}
     assert classes["b"]["boxes"] == len(data.snapshot.indices("train"))

@@ -95,7 +95,7 @@ def test_labels_under_other_names_are_those_that_were_read(tmp_path: Path) -> No
         module.manifest({"sky": "air"})
     other = data(scenes(tmp_path / "other", 100))
     with pytest.raises(BadInput, match=r"masks/train/3\.png: not the pixels"):
-        other.join(module, "before", called={"sky": "air"})
+        other.join_(module, "before", called={"sky": "air"})
 
 
 @pytest.mark.parametrize("changed", ["images/train/3.bmp", "masks/train/3.png"])
