@@ -1,1 +1,40 @@
-"""What comes in: snapshots of labelled images, formats, splits, transforms, loaders."""
+"""Data: labelled images, the formats they are read from, splits, transforms and loaders."""
+
+from typing import TYPE_CHECKING
+
+from regrow.lazy import lazy
+
+if TYPE_CHECKING:
+    from regrow.data.config import data_beside
+    from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Torchvision, Voc
+    from regrow.data.labels import Boxes, Item, Mask
+    from regrow.data.module import GrowingData
+    from regrow.data.sample import Digits, DigitScenes
+    from regrow.data.snapshot import Manifest, Snapshot
+    from regrow.data.source import Content, Source
+    from regrow.data.staged import Staged
+    from regrow.data.stored import Stored
+else:
+    __getattr__, __dir__ = lazy(__name__)
+
+__all__ = [
+    "Boxes",
+    "Coco",
+    "Content",
+    "DigitScenes",
+    "Digits",
+    "GrowingData",
+    "ImageFolder",
+    "Item",
+    "Manifest",
+    "ManifestFile",
+    "Mask",
+    "Masks",
+    "Snapshot",
+    "Source",
+    "Staged",
+    "Stored",
+    "Torchvision",
+    "Voc",
+    "data_beside",
+]

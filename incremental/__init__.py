@@ -1,1 +1,29 @@
-"""A dataset that grows: class maps, warm start, head growth."""
+"""Incremental training: class maps, warm start, head growth, replay, and the gate."""
+
+from typing import TYPE_CHECKING
+
+from regrow.lazy import lazy
+
+if TYPE_CHECKING:
+    from regrow.incremental.expand import expand_
+    from regrow.incremental.gate import Decision, Gate, judge
+    from regrow.incremental.growth import Growth
+    from regrow.incremental.label_map import LabelMap
+    from regrow.incremental.mixing import Mixing
+    from regrow.incremental.promotion import promote, read_promoted
+    from regrow.incremental.warm_start import warm_start_
+else:
+    __getattr__, __dir__ = lazy(__name__)
+
+__all__ = [
+    "Decision",
+    "Gate",
+    "Growth",
+    "LabelMap",
+    "Mixing",
+    "expand_",
+    "judge",
+    "promote",
+    "read_promoted",
+    "warm_start_",
+]

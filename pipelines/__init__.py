@@ -1,1 +1,22 @@
-"""One run each, as a typed function: train, prune, export, lineage."""
+"""Pipelines: one run each as a typed function (train, prune, export, lineage)."""
+
+from typing import TYPE_CHECKING
+
+from regrow.lazy import lazy
+
+if TYPE_CHECKING:
+    from regrow.pipelines.demo import run_demo
+    from regrow.pipelines.export import run_export
+    from regrow.pipelines.lineage_table import run_lineage
+    from regrow.pipelines.prune import run_pruning
+    from regrow.pipelines.train import run_training
+else:
+    __getattr__, __dir__ = lazy(__name__)
+
+__all__ = [
+    "run_demo",
+    "run_export",
+    "run_lineage",
+    "run_pruning",
+    "run_training",
+]
