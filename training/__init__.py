@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from regrow.lazy import lazy
 
 if TYPE_CHECKING:
-    from regrow.training.distillation import Distillation, Imitation
+    from regrow.training.distillation import Distillation, DistillationPenalty
     from regrow.training.evaluation import Evaluation, evaluate
     from regrow.training.fit import Fit
     from regrow.training.trainer import fine_tune_, make_trainer, train
@@ -13,10 +13,10 @@ else:
     __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
-    "Distillation",
+    "DistillationPenalty",
     "Evaluation",
     "Fit",
-    "Imitation",
+    "Distillation",
     "evaluate",
     "fine_tune_",
     "make_trainer",
