@@ -302,6 +302,10 @@ class GrowingData(LightningDataModule):
         """
         return census(self.snapshot, self._loaded.shown, self._renamed)
 
+    def mix_(self, mixture: Mixture | None) -> None:
+        """Set how often training images come in an epoch, in place; None lets each come once."""
+        self.mixture = mixture
+
     def order_classes(self, names: Sequence[str], mapping: Mapping[str, str] | None = None) -> None:
         """Number the labels by this list of names, such as the rows of a head.
 

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from regrow.incremental.gate import Decision, Gate, judge
     from regrow.incremental.growth import Growth
     from regrow.incremental.label_map import LabelMap
+    from regrow.incremental.matching import match_classes_
     from regrow.incremental.mixing import Mixing
     from regrow.incremental.promotion import promote, read_promoted
-    from regrow.incremental.warm_start import warm_start_
 else:
     __getattr__, __dir__ = lazy(__name__)
 
@@ -23,7 +23,7 @@ __all__ = [
     "Mixing",
     "expand_",
     "judge",
+    "match_classes_",
     "promote",
     "read_promoted",
-    "warm_start_",
 ]

@@ -9,7 +9,7 @@ from regrow.data.images.transforms import decode_mask
 from regrow.data.labels import Mask, Target, label_digest, renamed, without
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import SPLITS, Manifest
-from regrow.incremental.warm_start import names_before
+from regrow.incremental.matching import names_before
 
 TRAIN = SPLITS.index("train")
 

@@ -1,6 +1,6 @@
 """What is kept of a run lies between its own weights and those of the old network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -69,7 +69,7 @@ class Anchor(WeightAveraging):
 
 
 def old_weights(
-    task: Task, old: Task, renamed: Mapping[str, str], removed: list[str]
+    task: Task, old: Task, renamed: Mapping[str, str], removed: Sequence[str]
 ) -> dict[str, Tensor]:
     """Give the weights and running statistics of an old network, in the rows of a grown one.
 

@@ -9,8 +9,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
 from regrow.data.module import GrowingData
-from regrow.incremental.expand import expand_
-from regrow.incremental.start import Start
+from regrow.incremental.parent import Parent
 from regrow.models.checkpoint import save
 from regrow.models.task import Task
 from regrow.training.checkpointing import RunCheckpoint
@@ -34,17 +33,17 @@ class Candidate:
     value: float
 
     @classmethod
-    def of(cls, task: Task, old: Task | None, start: Start, data: GrowingData) -> "Candidate":
+    def of(cls, task: Task, old: Task | None, parent: Parent, data: GrowingData) -> "Candidate":
         """Score the candidate.
 
         Args:
             task: The network that is about to be trained.
             old: A copy from before its start changed old weights; None where it does not.
-            start: The start of the run.
+            parent: The old network's checkpoint, and what became of its classes.
             data: The grown data.
         """
         if old is not None:
-            expand_(old, task.classes, renamed=start.renamed, removed=start.removed)
+            parent.grow_(old, task.classes)
         first = task if old is None else old
         found = evaluate(first, data.val_dataloader(), description="before training")
         scores = {found.name: found.value, **found.others}

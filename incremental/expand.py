@@ -51,7 +51,7 @@ def expand_(
     label_map = LabelMap(task.classes, classes, renamed, removed)
     specs, old_count = task.class_rows(), len(task.classes)
     layers = [_class_layer(task.net, rows, old_count) for rows in specs]
-    if label_map.rows != list(range(old_count)):
+    if not label_map.is_identity:
         generator = torch.Generator().manual_seed(seed)
         with carried(task.net):
             for layer, rows in zip(layers, specs, strict=True):

@@ -1,10 +1,8 @@
 """How a warm start begins and what it trains on, for a new run and for one that goes on."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from pathlib import Path
-
-from torch import nn
 
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
@@ -12,10 +10,12 @@ from regrow.errors import BadInput
 from regrow.incremental.expand import NewRows
 from regrow.incremental.history import join_history_
 from regrow.incremental.imprint import imprint_
+from regrow.incremental.matching import compare_data, match_classes_, remark_leaked, score_old
 from regrow.incremental.mixing import Mixing
-from regrow.incremental.start import Start
+from regrow.incremental.parent import Parent
 from regrow.incremental.warm_init import WarmInit, dash_, shrink_perturb_
-from regrow.incremental.warm_start import remark_leaked, warm_start_
+from regrow.incremental.warm_start import WarmStart
+from regrow.models.checkpoint import file_hash
 from regrow.models.task import Task
 from regrow.training.distillation import Distillation, DistillationPenalty
 from regrow.training.fit import Fit
@@ -74,26 +74,20 @@ class Growth:
         self,
         task: Task,
         data: GrowingData,
-        parent: Path,
+        parent: Parent,
         num_epochs: int,
         *,
-        renamed: dict[str, str],
-        removed: list[str],
         allow_forgetting: bool = False,
-        allow: tuple[str, ...] = (),
         seed: int = 0,
-    ) -> Start:
+    ) -> WarmStart:
         """Make an old network ready for its first step on data that has grown, and the data too.
 
         Args:
             task: The old network, where it will be trained.
             data: The grown data.
-            parent: The old network's checkpoint.
+            parent: Its checkpoint, and what became of its classes.
             num_epochs: The epochs of the run.
-            renamed: Old class names to new ones.
-            removed: Classes that are given up on purpose.
             allow_forgetting: Train on new images alone where there is no memory of the old ones.
-            allow: Other people's packages that the checkpoint's network may come from.
             seed: What all that is random here is a function of.
 
         Returns:
@@ -102,15 +96,16 @@ class Growth:
         Raises:
             BadInput: If old network and data do not go together.
         """
+        renamed, removed = parent.renamed, parent.removed
         history = join_history_(
             data,
-            parent,
+            parent.path,
             task.provenance,
             renamed=renamed,
             removed=removed,
             allow_forgetting=allow_forgetting,
         )
-        grown = warm_start_(
+        label_map = match_classes_(
             task,
             data,
             renamed=renamed,
@@ -119,56 +114,80 @@ class Growth:
             allow_absent=allow_forgetting and history.forgets,
             seed=seed,
         )
+        score = score_old(task, data, label_map.added).value
+        change, num_leaked = compare_data(task, data, renamed, removed)
         if task.provenance.manifest is not None:
             remark_leaked(data, Manifest.from_dict(task.provenance.manifest))
-        start = Start.of(grown, history, parent, renamed, removed)
-        distillation = self._distillation(task, start)
-        start = replace(
-            start, taught=distillation.weight + distillation.features if distillation else 0.0
+        start = WarmStart(
+            parent=str(parent.path.absolute()),
+            parent_hash=file_hash(parent.path),
+            renamed=renamed,
+            removed=list(removed),
+            old_names=label_map.old_names,
+            diff=asdict(change) | {"text": str(change)} if change is not None else None,
+            score=score,
+            num_leaked=num_leaked,
+            history=history,
         )
-        self.join_(task, data, start, num_epochs, allow)
+        start = replace(start, taught=self._taught(task, start))
+        self.join_(task, data, start, num_epochs, parent.allow)
+        self._change_weights_(task, data, label_map.added, seed)
+        return start
+
+    def _change_weights_(
+        self, task: Task, data: GrowingData, added: Sequence[str], seed: int
+    ) -> None:
+        """Change the old weights, and the rows of new classes, as is asked for."""
         if self.warm_init == "shrink-perturb":
             shrink_perturb_(task, self._shrink, self.perturb, seed=seed)
         elif self.warm_init == "dash":
             dash_(task, islice(data.train_dataloader(), self.num_batches), self._shrink)
-        if self.new_rows == "imprint" and grown.label_map.added:
-            batches = islice(data.train_dataloader(), self.num_batches)
-            imprint_(task, grown.label_map.added, batches)
-        return start
+        if self.new_rows == "imprint" and added:
+            imprint_(task, added, islice(data.train_dataloader(), self.num_batches))
 
     def join_(
         self,
         task: Task,
         data: GrowingData,
-        start: Start,
+        start: WarmStart,
         num_epochs: int,
         allow: tuple[str, ...] = (),
     ) -> None:
-        """Give a run its mixture of images and its teacher, in place; a resumed one too.
+        """Set a run's mixture of images and its teacher, in place; those of a resumed run too.
 
         A memory stands for few of the old images, so classes count alike then in the choice of the
         best checkpoint.
+
+        Args:
+            task: The grown network.
+            data: The data.
+            start: The start of the run.
+            num_epochs: The epochs of the run.
+            allow: Other people's packages that the old network may come from.
 
         Raises:
             BadInput: If a teacher is asked for that shares too few classes.
         """
         has_memory = start.history.has_memory
-        if has_memory:
-            task.chosen_by = task.even_score
-        data.mixture = self.mixing.mixture(
+        mixture = self.mixing.mixture(
             data.shown("train"),
             start.history.is_new,
             [name for name in task.classes if name not in start.old_names],
             num_epochs,
             has_memory=has_memory,
         )
+        data.mix_(mixture)
+        if has_memory:
+            task.choose_by_(task.even_score)
         distillation = self._distillation(task, start)
         if distillation is not None:
-            teacher = DistillationPenalty(start.teacher(task, allow), distillation)
-            task.penalties = nn.ModuleList([*task.penalties, teacher])
+            teacher = Parent.of(start, allow).teacher(task)
+            task.add_penalty_(DistillationPenalty(teacher, distillation))
 
-    def anchor_of(self, task: Task, start: Start, fit: Fit, allow: tuple[str, ...] = ()) -> float:
-        """Give the share of the old weights in those that the run will keep.
+    def anchor_of(
+        self, task: Task, start: WarmStart, fit: Fit, allow: tuple[str, ...] = ()
+    ) -> float:
+        """Return the share of the old weights in those that the run will keep.
 
         Args:
             task: The grown network.
@@ -180,10 +199,11 @@ class Growth:
             BadInput: If a share is asked for that cannot be.
         """
         self.check(fit)
+        parent = Parent.of(start, allow)
         if self.anchor is None:
             is_usual = start.history.has_memory and self.warm_init == "keep" and fit.ema is None
-            return ANCHOR if is_usual and start.old_weights(task, allow) else 0.0
-        if self.anchor and not start.old_weights(task, allow):
+            return ANCHOR if is_usual and parent.weights(task) else 0.0
+        if self.anchor and not parent.weights(task):
             raise BadInput(
                 "growth.anchor needs the channels of the old network, and they came back; set it "
                 "to 0, or sparsity to keep"
@@ -201,8 +221,13 @@ class Growth:
                 "growth.anchor and fit.ema both say what weights are kept; give one of them"
             )
 
-    def _distillation(self, task: Task, start: Start) -> Distillation | None:
-        """Give what the old network teaches, if anything."""
+    def _taught(self, task: Task, start: WarmStart) -> float:
+        """Return the weight of what the old network teaches, in the loss."""
+        distillation = self._distillation(task, start)
+        return distillation.weight + distillation.features if distillation is not None else 0.0
+
+    def _distillation(self, task: Task, start: WarmStart) -> Distillation | None:
+        """Return what the old network teaches; None for nothing."""
         is_enough = len(start.old_names) >= task.min_classes
         chosen = self.distillation
         if chosen is None:

@@ -67,19 +67,14 @@ class LabelMap:
         return cls(old, new, renamed, removed)
 
     @property
-    def rows(self) -> list[int | None]:
-        """For each new class the old class it continues, or None where it is new."""
-        sources = {new: old for old, new in self.kept}
-        return [sources.get(index) for index in range(len(self.new))]
-
-    @property
-    def kept_names(self) -> list[str]:
-        """New names of the classes that the checkpoint knew, in their new order."""
-        return [self.new[index] for index in sorted(new for _, new in self.kept)]
+    def is_identity(self) -> bool:
+        """Whether all rows stay where they are, and none is added."""
+        stay = [(index, index) for index in range(len(self.new))]
+        return len(self.old) == len(self.new) and self.kept == stay
 
     @property
     def old_names(self) -> dict[str, str]:
-        """For each kept class its new name and the old one."""
+        """Return for each kept class its new name and the old one, in the old order."""
         return {self.new[new]: self.old[old] for old, new in self.kept}
 
 

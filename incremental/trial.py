@@ -9,7 +9,8 @@ from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
 from regrow.incremental.ages import Age, Ages, ages_of, old_images
 from regrow.incremental.gate import Gate
-from regrow.incremental.start import Start
+from regrow.incremental.parent import Parent
+from regrow.incremental.warm_start import WarmStart
 from regrow.metrics.budget import foresee
 from regrow.metrics.differences import part_of
 from regrow.metrics.unseen import count_shown
@@ -61,7 +62,7 @@ class Trial:
 
 
 def hold_trial(
-    start: Start,
+    start: WarmStart,
     task: Task,
     data: GrowingData,
     found: Mapping[str, Evaluation],
@@ -79,7 +80,8 @@ def hold_trial(
     ages = ages_at(start, data, [split for split in SPLITS if split in found])
     chosen = old_images(ages, data, start.old_names)
     splits = {ages[0].split} | ({chosen[0].split} if chosen else set())
-    before = {split: start.evaluate_old(task, data, split, allow) for split in splits}
+    parent = Parent.of(start, allow)
+    before = {split: parent.evaluate(task, data, split) for split in splits}
     return trial_of(ages, chosen, before, found)
 
 
@@ -119,7 +121,7 @@ def trial_of(
     )
 
 
-def ages_at(start: Start, data: GrowingData, splits: Sequence[str]) -> list[Ages]:
+def ages_at(start: WarmStart, data: GrowingData, splits: Sequence[str]) -> list[Ages]:
     """Return the ages of the images of some splits, by the data that a run's parent names."""
     manifest = load_provenance(Path(start.parent)).manifest
     before = Manifest.from_dict(manifest) if manifest is not None else None
@@ -138,7 +140,7 @@ def part(whole: Evaluation, is_part: Sequence[bool]) -> Evaluation:
     return Evaluation(whole.name, value, per_class, {}, evidence, evidence.num_images)
 
 
-def foresee_gate(start: Start, data: GrowingData, gate: Gate) -> str | None:
+def foresee_gate(start: WarmStart, data: GrowingData, gate: Gate) -> str | None:
     """Say before training that the old images cannot decide about the gate's margin.
 
     Args:

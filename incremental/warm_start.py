@@ -1,189 +1,156 @@
-"""The start of a new run from an old network, on data that has grown."""
+"""The record of a warm start in its run's folder: for the report, and for a run that goes on."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from regrow.data.checks.remarks import Remarks
 from regrow.data.module import GrowingData
-from regrow.data.partial_labels import HIDDEN
-from regrow.data.snapshot import SPLITS, Diff, Manifest, diff
 from regrow.errors import BadInput
-from regrow.incremental.expand import NewRows, expand_
-from regrow.incremental.label_map import LabelMap
-from regrow.models.task import Task
-from regrow.training.evaluation import Evaluation, evaluate
-
-TRAIN = 0  # in a manifest's splits
+from regrow.files import SMALL, read_json, write_json
+from regrow.incremental.history import START, History, read_history
+from regrow.incremental.memory import stood_for
+from regrow.models.checkpoint import file_hash
+from regrow.training.resume import refuse_changes
 
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """What a new run knows of the one it starts from.
+    """How a run began from an old network on data that has grown, as plain data.
 
     Args:
-        label_map: How the classes of the old network and of the data correspond.
-        diff: What changed in the data; None where the old network did not record its data.
-        before: The old network on the new validation images. It cannot name a new class, so
-            those count as missed.
-        num_leaked: Validation and test images of the data that the old network was trained on.
+        parent: The path of the checkpoint that the run began with.
+        parent_hash: The hash of that file.
+        renamed: Old class names to new ones.
+        removed: Classes that were given up.
+        old_names: For each class that is kept its name now and the old one.
+        diff: What changed in the data, with its `text`; None where that is not known.
+        score: The old network's score on the new validation images.
+        num_leaked: Validation and test images that the old network was trained on.
+        history: What there was of the old data.
+        num_wide_epochs: Epochs that a pruned network was trained with its channels back.
+        taught: Weight of what the old network teaches, in the loss.
+        anchor: Share of the old weights in those that are kept.
     """
 
-    label_map: LabelMap
-    diff: Diff | None
-    before: Evaluation
+    parent: str
+    parent_hash: str
+    renamed: Mapping[str, str]
+    removed: list[str]
+    old_names: Mapping[str, str]
+    diff: Mapping[str, Any] | None
+    score: float
     num_leaked: int
+    history: History = field(default_factory=lambda: History(None, 0, []))
+    num_wide_epochs: int = 0
+    taught: float = 0.0
+    anchor: float = 0.0
 
-    def known_score(self, evaluation: Evaluation) -> float:
-        """Give the mean of the per-class scores over the classes that the old network knew.
+    @classmethod
+    def read(cls, run: Path) -> "WarmStart | None":
+        """Read the record in a run's folder; None if the run did not begin warm.
 
-        Args:
-            evaluation: The old network's or the new one's, on the same images.
-
-        Returns:
-            The mean; NaN where none of these classes occurs in the images.
+        Raises:
+            BadInput: If the file does not say so.
         """
-        scores = [evaluation.per_class[name] for name in self.label_map.kept_names]
-        scores = [score for score in scores if not math.isnan(score)]
-        return sum(scores) / len(scores) if scores else math.nan
+        file = run / START
+        if not file.is_file():
+            return None
+        history = read_history(file)
+        try:
+            start = cls(**{**read_json(file, SMALL), "history": history})
+            start._refuse_types()
+        except (TypeError, ValueError) as error:
+            raise BadInput(
+                f"{file}: does not say how the run began ({error}); begin it anew"
+            ) from error
+        return start
+
+    def _refuse_types(self) -> None:
+        """Refuse values of other types, which a file may hold.
+
+        Raises:
+            ValueError: Naming the value.
+        """
+        texts = [self.parent, self.parent_hash, *self.removed]
+        names = [self.renamed, self.old_names]
+        if not all(isinstance(text, str) for text in texts) or type(self.removed) is not list:
+            raise ValueError("its parent, or what was removed, is no text")
+        if not all(isinstance(n, dict) and all(map(_is_text, n.values())) for n in names):
+            raise ValueError("its names of classes are none")
+        if self.diff is not None and not _is_text(dict(self.diff).get("text")):
+            raise ValueError("its change of the data is none")
+        if not all(type(n) is int and n >= 0 for n in (self.num_leaked, self.num_wide_epochs)):
+            raise ValueError("its counts are none")
+        shares = [self.score, self.taught, self.anchor]
+        if not all(type(n) in (int, float) for n in shares) or not 0 <= self.anchor < 1:
+            raise ValueError("its score or weights are none")
+
+    def write(self, run: Path) -> None:
+        """Write the record to a run's folder."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "history"}
+        write_json(run / START, values | {"history": self.history.to_dict()})
+
+    def rejoin_(self, data: GrowingData) -> None:
+        """Put what was joined to the data beside it again, in place.
+
+        Raises:
+            BadInput: If that is not what the run began with.
+        """
+        for part in self.history.parts:
+            part.join_(data, self.renamed, self.removed)
+        count = len(data.snapshot.indices("train"))
+        if len(self.history.is_new) != count:
+            raise BadInput(
+                f"{START} is about {len(self.history.is_new)} training images and the data has "
+                f"{count}; --resume needs the data that the run began with"
+            )
+
+    @property
+    def remembered(self) -> Counter[str] | None:
+        """Count the images that the joined memory stands for, by class of now; None without one."""
+        memory = next((Path(part.folder) for part in self.history.parts if part.is_memory), None)
+        return None if memory is None else stood_for(memory, self.renamed, self.removed)
+
+    @property
+    def said(self) -> str:
+        """Return in a line what changed in the data."""
+        return self.diff["text"] if self.diff else "the checkpoint does not say its data"
 
 
-def warm_start_(
-    parent: Task,
-    data: GrowingData,
-    *,
-    renamed: Mapping[str, str] | None = None,
-    removed: Sequence[str] = (),
-    new_rows: NewRows = "random",
-    allow_absent: bool = False,
-    seed: int = 0,
-) -> WarmStart:
-    """Make an old network ready to be trained on data that has grown, in place.
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
-    The class rows are matched by name and grow for new classes, the labels of the data take the
-    order of the rows, and the old network is scored on the new validation images.
+
+def refuse_another_start(
+    run: Path, parent: Path, renamed: Mapping[str, str], removed: Collection[str]
+) -> None:
+    """Refuse to go on with a run that did not begin as this warm start would.
 
     Args:
-        parent: The loaded network, dense or pruned; it has the new classes afterwards, and is in
-            training mode: Lightning trains a network in the mode that it finds.
-        data: The grown data; it has the order of the rows afterwards.
-        renamed: Names that changed, old name to new name.
-        removed: Old classes that are given up on purpose.
-        new_rows: What the rows of new classes begin with, see `expand_`.
-        allow_absent: Keep the rows of old classes that the data does not have.
-        seed: What new rows are drawn from.
-
-    Returns:
-        What the old network knew, and what changed since.
+        run: The folder of the run.
+        parent: The checkpoint that the warm start is given.
+        renamed: Old class names to new ones.
+        removed: Classes that are given up.
 
     Raises:
-        BadInput: If a class of the network is neither in the data, nor renamed, nor removed, or
-            the images are of another size: a detector's anchors belong to one.
+        BadInput: Naming what differs.
     """
-    if tuple(data.size) != parent.size:
+    start = WarmStart.read(run)
+    if start is None:
         raise BadInput(
-            f"data.size is {_size(data.size)}, but the checkpoint's network was made for "
-            f"{_size(parent.size)}; set data.size to that, or train from the start"
+            f"{run} holds a run that began without --warm-start; leave that out to go on with it, "
+            "or give the warm start another folder with --run"
         )
-    now = [(renamed or {}).get(name, name) for name in parent.classes if name not in removed]
-    absent = [name for name in now if name not in data.classes] if allow_absent else []
-    classes = LabelMap.merged(parent.classes, [*data.classes, *absent], renamed, removed).new
-    label_map = expand_(
-        parent, classes, renamed=renamed, removed=removed, new_rows=new_rows, seed=seed
+    if not parent.is_file() or file_hash(parent) != start.parent_hash:
+        raise BadInput(
+            f"{run} holds a run that began from {start.parent}, not from {parent} as it is now; "
+            "leave --warm-start out to go on with it, or give another folder with --run"
+        )
+    refuse_changes(
+        {"renamed": dict(start.renamed), "removed": list(start.removed)},
+        {"renamed": dict(renamed), "removed": list(removed)},
+        frozenset(),
+        beginning=frozenset(),
     )
-    data.order_classes(classes)
-    with silenced(parent, label_map.added):
-        before = evaluate(parent, data.val_dataloader(), description="before")
-    parent.train()
-    difference, num_leaked = None, 0
-    if parent.provenance.manifest is not None:
-        called = names_before(data.classes, renamed or {}, removed)
-        old, new = Manifest.from_dict(parent.provenance.manifest), data.manifest(called)
-        difference, num_leaked = diff(old, new), count_leaked(old, new)
-    return WarmStart(label_map, difference, before, num_leaked)
-
-
-def names_before(
-    classes: Sequence[str], renamed: Mapping[str, str], removed: Sequence[str]
-) -> dict[str, str]:
-    """Give the names that classes of the data had in old data, where they differ.
-
-    A new class may have the name of an old one that is called otherwise now, or is given up: it is
-    told from that by ` (new)`.
-
-    Args:
-        classes: Class names of the data.
-        renamed: Names that changed, old name to new name.
-        removed: Old classes that are given up.
-    """
-    called = {new: old for old, new in renamed.items()}
-    left = {*renamed, *removed} - called.keys()
-    return called | {name: f"{name} (new)" for name in classes if name in left}
-
-
-@contextmanager
-def silenced(task: Task, names: Sequence[str]) -> Iterator[None]:
-    """Keep a network from naming some of its classes: their raw scores are lowest for a while.
-
-    Args:
-        task: The network.
-        names: The classes.
-    """
-    count = len(task.classes)
-    hooks = []
-    for rows in task.class_rows() if names else ():
-        if rows.rows_per_class != 1:  # a class's own box, which its score decides about
-            continue
-        silent = [i for name in names for i in rows.indices(task.classes.index(name), count)]
-        layer = task.net.get_submodule(rows.layer)
-        hooks.append(layer.register_forward_hook(_Silencer(torch.tensor(silent))))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def count_leaked(old: Manifest, new: Manifest) -> int:
-    """Count validation and test images of new data that are training images of old data.
-
-    Args:
-        old: The manifest of the data that a network was trained on.
-        new: The manifest of the data that it will be scored on.
-    """
-    trained = {row.tobytes() for row in old.hashes[old.splits == TRAIN].numpy()}
-    held_out = new.hashes[new.splits != TRAIN].numpy()
-    return sum(row.tobytes() in trained for row in held_out)
-
-
-def remark_leaked(data: GrowingData, old: Manifest) -> None:
-    """Name the validation and test images that an old network was trained on.
-
-    Args:
-        data: The data that it will be scored on.
-        old: The manifest of the data that it was trained on.
-    """
-    trained = {row.tobytes() for row in old.hashes[old.splits == TRAIN].numpy()}
-    leaked, snapshot = Remarks(), data.snapshot
-    rows = zip(snapshot.items, snapshot.hashes, snapshot.splits, strict=True)
-    for item, key, split in rows:
-        if split != SPLITS[TRAIN] and key in trained:
-            leaked.add(f"{split} images that the old network was trained on", item.name)
-    data.remark(leaked)
-
-
-def _size(size: tuple[int, int]) -> str:
-    return f"[{size[0]}, {size[1]}]"
-
-
-class _Silencer:
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-
-    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        dim = -1 if isinstance(layer, nn.Linear) else 1
-        return output.index_fill(dim, self.rows.to(output.device), HIDDEN)

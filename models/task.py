@@ -214,6 +214,18 @@ class Task(LightningModule, ABC):
 
     # ---- what all tasks share
 
+    def choose_by_(self, score: str) -> None:
+        """Let another score choose `best.ckpt`, in place."""
+        self.chosen_by = score
+
+    def add_penalty_(self, penalty: Penalty) -> None:
+        """Add a term to the loss, in place."""
+        self.penalties.append(penalty)
+
+    def forget_momenta_(self) -> None:
+        """Let the next optimizer begin without what earlier ones remembered, in place."""
+        self.momenta = {}
+
     def _apply(self, fn: Any, recurse: bool = True) -> "Task":
         """Move or cast the task; what images are scaled by is rounded once, from its own values."""
         super()._apply(fn, recurse)

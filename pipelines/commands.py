@@ -28,7 +28,7 @@ from regrow.prune.criteria import (
 from regrow.reporting.report import Report
 from regrow.reporting.run_folder import advised
 from regrow.training.distillation import Distillation
-from regrow.training.resume import WIDE
+from regrow.training.stages import EARLIER
 from regrow.training.trainer import fine_tune_
 
 TASKS = [Classification, Detection, Segmentation]
@@ -54,7 +54,7 @@ def train(args: Sequence[str] | None = None) -> Report:
         },
     )
     line = command("train", args)
-    saved, goes_on = ("last.ckpt", WIDE), values["resume"] is not None
+    saved, goes_on = ("last.ckpt", *EARLIER), values["resume"] is not None
     with advised(values["run"], "" if goes_on else line, saved, "--resume auto"):
         report = run_training(**values, settings=settings, command_line=line)
     gate = report.figures.get("gate", {})

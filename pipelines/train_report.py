@@ -6,8 +6,8 @@ from regrow.data.module import GrowingData
 from regrow.incremental.gate import Decision, Gate
 from regrow.incremental.memory import MEMORY, store_memory
 from regrow.incremental.promotion import PROMOTED, promote
-from regrow.incremental.start import Start
 from regrow.incremental.trial import Trial, hold_trial
+from regrow.incremental.warm_start import WarmStart
 from regrow.models.task import Task
 from regrow.pipelines.lead import (
     Kept,
@@ -31,7 +31,7 @@ def training_report(
     task: Task, data: GrowingData, found: dict[str, Evaluation], run: Path, kept: Kept
 ) -> Report:
     """Return the report of a training run: its scores, its data, and how it began."""
-    start = Start.read(run)
+    start = WarmStart.read(run)
     title = "Training" if start is None else "Warm start"
     report = Report.of(task, run, title, task.provenance.command)
     report.set(
@@ -56,7 +56,7 @@ def judge_trial(
     task: Task,
     data: GrowingData,
     found: dict[str, Evaluation],
-    start: Start | None,
+    start: WarmStart | None,
     gate: Gate,
     allow: tuple[str, ...],
 ) -> Decision:
@@ -71,7 +71,7 @@ def promote_kept(
     report: Report,
     run: Path,
     promoted: Path | None,
-    start: Start | None,
+    start: WarmStart | None,
     reasons: list[str],
     allow: tuple[str, ...],
 ) -> None:
@@ -85,7 +85,7 @@ def promote_kept(
 
 
 def keep_memory(
-    data: GrowingData, replay: float, run: Path, start: Start | None, report: Report
+    data: GrowingData, replay: float, run: Path, start: WarmStart | None, report: Report
 ) -> None:
     """Keep a memory of the training images beside the run, and say so in its report."""
     size = store_memory(data, replay, run, before=start.remembered if start else None)

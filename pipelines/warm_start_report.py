@@ -14,8 +14,8 @@ from regrow.incremental.gate import (
     in_words,
     judge,
 )
-from regrow.incremental.start import Start
 from regrow.incremental.trial import CALLED, Trial
+from regrow.incremental.warm_start import WarmStart
 from regrow.logs import log
 from regrow.metrics.intervals import paired_interval
 from regrow.reporting.report import Report, signed
@@ -31,7 +31,7 @@ ON_NEW_IMAGES: dict[Fate, str] = {
 }
 
 
-def describe_start(report: Report, start: Start) -> None:
+def describe_start(report: Report, start: WarmStart) -> None:
     """Say what changed in the data, and what there was of the old.
 
     Args:
@@ -75,7 +75,7 @@ def describe_start(report: Report, start: Start) -> None:
 
 
 def describe_compute(
-    report: Report, start: Start, epochs: int, scratch_epochs: int, num_images: int
+    report: Report, start: WarmStart, epochs: int, scratch_epochs: int, num_images: int
 ) -> None:
     """Say how much was computed, beside what training from scratch on all images would have taken.
 
@@ -97,7 +97,7 @@ def describe_compute(
     report.say(f"{told}.")
 
 
-def describe_outcome(report: Report, trial: Trial, start: Start | None, gate: Gate) -> Decision:
+def describe_outcome(report: Report, trial: Trial, start: WarmStart | None, gate: Gate) -> Decision:
     """Compare the networks class by class, aloud, and decide whether the new one may be served.
 
     What is kept and forgotten is a matter of old images alone; what new images show is gained.

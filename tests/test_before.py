@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regrow.incremental.start import Start
+from regrow.incremental.warm_start import WarmStart
 from regrow.models.checkpoint import load, net_state, read
 from regrow.models.masks import masks_of
 from regrow.prune.channels.records import widths
@@ -80,7 +80,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(place: Path) -> None:
 
 
 def test_a_stopped_warm_start_goes_on_to_the_same_weights(place: Path) -> None:
-    start = Start.read(place / "warm")
+    start = WarmStart.read(place / "warm")
     assert start is not None
     assert (start.parent, start.taught, start.anchor) == (f"{place}/old/best.ckpt", 1.0, 0.3)
     assert (start.history.num_known, start.history.num_old) == (6, 12)

@@ -12,48 +12,7 @@ from regrow.errors import BadInput
 from regrow.logs import log
 from regrow.models.checkpoint import load, read
 from regrow.models.task import Task
-
-# The folder of a run for the state of its training while the channels of a pruned network are back.
-WIDE = "wide"
-
-
-def furthest(run: Path) -> Path | None:
-    """Find the checkpoint of a run from which its training can go on, the one that came furthest.
-
-    Files that were copied, or restored by a platform, have any time; their count of steps is right.
-
-    Args:
-        run: The run's folder. A checkpoint there that cannot be read is named and passed over.
-
-    Returns:
-        The file; None if there is none.
-    """
-    found = []
-    for file in sorted(run.glob("*.ckpt")):
-        try:
-            payload = read(file)
-        except BadInput as error:
-            log.warning(f"passed over: {error}")
-            continue
-        if is_resumable(payload):
-            # The last one has the state after the epoch's end, the best one that before.
-            found.append((payload["global_step"], file.stem == "last", file))
-    return max(found)[-1] if found else None
-
-
-def is_stopped_wide(run: Path) -> bool:
-    """Whether a run was stopped while channels were back, or before its next checkpoint."""
-    is_begun = (run / WIDE).is_dir() and furthest(run) is None
-    return is_begun and furthest(run / WIDE) is not None
-
-
-def is_resumable(payload: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint holds the state of a training run, of Lightning's shape."""
-    types = {"global_step": int, "epoch": int, "loops": dict, "optimizer_states": list}
-    types |= {"callbacks": dict, "lr_schedulers": list}
-    is_like = all(type(payload.get(name)) is kind for name, kind in types.items())
-    return is_like and payload["global_step"] >= 0 and payload["epoch"] >= 0
-
+from regrow.training.stages import EARLIER, furthest, is_resumable, way_to_resume
 
 # What a resumed run may change: nothing that affects the weights.
 FREE = {
@@ -67,12 +26,8 @@ FREE = {
     "fit.trainer.log_every_n_steps",
     "fit.trainer.enable_progress_bar",
 }
-
-
 # What a run began with lies behind it; pruning compares the files' hashes instead.
 BEGINNING = {"warm_start", "renamed", "removed", "allow_forgetting", "checkpoint", "reference"}
-
-
 # What is done when training is over.
 ENDING = {"replay", "gate", "promoted"}
 
@@ -85,7 +40,7 @@ def can_go_on(run: Path) -> bool:
     Raises:
         BadInput: If there are checkpoints, but none that training can go on from.
     """
-    if furthest(run) is not None or is_stopped_wide(run):
+    if way_to_resume(run) is not None:
         return True
     # The old network as it came, of a warm start that was killed early, holds no state.
     stuck = [file for file in sorted(run.glob("*.ckpt")) if file.name != "best.ckpt"]
@@ -121,9 +76,9 @@ def find_stopped(run: Path, resume: str) -> Path:
             f"{path}: holds a network, but no state of a training run; begin a new run with "
             "--warm-start"
         )
-    if path.resolve().parent.name == WIDE:
+    if path.resolve().parent.name in EARLIER:
         raise BadInput(
-            f"{path}: the state of a run while its channels were back; go on with "
+            f"{path}: the state of an earlier stage of its run; go on with "
             f"--run {path.parent.parent} --resume auto"
         )
     if path.resolve().parent != run.resolve():

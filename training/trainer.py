@@ -28,7 +28,7 @@ from regrow.training.evaluation import not_finite
 from regrow.training.fit import Fit
 from regrow.training.progress_bar import RunProgress
 from regrow.training.reloading import load_weights_
-from regrow.training.resume import furthest
+from regrow.training.stages import furthest
 from regrow.training.state import CheckState, RunCheckpointIO, restoring
 from regrow.training.unfinished import Unfinished
 
@@ -204,6 +204,7 @@ def train(
     kept = kept_checkpoint(run)
     if kept is not None:
         load_weights_(task, kept)
+    data.trainer = None  # whatever trained, one process scores all images
     task.eval().to(trainer.strategy.root_device)
 
 

@@ -32,7 +32,7 @@ from regrow.deploy.sagemaker.translation import data_words, translate
 from regrow.errors import BadInput, CheckFailed
 from regrow.files import SMALL, read_json, read_yaml, write_text
 from regrow.logs import log
-from regrow.training.resume import furthest, is_stopped_wide
+from regrow.training.stages import way_to_resume
 
 TRAIN_CHANNELS = ("train", "training")
 DATA_CHANNELS = (*TRAIN_CHANNELS, "validation", "val", "valid", "test")
@@ -128,7 +128,7 @@ class Container:
         self._refuse_reserved(self.hyperparameters, "hyperparameter")
         words = self._configured() if "config" in self.hyperparameters else self._built_in()
         words.append(f"--run={self.run}")
-        resumed = "auto" if is_stopped_wide(self.run) else furthest(self.run)
+        resumed = way_to_resume(self.run)
         parent = None
         # A run that goes on needs the earlier job's files too, and a fresh container has none.
         if MODEL_CHANNEL in self.channels:

@@ -13,7 +13,7 @@ from regrow.incremental.ages import Ages, ages_of
 from regrow.incremental.expand import expand_
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import MEMORY, memory_size
-from regrow.incremental.warm_start import silenced
+from regrow.incremental.parent import silenced
 from regrow.models.checkpoint import load
 from regrow.models.task import Task
 from regrow.training.evaluation import Evaluation, evaluate

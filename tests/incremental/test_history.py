@@ -14,7 +14,7 @@ from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.incremental.history import HELD_OUT, History, Part, join_history_
 from regrow.incremental.memory import stood_for, store_memory
-from regrow.incremental.start import Start
+from regrow.incremental.warm_start import WarmStart
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.models.provenance import Provenance
@@ -293,7 +293,7 @@ def test_the_data_of_a_run_that_had_a_memory_is_not_whole_in_its_folder(
     store_memory(both, 4, checkpoint.parent)
     parts = [Part("/older/memory", True)]
     history = History(4, 4, [True] * 12 + [False] * 4, parts)
-    Start("/older/best.ckpt", "", {}, [], {}, None, 0.5, 0, history).write(checkpoint.parent)
+    WarmStart("/older/best.ckpt", "", {}, [], {}, None, 0.5, 0, history).write(checkpoint.parent)
     new = make_data(train=8, val=2, seed=1)
     found = join_history_(new, checkpoint, known_by(both))
     assert [part.is_memory for part in found.parts] == [True]

@@ -10,8 +10,8 @@ import torch
 
 from regrow.incremental.ages import Ages
 from regrow.incremental.gate import Decision, Gate
-from regrow.incremental.start import Start
 from regrow.incremental.trial import Trial, part, trial_of
+from regrow.incremental.warm_start import WarmStart
 from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence
 from regrow.metrics.exact_test import low_end
 from regrow.pipelines.warm_start_report import describe_outcome
@@ -33,7 +33,7 @@ def network(right: Sequence[bool], labels: Sequence[int], names: str = "ab") -> 
 
 
 def described(run: Path, trial: Trial, gate: Gate = Gate()) -> tuple[Decision, str, dict]:  # noqa: B008
-    start = Start("old.ckpt", "", {}, [], OLD_NAMES, None, 0.5, 0)
+    start = WarmStart("old.ckpt", "", {}, [], OLD_NAMES, None, 0.5, 0)
     report = Report(run, title="Warm start", command="", task="labels", classes="ab")
     decision = describe_outcome(report, trial, start, gate)
     report.write()

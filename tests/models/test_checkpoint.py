@@ -15,7 +15,7 @@ from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
 from regrow.models.provenance import Provenance
 from regrow.models.segmentation import Segmentation
-from regrow.training.resume import furthest, is_resumable
+from regrow.training.stages import furthest, is_resumable
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.files import is_there
 from regrow.incremental.history import History, Part
+from regrow.incremental.parent import Parent
 from regrow.incremental.promotion import promote, read_promoted
-from regrow.incremental.start import Start
+from regrow.incremental.warm_start import WarmStart
 from regrow.models.checkpoint import load, load_provenance, save
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
@@ -235,7 +236,7 @@ def test_runs_go_on_or_are_refused(
 def test_starts_are_read_or_refused(tmp_path: Path, data: GrowingData) -> None:
     count = len(data.snapshot.indices("train"))
     history = History(3, 5, [True] * count, [Part(str(tmp_path / "memory"), True, ("train",))])
-    start = Start(
+    start = WarmStart(
         parent=str(tmp_path / "old.ckpt"),
         parent_hash="0" * 64,
         renamed={"x": "a"},
@@ -249,11 +250,11 @@ def test_starts_are_read_or_refused(tmp_path: Path, data: GrowingData) -> None:
     start.write(tmp_path)
 
     def use() -> None:
-        again = Start.read(tmp_path)
+        again = WarmStart.read(tmp_path)
         assert again is not None
         assert (again.said, again.history.num_all, again.history.forgets) is not None
         with contextlib.suppress(BadInput):  # there is none
-            again.check_parent()
+            Parent.of(again).check()
         again.write(tmp_path / "again")
 
     assert 0 < fuzz(tmp_path / "start.json", use, is_json=True) < NUM

@@ -8,8 +8,8 @@ import torch
 
 from regrow.incremental.ages import Ages
 from regrow.incremental.gate import Decision, Gate
-from regrow.incremental.start import Start
 from regrow.incremental.trial import trial_of
+from regrow.incremental.warm_start import WarmStart
 from regrow.metrics.evidence import CorrectEvidence
 from regrow.pipelines.warm_start_report import describe_outcome
 from regrow.reporting.report import Report
@@ -22,7 +22,7 @@ def described(run: Path, *labels: int) -> tuple[Decision, str]:
     evidence.update(torch.nn.functional.one_hot(truth, 3).float(), truth)
     scores = {name: 1.0 if place in labels else math.nan for place, name in enumerate("abc")}
     after = Evaluation("accuracy", 1.0, scores, {}, evidence, len(labels))
-    start = Start("old.ckpt", "", {}, [], {"a": "a", "b": "b"}, None, 0.5, 0)
+    start = WarmStart("old.ckpt", "", {}, [], {"a": "a", "b": "b"}, None, 0.5, 0)
     report = Report(run, title="Warm start", command="", task="labels", classes="abc")
     ages = Ages("test", ("old",) * len(labels))
     is_shown = any(label < 2 for label in labels)

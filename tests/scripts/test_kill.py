@@ -31,7 +31,7 @@ from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.surgery import cut_
 from regrow.scripts import train
 from regrow.training.callbacks import Throughput
-from regrow.training.resume import furthest
+from regrow.training.stages import furthest
 
 ROOT = Path(__file__).parents[2]
 EPOCHS, BATCHES = 3, 4

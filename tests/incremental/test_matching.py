@@ -1,7 +1,7 @@
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -10,22 +10,21 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from regrow.data.module import GrowingData
 from regrow.data.sample import Digits
-from regrow.data.snapshot import Manifest
+from regrow.data.snapshot import Diff, Manifest
 from regrow.errors import BadInput
-from regrow.incremental.expand import expand_
-from regrow.incremental.warm_start import (
-    WarmStart,
+from regrow.incremental.label_map import LabelMap
+from regrow.incremental.matching import (
+    compare_data,
     count_leaked,
+    match_classes_,
     names_before,
     remark_leaked,
-    silenced,
-    warm_start_,
+    score_old,
 )
 from regrow.models.class_rows import ClassRows
 from regrow.models.classification import Classification
-from regrow.models.detection import Detection
-from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
+from regrow.training.evaluation import Evaluation
 
 MakeTask = Callable[[nn.Module, list[ClassRows], list[str]], Task]
 
@@ -87,8 +86,25 @@ def _recalls(task: Task, data: Grown, classes: list[str]) -> dict[str, float]:
     return {name: sum(hits) / len(hits) for name, hits in found.items()}
 
 
-def _begin(parent: Task, data: Grown, **options: object) -> WarmStart:
-    return warm_start_(parent, data, **options)  # type: ignore[arg-type]
+class Begun(NamedTuple):
+    label_map: LabelMap
+    diff: Diff | None
+    before: Evaluation
+    num_leaked: int
+
+
+def _begin(
+    parent: Task,
+    data: GrowingData,
+    renamed: Mapping[str, str] | None = None,
+    removed: Sequence[str] = (),
+    **options: Any,
+) -> Begun:
+    """Match an old network and data in the order in which a warm start does."""
+    label_map = match_classes_(parent, data, renamed=renamed, removed=removed, **options)
+    before = score_old(parent, data, label_map.added)
+    change, num_leaked = compare_data(parent, data, renamed or {}, removed)
+    return Begun(label_map, change, before, num_leaked)
 
 
 def test_old_network_is_scored_on_new_images_before_training(parent: Classification) -> None:
@@ -105,7 +121,6 @@ def test_old_network_is_scored_on_new_images_before_training(parent: Classificat
     _, names = data.held_out()
     hits = sum(recalls[name] for name in names)
     assert start.before.value == pytest.approx(hits / 20)
-    assert start.known_score(start.before) == pytest.approx((recalls["a"] + recalls["b"]) / 2)
 
 
 def test_network_is_ready_to_be_trained(parent: Classification) -> None:
@@ -165,7 +180,7 @@ def test_a_new_class_with_the_name_of_an_old_one_is_new_in_the_diff() -> None:
     assert parent.classes[5:] == ["5", "6", "7"]
     parent.provenance.manifest = young.snapshot.manifest().to_dict()
 
-    start = warm_start_(parent, grown, renamed={"7": "9", "6": "8"}, removed=["5"])
+    start = _begin(parent, grown, renamed={"7": "9", "6": "8"}, removed=["5"])
 
     assert start.diff is not None
     assert sorted(start.label_map.added) == ["5", "6", "7"]
@@ -212,7 +227,7 @@ def test_warm_start_on_the_built_in_sample(parent: Classification) -> None:
     parent.provenance.manifest = young.snapshot.manifest().to_dict()
     old = copy.deepcopy(parent).eval()
 
-    start = warm_start_(parent, grown)
+    start = _begin(parent, grown)
 
     assert parent.classes == [*reversed(young.classes), *grown.classes[8:]]
     num_added = len(grown.snapshot.items) - len(young.snapshot.items)
@@ -224,42 +239,6 @@ def test_warm_start_on_the_built_in_sample(parent: Classification) -> None:
             hits += int((old.predict(old(images)).argmax(1) == labels).sum())
             count += len(labels)
     assert start.before.value == pytest.approx(hits / count)
-
-
-def test_silenced_detector_finds_what_it_found_before() -> None:
-    task = Detection(["a", "b"], (64, 64), score_threshold=0.001).eval()
-    images = task.example_images(2)
-    before = task.predict(task(images))
-    assert min(len(found["labels"]) for found in before) > 0
-    expand_(task, ["b", "new", "a"])
-    with silenced(task, ["new"]), torch.no_grad():
-        after = task.predict(task(images))
-    places = torch.tensor([2, 0])
-    for old, new in zip(before, after, strict=True):
-        assert torch.equal(new["labels"], places[old["labels"]])
-        torch.testing.assert_close(new["boxes"], old["boxes"], rtol=0, atol=1e-3)
-        torch.testing.assert_close(new["scores"], old["scores"], rtol=0, atol=1e-5)
-
-
-def test_silenced_segmenter_paints_what_it_painted_before() -> None:
-    task = Segmentation(["a", "b", "c"], (32, 32)).eval()
-    images = task.example_images(2)
-    before = task.predict(task(images))
-    expand_(task, ["c", "new", "a", "b"])
-    with silenced(task, ["new"]), torch.no_grad():
-        after = task.predict(task(images))
-    places = torch.tensor([2, 3, 0], dtype=torch.uint8)
-    # Equal but for ties that rounding may break.
-    assert (after == places[before.long()]).float().mean() > 0.999
-    assert (after != 1).all()
-
-
-def test_known_score_leaves_out_classes_that_do_not_occur(parent: Classification) -> None:
-    start = _begin(parent, Grown(["a", "b", "new"]))
-    scores = {"a": 0.5, "b": math.nan, "new": 1.0}
-    assert start.known_score(replace(start.before, per_class=scores)) == 0.5
-    nothing = replace(start.before, per_class=dict.fromkeys(scores, math.nan))
-    assert math.isnan(start.known_score(nothing))
 
 
 def test_leaked_images_are_held_out_now_and_were_trained_on() -> None:
@@ -286,53 +265,3 @@ def test_leaked_images_are_named_before_the_training(
     said = capsys.readouterr().err
     assert "2 val images that the old network was trained on: val1, val4" in said
     assert data.remarks.count("test images that the old network was trained on") == 1
-
-
-def test_silenced_network_names_no_new_class_and_the_rest_as_before(make_task: MakeTask) -> None:
-    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3))
-    task = make_task(net, [ClassRows("3")], ["a", "b", "c"])
-    images = task.example_images(4)
-    before = task.predict(task(images))
-    label_map = expand_(task, ["new", "c", "a", "b", "other"])
-
-    with silenced(task, label_map.added):
-        probabilities = task.predict(task(images))
-    assert (probabilities[:, [0, 4]] == 0).all()
-    torch.testing.assert_close(probabilities[:, [2, 3, 1]], before, rtol=0, atol=1e-6)
-
-    unsilenced = task.predict(task(images))
-    assert (unsilenced[:, [0, 4]] > 0).all()
-
-
-def test_silencing_reaches_every_anchor_of_a_convolution_but_no_box(make_task: MakeTask) -> None:
-    class Head(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.score = nn.Conv2d(3, 6, 1)
-            self.box = nn.Conv2d(3, 12, 1)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return torch.cat([self.score(images), self.box(images)], 1)
-
-    rows = [
-        ClassRows("score", num_anchors=2, background=1),
-        ClassRows("box", background=1, rows_per_class=4),
-    ]
-    task = make_task(Head(), rows, ["a", "b"])
-    images = task.example_images(2)
-    plain = task(images)["scores"]
-    with silenced(task, ["b"]):
-        scores = task(images)["scores"]
-    # Background, a, b for each of two anchors, then the boxes.
-    assert (scores[:, [2, 5]] < -1000).all()
-    others = [0, 1, 3, 4, *range(6, 18)]
-    assert torch.equal(scores[:, others], plain[:, others])
-    assert not task.net.score._forward_hooks
-
-
-def test_nothing_is_silenced_where_nothing_is_new(make_task: MakeTask) -> None:
-    task = make_task(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), [ClassRows("1")], ["a", "b"])
-    images = task.example_images()
-    plain = task(images)["scores"]
-    with silenced(task, []):
-        assert torch.equal(task(images)["scores"], plain)

@@ -1,0 +1,207 @@
+"""The beginning of a training run: all that is refused or found out before its first step."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from regrow.data.config import write_data_file
+from regrow.errors import BadInput
+from regrow.incremental.candidate import Candidate
+from regrow.incremental.memory import check_replay
+from regrow.incremental.trial import foresee_gate
+from regrow.incremental.warm_start import WarmStart
+from regrow.logs import log
+from regrow.models.modes import copied
+from regrow.models.provenance import Provenance, descent, now
+from regrow.models.task import Task
+from regrow.pipelines.network import old_network, refuse_images
+from regrow.pipelines.request import Request
+from regrow.prune.widening.regrow import regrow_channels_
+from regrow.reporting.run_folder import open_run
+from regrow.training.fit import Fit
+from regrow.training.resume import find_stopped, load_stopped, refuse_changes
+from regrow.training.stages import WIDE
+from regrow.training.trainer import fine_tune_, make_trainer, refuse_kind
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """What a warm start has found out.
+
+    Args:
+        start: The record for the run's folder.
+        candidate: The old network as it came, which may stay the best.
+    """
+
+    start: WarmStart
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A run that can begin: all that it refuses is refused, and nothing is written yet.
+
+    Args:
+        request: What was asked for.
+        task: The network, before its first step; it still has the provenance of its parent.
+        settings: The settings that a run which goes on must repeat, by dotted name.
+        warm: What a warm start has found out; None for a fresh network.
+    """
+
+    request: Request
+    task: Task
+    settings: dict[str, Any]
+    warm: Warm | None
+
+    @classmethod
+    def of(cls, request: Request) -> "Beginning":
+        """Make the network and the data ready for the first step.
+
+        Args:
+            request: What is asked for.
+
+        Raises:
+            BadInput: If it cannot be done.
+        """
+        data = request.data
+        if request.warm_start is None:
+            task, warm = request.make(data.classes, data.size), None
+            refuse_kind(task, data)
+            data.order_classes(task.classes)
+        else:
+            task = old_network(request)
+            warm = _grown_(task, request)
+        processes = _refuse_unfit(task, request)
+        return cls(request, task, request.values | {"processes": processes}, warm)
+
+    def open_(self) -> None:
+        """Make the run's folder, and let the network say where it comes from."""
+        request = self.request
+        open_run(request.run, request.command_line)
+        self._write(_provenance(self))
+
+    def reopen_(self, stage: Path) -> None:
+        """Go on in the run's folder, and let the network say what its stopped run said.
+
+        Args:
+            stage: The folder of the stage in which the run was stopped.
+
+        Raises:
+            BadInput: If the data or the settings are others.
+        """
+        request = self.request
+        stopped = load_stopped(find_stopped(stage, "auto"), request.data, request.allow)
+        refuse_changes(stopped.provenance.settings, self.settings)
+        self._write(stopped.provenance)
+
+    def _write(self, provenance: Provenance) -> None:
+        request = self.request
+        self.task.provenance = provenance
+        if request.settings:
+            write_data_file(request.run, request.settings)
+        if self.warm is not None:
+            self.warm.candidate.write(request.run, self.task)
+
+    def let_channels_back_(self) -> WarmStart | None:
+        """Let channels of a pruned network come back, learn, and go again, where that is asked for.
+
+        A state is kept meanwhile, from where this goes on if it was stopped.
+
+        Returns:
+            The record of the warm start, which lies in the run's folder; None without one.
+        """
+        request = self.request
+        if self.warm is None:
+            return None
+        start = self.warm.start
+        if request.regrows:
+            start.write(request.run)
+            num_epochs = _regrow_(self.task, request)
+            if num_epochs and start.anchor:
+                log.info("growth.anchor has no effect where channels came back")
+                start = replace(start, anchor=0.0)
+            start = replace(start, num_wide_epochs=num_epochs)
+        start.write(request.run)
+        return start
+
+
+def _grown_(task: Task, request: Request) -> Warm:
+    """Make an old network and its data ready, and say what is known before the first step."""
+    data, growth, parent = request.data, request.growth, request.parent
+    old = copied(task) if growth.warm_init != "keep" else None
+    start = growth.begin_(
+        task,
+        data,
+        parent,
+        request.fit.epochs,
+        allow_forgetting=request.allow_forgetting,
+        seed=request.seed,
+    )
+    start = replace(start, anchor=growth.anchor_of(task, start, request.fit, request.allow))
+    log.info(f"data: {start.said}")
+    log.info(f"the old model on the new validation images: {task.score} {start.score:.4f}")
+    candidate = Candidate.of(task, old, parent, data)
+    log.info(candidate.said)
+    foreseen = foresee_gate(start, data, request.gate) if request.gate is not None else None
+    if foreseen is not None:
+        log.info(f"gate: {foreseen}")
+    return Warm(start, candidate)
+
+
+def _refuse_unfit(task: Task, request: Request) -> int:
+    """Refuse what the network cannot be trained on or with; return the number of processes."""
+    data = request.data
+    refuse_images(task, data)
+    data.refuse_unscored()
+    if request.replay is not None:
+        check_replay(data, request.replay)
+    # Lightning says at once what it refuses.
+    processes = make_trainer(task, request.fit, request.run).world_size
+    if request.regrows and processes > 1:
+        raise BadInput("sparsity regrow works in one process; set fit.devices to 1")
+    return processes
+
+
+def _provenance(beginning: Beginning) -> Provenance:
+    """Return where the network of a new run comes from; it still has that of its parent."""
+    request, task, warm = beginning.request, beginning.task, beginning.warm
+    data = request.data.snapshot
+    fresh = Provenance(
+        data=data.hash,
+        manifest=data.manifest().to_dict(),
+        command=request.command_line,
+        settings=beginning.settings,
+        date=now(),
+        scratch_epochs=request.fit.epochs,
+    )
+    if warm is None:
+        return fresh
+    start = warm.start
+    return replace(
+        fresh,
+        parent=start.parent_hash,
+        change=start.diff["text"] if start.diff else None,
+        lineage=descent(start.parent_hash, task.provenance),
+        scratch_epochs=task.provenance.scratch_epochs,
+    )
+
+
+def _regrow_(task: Task, request: Request) -> int:
+    """Let channels come back, learn, and go; return the epochs that this took."""
+    epochs = max(1, request.fit.epochs // 3)
+    fit: Fit = replace(request.fit, epochs=epochs)
+
+    def learn(work: Task, index: int) -> None:
+        state = request.run / WIDE
+        fine_tune_(
+            work, request.data, fit, request.run, seed=request.seed, round_=index + 1, state=state
+        )
+
+    batches = request.data.train_dataloader()
+    grown = regrow_channels_(task, train=learn, batches=batches, seed=request.seed)
+    if not grown.widening.gained:
+        return 0
+    task.forget_momenta_()  # the rest begins with a fresh optimizer, as every training run does
+    changed = sum(grown.before[name] != width for name, width in grown.after.items())
+    log.info(f"regrown: {changed} layers have other widths, at the same cost")
+    return epochs
