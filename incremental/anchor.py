@@ -1,4 +1,4 @@
-"""What is kept of a run lies between its own weights and those of the old network."""
+"""WiSE-FT: validate and save an interpolation between the trained and the parent's weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -12,10 +12,11 @@ from regrow.incremental.expand import source_rows
 from regrow.incremental.label_map import LabelMap
 from regrow.models.masks import masks_of
 from regrow.models.task import Task
+from regrow.training.lightning_internals import averaged
 
 
 class Anchor(WeightAveraging):
-    """Validates and keeps weights a share of the way back from the trained ones to the old ones.
+    """Interpolate the validated and saved weights between the trained and the old ones.
 
     Training itself goes on from its own weights. Where few old images are left, what is kept
     remembers far more of the old classes and loses little of the new.
@@ -34,31 +35,32 @@ class Anchor(WeightAveraging):
         self._old, self._share = dict(old), share
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """Give no: the weights are made where they are looked at."""
+        """Return false: the interpolation is computed before each validation and save instead."""
         return False
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validate what is kept."""
+        """Interpolate before validation."""
         self._make_(cast(Task, pl_module))
         super().on_validation_epoch_start(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Save it, and the trained weights beside it."""
+        """Interpolate before saving; the trained weights are saved beside the result."""
         self._make_(cast(Task, pl_module))
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave it behind."""
+        """Leave the interpolated weights in the network."""
         self._make_(cast(Task, pl_module))
         super().on_train_end(trainer, pl_module)
 
     def _make_(self, task: Task) -> None:
-        """Put what is kept of the weights of now into the average model."""
-        if self._average_model is None:
+        """Write the interpolation of the current and the old weights into the average model."""
+        average = averaged(self)
+        if average is None:
             return
-        kept = cast(Task, self._average_model.module).net.state_dict()
+        kept = cast(Task, average).net.state_dict()
         masks = masks_of(task.net)
         for name, current in task.net.state_dict().items():
             value = current
@@ -71,7 +73,7 @@ class Anchor(WeightAveraging):
 def old_weights(
     task: Task, old: Task, renamed: Mapping[str, str], removed: Sequence[str]
 ) -> dict[str, Tensor]:
-    """Give the weights and running statistics of an old network, in the rows of a grown one.
+    """Return the weights and running statistics of an old network, in the rows of a grown one.
 
     Args:
         task: The grown network.

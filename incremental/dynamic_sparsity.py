@@ -1,4 +1,4 @@
-"""Masks that let weights come back where new data asks for them, and take as many away again.
+"""Dynamic sparse training (RigL): masks move to where new data asks for weights.
 
 At the first step the masked weights come back: all, or of each tensor a share, where the gradient
 is largest. Then, every so many steps, the smallest weights are masked again, until each tensor
@@ -17,12 +17,13 @@ from typing import Any, cast
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from regrow.errors import BadInput
 from regrow.models.masks import masks_of, pattern_dim, remask_
 from regrow.models.task import Task
+from regrow.training.lightning_internals import averaged, callbacks_of
 
 # Consecutive weights along the inputs that the pattern 2:4 counts together.
 BLOCK = 4
@@ -33,7 +34,7 @@ CUT_SHORT = (
 
 
 class DynamicSparsity(Callback):
-    """Lets masked weights of a network come back while Lightning trains it, and go again.
+    """Regrow masked weights during training, and mask as many again.
 
     When and how much are functions of the step alone, and masks and numbers lie in the checkpoint,
     so that a run that was stopped goes on to the same weights. No checkpoint is the best one before
@@ -72,7 +73,7 @@ class DynamicSparsity(Callback):
         self.sizes: dict[str, int] = {}
 
     def is_due(self, step: int, num_steps: int) -> bool:
-        """Say whether masks change at a step.
+        """Whether masks change at a step.
 
         Args:
             step: How many steps were taken.
@@ -83,7 +84,7 @@ class DynamicSparsity(Callback):
         return step == end or (step < end and step % interval == 0)
 
     def share_at(self, step: int, num_steps: int) -> float:
-        """Give the share of the kept weights that moves at a step at which masks change.
+        """Return the share of the kept weights that moves at a step at which masks change.
 
         Source: Evci et al. 2020, arXiv 1911.11134, section 3, the cosine of the update schedule.
         """
@@ -91,7 +92,7 @@ class DynamicSparsity(Callback):
         return self.share / 2 * (1 + math.cos(math.pi * done)) if 0 < done < 1 else 0.0
 
     def back_at(self, step: int, num_steps: int) -> float:
-        """Give the share of the masked weights that is back at a step at which masks change.
+        """Return the share of the masked weights that is back at a step at which masks change.
 
         Source: Zhu and Gupta 2017, arXiv 1710.01878, equation 1, the cubic schedule.
         """
@@ -99,7 +100,7 @@ class DynamicSparsity(Callback):
         return self.back * (1 - done) ** 3
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember how many weights there may be in the end.
+        """Count the weights that each tensor may keep in the end.
 
         Raises:
             BadInput: If training may end before there are no more.
@@ -121,27 +122,26 @@ class DynamicSparsity(Callback):
         masked = {n: net.get_parameter(n).numel() - size for n, size in self.sizes.items()}
         sizes = {name: size + int(back * masked[name]) for name, size in self.sizes.items()}
         move_masks_(task, optimizer, self.share_at(step, num_steps), sizes)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, WeightAveraging) and callback._average_model is not None:
+        for average in map(averaged, callbacks_of(trainer)):
+            if average is not None:
                 # Or the average would keep what was dropped, and then so would the network.
-                average = cast(Task, callback._average_model.module)
-                remask_(average.net, masks_of(net))
+                remask_(cast(Task, average).net, masks_of(net))
         self._choose_best(trainer, step + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the numbers of weights that there may be in the end, for a checkpoint."""
+        """Return the numbers of weights that tensors may keep in the end, for a checkpoint."""
         return {"sizes": self.sizes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them from a checkpoint."""
+        """Take those numbers from a checkpoint."""
         self.sizes = dict(state_dict["sizes"])
 
     def _end(self, num_steps: int) -> int:
-        """Give the step at which masks change for the last time, which is one of the run."""
+        """Return the step at which masks change for the last time, which is one of the run."""
         return max(0, min(math.ceil(self.until * num_steps), num_steps - 1))
 
     def _choose_best(self, trainer: Trainer, taken: int) -> None:
-        """Keep the best checkpoint of those alone that cost no more, after so many steps."""
+        """Allow a best checkpoint only once masks are as sparse as at first."""
         if self.sizes and self.back:
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
@@ -154,7 +154,7 @@ def move_masks_(
     share: float,
     sizes: Mapping[str, int] | None = None,
 ) -> None:
-    """Drop the smallest kept weights of each masked tensor, and let others grow, in place.
+    """Mask the smallest kept weights of each tensor, and unmask others, in place.
 
     Grown weights are zero, and the optimizer remembers nothing of them or of dropped ones. Frozen
     tensors keep their masks. Masks of the pattern 2:4 keep it, and as many weights.
@@ -191,7 +191,7 @@ def moved(
     dim: int | None = None,
     grown: int | None = None,
 ) -> Tensor:
-    """Give a mask without the smallest kept weights and with some of the largest gradients.
+    """Return a mask without the smallest kept weights, and with some of the largest gradients.
 
     A weight that is dropped may grow at once, and is then as it was.
 

@@ -1,4 +1,4 @@
-"""Callbacks that keep checkpoints: the best, the last, and where a run was stopped."""
+"""Callbacks that save checkpoints: the best, the last, and where a run was stopped."""
 
 import math
 from pathlib import Path
@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import (
-    ModelCheckpoint,
-    WeightAveraging,
-)
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from regrow.errors import BadInput
-from regrow.models.checkpoint import (
-    read,
+from regrow.models.checkpoint import read
+from regrow.training.lightning_internals import (
+    OneFileCheckpoint,
+    callbacks_of,
+    restart_validation_,
 )
 from regrow.training.reloading import is_of
 
@@ -23,13 +23,10 @@ from regrow.training.reloading import is_of
 LAST_STEP = "last_global_step_saved"
 
 
-class RunCheckpoint(ModelCheckpoint):
-    """A checkpoint of a run: one file, that is replaced and never removed.
+class RunCheckpoint(OneFileCheckpoint):
+    """A checkpoint of a run, which remembers its best score and the step of its file.
 
-    Lightning's own takes from a checkpoint which files it removes later. Here the file follows from
-    the run's folder, which may have been moved or copied since, and no checkpoint has a say in it.
-    Lightning's own forgets at which step it saved last, too, and where validation is not that of
-    each whole epoch it leaves out the end of one.
+    Where validation is not that of each whole epoch, Lightning's own leaves out the end of one.
     """
 
     _task: Any = None
@@ -39,45 +36,33 @@ class RunCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
         self._task = pl_module
 
-    @property
-    def state_key(self) -> str:
-        """Name the state in a checkpoint as Lightning does."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
-
     def state_dict(self) -> dict[str, Any]:
-        """Give the state, with the step of the last file."""
-        return {**super().state_dict(), LAST_STEP: self._last_global_step_saved}
+        """Return the state, with the step of the last file."""
+        return {**super().state_dict(), LAST_STEP: self.saved_step}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save; of the run's state whatever is not in its file yet, validated or not."""
         super().on_train_epoch_end(trainer, pl_module)
-        if self.monitor is None and not self._should_skip_saving_checkpoint(trainer):
-            self._save_topk_checkpoint(trainer, {})
+        if self.monitor is None:
+            self.save_unless_saved(trainer)
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         for logger in trainer.loggers:
             logger.experiment.flush()  # type: ignore[attr-defined] # a kill loses no point before
-        self._last_global_step_saved = trainer.global_step  # the file itself is to say so
         super()._save_checkpoint(trainer, filepath)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the best score alone; that of a file which is gone or torn counts no more."""
         step = state_dict.get(LAST_STEP, 0)
-        self._last_global_step_saved = step if isinstance(step, int) else 0
-        file = Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}"
+        self.saved_step = step if isinstance(step, int) else 0
         score = state_dict.get("best_model_score")
         if self.monitor is None:
-            self.best_model_path = str(file)
-        elif score is not None and self._is_own(file):
+            self.best_model_path = str(self.file)
+        elif score is not None and self._is_own(self.file):
             is_number = isinstance(score, Tensor) and score.numel() == 1 and not score.isnan().any()
             if not is_number:
                 raise ValueError("the best score of its run is no number")
-            self._take_best(score.detach().float().reshape(()), file)
-
-    def _take_best(self, score: Tensor, file: Path) -> None:
-        self.best_model_path = self.kth_best_model_path = str(file)
-        self.best_model_score = self.kth_value = self.current_score = score
-        self.best_k_models = {str(file): score}
+            self.take_best_(score.detach().float().reshape(()))
 
     def offer_(self, score: float) -> None:
         """Let the file that is there be the best so far; of equal scores a trained one is kept.
@@ -85,11 +70,7 @@ class RunCheckpoint(ModelCheckpoint):
         Args:
             score: Its score, a number.
         """
-        below = torch.nextafter(torch.tensor(score), torch.tensor(-math.inf))
-        self._take_best(below, Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
-
-    def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        """Remove nothing, whatever Lightning would."""
+        self.take_best_(torch.nextafter(torch.tensor(score), torch.tensor(-math.inf)))
 
     def _is_own(self, file: Path) -> bool:
         """Whether a file is whole and of the network that is trained."""
@@ -121,10 +102,7 @@ def _validate_anew_(trainer: Trainer, module: LightningModule) -> None:
 
     Lightning's own goes on with the next batch, without the scores of those before.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer):
         if isinstance(callback, WeightAveraging):
             callback.on_validation_epoch_end(trainer, module)  # or weights and average were swapped
-    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
-    progress.reset()
-    progress.increment_ready()
-    progress.increment_started()
+    restart_validation_(trainer)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from regrow.progress import is_drawing
+from regrow.training.lightning_internals import batches_done
 
 
 class RunProgress(ProgressBar):
@@ -36,7 +37,7 @@ class RunProgress(ProgressBar):
         self._is_enabled = False
 
     def enable(self) -> None:
-        """Draw again."""
+        """Draw the bar again."""
         self._is_enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -59,7 +60,7 @@ class RunProgress(ProgressBar):
         self._progress.start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Name the epoch."""
+        """Show the number of the epoch."""
         self._update(description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def on_train_batch_end(
@@ -82,7 +83,7 @@ class RunProgress(ProgressBar):
         self._say_epoch(trainer, f"  {scores}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say the epoch where no validation does."""
+        """Print the epoch's line where there is no validation."""
         if not trainer.num_val_batches or not sum(map(float, trainer.num_val_batches)):
             self._say_epoch(trainer, "")
 
@@ -92,13 +93,13 @@ class RunProgress(ProgressBar):
             self.console.print(f"{epoch}{scores}{self._left(trainer)}", soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the full bar behind."""
+        """Stop the bar, and leave it full."""
         self._stop()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Give the terminal back."""
+        """Stop the bar, so that the terminal is free."""
         self._stop()
 
     def _update(self, **values: Any) -> None:
@@ -120,7 +121,7 @@ class RunProgress(ProgressBar):
 
 
 def _batches(trainer: Trainer) -> tuple[int | None, int]:
-    """Give how many batches a run has, None for endless, and how many are done."""
+    """Return how many batches a run has, None for endless, and how many are done."""
     batches, epochs = trainer.num_training_batches, trainer.max_epochs
     total = int(epochs * batches) if epochs is not None and epochs > 0 else None
-    return total, max(int(trainer.current_epoch * batches) + trainer.fit_loop.batch_idx + 1, 0)
+    return total, max(int(trainer.current_epoch * batches) + batches_done(trainer), 0)

@@ -1,4 +1,4 @@
-"""The state of a training run in a checkpoint, checked before a run goes on with any of it.
+"""Validation of the training state in a checkpoint, before a run is resumed from it.
 
 Lightning takes counters, callbacks and the optimizer's memory from the file as they stand, and what
 is damaged there, or a stranger's, fails much later or somewhere else. Here each is compared with
@@ -22,6 +22,7 @@ from regrow.models.checkpoint import AtomicCheckpointIO
 from regrow.models.nets.build import list_nets
 from regrow.models.optimization import refuse_unlike
 from regrow.models.task import Task
+from regrow.training.lightning_internals import callbacks_of, loop_state
 
 MAX_COUNT = 2**53
 VERSION = "pytorch-lightning_version"
@@ -29,7 +30,7 @@ WAY_OUT = "give --resume an earlier checkpoint of the run, or begin a new one wi
 
 
 class RunCheckpointIO(AtomicCheckpointIO):
-    """What reads and writes the checkpoints of a training run."""
+    """Reader and writer of the checkpoints of a training run."""
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
@@ -41,23 +42,23 @@ class RunCheckpointIO(AtomicCheckpointIO):
 
 
 class CheckState(Callback):
-    """Refuses the state of a training run that is not one of this run's kind."""
+    """Refuse a training state that this run could not have saved."""
 
     def __init__(self) -> None:
         self.is_restoring = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin to restore."""
+        """Note that restoring begins."""
         self.is_restoring = stage == "fit"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End it."""
+        """Note that restoring has ended."""
         self.is_restoring = False
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Look at what the other callbacks, the loops and the optimizer will be given.
+        """Check the states for the other callbacks, the loops and the optimizer.
 
         Raises:
             BadInput: If it is not what this run could have saved.
@@ -71,12 +72,12 @@ class CheckState(Callback):
 def _check(trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
     loops = checkpoint.get("loops")
     fit_loop = loops.get("fit_loop") if isinstance(loops, dict) else None
-    _refuse_other(trainer.fit_loop.state_dict(), fit_loop, "its loops")
-    _refuse_lack(trainer.fit_loop.state_dict(), fit_loop, "its loops")
+    _refuse_other(loop_state(trainer), fit_loop, "its loops")
+    _refuse_lack(loop_state(trainer), fit_loop, "its loops")
     states = checkpoint.get("callbacks")
     if not isinstance(states, dict):
         raise BadInput("it has no states of callbacks")
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer):
         state = states.get(callback.state_key, {})
         if not isinstance(callback, ModelCheckpoint):
             _refuse_other(callback.state_dict(), state, type(callback).__name__)
@@ -96,7 +97,7 @@ def _check(trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
 
 @contextmanager
 def restoring(trainer: Trainer, path: Path | None) -> Iterator[None]:
-    """Turn whatever goes wrong while a run is restored from a file into one line that names it.
+    """Turn any error while a run is restored from a file into one line that names the file.
 
     What goes wrong before and after is left alone.
 
@@ -112,7 +113,7 @@ def restoring(trainer: Trainer, path: Path | None) -> Iterator[None]:
     except (BadInput, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        checks = [c for c in trainer.callbacks if isinstance(c, CheckState)]  # type: ignore[attr-defined]
+        checks = [c for c in callbacks_of(trainer) if isinstance(c, CheckState)]
         if path is None or not any(check.is_restoring for check in checks):
             raise
         raise _told(path, error) from error
@@ -214,7 +215,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _optimizer_state(task: Task, states: Any) -> dict[str, Any]:
-    """Check what an optimizer remembers, and put it beside the options of this run's own."""
+    """Check an optimizer's state, and return it with the options of this run's own."""
     if not (isinstance(states, list) and len(states) == 1 and isinstance(states[0], dict)):
         raise BadInput("it has no state of one optimizer")
     optimizer = task.optimization.build(task.net)

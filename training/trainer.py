@@ -1,4 +1,4 @@
-"""One way to train: Lightning's Trainer with regrow's callbacks, used by every command."""
+"""Training by Lightning's Trainer with regrow's callbacks, the same for every command."""
 
 import logging
 import warnings
@@ -32,6 +32,7 @@ from regrow.training.stages import furthest
 from regrow.training.state import CheckState, RunCheckpointIO, restoring
 from regrow.training.unfinished import Unfinished
 
+Logs = Literal["full", "state", "none"]
 MOMENTA = "momenta"  # where a finished round of training keeps what its optimizer remembered
 # Arguments of Lightning's Trainer that a user may give besides those that regrow leaves alone.
 FREE_ARGUMENTS = {
@@ -50,7 +51,7 @@ NOISE = (
 
 
 class StoppableTrainer(Trainer):
-    """A trainer that SIGTERM stops after the batch that runs, of training or of validation.
+    """A trainer that SIGTERM stops after the current batch, of training or of validation.
 
     Several processes finish a validation first: they gather its scores together.
     """
@@ -63,14 +64,14 @@ class StoppableTrainer(Trainer):
 
 
 class RefuseNaN(Callback):
-    """End a training whose weights are no numbers any more, before it is scored or saved."""
+    """End a training whose weights are NaN or infinite, before it is scored or saved."""
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the weights before they are scored."""
+        """Check the weights before they are scored."""
         self._check(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the weights where nothing is scored."""
+        """Check the weights where nothing is scored."""
         self._check(pl_module)
 
     def _check(self, task: Any) -> None:
@@ -97,11 +98,11 @@ def make_trainer(
     fit: Fit,
     run: Path,
     *,
-    logs: Literal["full", "state", "none"] = "full",
+    logs: Logs = "full",
     watchers: Sequence[Callback] = (),
     done: int | None = None,
 ) -> Trainer:
-    """Give the Trainer of a run, whose checkpoints are `best.ckpt` and `last.ckpt`.
+    """Return the Trainer of a run, whose checkpoints are `best.ckpt` and `last.ckpt`.
 
     Args:
         task: The network that will be trained.
@@ -120,37 +121,15 @@ def make_trainer(
     if logs == "full" and fit.epochs < 1:
         raise BadInput(f"fit.epochs is {fit.epochs}, it must be at least 1")
     is_logged, is_saved = logs == "full", logs != "none"
-    is_on_cuda = fit.device.type == "cuda"
-    callbacks: list[Callback] = [CheckState(), RunProgress(says_epochs=is_saved), RefuseNaN()]
-    if is_logged:
-        callbacks += [
-            RunCheckpoint(
-                run,
-                filename="best",
-                monitor=f"val/{task.chosen_by}",
-                mode="max",
-                enable_version_counter=False,
-            ),
-            Throughput(),
-        ]
-        if fit.images:
-            callbacks.append(PredictionImages(fit.images))
-    if is_saved:
-        callbacks.append(RunCheckpoint(run, filename="last", enable_version_counter=False))
-        callbacks += [SaveWhenStopped(run), Unfinished()]
-    if fit.patience is not None:
-        callbacks.append(EarlyStopping(f"val/{task.chosen_by}", patience=fit.patience, mode="max"))
-    if fit.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=fit.ema))
-    callbacks += watchers
+    default_precision = "bf16-mixed" if fit.device.type == "cuda" else "32-true"
     options: dict[str, Any] = {
         "max_epochs": fit.epochs,
         "accelerator": fit.accelerator,
         "devices": fit.devices,
         "strategy": fit.strategy,
-        "precision": fit.precision or ("bf16-mixed" if is_on_cuda else "32-true"),
+        "precision": fit.precision or default_precision,
         "gradient_clip_val": fit.clip,
-        "callbacks": callbacks,
+        "callbacks": [*_callbacks(task, fit, run, logs), *watchers],
         "logger": _logger(run, done) if is_logged else False,
         "plugins": [RunCheckpointIO()],
         "default_root_dir": run,
@@ -172,6 +151,28 @@ def make_trainer(
         raise BadInput(f"fit: Lightning's Trainer cannot be made of it: {line}") from error
 
 
+def _callbacks(task: Task, fit: Fit, run: Path, logs: Logs) -> list[Callback]:
+    """Return the callbacks of every run, in the order in which Lightning calls them."""
+    is_logged, is_saved = logs == "full", logs != "none"
+    chosen_by = f"val/{task.chosen_by}"
+    callbacks: list[Callback] = [CheckState(), RunProgress(says_epochs=is_saved), RefuseNaN()]
+    if is_logged:
+        best = RunCheckpoint(
+            run, filename="best", monitor=chosen_by, mode="max", enable_version_counter=False
+        )
+        callbacks += [best, Throughput()]
+        if fit.images:
+            callbacks.append(PredictionImages(fit.images))
+    if is_saved:
+        callbacks.append(RunCheckpoint(run, filename="last", enable_version_counter=False))
+        callbacks += [SaveWhenStopped(run), Unfinished()]
+    if fit.patience is not None:
+        callbacks.append(EarlyStopping(chosen_by, patience=fit.patience, mode="max"))
+    if fit.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=fit.ema))
+    return callbacks
+
+
 def _logger(run: Path, done: int | None) -> TensorBoardLogger:
     return TensorBoardLogger(run, name="tensorboard", version="", purge_step=done)
 
@@ -185,7 +186,7 @@ def train(
     seed: int = 0,
     resume: Path | None = None,
 ) -> None:
-    """Train the network in place, and leave it with the weights of its best epoch.
+    """Train a network in place, and load the weights of its best epoch.
 
     Args:
         task: The network; it ends in evaluation mode, with the weights of `best.ckpt`, on the
@@ -224,7 +225,7 @@ def fine_tune_(
     penalties: Sequence[Penalty] = (),
     state: Path | None = None,
 ) -> None:
-    """Train the network in place for a while, without logs.
+    """Fine-tune a network in place, without logs.
 
     The optimizer goes on with the momenta of the task, and leaves its own there.
 

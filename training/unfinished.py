@@ -1,4 +1,4 @@
-"""What Lightning leaves out of a checkpoint, so that a stopped run goes on to the same weights."""
+"""State that Lightning leaves out of a checkpoint and exact resuming needs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from regrow.errors import BadInput
+from regrow.training.lightning_internals import is_within_step
 
 KEY = "unfinished"
 
 
 class Unfinished(Callback):
-    """Keeps in checkpoints the gradients of an unfinished step, and whether training is to end.
+    """Save the gradients of an unfinished step, and whether training is to end.
 
     A step of the optimizer may take several batches (`accumulate_grad_batches`). Between them a
     run can be stopped, or validated and saved. Early stopping decides once, maybe before
@@ -28,7 +29,7 @@ class Unfinished(Callback):
     ) -> None:
         """Save both; the gradients of each process, (processes, *shape)."""
         gradients = {}
-        if trainer.fit_loop._should_accumulate():
+        if is_within_step(trainer):
             for name, parameter in pl_module.named_parameters():
                 if parameter.grad is not None:
                     every: Any = trainer.strategy.all_gather(parameter.grad)
@@ -38,7 +39,7 @@ class Unfinished(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take both from a checkpoint; one from before they were saved has none.
+        """Read both from a checkpoint; one of an older version has none.
 
         Raises:
             BadInput: If they are not of this network.
@@ -57,7 +58,7 @@ class Unfinished(Callback):
             ) from error
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put both back, where the network is trained."""
+        """Restore both, where the network is trained."""
         for name, every in self._gradients.items():
             parameter = pl_module.get_parameter(name)
             parameter.grad = every[trainer.global_rank].to(parameter)
