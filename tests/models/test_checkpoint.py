@@ -15,7 +15,6 @@ from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
 from regrow.models.provenance import Provenance
 from regrow.models.segmentation import Segmentation
-from regrow.training.stages import furthest, is_resumable
 
 
 @pytest.fixture
@@ -221,52 +220,6 @@ def test_files_of_anything_are_refused(tmp_path: Path) -> None:
         path.write_bytes(b"\x80\x02" * (number % 2) + random.bytes(int(random.integers(300))))
         with pytest.raises(BadInput, match=rf"{number}\.ckpt: (truncated|refused)"):
             read(path)
-
-
-def _stopped(path: Path, task: Classification, step: int) -> Path:
-    """Write a checkpoint as a training run does after a step."""
-    state: dict[str, Any] = {"global_step": step, "epoch": 1, "loops": {}, "callbacks": {}}
-    state |= {"optimizer_states": [], "lr_schedulers": []}
-    save(path, task)
-    torch.save(torch.load(path) | state, path)
-    return path
-
-
-def test_the_furthest_has_most_steps_whatever_its_time(
-    task: Classification, tmp_path: Path
-) -> None:
-    late = _stopped(tmp_path / "best.ckpt", task, 10)
-    early = _stopped(tmp_path / "last.ckpt", task, 9)
-    os.utime(late, (1, 1))
-    os.utime(early, (2, 2))
-    assert furthest(tmp_path) == late
-
-
-def test_of_equals_the_last_is_furthest(task: Classification, tmp_path: Path) -> None:
-    for name in ("best", "last", "other"):
-        _stopped(tmp_path / f"{name}.ckpt", task, 10)
-    assert furthest(tmp_path) == tmp_path / "last.ckpt"
-
-
-def test_what_is_torn_is_passed_over(
-    task: Classification, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    whole = _stopped(tmp_path / "best.ckpt", task, 1)
-    torn = _stopped(tmp_path / "last.ckpt", task, 2)
-    torn.write_bytes(torn.read_bytes()[:1000])
-    assert furthest(tmp_path) == whole
-    assert "passed over: " in capsys.readouterr().err
-
-
-def test_a_network_without_its_training_is_none_to_resume(
-    task: Classification, tmp_path: Path
-) -> None:
-    save(tmp_path / "pruned.ckpt", task)
-    assert furthest(tmp_path) is None
-    assert furthest(tmp_path / "missing") is None
-    payload = read(_stopped(tmp_path / "last.ckpt", task, 1))
-    assert is_resumable(payload)
-    assert not is_resumable(payload | {"callbacks": [1]})
 
 
 def test_other_kind_is_refused(tmp_path: Path) -> None:

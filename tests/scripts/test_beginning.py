@@ -10,7 +10,7 @@ from regrow.errors import BadInput
 from regrow.models.checkpoint import net_state, read, save
 from regrow.models.classification import Classification
 from regrow.pipelines import commands
-from regrow.pipelines import train as training
+from regrow.pipelines.session import Session
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]
@@ -95,7 +95,7 @@ def test_a_warm_start_killed_before_its_first_epoch_begins_anew(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train", stopped)
+        patch.setattr(Session, "train", stopped)
         assert train.main(again) == 143
     assert capsys.readouterr().err.splitlines()[-1] == (
         "stopped by a signal; nothing was saved yet: give the same command again"

@@ -15,7 +15,7 @@ from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
 from regrow.models.provenance import Provenance
 from regrow.pipelines import commands, lineage_table
-from regrow.pipelines import train as training
+from regrow.pipelines.session import Session
 from regrow.scripts import lineage, train
 
 Words = Callable[..., list[str]]
@@ -94,14 +94,14 @@ def test_a_resumed_run_remembers_its_ancestors(
     root, first = folder(), tmp_path / "first" / "best.ckpt"
     commands.train(words(root, "first", "--fit.epochs=1"))
     start = f"--warm-start={first}"
-    whole = training.train
+    whole = Session.train
 
-    def stopped(*args: Any, **options: Any) -> None:
-        whole(*args, **options)
+    def stopped(self: Session) -> None:
+        whole(self)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train", stopped)
+        patch.setattr(Session, "train", stopped)
         assert train.main(words(root, "second", start)) == 143
     before = load(tmp_path / "second" / "last.ckpt").provenance
     assert [entry["checkpoint"] for entry in before.lineage] == [file_hash(first)]
