@@ -1,4 +1,4 @@
-"""Which images an old network's data held: forgetting is judged on those alone."""
+"""Images of now by what an old network's data held: forgetting is measured on old ones alone."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ Age = Literal["old", "relabelled", "trained", "new"]
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """How the images of one split relate to the data of an old network.
+    """The age of each image of a split: old, relabelled, trained on, or new to an old network.
 
     An image is `old` if that data held its pixels with the label that it has now, as far as it knew
     the classes: boxes and pixels of classes that came later do not count, nor do new names. With

@@ -1,4 +1,4 @@
-"""The old network as it came stays a candidate for the best of a run that begins with it."""
+"""The old network as the first candidate for `best.ckpt` of a warm-started run."""
 
 import copy
 import math
@@ -34,7 +34,7 @@ class Candidate:
 
     @classmethod
     def of(cls, task: Task, old: Task | None, parent: Parent, data: GrowingData) -> "Candidate":
-        """Score the candidate.
+        """Return the candidate, scored on validation images.
 
         Args:
             task: The network that is about to be trained.
@@ -51,7 +51,7 @@ class Candidate:
 
     @property
     def said(self) -> str:
-        """Say what the first epochs will look like."""
+        """Return in a line what the first epochs will look like."""
         name = self.task.chosen_by
         return (
             f"the optimizer begins anew and its learning rate rises again, so the first epochs may "
@@ -61,7 +61,7 @@ class Candidate:
 
     @rank_zero_only
     def write(self, run: Path, task: Task) -> None:
-        """Let it be the best network of a run so far.
+        """Write it as the `best.ckpt` of a run so far.
 
         Args:
             run: The run's folder.
@@ -75,7 +75,7 @@ class Candidate:
         self.task.provenance = own
 
     def offer_(self, trainer: Trainer) -> None:
-        """Let an epoch take its place only with a score that is not below."""
+        """Let an epoch replace it in `best.ckpt` only with a score that is not below its own."""
         if math.isnan(self.value):
             return
         for callback in trainer.checkpoint_callbacks:

@@ -1,4 +1,4 @@
-"""A head grown for new classes, with every old row bit for bit."""
+"""Head growth: rows for new classes, with every old row bit for bit."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ def expand_(
     new_rows: NewRows = "random",
     seed: int = 0,
 ) -> LabelMap:
-    """Give the layers of a task that carry rows a class the rows of other classes, in place.
+    """Grow or reorder the class rows of a task's head for other classes, in place.
 
     Rows of kept classes and of the background stay bit for bit, with the masks of their weights,
     wherever they move to. No weight of a new class is masked; its biases are the mean of the old
@@ -64,7 +64,7 @@ def expand_(
 
 
 def source_rows(rows: ClassRows, label_map: LabelMap) -> list[int | None]:
-    """Give for each row of the grown layer the old row it continues, or None where it is new.
+    """Return for each row of the grown layer the old row it continues, or None where it is new.
 
     Args:
         rows: The layout of the layer.
@@ -136,7 +136,7 @@ def _with_old_rows(fresh: Tensor, old: Tensor, target: Tensor, origin: Tensor) -
 
 
 def _mean_rows(tensor: Tensor, rows: ClassRows, label_map: LabelMap) -> Tensor:
-    """Give the rows of the grown layer as if all classes were new: the old classes' mean."""
+    """Return the rows of the grown layer as if all classes were new: the old classes' mean."""
     num_old, num_new = len(label_map.old), len(label_map.new)
     origins = torch.tensor([rows.indices(index, num_old) for index in range(num_old)])
     mean = tensor.detach().cpu().double()[origins].mean(0)

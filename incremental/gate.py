@@ -15,16 +15,16 @@ Fate = Literal["kept", "gained", "forgotten", "undecided", "unmeasured", "new"]
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Gate:
-    """When a network may be served.
+    """The gate: the least that a new network must keep and reach to be served.
 
     A served network is not replaced by one that may have forgotten: where the old images do not
     decide about the margin, or there are none, the gate is shut, and says how many would decide.
 
     Args:
-        margin: The largest accepted drop of the score over the classes that the old network knew,
-            a share in [0, 1].
-        floor: The least score of each class that is new, in [0, 1].
-        confidence: How sure the decision about the margin must be, in [0.5, 1).
+        margin: Largest accepted drop of the score over the classes that the old network knew, a
+            share in [0, 1].
+        floor: Least score of each new class, in [0, 1].
+        confidence: Confidence of the decision about the margin, in [0.5, 1).
 
     Raises:
         BadInput: If a value is out of range.
@@ -45,7 +45,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class ClassChange:
-    """What became of one class.
+    """The score of one class before and after, and its fate.
 
     Args:
         before: The old network's score; None for a new class. NaN where no image shows the class.

@@ -1,4 +1,4 @@
-"""How a warm start begins and what it trains on, for a new run and for one that goes on."""
+"""Settings of a warm start, applied when a run begins and when it is resumed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,24 +27,25 @@ ANCHOR = 0.3  # the best mean over classes, with a memory of 1 % of CIFAR-10
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Growth:
-    """How a warm start begins, and what it trains on.
+    """Settings of a warm start: initial weights, mixture of images, distillation, anchor.
 
     Args:
-        warm_init: What becomes of the old weights before the first step: `keep` leaves them,
-            `shrink-perturb` pulls them towards a little noise, `dash` shrinks those that point
-            where the loss of the data does not fall.
-        shrink: What is kept of them, at least, in [0, 1]; null is 0.4 for shrink-perturb, 0.3 for
-            dash.
-        perturb: How much of a fresh network's weights shrink-perturb adds, >= 0.
-        new_rows: What the head's rows of new classes begin with: `random`, the `mean` of the old
-            rows, or `imprint`, which points to the features of their images.
-        num_batches: Number of training batches that dash and imprint look at.
-        mixing: How often old and new images come.
-        distillation: Draw the network towards the old one on all images: null does so where a
-            memory stands for the old data, and a weight of 0 never.
-        anchor: Share of the old weights in those that are validated and kept, in [0, 1): null is
-            0.3 where a memory stands for the old data, and 0 elsewhere, as with another
-            `warm_init` than `keep`, with fit.ema, or where channels come back.
+        warm_init: Change of the old weights before the first step: `keep` leaves them,
+            `shrink-perturb` shrinks them and adds a little noise, `dash` shrinks those that do not
+            point along the negative gradient of the data's loss.
+        shrink: Least factor that shrinking multiplies weights by, in [0, 1]; null is 0.4 for
+            shrink-perturb, 0.3 for dash.
+        perturb: Share of a fresh network's weights that shrink-perturb adds, >= 0.
+        new_rows: Initial head rows of new classes: `random`, the `mean` of the old rows, or
+            `imprint`, which takes them from the features of the classes' images.
+        num_batches: Number of training batches that dash and imprint use.
+        mixing: Sampling weights of old and new images.
+        distillation: Distillation from the old network on all images: null turns it on where a
+            memory stands for the old data, and a weight of 0 turns it off.
+        anchor: Weight interpolation (WiSE-FT): share of the old weights in those that are validated
+            and kept, in [0, 1): null is 0.3 where a memory stands for the old data, and 0
+            elsewhere, as with another `warm_init` than `keep`, with fit.ema, or where channels come
+            back.
 
     Raises:
         BadInput: If a value is out of range.
@@ -80,7 +81,7 @@ class Growth:
         allow_forgetting: bool = False,
         seed: int = 0,
     ) -> WarmStart:
-        """Make an old network ready for its first step on data that has grown, and the data too.
+        """Prepare an old network and grown data for the first step, in place.
 
         Args:
             task: The old network, where it will be trained.
@@ -137,7 +138,7 @@ class Growth:
     def _change_weights_(
         self, task: Task, data: GrowingData, added: Sequence[str], seed: int
     ) -> None:
-        """Change the old weights, and the rows of new classes, as is asked for."""
+        """Apply `warm_init` to the old weights and `new_rows` to the rows of new classes."""
         if self.warm_init == "shrink-perturb":
             shrink_perturb_(task, self._shrink, self.perturb, seed=seed)
         elif self.warm_init == "dash":
@@ -153,7 +154,7 @@ class Growth:
         num_epochs: int,
         allow: tuple[str, ...] = (),
     ) -> None:
-        """Set a run's mixture of images and its teacher, in place; those of a resumed run too.
+        """Set a run's mixture of images, its teacher and its choice of the best, in place.
 
         A memory stands for few of the old images, so classes count alike then in the choice of the
         best checkpoint.

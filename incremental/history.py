@@ -1,4 +1,4 @@
-"""What is left of the data that an old network was trained on: all, a memory of it, or nothing."""
+"""The old training images: whether the data still has them, a memory has some, or none is left."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ HELD_OUT = ("val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Images of another place that stand beside those of the data.
+    """Images joined to the data: a memory, or the old data itself.
 
     Args:
         folder: The folder of a memory, or the checkpoint beside which a `data.yaml` lies.
@@ -44,7 +44,7 @@ class Part:
         removed: Collection[str] = (),
         images: GrowingData | None = None,
     ) -> None:
-        """Let data take the images, in place.
+        """Join the images to data, in place.
 
         Args:
             data: The data.
@@ -56,7 +56,7 @@ class Part:
         data.join_(images or self.read(data), name, self.splits, called, removed)
 
     def read(self, data: GrowingData) -> GrowingData:
-        """Give the images, resized as those of other data are.
+        """Read the images, resized as those of other data are.
 
         Raises:
             BadInput: If old images are missing or changed.
@@ -80,7 +80,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """How the training images relate to those that the old network was trained on.
+    """The training images, related to those that the old network was trained on.
 
     Args:
         num_known: How many of the training images the old network was trained on; None where that
@@ -113,7 +113,7 @@ class History:
         return self.num_known == 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as JSON can hold it, for a run that is resumed."""
+        """Return it as JSON can hold it, for a run that is resumed."""
         parts = [[part.folder, part.is_memory, list(part.splits)] for part in self.parts]
         bits = "".join("01"[flag] for flag in self.is_new)
         counts = {"num_known": self.num_known, "num_old": self.num_old}
@@ -150,7 +150,7 @@ def join_history_(
     removed: Collection[str] = (),
     allow_forgetting: bool = False,
 ) -> History:
-    """Put what is left of the old images beside new ones, in place; refuse new data alone.
+    """Join what is left of the old images to new data, in place; refuse new data alone.
 
     Where the data has old training images itself, as many as a memory would have, it stays as it
     is. Else the memory beside the checkpoint is joined, and for scores the old validation and test
@@ -196,7 +196,7 @@ def join_history_(
 
 
 def _trained_on(old: Manifest, removed: Collection[str] = ()) -> set[bytes]:
-    """Give the hashes of the training images, less those that are one of the removed classes."""
+    """Return the hashes of the training images, less those that are one of the removed classes."""
     gone = {label_digest(name) for name in removed}
     rows = zip(old.hashes.numpy(), old.digests.numpy(), old.splits.tolist(), strict=True)
     train = SPLITS.index("train")
@@ -212,7 +212,7 @@ def _is_new(data: GrowingData, trained: set[bytes]) -> list[bool]:
 
 
 def _data_at_hand(data: GrowingData, checkpoint: Path, old: Manifest) -> GrowingData | None:
-    """Give the data that a checkpoint was trained on, where it still is.
+    """Return the data that a checkpoint was trained on, where it still is.
 
     What came to it since is left out. Where new images took its place, in the folder of the new
     data, nothing of it is wanted there.
@@ -251,7 +251,7 @@ def _data_at_hand(data: GrowingData, checkpoint: Path, old: Manifest) -> Growing
 
 
 def _beside(checkpoint: Path) -> GrowingData:
-    """Give all images of the data that a checkpoint's run was made with, and not some at random."""
+    """Return all images of the data that a checkpoint's run was made with, and not a sample."""
     data = data_beside(checkpoint)
     data.max_images = None
     return data
@@ -262,7 +262,7 @@ def _folder(data: GrowingData) -> Path | None:
 
 
 def _was_joined(checkpoint: Path) -> bool:
-    """Say whether other images stood beside those of the `data.yaml` when a network was trained."""
+    """Whether other images were joined to those of the `data.yaml` when a network was trained."""
     file = checkpoint.parent / START
     return file.is_file() and bool(read_history(file).parts)
 

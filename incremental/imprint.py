@@ -1,4 +1,4 @@
-"""Rows of new classes that point to the features of their images."""
+"""Weight imprinting: head rows of new classes from the features of their images."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which class of an old network is which class of the new data: by name, never by position."""
+"""Matching of old and new classes: by name, never by position."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ from regrow.errors import BadInput
 
 
 class LabelMap:
-    """The way from the classes of a checkpoint to the classes of grown data.
+    """The correspondence of a checkpoint's classes to the classes of grown data.
 
     Args:
         old: Class names of the checkpoint, in row order.
@@ -81,7 +81,7 @@ class LabelMap:
 def _names_now(
     old: Sequence[str], renamed: Mapping[str, str], removed: Sequence[str]
 ) -> dict[int, str]:
-    """Give the new name of each old class that is not removed, by old index."""
+    """Return the new name of each old class that is not removed, by old index."""
     _refuse_duplicates(old, "the checkpoint")
     for option, given in (("renamed", list(renamed)), ("removed", list(removed))):
         strangers = [name for name in given if name not in old]

@@ -25,7 +25,7 @@ def match_classes_(
     allow_absent: bool = False,
     seed: int = 0,
 ) -> LabelMap:
-    """Grow the head of an old network for the classes of the data, and order these alike, in place.
+    """Grow an old network's head for the classes of the data, and order labels alike, in place.
 
     The class rows are matched by name; those of classes that are new in the data follow.
 

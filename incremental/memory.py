@@ -1,4 +1,4 @@
-"""A memory of old images: exemplars that are stored with a run, for the next one to replay."""
+"""Replay memory: exemplars of the training images, stored with a run for the next one."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -72,7 +72,7 @@ def check_replay(data: GrowingData, replay: float) -> None:
 def store_memory(
     data: GrowingData, replay: float, run: Path, *, before: Counter[str] | None = None
 ) -> int:
-    """Store exemplars of the data with a run, of which the classes come as equally as they can.
+    """Store exemplars of the data with a run, as equally many of each class as there can be.
 
     There is the same share of validation and test images, for the scores of later networks.
 

@@ -1,4 +1,4 @@
-"""How much of an epoch is old and how much new: what a warm start's images weigh."""
+"""Sampling weights of old and new images in a warm-started run."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -10,15 +10,16 @@ from regrow.errors import BadInput
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Mixing:
-    """How often the images of a warm start come in an epoch, whose length stays.
+    """Sampling weights of a warm start's images; the length of an epoch stays.
 
     Args:
-        new_share: Share of an epoch that images make up which the old network was not trained on,
-            in (0, 1); null leaves the share that they have in the data.
-        boost: How many times as often images come at first that show a class new to the network.
-        boosted: Share of the run, from its start, in which they do, in [0, 1].
-        balance: Let classes come equally often, however many images show them: null does so where
-            a memory stands for the old data.
+        new_share: Share of new images, which the old network was not trained on, in an epoch, in
+            (0, 1); null leaves the share that they have in the data.
+        boost: Oversampling of images that show a class new to the network: how many times as often
+            they come at first.
+        boosted: Share of the run, from its start, with that oversampling, in [0, 1].
+        balance: Class balance: let classes come equally often, however many images show them; null
+            does so where a memory stands for the old data.
 
     Raises:
         BadInput: If a value is out of range.
@@ -47,7 +48,7 @@ class Mixing:
         *,
         has_memory: bool = False,
     ) -> Mixture | None:
-        """Weigh the training images.
+        """Return the sampling weights of the training images.
 
         Args:
             shown: The classes that each image shows.
@@ -71,7 +72,7 @@ class Mixing:
 
 
 def balanced(shown: Sequence[Collection[str]]) -> list[float]:
-    """Give weights by which classes come equally often, where images show one class each.
+    """Return weights by which classes come equally often, where images show one class each.
 
     An image that shows several has the weight of the rarest; one that shows none the least weight.
 

@@ -45,7 +45,7 @@ def promote(
     parent: Path | None,
     allow: tuple[str, ...] = (),
 ) -> Path | None:
-    """Let a file name a new checkpoint, or leave the old one in its place.
+    """Write to a file which checkpoint is served: a new one, or the old one still.
 
     Whatever is named has been loaded, is of the new network's task, and shares a class with it.
 

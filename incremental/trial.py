@@ -1,4 +1,4 @@
-"""What an old and a new network give for old and for new images, each by themselves."""
+"""Old and new network compared: on old images for forgetting, on new ones for learning."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ CALLED = {"test": "test", "val": "validation"}
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What the old and the new network gave for the same images.
+    """The evaluations of the old and the new network on the same images.
 
     Args:
         before: The old one.
@@ -37,7 +37,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What tells of forgetting, and what of learning.
+    """The evaluations that measure forgetting and learning.
 
     Args:
         after: The new network on all images of a split, on which new classes are judged.
@@ -91,7 +91,7 @@ def trial_of(
     before: Mapping[str, Evaluation],
     found: Mapping[str, Evaluation],
 ) -> Trial:
-    """Put what two networks gave in order of the images' ages.
+    """Return what two networks gave, sorted by the images' ages.
 
     Args:
         ages: The ages of each split, the one that new images are taken of first.
@@ -141,7 +141,7 @@ def part(whole: Evaluation, is_part: Sequence[bool]) -> Evaluation:
 
 
 def foresee_gate(start: WarmStart, data: GrowingData, gate: Gate) -> str | None:
-    """Say before training that the old images cannot decide about the gate's margin.
+    """Return why the old images cannot decide about the gate's margin, before training.
 
     Args:
         start: The start of the run.

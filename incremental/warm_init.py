@@ -1,4 +1,4 @@
-"""What a warm start makes of old weights before the first step."""
+"""Initial weights of a warm start: shrink-perturb and DASH."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -20,7 +20,7 @@ NEWEST = 0.3
 
 @torch.no_grad()
 def shrink_perturb_(task: Task, shrink: float, perturb: float, *, seed: int = 0) -> None:
-    """Pull all parameters towards a little fresh noise, in place; masked weights stay zero.
+    """Shrink all parameters and add fresh noise, in place; masked weights stay zero.
 
     A network that has learnt its first data by heart generalises worse after more data than a fresh
     one; smaller weights give the new data's gradients more say.
@@ -50,7 +50,7 @@ def shrink_perturb_(task: Task, shrink: float, perturb: float, *, seed: int = 0)
 
 
 def dash_(task: Task, batches: Batches, shrink: float) -> None:
-    """Shrink weights by how far they point where the data's loss does not fall, in place.
+    """Shrink weights by their angle to the negative gradient of the data's loss, in place.
 
     Each kernel of a convolution, (h, w) for one input and output, and each row of a linear layer,
     is multiplied with the cosine of the angle between it and the negative gradient, at least
@@ -85,7 +85,7 @@ def dash_(task: Task, batches: Batches, shrink: float) -> None:
 
 
 def _downhill(task: Task, layers: Sequence[nn.Module], batches: Batches) -> list[Tensor]:
-    """Give the moving average of the negative gradient of each layer's weight."""
+    """Return the moving average of the negative gradient of each layer's weight."""
     weights: list[Any] = [layer.weight for layer in layers]
     average = [torch.zeros_like(weight) for weight in weights]
     count = 0

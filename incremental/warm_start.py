@@ -17,7 +17,7 @@ from regrow.training.resume import refuse_changes
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """How a run began from an old network on data that has grown, as plain data.
+    """The start of a run from an old network on grown data, as plain data.
 
     Args:
         parent: The path of the checkpoint that the run began with.
@@ -93,7 +93,7 @@ class WarmStart:
         write_json(run / START, values | {"history": self.history.to_dict()})
 
     def rejoin_(self, data: GrowingData) -> None:
-        """Put what was joined to the data beside it again, in place.
+        """Join to the data what was joined when the run began, in place.
 
         Raises:
             BadInput: If that is not what the run began with.

@@ -1,4 +1,4 @@
-"""How raw outputs of one network are drawn towards those of another, and feature maps likewise."""
+"""Distillation losses: distances of raw outputs and feature maps from a teacher's."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Shared(NamedTuple):
 
 
 def shared_classes(own: Sequence[str], theirs: Sequence[str]) -> Shared:
-    """Find the classes that both lists name; the places of others are left out."""
+    """Return the places of the classes that both lists name."""
     if list(own) == list(theirs):
         return Shared()  # a slice copies nothing
     places = {name: place for place, name in enumerate(theirs)}
@@ -32,9 +32,9 @@ def shared_classes(own: Sequence[str], theirs: Sequence[str]) -> Shared:
 
 
 def soft_divergence(
-    logits: Tensor, wanted: Tensor, shared: Shared, temperature: float = 1.0
+    student_logits: Tensor, teacher_logits: Tensor, shared: Shared, temperature: float = 1.0
 ) -> Tensor:
-    """Give the divergence of a teacher's softened probabilities from a student's.
+    """Return the divergence of a teacher's softened probabilities from a student's.
 
     It is taken among shared classes alone: what a teacher says of a class that it does not know
     is nothing. The square of the temperature keeps the size of the gradient.
@@ -44,8 +44,8 @@ def soft_divergence(
     Learning without Forgetting, 2016, arXiv 1606.09282.
 
     Args:
-        logits: The student's, (b, c, ...).
-        wanted: The teacher's, with its own classes.
+        student_logits: The student's logits, (b, c, ...).
+        teacher_logits: The teacher's, with its own classes.
         shared: The classes in common.
         temperature: What logits are divided by.
 
@@ -55,16 +55,16 @@ def soft_divergence(
     Raises:
         BadInput: If the shapes differ in more than the classes.
     """
-    logits, wanted = _alike(logits[:, shared.own], wanted[:, shared.theirs])
-    student, teacher = ((z / temperature).log_softmax(1) for z in (logits, wanted))
+    pair = _alike(student_logits[:, shared.own], teacher_logits[:, shared.theirs])
+    student, teacher = ((logits / temperature).log_softmax(1) for logits in pair)
     divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
     return temperature**2 * divergence.mean()
 
 
 def focused_divergence(
-    logits: Tensor, codes: Tensor, wanted_logits: Tensor, wanted_codes: Tensor
+    student_logits: Tensor, student_codes: Tensor, teacher_logits: Tensor, teacher_codes: Tensor
 ) -> Tensor:
-    """Give how far dense detections are from a teacher's, with the eye on what it has found.
+    """Return the distance of dense detections from a teacher's, weighted by what it has found.
 
     Nearly all anchors see background, and would drown the rest by their number. So differences in
     the scores count by their own square, which is tiny where both networks see nothing, but not
@@ -76,10 +76,10 @@ def focused_divergence(
     arXiv 2306.11369; boxes by the teacher's confidence as there, ours squared as in the focal loss.
 
     Args:
-        logits: The student's logits, one sigmoid a class and no background, (b, k, c).
-        codes: What the student says of its boxes, in any code, (b, k, d).
-        wanted_logits: The teacher's logits.
-        wanted_codes: The teacher's codes.
+        student_logits: The student's logits, one sigmoid a class and no background, (b, k, c).
+        student_codes: The student's boxes, in any code, (b, k, d).
+        teacher_logits: The teacher's logits.
+        teacher_codes: The teacher's codes.
 
     Returns:
         The mean over images, a scalar, 0 where both agree.
@@ -87,19 +87,19 @@ def focused_divergence(
     Raises:
         BadInput: If the shapes differ.
     """
-    logits, wanted_logits = _alike(logits, wanted_logits)
-    codes, wanted_codes = _alike(codes, wanted_codes)
-    wanted = wanted_logits.sigmoid()
+    logits, teacher_logits = _alike(student_logits, teacher_logits)
+    codes, teacher_codes = _alike(student_codes, teacher_codes)
+    wanted = teacher_logits.sigmoid()
     focus = (logits.sigmoid() - wanted).square()
     scores = focus * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     weight = wanted.amax(-1).square()
-    boxes = weight * F.smooth_l1_loss(codes, wanted_codes, reduction="none").mean(-1)
+    boxes = weight * F.smooth_l1_loss(codes, teacher_codes, reduction="none").mean(-1)
     num_found = weight.sum(1).clamp(min=1)
     return ((scores.sum((1, 2)) + boxes.sum(1)) / num_found).mean()
 
 
 def one_against_rest(logits: Tensor) -> Tensor:
-    """Give the logits of sigmoids that have the probabilities of a softmax over the last axis.
+    """Return the logits of sigmoids that have the probabilities of a softmax over the last axis.
 
     So classes can be compared one by one, whatever the others are. They end at about 14, where
     single precision ends.
@@ -108,8 +108,8 @@ def one_against_rest(logits: Tensor) -> Tensor:
     return log_p - torch.log(-torch.expm1(log_p))
 
 
-def attention_distance(maps: Tensor, wanted: Tensor) -> Tensor:
-    """Give how far the places that a layer attends to are from those of a teacher's layer.
+def attention_distance(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
+    """Return the distance between the spatial attention of a layer and of a teacher's.
 
     The attention to a place is the sum of squares over channels, and all places of an image have
     one unit of length together, so that layers of any width can be compared.
@@ -118,13 +118,14 @@ def attention_distance(maps: Tensor, wanted: Tensor) -> Tensor:
     activation-based; ours squares the distance, whose gradient is 0 where both agree.
 
     Args:
-        maps: The student's feature maps, (b, d, h, w).
-        wanted: The teacher's, of any width.
+        student_maps: The student's feature maps, (b, d, h, w).
+        teacher_maps: The teacher's, of any width.
 
     Returns:
         The mean squared distance over images, in [0, 2].
     """
-    own, theirs = (F.normalize(m.float().square().sum(1).flatten(1), dim=1) for m in (maps, wanted))
+    pair = (student_maps, teacher_maps)
+    own, theirs = (F.normalize(m.float().square().sum(1).flatten(1), dim=1) for m in pair)
     return (own - theirs).square().sum(1).mean()
 
 

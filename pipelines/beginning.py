@@ -1,4 +1,4 @@
-"""The beginning of a training run: all that is refused or found out before its first step."""
+"""The beginning of a training run: its network and data before the first step."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from regrow.training.trainer import fine_tune_, make_trainer, refuse_kind
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """What a warm start has found out.
+    """The findings of a warm start before its first step.
 
     Args:
         start: The record for the run's folder.
@@ -39,7 +39,7 @@ class Warm:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """A run that can begin: all that it refuses is refused, and nothing is written yet.
+    """A run that can begin: everything is checked, and nothing is written yet.
 
     Args:
         request: What was asked for.
@@ -55,7 +55,7 @@ class Beginning:
 
     @classmethod
     def of(cls, request: Request) -> "Beginning":
-        """Make the network and the data ready for the first step.
+        """Return a beginning, with network and data ready for the first step.
 
         Args:
             request: What is asked for.
@@ -75,13 +75,13 @@ class Beginning:
         return cls(request, task, request.values | {"processes": processes}, warm)
 
     def open_(self) -> None:
-        """Make the run's folder, and let the network say where it comes from."""
+        """Make the run's folder, and record where the network comes from."""
         request = self.request
         open_run(request.run, request.command_line)
         self._write(_provenance(self))
 
     def reopen_(self, stage: Path) -> None:
-        """Go on in the run's folder, and let the network say what its stopped run said.
+        """Go on in the run's folder, with the provenance that its stopped run recorded.
 
         Args:
             stage: The folder of the stage in which the run was stopped.
@@ -103,7 +103,7 @@ class Beginning:
             self.warm.candidate.write(request.run, self.task)
 
     def let_channels_back_(self) -> WarmStart | None:
-        """Let channels of a pruned network come back, learn, and go again, where that is asked for.
+        """Restore, train and prune again a pruned network's channels, where that is asked for.
 
         A state is kept meanwhile, from where this goes on if it was stopped.
 
@@ -126,7 +126,7 @@ class Beginning:
 
 
 def _grown_(task: Task, request: Request) -> Warm:
-    """Make an old network and its data ready, and say what is known before the first step."""
+    """Prepare an old network and grown data in place, and log what is known before training."""
     data, growth, parent = request.data, request.growth, request.parent
     old = copied(task) if growth.warm_init != "keep" else None
     start = growth.begin_(
@@ -187,7 +187,7 @@ def _provenance(beginning: Beginning) -> Provenance:
 
 
 def _regrow_(task: Task, request: Request) -> int:
-    """Let channels come back, learn, and go; return the epochs that this took."""
+    """Restore channels, train and prune them again; return the epochs that this took."""
     epochs = max(1, request.fit.epochs // 3)
     fit: Fit = replace(request.fit, epochs=epochs)
 

@@ -1,4 +1,4 @@
-"""What the report of a training begins with: the score, what chose the model, and its data."""
+"""The head of a training's report: the score, what chose the model, and its data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ REMARKS = "How the data was read"  # the heading of what was read otherwise than
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The checkpoint that a training keeps.
+    """The checkpoint that a training keeps, and how it was chosen.
 
     Args:
         path: Its file.
@@ -56,7 +56,7 @@ def headline(found: Mapping[str, Evaluation]) -> str:
 
 
 def describe_scores(report: Report, found: Mapping[str, Evaluation], kept: Kept) -> None:
-    """Let a report begin with the score on test images, and say what chose the model.
+    """Report the score on test images first, and what chose the model.
 
     Args:
         report: The report.
@@ -89,7 +89,7 @@ def describe_scores(report: Report, found: Mapping[str, Evaluation], kept: Kept)
 
 
 def describe_data(report: Report, splits: Mapping[str, Mapping[str, Any]]) -> None:
-    """Show how much each split has of each class.
+    """Report how much each split has of each class.
 
     Args:
         report: The report.
@@ -112,7 +112,7 @@ def describe_data(report: Report, splits: Mapping[str, Mapping[str, Any]]) -> No
 
 
 def describe_remarks(report: Report, lines: Sequence[str]) -> None:
-    """Show what of the data was left out, clipped or read otherwise than it is written.
+    """Report what of the data was left out, clipped or read otherwise than it is written.
 
     Args:
         report: The report.

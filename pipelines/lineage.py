@@ -50,7 +50,7 @@ class Chain:
 
 
 def follow(run: Path, folders: Sequence[Path] = ()) -> Chain:
-    """Follow the chain of a checkpoint as far as it is known.
+    """Return the chain of a checkpoint, as far as it is known.
 
     A checkpoint remembers its ancestors, whose files may be gone. Where one was written before that
     was so, the file of its parent is looked for, by its hash, in the folders beside the run.
@@ -88,7 +88,7 @@ def follow(run: Path, folders: Sequence[Path] = ()) -> Chain:
 
 
 def find_checkpoint(run: Path) -> Path:
-    """Give the checkpoint of a run's folder, or the file itself.
+    """Return the checkpoint of a run's folder, or the file itself.
 
     Raises:
         BadInput: If there is none.
@@ -119,7 +119,7 @@ class _Files:
 
     @cached_property
     def paths(self) -> dict[str, Path]:
-        """Give the checkpoints there by the hash of the file."""
+        """Return the checkpoints there by the hash of the file."""
         found = [file for place in PLACES for f in self.folders for file in sorted(f.glob(place))]
         paths: dict[str, Path] = {}
         for file in progress(found, "checkpoints"):

@@ -12,7 +12,7 @@ from rich.text import Text
 from regrow.cli import parse
 from regrow.models.provenance import Ancestor
 from regrow.pipelines.lineage import SHORT, Chain, Link, follow
-from regrow.text import printable
+from regrow.text import plural, printable
 
 WIDTH = 100  # characters, where there is no terminal that says so
 FEW = 10  # scores and class names that are shown
@@ -58,7 +58,7 @@ def _as_json(chain: Chain) -> str:
 
 
 def _entry(number: int, link: Link) -> Table:
-    """Give a checkpoint as a small table of names and values."""
+    """Return a checkpoint as a small table of names and values."""
     ancestor = link.ancestor
     where = str(link.path) if link.path is not None else "its file was not found"
     change = "a training from the start"
@@ -86,7 +86,7 @@ def _data(ancestor: Ancestor) -> str:
     images = ", ".join(f"{count:,} {split}" for split, count in ancestor.num_images.items())
     names, count = ", ".join(ancestor.classes[:FEW]), ancestor.num_classes
     more = f" and {count - FEW} more" if count > FEW else ""
-    classes = f"{count} class{'es' * (count != 1)}: {names}{more}"
+    classes = f"{plural(count, 'class', 'es')}: {names}{more}"
     return f"{ancestor.data[:SHORT]}: {images} images; {classes}"
 
 

@@ -1,4 +1,4 @@
-"""The network of a training run: an old one in new settings, and what the libraries' own refuse."""
+"""The network of a training run: loaded from a checkpoint, and tried on images."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ def old_network(request: Request) -> Task:
 
 
 def around(loaded: Task, make: Callable[..., Task]) -> Task:
-    """Put the settings of this run around the network of a checkpoint.
+    """Return a task with the settings of this run and the network of a checkpoint.
 
     Args:
         loaded: The task of the checkpoint.

@@ -1,4 +1,4 @@
-"""What a training run is asked for, and what of it can be refused before any data is read."""
+"""The request for a training run: its options, and their checks that need no data."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Test images that were seen before: training and validation images, of now or of a network."""
+"""Test images that also train or validate, now or in the data of a network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from regrow.models.checkpoint import load_provenance
 
 
 def seen_before(data: GrowingData, checkpoints: Sequence[Path]) -> list[str]:
-    """Name the test images that the data, or a network's own, has for training or validation.
+    """Return the names of test images that also train or validate, here or for a network.
 
     Args:
         data: The data.
@@ -29,7 +29,7 @@ def seen_before(data: GrowingData, checkpoints: Sequence[Path]) -> list[str]:
 
 
 def seen_in_words(seen: Sequence[str], data: GrowingData) -> str:
-    """Say how many test images were seen before, and name the first."""
+    """Return in words how many test images were seen before, with the first names."""
     more = ", ..." if len(seen) > NUM_NAMES else ""
     return (
         f"{len(seen)} of the {len(data.snapshot.indices('test'))} test images, on which the budget "

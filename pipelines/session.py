@@ -1,4 +1,4 @@
-"""A training run from its first step, or from where it was stopped, to its report."""
+"""A training run: begun or resumed, trained, and finished with a report."""
 
 import time
 from dataclasses import asdict, dataclass, replace
@@ -78,7 +78,7 @@ class Session:
 
     @classmethod
     def resumed(cls, request: Request) -> "Session":
-        """Go on with a stopped run.
+        """Resume a stopped run.
 
         Args:
             request: What is asked for, with the checkpoint or `auto`.
@@ -101,7 +101,7 @@ class Session:
 
     @classmethod
     def _of(cls, beginning: Beginning) -> "Session":
-        """Make the session of a run that has taken no step of its last stage."""
+        """Return the session of a run before the first step of its last stage."""
         request, task = beginning.request, beginning.task
         start = beginning.let_channels_back_()
         fit = _left(request.fit, start)
@@ -113,7 +113,7 @@ class Session:
 
     @classmethod
     def _in_last_stage(cls, request: Request, start: WarmStart | None) -> "Session":
-        """Go on from a checkpoint of the run itself."""
+        """Resume from a checkpoint of the last stage, in the run's folder itself."""
         data = request.data
         checkpoint = find_stopped(request.run, request.resume or "auto")
         if start is not None:
@@ -131,7 +131,7 @@ class Session:
         return cls(request, task, fit, start, trainer, checkpoint, done)
 
     def train(self) -> None:
-        """Train to the end of the run, and leave the task with the weights that are kept."""
+        """Train to the end of the run, and load the weights that are kept."""
         request = self.request
         train(
             self.task,
@@ -187,7 +187,7 @@ class Session:
         return found
 
     def _judge(self, report: Report, found: dict[str, Evaluation], kept: Path) -> str | None:
-        """Let the gate decide, keep a memory, and say so; return what is wrong with the file."""
+        """Run the gate and store a memory, into a report; return what is wrong with the file."""
         request, task, start = self.request, self.task, self.start
         unlike = unlike_saved(kept, task, request.data, request.allow)
         if unlike is not None:
@@ -203,7 +203,7 @@ class Session:
         return unlike
 
     def _describe_cost(self, report: Report, since: float) -> None:
-        """Put how much was computed, for how long, and where."""
+        """Report how much was computed, for how long, and where."""
         if self.start is not None:
             epochs = self.trainer.current_epoch + self.start.num_wide_epochs
             num_images = len(self.request.data.examples("train"))

@@ -1,4 +1,4 @@
-"""Train a network, or warm-start it from a checkpoint on data that grew: one run."""
+"""The training pipeline: train a network, or warm-start it from a checkpoint on grown data."""
 
 import time
 from collections.abc import Callable
@@ -42,33 +42,33 @@ def run_training(
     settings: dict[str, Any] | None = None,
     command_line: str = "",
 ) -> Report:
-    """Train, and leave `best.ckpt`, `last.ckpt`, TensorBoard logs and a report in the run folder.
+    """Train a network, and write checkpoints, TensorBoard logs and a report to the run's folder.
 
     Args:
         task: The task and its network.
         data: The images and their labels.
-        fit: How long and on what.
-        run: The run's folder; one that exists is moved aside.
-        warm_start: A checkpoint to start from; architecture and classes come from it.
-        growth: How a warm start begins, and what it trains on.
-        renamed: Old class names to new ones, for a warm start.
+        fit: Settings of the training, such as its epochs.
+        run: The run's folder; an earlier run there is moved aside.
+        warm_start: Warm start: a checkpoint to start from; architecture and classes come from it.
+        growth: Settings of a warm start.
+        renamed: Renamed classes, old name to new name, for a warm start.
         removed: Classes of the checkpoint to give up on purpose, for a warm start.
-        sparsity: What becomes of a pruned network in a warm start: `keep` leaves masks and widths
-            as they are; `regrow` lets the masked weights come back, and takes as many away again,
-            the smallest ones, in the first three quarters of the run, while others grow where the
-            gradient is large; and channels, which go again after a third of the epochs. So the cost
-            in the end is that of the old network. `dense` lets all come back for good.
+        sparsity: Masks and channels of a pruned network in a warm start: `keep` leaves them as they
+            are; `regrow` is dynamic sparse training (RigL) at constant cost: masked weights come
+            back, and as many, the smallest, are masked again in the first three quarters of the
+            run; removed channels come back for a third of the epochs, and are pruned again to the
+            old cost; `dense` restores all for good.
         allow_forgetting: Warm-start on new images alone, although no memory of the old was kept.
-        replay: Keep a memory of the images in the run's folder, for later warm starts on new images
-            alone: their number, or a share in (0, 1].
-        gate: What a network must keep and reach to be served; null decides nothing.
-        promoted: The file that names the checkpoint to serve, which the gate moves; by default
+        replay: Replay memory: store some of the images in the run's folder, for later warm starts
+            on new images alone: their number, or a share in (0, 1].
+        gate: The gate: the least that a network must keep and reach to be served; null decides
+            nothing.
+        promoted: The file that names the checkpoint to serve, which the gate writes; by default
             `promoted.json` in the run's folder.
-        resume: A checkpoint of this run to go on from, or `auto` for its newest; where there is
-            none yet, `auto` begins the run, so that a command may be repeated as it is.
+        resume: Resume a stopped run: one of its checkpoints, or `auto` for its newest; where there
+            is none yet, `auto` begins the run, so that a command may be repeated as it is.
         allow: Other people's packages that a checkpoint's network may come from.
-        seed: What fresh weights and dropout are functions of; order and augmentation are
-            functions of data.seed.
+        seed: Seed of fresh weights and dropout; that of order and augmentation is data.seed.
         settings: The settings of the run as plain data; a resumed run must repeat them.
         command_line: The command, for the report.
 

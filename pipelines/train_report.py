@@ -23,7 +23,7 @@ from regrow.training.trainer import kept_checkpoint
 
 
 def kept_file(run: Path) -> Path:
-    """Give the checkpoint with the weights that were scored last."""
+    """Return the checkpoint with the weights that were scored last."""
     return kept_checkpoint(run) or run
 
 
@@ -75,7 +75,7 @@ def promote_kept(
     reasons: list[str],
     allow: tuple[str, ...],
 ) -> None:
-    """Name the checkpoint to serve, if nothing speaks against it, and say so in the report."""
+    """Write which checkpoint is served, by the gate's reasons, and report it."""
     parent = Path(start.parent) if start else None
     served = promote(promoted or run / PROMOTED, kept_file(run), reasons, parent, allow)
     named = str(served) if served else None
@@ -87,7 +87,7 @@ def promote_kept(
 def keep_memory(
     data: GrowingData, replay: float, run: Path, start: WarmStart | None, report: Report
 ) -> None:
-    """Keep a memory of the training images beside the run, and say so in its report."""
+    """Store a replay memory of the training images with the run, and report it."""
     size = store_memory(data, replay, run, before=start.remembered if start else None)
     report.set(memory={"num_images": size, "folder": str(run / MEMORY)})
     report.say(f"A memory of {size} training images is kept.")

@@ -1,4 +1,4 @@
-"""What became of a warm start, told in its report: class by class, and what it cost."""
+"""The report of a warm start: scores class by class, and the compute."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ ON_NEW_IMAGES: dict[Fate, str] = {
 
 
 def describe_start(report: Report, start: WarmStart) -> None:
-    """Say what changed in the data, and what there was of the old.
+    """Report what changed in the data, and what there was of the old.
 
     Args:
         report: The report.
@@ -77,7 +77,7 @@ def describe_start(report: Report, start: WarmStart) -> None:
 def describe_compute(
     report: Report, start: WarmStart, epochs: int, scratch_epochs: int, num_images: int
 ) -> None:
-    """Say how much was computed, beside what training from scratch on all images would have taken.
+    """Report the compute, beside an estimate for training from scratch on all images.
 
     Args:
         report: The report.
@@ -98,7 +98,7 @@ def describe_compute(
 
 
 def describe_outcome(report: Report, trial: Trial, start: WarmStart | None, gate: Gate) -> Decision:
-    """Compare the networks class by class, aloud, and decide whether the new one may be served.
+    """Report both networks class by class, and decide whether the new one may be served.
 
     What is kept and forgotten is a matter of old images alone; what new images show is gained.
 
@@ -132,7 +132,7 @@ def describe_outcome(report: Report, trial: Trial, start: WarmStart | None, gate
 
 
 def _judged(trial: Trial, decision: Decision, gate: Gate) -> dict[str, Any]:
-    """Give the figures of all classes together."""
+    """Return the figures of all classes together."""
     old, new = trial.old, trial.new
     fresh = None
     if new is not None:
@@ -151,7 +151,7 @@ def _judged(trial: Trial, decision: Decision, gate: Gate) -> dict[str, Any]:
 
 
 def _fates(trial: Trial, known: Sequence[str], gate: Gate) -> dict[str, ClassChange]:
-    """Give what became of each class on old images; of new classes, what all images say."""
+    """Return the change of each class on old images, and of new classes on all images."""
     old = trial.old
     found = changes(old.before, old.after, known, gate) if old else {}
     nothing = ClassChange(math.nan, math.nan, None, "unmeasured")
@@ -168,7 +168,7 @@ def _told(
     known: Sequence[str],
     gate: Gate,
 ) -> Iterator[str]:
-    """Say what was kept and what was gained, in a few sentences."""
+    """Yield sentences on what was kept and what was gained."""
     after, old, new, what = trial.after, trial.old, trial.new, CALLED[trial.split]
     where = f"old {CALLED[trial.old_split]} images"
     fates = [change.fate for change in found.values()]

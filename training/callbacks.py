@@ -1,4 +1,4 @@
-"""What a run shows while it goes and afterwards: progress, throughput, pictures, settings."""
+"""Callbacks that show a run: predicted images and throughput in TensorBoard."""
 
 import time
 from pathlib import Path
@@ -30,7 +30,7 @@ class PredictionImages(Callback):
         self._pairs: list[Tensor] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin again."""
+        """Forget the images of the last epoch."""
         self._pairs = []
 
     @torch.no_grad()
@@ -81,7 +81,7 @@ class Throughput(Callback):
         self._seconds, self._num_images = 0.0, 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin again; the clock starts after the first batch."""
+        """Reset the count; the clock starts after the first batch."""
         self._since, self._seconds, self._num_images = None, 0.0, 0
 
     def on_train_batch_end(
@@ -133,7 +133,7 @@ def save_prediction_picture(task: Task, data: GrowingData, path: Path, num_image
 
 
 def _step(trainer: Trainer) -> int:
-    """Give the step that Lightning logs under: the last one that was taken, from 0.
+    """Return the step that Lightning logs under: the last one that was taken, from 0.
 
     A run that goes on draws anew what is later than that, and nothing else.
     """

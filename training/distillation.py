@@ -1,4 +1,4 @@
-"""A network is drawn towards a teacher: by its raw outputs, and by where its layers attend to."""
+"""Knowledge distillation: a penalty for the distance from a teacher's outputs and features."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -19,15 +19,16 @@ Calls = list[tuple[str, Any]]
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Distillation:
-    """What a student takes from its teacher, and how much of it.
+    """Settings of distillation: the weights of its terms and the temperature.
 
     Args:
-        weight: Weight of the raw outputs' term beside the task's own losses.
-        temperature: What the logits of classes that compete are divided by; above 1 the teacher's
-            second thoughts count for more. Detection, whose scores stand alone, has no use for it.
-        features: Weight of the features' term; 0 leaves it out.
-        layers: Layers of the net whose maps (b, d, h, w) the features' term compares; by default
-            the last of each resolution.
+        weight: Weight of the term of raw outputs, beside the task's own losses.
+        temperature: Temperature: the logits of classes that exclude each other are divided by it;
+            above 1 the teacher's less likely classes count for more. Detection ignores it, since
+            its scores are independent.
+        features: Weight of the term of feature maps; 0 leaves it out.
+        layers: Names of the layers whose feature maps (b, d, h, w) are compared; by default the
+            last of each resolution.
 
     Raises:
         BadInput: If a value is out of range.
@@ -48,7 +49,7 @@ class Distillation:
 
 
 class DistillationPenalty(Penalty):
-    """The distance from a teacher, on the images of each training step.
+    """The distillation term of the loss: the distance from a teacher on each step's images.
 
     A step costs one forward pass of the teacher more, without gradient, and the run a copy of its
     weights; Faster R-CNN runs its second stage once more, on the teacher's proposals. Classes are
@@ -58,7 +59,7 @@ class DistillationPenalty(Penalty):
     Args:
         teacher: The teacher, which is copied: a task of the student's kind for images of the
             student's size, in general the same network before it was pruned or grown.
-        distillation: What is taken from it.
+        distillation: The settings.
 
     Raises:
         BadInput: If features are asked for and the teacher has no such layers.
@@ -77,7 +78,7 @@ class DistillationPenalty(Penalty):
 
     @contextmanager
     def watching(self, task: Task) -> Iterator[None]:
-        """See the maps of the task's layers, for the time of a step.
+        """Record the feature maps of the task's layers, for the time of a step.
 
         Raises:
             BadInput: If the task's network lacks a layer, or is compiled.
@@ -91,7 +92,7 @@ class DistillationPenalty(Penalty):
             self._seen.clear()
 
     def forward(self, task: Task, images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
-        """Give the weighted distance, a scalar.
+        """Return the weighted distance, a scalar.
 
         Args:
             task: The student.
@@ -122,7 +123,7 @@ class DistillationPenalty(Penalty):
 
 
 def last_maps(task: Task) -> list[str]:
-    """Name the last layer of each resolution of a network, output layers and what they end aside.
+    """Return the last layer of each resolution of a network, output layers left out.
 
     Args:
         task: The task; its network runs once on two images.

@@ -16,7 +16,7 @@ from regrow.progress import progress
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a network reached.
+    """The scores of a network on images.
 
     Args:
         name: The headline score's name.

@@ -1,4 +1,4 @@
-"""How long and on what a network is trained."""
+"""Settings of a training: epochs, early stopping, precision, devices."""
 
 import os
 from dataclasses import dataclass, field
@@ -14,21 +14,21 @@ CUDA = ("auto", "gpu", "cuda")
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Fit:
-    """How long and on what a network is trained.
+    """Settings of a training: epochs, early stopping, precision, devices.
 
     Args:
         epochs: Passes over the training images; 0 leaves a network as it is, to be pruned only.
-        patience: Stop after so many epochs without a better validation score; null never.
-        clip: Largest norm of the gradient; null does not clip.
-        ema: Decay of an exponential moving average of the weights, which is then what is
-            validated and kept, and begins anew with each recovery; null keeps the weights
-            themselves.
-        precision: Lightning's name of the precision; null means bf16-mixed on CUDA, else 32-true.
-        accelerator: Lightning's name of the accelerator.
+        patience: Early stopping: epochs without improvement of the validation score before training
+            stops; null disables it.
+        clip: Gradient clipping: the largest norm of the gradient; null disables it.
+        ema: Exponential moving average of the weights: its decay. The average is validated and
+            kept, and begins anew with each recovery; null keeps the weights themselves.
+        precision: Precision, by Lightning's name; null is bf16-mixed on CUDA, else 32-true.
+        accelerator: Accelerator, by Lightning's name.
         devices: Number of devices, or Lightning's list of them.
-        strategy: Lightning's name of the strategy, such as `ddp`.
+        strategy: Strategy for several processes, by Lightning's name, such as `ddp`.
         images: Number of predicted images shown in TensorBoard; 0 shows none.
-        trainer: Further arguments of Lightning's Trainer, none that regrow decides.
+        trainer: Further arguments of Lightning's Trainer, except those that regrow sets itself.
 
     Raises:
         BadInput: If a value is out of range.
@@ -62,12 +62,12 @@ class Fit:
 
     @property
     def device(self) -> torch.device:
-        """Where a network is before and after its training: on CUDA if it is trained there."""
+        """Return the device before and after training: CUDA if it is trained there."""
         if self.accelerator in CUDA and torch.cuda.is_available():
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("cpu")
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """What weights are before their training: float32, unless `precision` says otherwise."""
+        """Return the precision of weights before training: float32, or None to leave them."""
         return torch.float32 if self.precision is None else None

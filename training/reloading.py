@@ -1,4 +1,4 @@
-"""The weights of a checkpoint, taken back into the task that it was made of."""
+"""Loading the weights of a run's checkpoint into its task."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from regrow.models.task import Task
 
 
 def load_weights_(task: Task, path: Path) -> None:
-    """Put the weights, masks and scores of a checkpoint into the task of its run.
+    """Load the weights, masks and scores of a checkpoint into the task of its run, in place.
 
     Args:
         task: The network; where that of the file has other widths, it takes them.

@@ -1,4 +1,4 @@
-"""Going on with a stopped run, so that it ends with the weights that it would have ended with."""
+"""Resuming a stopped run, to the same weights as if it had not been stopped."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -54,7 +54,7 @@ def can_go_on(run: Path) -> bool:
 
 
 def find_stopped(run: Path, resume: str) -> Path:
-    """Find the checkpoint that a run goes on from.
+    """Return the checkpoint that a run resumes from.
 
     Args:
         run: The run's folder.
@@ -87,7 +87,7 @@ def find_stopped(run: Path, resume: str) -> Path:
 
 
 def load_stopped(path: Path, data: GrowingData, allow: tuple[str, ...] = ()) -> Task:
-    """Load the network of a stopped run, and put the labels of the data in its order.
+    """Load the network of a stopped run, and order the labels of the data like its classes.
 
     Args:
         path: The checkpoint.
