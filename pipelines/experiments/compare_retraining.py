@@ -1,41 +1,20 @@
-"""Ways to retrain compared: all at all seeds, with a picture and a report."""
+"""Ways to retrain compared: all strategies at all seeds."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-from torch.utils.tensorboard import SummaryWriter
+from typing import Any, Literal
 
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import diff
-from regrow.errors import BadInput
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import check_replay
-from regrow.limits import NUM_RUNS, refuse_beyond
-from regrow.logs import log
 from regrow.models.task import Task
-from regrow.pipelines.experiments.retraining_page import fill as fill_retraining
-from regrow.pipelines.experiments.retraining_page import points as points_retraining
-from regrow.pipelines.experiments.settings import begin_comparison
-from regrow.pipelines.experiments.strategies import (
-    PARENT,
-    SCRATCH,
-    Plan,
-    Strategy,
-    Way,
-    ages_now,
-    score,
-    train_strategy,
-)
-from regrow.pipelines.train import run_training
-from regrow.progress import progress
-from regrow.reporting.charts import scatter
+from regrow.pipelines.experiments import trials
+from regrow.pipelines.experiments.comparison import Comparison
+from regrow.pipelines.experiments.retraining_page import chart, fill, parts_of, standing
+from regrow.pipelines.experiments.strategies import PARENT, SCRATCH, WARM_STARTS, Retraining
 from regrow.reporting.lock import releases_folders
-from regrow.reporting.pictures import save_picture
-from regrow.reporting.report import Report, device_name
-from regrow.reporting.run_folder import refuse_run, reopen_run
-from regrow.reporting.tensorboard import flat
+from regrow.reporting.report import Report
 from regrow.training.fit import Fit
 from regrow.training.trainer import refuse_kind
 
@@ -79,60 +58,37 @@ def run_retraining(
     Raises:
         BadInput: If anything given cannot be used.
     """
-    started = time.monotonic()
-    if num_seeds < 1:
-        raise BadInput(f"num_seeds is {num_seeds}, it must be at least 1")
-    refuse_beyond(NUM_RUNS, num_seeds=num_seeds)
-    if resume:
-        reopen_run(run, command_line)
-    else:
-        refuse_run(run)
+    comparison = Comparison(run, resume, num_seeds, settings, command_line)
+    comparison.check()
     first = task(data.classes, data.size)
     refuse_kind(first, data)
     refuse_kind(first, before)
-    names = (first.net_package,)  # the user has named it
-    plan = Plan(task, before, data, fit, share, memory, growth, run, names, command_line)
+    setup = Retraining(
+        make=task,
+        before=before,
+        after=data,
+        fit=fit,
+        share=share,
+        memory=memory,
+        growth=growth,
+        folder=run,
+        allow=(first.net_package,),  # the user has named it
+        command=command_line,
+    )
     data.test_dataloader()  # says at once that there are no test images
     data.refuse_unscored()
     check_replay(before, memory)
-    values = flat(settings) if settings else {}
-    values |= {"images": data.snapshot.hash, "images_before": before.snapshot.hash}
-    begin_comparison(run, resume, values, command_line)
-    ways: list[Strategy] = [PARENT, SCRATCH, *(strategies or get_args(Way))]
-    seeds, trained, tests = list(range(num_seeds)), {}, {}
-    jobs = [(way, seed) for seed in seeds for way in ways]
-    for way, seed in progress(jobs, "ways to retrain"):
-        trained[way, seed] = train_strategy(plan, way, seed, run_training)
-    for way, seed in jobs:
-        tests[way, seed] = score(plan, way, seed)
-    report = Report(
-        run,
-        title="Ways to retrain",
-        command=command_line,
-        task=type(first).__name__.lower(),
-        classes=data.classes,
-    )
-    report.set(
-        data={
-            "hash": data.snapshot.hash,
-            "diff": str(diff(before.manifest(), data.manifest())),
-            "remarks": data.remarks.to_dict(),
-        },
-        seconds=round(time.monotonic() - started, 1),
-        seeds=seeds,
-        device=device_name(fit.device),
-    )
-    by_way = {way: [tests[way, seed] for seed in seeds] for way in ways}
-    runs = {way: [trained[way, seed] for seed in seeds] for way in ways}
-    fill_retraining(report, plan, runs, by_way, ages_now(plan))
-    picture = scatter(points_retraining(runs, by_way), "training images, thousands", "test score")
-    save_picture(run / "score_against_images.png", picture)
-    caption = "Mean test score against the training images gone through; lines span the seeds"
-    report.add_picture(run / "score_against_images.png", caption)
-    with SummaryWriter(str(run / "tensorboard")) as writer:
-        for way, seed in jobs:
-            writer.add_scalar(f"retrain_test/{way}", tests[way, seed].value, seed)
-        writer.add_image("retrain/score_against_images", picture)
-    report.write()
-    log.info(f"report: {run / 'report.md'}")
+    comparison.begin(images=data.snapshot.hash, images_before=before.snapshot.hash)
+    chosen = [WARM_STARTS[name] for name in dict.fromkeys(strategies or WARM_STARTS)]
+    candidates = [PARENT, SCRATCH, *chosen]
+    found = trials.run(setup, candidates, comparison.seeds)
+    tests = trials.of_each(setup.evaluate, candidates, comparison.seeds, "test images")
+    ages = setup.ages()
+    parts, known = parts_of(ages), set(before.classes)
+    standings = [standing(c, found[c.name], tests[c.name], parts, known) for c in candidates]
+    changes = str(diff(before.manifest(), data.manifest()))
+    report = comparison.new_report("Ways to retrain", first, data, fit.device, changes)
+    fill(report, setup, standings, ages)
+    scores = {one.name: [test.value for test in one.tests] for one in standings}
+    comparison.finish(report, chart(standings), {"retrain_test": scores})
     return report

@@ -1,18 +1,13 @@
-"""Who competes in a comparison of dropout with pruning, on what terms, and what comes of it."""
+"""Contestants: the candidates of a comparison of dropout with pruning, and their trials."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from regrow.data.module import GrowingData
 from regrow.errors import BadInput
-from regrow.models.task import Task
+from regrow.pipelines.experiments.trials import Trial
 from regrow.prune.criteria import Criterion, Random
 from regrow.prune.dropout import Dropout, TargetedDropout
-from regrow.prune.selection import Selection
-from regrow.prune.target import Target
-from regrow.training.fit import Fit
 
 DENSE, PRUNED, RANDOM, SCRATCH = "dense", "pruned", "pruned-random", "scratch"
 Kind = Literal["dense", "dropout", "pruned", "scratch"]
@@ -20,12 +15,12 @@ Kind = Literal["dense", "dropout", "pruned", "scratch"]
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One way to spend the budget.
+    """A candidate: one way to spend the budget of compute.
 
     Args:
         name: Its name, also that of its files.
-        dropout: What acts while the dense network trains, if anything.
-        criterion: Gives for a seed the way to rank channels, for networks that are pruned.
+        dropout: The dropout while the dense network trains, if any.
+        criterion: Returns for a seed the way to rank channels, for networks that are pruned.
         twin_of: The contestant whose architecture it trains from scratch.
     """
 
@@ -36,70 +31,12 @@ class Contestant:
 
     @property
     def kind(self) -> Kind:
-        """Give what becomes of its network."""
+        """Return what becomes of its network."""
         if self.criterion is not None:
             return "pruned"
         if self.twin_of is not None:
             return "scratch"
         return "dense" if self.dropout is None else "dropout"
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What all contestants share.
-
-    Args:
-        make: Builds the dense task; its weights follow torch's generator.
-        data: The images. Splits stay; order and augmentation are functions of its seed, the
-            contestants' seed and the phase of training.
-        fit: How long the dense network trains, and on what.
-        target: What pruned networks may cost.
-        selection: Which channels may go.
-        num_steps: In how many steps they go, with an epoch of training after each but the last.
-        dense_share: Share of the epochs before pruning, in (0, 1); at least one epoch.
-        run: Where results are kept.
-        allow: Other people's packages that the network may come from.
-        command: The command, for the checkpoints.
-    """
-
-    make: Callable[[], Task]
-    data: GrowingData
-    fit: Fit
-    target: Target
-    selection: Selection
-    num_steps: int
-    dense_share: float
-    run: Path
-    allow: tuple[str, ...] = ()
-    command: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse what leaves no room for recovery, or would not be equal compute."""
-        if not 0 < self.dense_share < 1:
-            raise BadInput(f"dense_share is {self.dense_share}, it must lie in (0, 1)")
-        if self.num_steps < 1:
-            raise BadInput(f"num_steps is {self.num_steps}, it must be at least 1")
-        if self.fit.patience is not None:
-            raise BadInput("fit.patience would end some early; compute must be equal: set it null")
-        if self.fit.epochs < self.dense_epochs + self.num_steps:
-            raise BadInput(
-                f"fit.epochs is {self.fit.epochs}: {self.dense_epochs} before pruning leave fewer "
-                f"than one for each of the {self.num_steps} steps; raise it, or lower num_steps"
-            )
-
-    @property
-    def dense_epochs(self) -> int:
-        """Count the epochs before pruning."""
-        return max(1, round(self.dense_share * self.fit.epochs))
-
-    @property
-    def epoch_images(self) -> int:
-        """Count the training images that an epoch shows."""
-        loader = self.data.train_dataloader()
-        limit = self.fit.trainer.get("limit_train_batches", 1.0)
-        whole = isinstance(limit, int)
-        batches = min(limit, len(loader)) if whole else int(limit * len(loader))
-        return min(batches * self.data.batch_size, len(loader.sampler))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +57,16 @@ class Phase:
 
     @property
     def compute(self) -> int:
-        """Give images times multiply-accumulates."""
+        """Return images times multiply-accumulates."""
         return self.images * self.macs
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a contestant came to at one seed.
+class ComputeTrial(Trial):
+    """A trial with its account of compute.
 
     Args:
-        contestant: Its name.
+        candidate: The contestant's name.
         seed: The seed.
         train: The score on training images, as they are.
         val: The score on validation images.
@@ -138,29 +75,50 @@ class Result:
         cuts: The score on validation images right after each cut, before recovery.
     """
 
-    contestant: str
-    seed: int
     train: float
     val: float
     budget: int
     phases: tuple[Phase, ...]
     cuts: tuple[float, ...] = ()
 
+    def __str__(self) -> str:
+        return (
+            f"{self.candidate}, seed {self.seed}: training {self.train:.4f}, validation "
+            f"{self.val:.4f}, {100 * self.share_spent:.1f} % of the compute"
+        )
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "ComputeTrial":
+        """Return the trial that plain data, such as that of a JSON, stands for."""
+        phases = tuple(Phase(**phase) for phase in values["phases"])
+        return cls(**{**values, "phases": phases, "cuts": tuple(values["cuts"])})
+
     @property
     def compute(self) -> int:
-        """Give the compute that was spent."""
+        """Return the compute that was spent."""
         return sum(phase.compute for phase in self.phases)
+
+    @property
+    def share_spent(self) -> float:
+        """Return the share of the budget that was spent."""
+        return self.compute / self.budget
 
     @property
     def epochs(self) -> int:
         """Count the epochs of training."""
         return sum(phase.epochs for phase in self.phases)
 
+    @property
+    def ends_untrained(self) -> bool:
+        """Whether the network was pruned and not trained after the last cut."""
+        recovered = [phase.epochs for phase in self.phases if phase.name == "recovery"]
+        return bool(recovered) and not recovered[-1]
+
 
 def enter(
     dropouts: Sequence[Dropout], targeted: TargetedDropout, criteria: Sequence[Criterion]
 ) -> list[Contestant]:
-    """Give the contestants in the order in which they train.
+    """Return the contestants in the order in which they train.
 
     Args:
         dropouts: Kinds of dropout, each with its rate.

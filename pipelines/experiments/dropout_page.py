@@ -1,18 +1,25 @@
-"""The page of a comparison: its tables, what was compared in words, and what the figures show."""
+"""The page of dropout against pruning: its tables, the methods in words, and what they came to."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from statistics import fmean
 from typing import Any
 
 from scipy.stats import t as student_t
 
 from regrow.metrics.differences import Difference
-from regrow.pipelines.experiments.contestants import DENSE, PRUNED, RANDOM, SCRATCH, Result
-from regrow.pipelines.experiments.standings import Standing
-from regrow.reporting.charts import Point
+from regrow.pipelines.experiments.comparison import Chart
+from regrow.pipelines.experiments.contestants import DENSE, PRUNED, RANDOM, SCRATCH, Phase
+from regrow.pipelines.experiments.measured import Measured
+from regrow.pipelines.experiments.standings import (
+    Differences,
+    add_differences,
+    differences_from,
+    plain,
+    point,
+)
 from regrow.reporting.markup import Markdown
 from regrow.reporting.report import Report, ranged, signed
+from regrow.text import plural
 
 WORDS = """
 **Dropout** changes how a network is trained, not what it is. In each step a random part of it is
@@ -33,15 +40,15 @@ pruning: the same small architecture with fresh weights and the same compute. **
 check on the ranking: channels taken out by lot.
 """
 
-HOW = (
-    "Differences, with 95 % intervals: over seeds, by Student's t of differences paired by "
-    "seed; over images, for these very networks, by how thirds of the test images differ, the "
-    "same ones for both sides and all seeds. A verdict needs both. Each interval stands for "
-    "itself: of twenty comparisons without any difference, about one would seem to have one."
-)
+FIGURES = {"test": "test", "train": "training", "val": "validation", "gap": "gap"}
+VERDICTS = {
+    "higher": "higher",
+    "lower": "lower",
+    "undecided": "which these seeds and images cannot tell from none",
+}
 
 
-def fill(report: Report, standings: Sequence[Standing], batch: int) -> None:
+def fill(report: Report, standings: Sequence[Measured], batch: int) -> None:
     """Put figures, tables and words into a report.
 
     Args:
@@ -50,102 +57,90 @@ def fill(report: Report, standings: Sequence[Standing], batch: int) -> None:
         batch: Number of images of a batch.
     """
     dense, named = standings[0], {s.name: s for s in standings}
-    differences = {s.name: s.against(dense) for s in standings[1:]}
-    by_twin = {s.name: s.against(named[SCRATCH]) for s in standings if s.contestant.kind == PRUNED}
-    report.set_score(dense.tests[0].name, fmean(dense.test))
+    from_dense = differences_from(dense, standings[1:])
+    pruned = [s for s in standings if s.contestant.kind == PRUNED]
+    from_twin = differences_from(named[SCRATCH], pruned)
+    report.set_score(dense.score, dense.mean("test"))
     report.set(
-        num_images=dense.tests[0].num_images,
+        num_images=dense.num_images,
         contestants={s.name: _figures(s) for s in standings},
-        against_dense={name: _plain(found) for name, found in differences.items()},
-        against_scratch={name: _plain(found) for name, found in by_twin.items()},
+        against_dense=plain(from_dense),
+        against_scratch=plain(from_twin),
     )
-    seeds = len(dense.results)
     report.say(
-        f"{len(standings)} contestants, {seeds} seed{'s' * (seeds > 1)}, "
-        f"{dense.tests[0].num_images} test images. {_equality(standings)}"
+        f"{len(standings)} contestants, {plural(len(dense.trials), 'seed')}, "
+        f"{dense.num_images} test images. {_equality(standings)}"
     )
     report.add_section("What dropout does and what pruning does", Markdown(WORDS))
-    report.add_section("What the figures show", _shown(standings, differences, by_twin))
+    report.add_section("What the figures show", _shown(standings, from_dense, from_twin))
     _add_scores(report, standings)
-    _add_differences(report, "Against the dense network", differences, HOW)
-    _add_differences(report, "Pruned against the small architecture from scratch", by_twin)
+    add_differences(report, "Against the dense network", from_dense, FIGURES)
+    title = "Pruned against the small architecture from scratch"
+    add_differences(report, title, from_twin, FIGURES, note="")
     _add_costs(report, standings, batch)
     _add_compute(report, standings)
 
 
-def points(standings: Sequence[Standing]) -> list[Point]:
-    """Give score against latency of a batch, the range being that of the seeds."""
-    return [Point(s.name, s.batch_ms, fmean(s.test), min(s.test), max(s.test)) for s in standings]
+def chart(standings: Sequence[Measured], batch: int) -> Chart:
+    """Return the picture of scores against the time of a batch, the range being that of the seeds.
+
+    Args:
+        standings: All contestants.
+        batch: Number of images of a batch.
+    """
+    return Chart(
+        "score_against_latency",
+        "compare",
+        f"batch of {batch}, ms",
+        "Mean test score against the time of a batch; lines span the seeds",
+        [point(s.name, s.costs.batch_ms, s.figures["test"]) for s in standings],
+    )
 
 
-def _figures(standing: Standing) -> dict[str, Any]:
+def _figures(standing: Measured) -> dict[str, Any]:
+    trials, costs = standing.trials, standing.costs
     return {
         "kind": standing.contestant.kind,
-        "train": fmean(standing.train),
-        "val": fmean(standing.val),
-        "gap": fmean(standing.gaps),
-        "test": fmean(standing.test),
+        **{name: standing.mean(name) for name in ("train", "val", "gap", "test")},
         "by_seed": {
-            "train": standing.train,
-            "val": standing.val,
-            "test": standing.test,
-            "compute": [result.compute for result in standing.results],
-            "budget": [result.budget for result in standing.results],
-            "epochs": [result.epochs for result in standing.results],
-            "val_after_cuts": [result.cuts for result in standing.results],
+            **{name: standing.figures[name] for name in ("train", "val", "test")},
+            "compute": [trial.compute for trial in trials],
+            "budget": [trial.budget for trial in trials],
+            "epochs": [trial.epochs for trial in trials],
+            "val_after_cuts": [trial.cuts for trial in trials],
         },
-        "cost": asdict(standing.cost)
-        | {"batch_ms": standing.batch_ms, "memory_bytes": standing.memory},
+        "cost": asdict(costs.cost) | {"batch_ms": costs.batch_ms, "memory_bytes": costs.memory},
     }
 
 
-def _plain(found: dict[str, Difference]) -> dict[str, Any]:
-    return {name: asdict(one) | {"verdict": one.verdict} for name, one in found.items()}
-
-
-def _add_scores(report: Report, standings: Sequence[Standing]) -> None:
+def _add_scores(report: Report, standings: Sequence[Measured]) -> None:
     first = standings[0]
-    name, count = first.tests[0].name, len(first.results)
     rows = [
-        [s.name, fmean(s.train), fmean(s.val), fmean(s.gaps), fmean(s.test), *_cuts(s)]
+        [
+            s.name,
+            *(s.mean(name) for name in ("train", "val", "gap", "test")),
+            ", ".join(f"{score:.4g}" for score in s.trials[0].cuts),
+        ]
         for s in standings
     ]
     columns = ["contestant", "training", "validation", "gap", "test", "validation after each cut"]
     note = (
-        f"Mean {name} of {count} seed{'s' * (count > 1)}. Training images are scored as they are, "
-        f"without augmentation. The {first.tests[0].num_images} test images were looked at once, "
+        f"Mean {first.score} of {plural(len(first.trials), 'seed')}. Training images are scored as "
+        f"they are, without augmentation. The {first.num_images} test images were looked at once, "
         "when all contestants were trained. After each cut: before any recovery, norms measured "
         "anew, first seed."
     )
     report.add_table("Scores", columns, rows, note)
 
 
-def _cuts(standing: Standing) -> list[str]:
-    return [", ".join(f"{score:.4g}" for score in standing.results[0].cuts)]
-
-
-def _add_differences(
-    report: Report, title: str, found: dict[str, dict[str, Difference]], note: str = ""
-) -> None:
-    columns = ["contestant", "test", "over seeds", "over images", "so test is"]
-    columns += ["training", "over seeds", "validation", "over seeds", "gap", "over seeds"]
-    rows = []
-    for name, one in found.items():
-        test = one["test"]
-        row = [name, signed(test.mean), ranged(test.by_seed), ranged(test.by_image), test.verdict]
-        for figure in ("train", "val", "gap"):
-            row += [signed(one[figure].mean), ranged(one[figure].by_seed)]
-        rows.append(row)
-    report.add_table(title, columns, rows, note)
-
-
-def _add_costs(report: Report, standings: Sequence[Standing], batch: int) -> None:
+def _add_costs(report: Report, standings: Sequence[Measured], batch: int) -> None:
     columns = ["contestant", "parameters", "MACs", "1 image, ms", f"batch of {batch}, ms"]
     columns += ["peak memory of the batch, bytes", "file, bytes"]
-    rows = [
-        [s.name, s.cost.params, s.cost.macs, s.cost.latency_ms, s.batch_ms, s.memory, s.cost.bytes]
-        for s in standings
-    ]
+    rows = []
+    for standing in standings:
+        costs, cost = standing.costs, standing.costs.cost
+        row = [standing.name, cost.params, cost.macs, cost.latency_ms]
+        rows.append([*row, costs.batch_ms, costs.memory, cost.bytes])
     note = (
         "The networks of the first seed, in float32. Times are medians of rounds in which all "
         "architectures ran side by side; networks of one architecture share its measurement. On "
@@ -155,9 +150,13 @@ def _add_costs(report: Report, standings: Sequence[Standing], batch: int) -> Non
     report.add_table("Costs", columns, rows, note)
 
 
-def _add_compute(report: Report, standings: Sequence[Standing]) -> None:
-    rows = [[s.name, _phases(s), s.results[0].compute, f"{100 * s.spent:.1f} %"] for s in standings]
-    epoch = 100 / standings[0].results[0].epochs
+def _add_compute(report: Report, standings: Sequence[Measured]) -> None:
+    rows = []
+    for standing in standings:
+        trial = standing.trials[0]
+        phases = ", ".join(_in_words(phase) for phase in trial.phases if phase.images)
+        rows.append([standing.name, phases, trial.compute, f"{100 * standing.spent:.1f} %"])
+    epoch = 100 / standings[0].trials[0].epochs
     note = (
         "Training images times multiply-accumulates of a forward pass at the network's size at the "
         "time, of the first seed; the last column is the mean of all seeds. The budget is that of "
@@ -169,60 +168,50 @@ def _add_compute(report: Report, standings: Sequence[Standing]) -> None:
     report.add_table("Compute", ["contestant", "phases", "images x MACs", "of budget"], rows, note)
 
 
-def _phases(standing: Standing) -> str:
-    parts = [
-        f"{phase.epochs} epochs at {phase.macs:,} MACs"
-        if phase.epochs
-        else f"{phase.images:,} images measured at {phase.macs:,}"
-        for phase in standing.results[0].phases
-        if phase.images
-    ]
-    return ", ".join(parts)
+def _in_words(phase: Phase) -> str:
+    if phase.epochs:
+        return f"{plural(phase.epochs, 'epoch')} at {phase.macs:,} MACs"
+    return f"{plural(phase.images, 'image')} measured at {phase.macs:,}"
 
 
-def _shown(
-    standings: Sequence[Standing],
-    differences: dict[str, dict[str, Difference]],
-    by_twin: dict[str, dict[str, Difference]],
-) -> str:
-    dense, name = standings[0], standings[0].tests[0].name
-    count = len(dense.results)
+def _shown(standings: Sequence[Measured], from_dense: Differences, from_twin: Differences) -> str:
+    """Return what the figures show, a sentence or two for each contestant, as a list."""
+    dense = standings[0]
     lines = [
-        f"The dense network reaches a test {name} of {fmean(dense.test):.4f} and a gap of "
-        f"{signed(fmean(dense.gaps))} between training and validation images, which also choose "
-        f"among rates and so flatter the chosen one a little. {_power(count)}",
+        f"The dense network reaches a test {dense.score} of {dense.mean('test'):.4f} and a gap of "
+        f"{signed(dense.mean('gap'))} between training and validation images, which also choose "
+        f"among rates and so flatter the chosen one a little. {_power(len(dense.trials))}",
     ]
     for family in _families(standings):
-        best = max(family, key=lambda s: fmean(s.val))
-        names = ", ".join(s.name for s in family)
-        one = differences[best.name]
+        best = max(family, key=lambda s: s.mean("val"))
+        names, one = ", ".join(s.name for s in family), from_dense[best.name]
         lines.append(
             f"Of {names}, validation images choose {best.name}. The gap: {_told(one['gap'])}. "
             f"Test: {_told(one['test'])}. The network costs what the dense one costs."
         )
     for standing in standings:
         if standing.contestant.kind in (PRUNED, SCRATCH):
-            one = differences[standing.name]
-            sentence = f"{standing.name} {_share_of(standing, dense)}. Test: {_told(one['test'])}."
-            if standing.name in by_twin:
-                sentence += f" Against {SCRATCH}: {_told(by_twin[standing.name]['test'])}."
+            told = _told(from_dense[standing.name]["test"])
+            sentence = f"{standing.name} {_share_of(standing, dense)}. Test: {told}."
+            if standing.name in from_twin:
+                sentence += f" Against {SCRATCH}: {_told(from_twin[standing.name]['test'])}."
             lines.append(sentence)
     lot = next(s for s in standings if s.name == RANDOM)
     for standing in standings:
         if standing.contestant.kind == PRUNED and standing is not lot:
-            one = standing.against(lot)
-            lines.append(f"{standing.name} against {RANDOM}: {_told(one['test'])}.")
+            told = _told(standing.against(lot)["test"])
+            lines.append(f"{standing.name} against {RANDOM}: {told}.")
     return "\n".join(f"* {line}" for line in lines)
 
 
-def _equality(standings: Sequence[Standing]) -> str:
-    """Say whether compute was equal, as far as whole epochs can make it so."""
-    dense = standings[0].results[0]
-    epoch = dense.compute / dense.budget / dense.epochs
+def _equality(standings: Sequence[Measured]) -> str:
+    """Return a sentence on whether compute was equal, as far as whole epochs can make it so."""
+    dense = standings[0].trials[0]
+    epoch = dense.share_spent / dense.epochs
     spent = [standing.spent for standing in standings]
     off = [s.name for s in standings if abs(s.spent - 1) > epoch]
     said = f"The contestants spent {100 * min(spent):.1f} to {100 * max(spent):.1f} % of the budget"
-    untrained = [s.name for s in standings if any(map(_ends_untrained, s.results))]
+    untrained = [s.name for s in standings if any(trial.ends_untrained for trial in s.trials)]
     if untrained:
         said = (
             f"Beware: {', '.join(untrained)} had no compute left to train after the last cut, so "
@@ -233,47 +222,36 @@ def _equality(standings: Sequence[Standing]) -> str:
     return f"{said}; beware, {', '.join(off)} by more than an epoch more or less than the others."
 
 
-def _ends_untrained(result: Result) -> bool:
-    """Say whether a network was pruned and not trained after it."""
-    recovered = [phase.epochs for phase in result.phases if phase.name == "recovery"]
-    return bool(recovered) and not recovered[-1]
-
-
-def _families(standings: Sequence[Standing]) -> list[list[Standing]]:
+def _families(standings: Sequence[Measured]) -> list[list[Measured]]:
     """Group the kinds of dropout, each with its rates."""
-    families: dict[type, list[Standing]] = {}
+    families: dict[type, list[Measured]] = {}
     for standing in standings:
         if standing.contestant.kind == "dropout":
             families.setdefault(type(standing.contestant.dropout), []).append(standing)
     return list(families.values())
 
 
-def _power(count: int) -> str:
-    if count < 2:
+def _power(num_seeds: int) -> str:
+    if num_seeds < 2:
         return "One seed says nothing of how much chance has to do with it: nothing is decided."
-    reach = student_t.ppf(0.975, count - 1)
+    reach = student_t.ppf(0.975, num_seeds - 1)
+    freedom = plural(num_seeds - 1, "degree")
     return (
-        f"{count} seeds leave {count - 1} degree{'s' * (count > 2)} of freedom: an interval "
-        f"reaches {reach:.1f} standard errors to either side, and small differences stay undecided."
+        f"{num_seeds} seeds leave {freedom} of freedom: an interval reaches {reach:.1f} standard "
+        "errors to either side, and small differences stay undecided."
     )
 
 
 def _told(one: Difference) -> str:
-    told = {
-        "higher": "higher",
-        "lower": "lower",
-        "undecided": "which these seeds and images cannot tell from none",
-    }[one.verdict]
-    return f"{signed(one.mean)} {ranged(one.by_seed)}, {told}"
+    return f"{signed(one.mean)} {ranged(one.by_seed)}, {VERDICTS[one.verdict]}"
 
 
-def _share_of(standing: Standing, dense: Standing) -> str:
+def _share_of(standing: Measured, dense: Measured) -> str:
+    mine, whole = standing.costs, dense.costs
     macs, params = (
-        100 * getattr(standing.cost, name) / getattr(dense.cost, name)
-        for name in ("macs", "params")
+        100 * getattr(mine.cost, name) / getattr(whole.cost, name) for name in ("macs", "params")
     )
     return (
-        f"has {macs:.1f} % of the MACs and {params:.1f} % of the parameters of the "
-        f"{DENSE} network, and takes {standing.batch_ms / dense.batch_ms:.2f} of its time for a "
-        "batch"
+        f"has {macs:.1f} % of the MACs and {params:.1f} % of the parameters of the {DENSE} "
+        f"network, and takes {mine.batch_ms / whole.batch_ms:.2f} of its time for a batch"
     )

@@ -1,13 +1,13 @@
-"""Dropout against pruning: contestants that train on the same budget of compute.
+"""Equal compute: the setup in which contestants train on the same budget.
 
 Compute is training images times multiply-accumulates of a forward pass, at the size that the
 network has at the time; a backward pass costs about twice as much again, for all alike. The budget
-is what the dense network takes for its epochs.
+is that of the dense network for its epochs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,116 +18,182 @@ from torch.utils.data import DataLoader
 from regrow.data.examples import collate
 from regrow.data.module import GrowingData
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
-from regrow.errors import CheckFailed
-from regrow.files import read_json, write_json
+from regrow.errors import BadInput, CheckFailed
 from regrow.metrics.budget import Budget
 from regrow.models.checkpoint import load, save
 from regrow.models.cost import count_macs
 from regrow.models.provenance import Provenance, now
 from regrow.models.structure import fresh_twin
 from regrow.models.task import Task
-from regrow.pipelines.experiments.contestants import Contestant, Phase, Recipe, Result
+from regrow.pipelines.experiments.contestants import ComputeTrial, Contestant, Phase
+from regrow.pipelines.experiments.trials import Setup
 from regrow.prune.criteria import Criterion
 from regrow.prune.dropout import Dropout
 from regrow.prune.engine import prune
 from regrow.prune.recovery import reestimate_batchnorm_
 from regrow.prune.removal import Channels
-from regrow.training.evaluation import evaluate
+from regrow.prune.selection import Selection
+from regrow.prune.target import Target
+from regrow.training.evaluation import Evaluation, evaluate
+from regrow.training.fit import Fit
 from regrow.training.trainer import fine_tune_
 from regrow.training.verification import unlike_saved
 
 NUM_BATCHES = 16  # that norms are measured on when a contestant is done
+RESULTS = "results"
 
 
-def compete(recipe: Recipe, contestant: Contestant, seed: int) -> Result:
-    """Train one contestant at one seed and keep its network, unless that is done already.
-
-    The checkpoint is written first and the JSON after it, each atomically: where there is a JSON,
-    all is there. The result is a function of recipe, contestant and seed.
+@dataclass(frozen=True, slots=True)
+class EqualCompute(Setup[Contestant, ComputeTrial]):
+    """The terms of a comparison of dropout with pruning.
 
     Args:
-        recipe: What all share.
-        contestant: Which one; a twin's original must have been trained.
-        seed: The seed of weights, order, augmentation and dropout.
-
-    Raises:
-        CheckFailed: If the checkpoint is not the network that was scored.
+        make: Builds the dense task; its weights follow torch's generator.
+        data: The images. Splits stay; order and augmentation are functions of its seed, the
+            contestants' seed and the phase of training.
+        fit: How long the dense network trains, and on what.
+        target: The cost that pruned networks come down to.
+        selection: Which channels may go.
+        num_steps: In how many steps they go, with an epoch of training after each but the last.
+        dense_share: Share of the epochs before pruning, in (0, 1); at least one epoch.
+        folder: The run's folder, whose `results` hold the trials.
+        allow: Other people's packages that the network may come from.
+        command: The command, for the checkpoints.
+        fine_tune_: Trains a network in place, as `regrow.training.trainer.fine_tune_` does.
     """
-    file = result_file(recipe.run, contestant.name, seed)
-    if file.is_file() and file.with_suffix(".ckpt").is_file():
-        return _read(file)
-    task, result = _Training(recipe, contestant, seed).run()
-    snapshot = recipe.data.snapshot
-    name = task.score
-    task.provenance = Provenance(
-        data=snapshot.hash,
-        manifest=snapshot.manifest().to_dict(),
-        scores={f"train/{name}": result.train, f"val/{name}": result.val},
-        command=recipe.command,
-        date=now(),
-    )
-    save(file.with_suffix(".ckpt"), task)
-    unlike = unlike_saved(file.with_suffix(".ckpt"), task, recipe.data, recipe.allow)
-    if unlike is not None:
-        raise CheckFailed(unlike)
-    write_json(file, asdict(result), indent=2)
-    return result
 
+    make: Callable[[], Task]
+    data: GrowingData
+    fit: Fit
+    target: Target
+    selection: Selection
+    num_steps: int
+    dense_share: float
+    folder: Path
+    allow: tuple[str, ...] = ()
+    command: str = ""
+    fine_tune_: Callable[..., None] = fine_tune_
 
-def result_file(run: Path, name: str, seed: int) -> Path:
-    """Name the JSON of a contestant at a seed; its checkpoint lies beside it, as `.ckpt`."""
-    return run / "results" / f"{name}_{seed}.json"
+    def __post_init__(self) -> None:
+        """Refuse what leaves no room for recovery, or would not be equal compute."""
+        if not 0 < self.dense_share < 1:
+            raise BadInput(f"dense_share is {self.dense_share}, it must lie in (0, 1)")
+        if self.num_steps < 1:
+            raise BadInput(f"num_steps is {self.num_steps}, it must be at least 1")
+        if self.fit.patience is not None:
+            raise BadInput("fit.patience would end some early; compute must be equal: set it null")
+        if self.fit.epochs < self.dense_epochs + self.num_steps:
+            raise BadInput(
+                f"fit.epochs is {self.fit.epochs}: {self.dense_epochs} before pruning leave fewer "
+                f"than one for each of the {self.num_steps} steps; raise it, or lower num_steps"
+            )
 
+    @property
+    def dense_epochs(self) -> int:
+        """Count the epochs before pruning."""
+        return max(1, round(self.dense_share * self.fit.epochs))
 
-def trained(recipe: Recipe, name: str, seed: int) -> Task:
-    """Load the network of a contestant, on the device that trains."""
-    path = result_file(recipe.run, name, seed).with_suffix(".ckpt")
-    return load(path, allow=recipe.allow).to(recipe.fit.device)
+    @property
+    def epoch_images(self) -> int:
+        """Count the training images that an epoch shows."""
+        loader = self.data.train_dataloader()
+        limit = self.fit.trainer.get("limit_train_batches", 1.0)
+        whole = isinstance(limit, int)
+        batches = min(limit, len(loader)) if whole else int(limit * len(loader))
+        return min(batches * self.data.batch_size, len(loader.sampler))  # type: ignore[arg-type]
+
+    def file(self, candidate: Contestant, seed: int) -> Path:
+        """Return the path of a trial's JSON."""
+        return self.folder / RESULTS / f"{candidate.name}_{seed}.json"
+
+    def checkpoint(self, candidate: Contestant, seed: int) -> Path:
+        """Return the path of a trial's network."""
+        return self._checkpoint(candidate.name, seed)
+
+    def _checkpoint(self, name: str, seed: int) -> Path:
+        return self.folder / RESULTS / f"{name}_{seed}.ckpt"
+
+    def read(self, values: Mapping[str, Any]) -> ComputeTrial:
+        """Return the trial that the values of a JSON stand for."""
+        return ComputeTrial.of(values)
+
+    def train(self, candidate: Contestant, seed: int) -> ComputeTrial:
+        """Train one contestant at one seed; the trial is a function of setup, both, and no more.
+
+        Args:
+            candidate: The contestant; a twin's original must have been trained.
+            seed: The seed of weights, order, augmentation and dropout.
+
+        Raises:
+            CheckFailed: If the checkpoint is not the network that was scored.
+        """
+        task, trial = _Training(self, candidate, seed).run()
+        snapshot, path = self.data.snapshot, self.checkpoint(candidate, seed)
+        task.provenance = Provenance(
+            data=snapshot.hash,
+            manifest=snapshot.manifest().to_dict(),
+            scores={f"train/{task.score}": trial.train, f"val/{task.score}": trial.val},
+            command=self.command,
+            date=now(),
+        )
+        save(path, task)
+        unlike = unlike_saved(path, task, self.data, self.allow)
+        if unlike is not None:
+            raise CheckFailed(unlike)
+        return trial
+
+    def load(self, name: str, seed: int) -> Task:
+        """Load the network of a contestant, on the device that trains."""
+        return load(self._checkpoint(name, seed), allow=self.allow).to(self.fit.device)
+
+    def evaluate(self, candidate: Contestant, seed: int) -> Evaluation:
+        """Score the network of a contestant on test images."""
+        return evaluate(self.load(candidate.name, seed), self.data.test_dataloader())
 
 
 class _Training:
     """The training of one contestant at one seed, with its account."""
 
-    def __init__(self, recipe: Recipe, contestant: Contestant, seed: int) -> None:
-        self.recipe, self.contestant, self.seed = recipe, contestant, seed
+    def __init__(self, setup: EqualCompute, contestant: Contestant, seed: int) -> None:
+        self.setup, self.contestant, self.seed = setup, contestant, seed
         self.phases: list[Phase] = []
         self.cuts: list[float] = []
         seed_everything(seed, verbose=False)
-        self.task = recipe.make().to(recipe.fit.device)
-        self.epoch_images = recipe.epoch_images
+        self.task = setup.make().to(setup.fit.device)
+        self.epoch_images = setup.epoch_images
         # What it takes to measure the norms in the end.
-        self.settling = min(NUM_BATCHES * recipe.data.batch_size, self.epoch_images)
-        images = recipe.fit.epochs * self.epoch_images + self.settling
+        self.settling = min(NUM_BATCHES * setup.data.batch_size, self.epoch_images)
+        images = setup.fit.epochs * self.epoch_images + self.settling
         self.budget = images * count_macs(self.task)
 
-    def run(self) -> tuple[Task, Result]:
-        recipe, contestant, task = self.recipe, self.contestant, self.task
+    def run(self) -> tuple[Task, ComputeTrial]:
+        setup, contestant, task = self.setup, self.contestant, self.task
         if contestant.twin_of is not None:
-            original = trained(recipe, contestant.twin_of, self.seed)
+            original = setup.load(contestant.twin_of, self.seed)
             task.net = fresh_twin(original.net, task.fresh_net().to(task.mean))
         if contestant.criterion is None:
             self._train_(task, "training", self._epochs_left(task), contestant.dropout)
         else:
-            self._train_(task, "training", recipe.dense_epochs, contestant.dropout)
+            self._train_(task, "training", setup.dense_epochs, contestant.dropout)
             task = self._prune(task, contestant.criterion(self.seed))
             self._train_(task, "recovery", self._epochs_left(task))
         self._settle_(task)
-        train_score = evaluate(task, unaugmented(recipe.data)).value
-        val_score = evaluate(task, recipe.data.val_dataloader()).value
+        train_score = evaluate(task, unaugmented(setup.data)).value
+        val_score = evaluate(task, setup.data.val_dataloader()).value
         scores = (train_score, val_score)
-        return task, Result(
+        return task, ComputeTrial(
             contestant.name, self.seed, *scores, self.budget, tuple(self.phases), tuple(self.cuts)
         )
 
     def _epochs_left(self, task: Task) -> int:
-        """Give the whole number of epochs that comes nearest to the rest of the budget."""
+        """Return the whole number of epochs that comes nearest to the rest of the budget."""
         rest = self.budget - sum(phase.compute for phase in self.phases)
         images = rest / count_macs(task) - self.settling
         return max(0, round(images / self.epoch_images))
 
     def _train_(self, task: Task, name: str, epochs: int, dropout: Dropout | None = None) -> None:
-        recipe, number = self.recipe, len(self.phases)
-        fit = replace(recipe.fit, epochs=epochs)
+        setup, number = self.setup, len(self.phases)
+        fit = replace(setup.fit, epochs=epochs)
         macs, seen = count_macs(task), 0
 
         def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -138,8 +204,8 @@ class _Training:
         with dropout.applied(task) if dropout is not None else nullcontext():
             handle = task.register_forward_pre_hook(count)
             try:
-                with recipe.data.another_order(draws):
-                    fine_tune_(task, recipe.data, fit, recipe.run, seed=draws)
+                with setup.data.another_order(draws):
+                    setup.fine_tune_(task, setup.data, fit, setup.folder, seed=draws)
             finally:
                 handle.remove()
         self.phases.append(Phase(name, epochs, seen, macs))
@@ -150,12 +216,12 @@ class _Training:
         Source: Li et al., Understanding the Disharmony between Dropout and Batch Normalization by
         Variance Shift, 2018, arXiv 1801.05134, who look for other places for dropout instead.
         """
-        images = _Counted(self.recipe.data.train_dataloader())
+        images = _Counted(self.setup.data.train_dataloader())
         reestimate_batchnorm_(task, images, NUM_BATCHES)
         self.phases.append(Phase("measuring", 0, images.take(), count_macs(task)))
 
     def _prune(self, task: Task, criterion: Criterion) -> Task:
-        recipe, data = self.recipe, self.recipe.data
+        setup, data = self.setup, self.setup.data
         images, macs = _Counted(data.train_dataloader()), count_macs(task)
 
         def charge() -> None:
@@ -168,17 +234,17 @@ class _Training:
             charge()
             macs = count_macs(work)
             self.cuts.append(evaluate(work, data.val_dataloader()).value)
-            if len(self.cuts) < recipe.num_steps:
+            if len(self.cuts) < setup.num_steps:
                 self._train_(work, "recovery", min(1, self._epochs_left(work)))
 
         result = prune(
             task,
-            Channels(task, recipe.target, recipe.selection, criterion),
+            Channels(task, setup.target, setup.selection, criterion),
             train_loader=images,
             val_loader=data.val_dataloader(),
             # Test images are looked at when all contestants are done.
             test_loader=data.val_dataloader(),
-            num_steps=recipe.num_steps,
+            num_steps=setup.num_steps,
             adapts=False,
             budget=Budget(max_drop=1.0),  # equal compute is the budget here, not the score
             recover=recover,
@@ -199,13 +265,13 @@ class _Counted:
             yield images, targets
 
     def take(self) -> int:
-        """Give the count, and begin again."""
+        """Return the count, and begin again."""
         count, self.count = self.count, 0
         return count
 
 
 def unaugmented(data: GrowingData) -> DataLoader[Any]:
-    """Give the training images as they are, in order, each once."""
+    """Return the training images as they are, in order, each once."""
     examples = data.examples("train")
     examples.augment = []
     sampler = EpochSampler(len(examples), shuffle=False)
@@ -216,9 +282,3 @@ def unaugmented(data: GrowingData) -> DataLoader[Any]:
         num_workers=data.num_workers,
         collate_fn=collate,
     )
-
-
-def _read(file: Path) -> Result:
-    values = read_json(file)
-    phases = tuple(Phase(**phase) for phase in values.pop("phases"))
-    return Result(**{**values, "phases": phases, "cuts": tuple(values["cuts"])})

@@ -1,180 +1,226 @@
-"""The page of a comparison of ways to retrain: what each kept, what it learned, and its cost."""
+"""The page of ways to retrain: what each kept, what it learned, and what it cost."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from statistics import fmean
 
 from regrow.incremental.ages import Ages
 from regrow.incremental.trial import part
-from regrow.metrics.differences import Difference, differ, part_of
+from regrow.metrics.differences import part_of
 from regrow.metrics.evidence import Evidence
-from regrow.pipelines.experiments.strategies import PARENT, SCRATCH, WORDS, Plan, Strategy, Trained
-from regrow.reporting.charts import Point
+from regrow.pipelines.experiments.comparison import Chart
+from regrow.pipelines.experiments.standings import (
+    Differences,
+    Standing,
+    add_differences,
+    differences_from,
+    plain,
+    point,
+)
+from regrow.pipelines.experiments.strategies import (
+    PARENT,
+    SCRATCH,
+    Retraining,
+    RetrainingTrial,
+    Strategy,
+)
 from regrow.reporting.report import Report, ranged, signed
+from regrow.text import plural
 from regrow.training.evaluation import Evaluation
 
-PARTS = ("early", "late", "all")
 PART_WORDS = {
     "early": "test images of before",
     "late": "test images that came later",
     "all": "all test images of now",
 }
-HOW = (
-    "Differences from training from scratch, with 95 % intervals: over seeds, by Student's t of "
-    "differences paired by seed; over images, for these very networks, by how thirds of the test "
-    "images differ. A verdict needs both. Each interval stands for itself."
-)
+Parts = Mapping[str, Sequence[bool]]
 
 
-def fill(
-    report: Report,
-    plan: Plan,
-    trained: Mapping[Strategy, Sequence[Trained]],
-    tests: Mapping[Strategy, Sequence[Evaluation]],
-    ages: Ages,
-) -> None:
-    """Put figures, tables and words into a report.
+@dataclass(frozen=True, slots=True)
+class Retrained(Standing):
+    """The standing of one strategy: its scores on `early`, `late` and `all` test images.
 
     Args:
-        report: The report.
-        plan: What all strategies shared.
-        trained: What each trained, one a seed.
-        tests: Their evaluations on all test images, one a seed.
-        ages: Which of these the old data had, with the same label.
+        name: Its name.
+        figures: Its scores on the parts of the test images that there are, one a seed.
+        evidence: What the images of each part showed, one a seed.
+        strategy: The strategy.
+        trials: Its trials, one a seed.
+        tests: Its evaluations on all test images, one a seed.
     """
-    parts = {
+
+    strategy: Strategy
+    trials: tuple[RetrainingTrial, ...]
+    tests: tuple[Evaluation, ...]
+
+    @property
+    def images(self) -> float:
+        """Return the training images that it went through, averaged over seeds."""
+        return fmean(trial.images for trial in self.trials)
+
+
+def parts_of(ages: Ages) -> dict[str, list[bool]]:
+    """Return for each part of the test images which of them it holds.
+
+    Args:
+        ages: Which test images the old data had, with the same label.
+    """
+    return {
         "early": ages.are("old"),
         "late": ages.are("new", "relabelled"),
         "all": [True] * len(ages.ages),
     }
-    known = set(plan.before.classes)
+
+
+def standing(
+    strategy: Strategy,
+    trials: Sequence[RetrainingTrial],
+    tests: Sequence[Evaluation],
+    parts: Parts,
+    known: Collection[str],
+) -> Retrained:
+    """Return the standing of a strategy.
+
+    Args:
+        strategy: The strategy.
+        trials: Its trials, one a seed.
+        tests: Its evaluations on all test images of now, one a seed.
+        parts: As `parts_of` returns them; one without images has no score.
+        known: The classes of the old data.
+    """
     evidence = {
-        name: {p: [_evidence(t, flags, p, known) for t in own] for p, flags in parts.items()}
-        for name, own in tests.items()
+        name: [_evidence(test, flags, known if name == "early" else None) for test in tests]
+        for name, flags in parts.items()
+        if any(flags)
     }
-    scores = {
-        name: {p: [part.score() for part in own[p]] for p in PARTS if any(parts[p])}
-        for name, own in evidence.items()
-    }
-    shown = [p for p in PARTS if any(parts[p])]
-    found: dict[Strategy, dict[str, Difference]] = {
-        name: {
-            p: differ(scores[name][p], scores[SCRATCH][p], evidence[name][p], evidence[SCRATCH][p])
-            for p in shown
-        }
-        for name in tests
-        if name != SCRATCH
-    }
-    base = fmean(run.images for run in trained[SCRATCH])
-    compute = {
-        n: fmean(r.images for r in runs) / base for n, runs in trained.items() if n != PARENT
-    }
-    metric = tests[SCRATCH][0].name
-    report.set_score(metric, fmean(scores[SCRATCH]["all"]))
+    figures = {name: [one.score() for one in own] for name, own in evidence.items()}
+    return Retrained(strategy.name, figures, evidence, strategy, tuple(trials), tuple(tests))
+
+
+def _evidence(test: Evaluation, flags: Sequence[bool], known: Collection[str] | None) -> Evidence:
+    """Return what some images show, of some classes: those of before are no test of later ones."""
+    evidence = part_of(test.evidence, flags)
+    if known is None:
+        return evidence
+    return evidence.only([place for place, one in enumerate(test.per_class) if one in known])
+
+
+def fill(report: Report, setup: Retraining, standings: Sequence[Retrained], ages: Ages) -> None:
+    """Put figures, tables and words into a report.
+
+    Args:
+        report: The report.
+        setup: What all strategies shared.
+        standings: All strategies.
+        ages: Which test images the old data had, with the same label.
+    """
+    parts = parts_of(ages)
+    scratch = next(one for one in standings if one.strategy == SCRATCH)
+    found = differences_from(scratch, [one for one in standings if one is not scratch])
+    compute = {one.name: one.images / scratch.images for one in standings}
+    del compute[PARENT.name]  # which was trained before, and costs nothing now
+    report.set_score(scratch.tests[0].name, scratch.mean("all"))
     report.set(
-        num_images={p: sum(parts[p]) for p in PARTS},
+        num_images={name: sum(flags) for name, flags in parts.items()},
         strategies={
-            name: {
-                "scores": scores[name],
-                "compute": compute.get(name),
-                "seconds": [run.seconds for run in trained[name]],
+            one.name: {
+                "scores": one.figures,
+                "compute": compute.get(one.name),
+                "seconds": [trial.seconds for trial in one.trials],
             }
-            for name in tests
+            for one in standings
         },
-        against_scratch={
-            name: {p: asdict(one) | {"verdict": one.verdict} for p, one in own.items()}
-            for name, own in found.items()
-        },
+        against_scratch=plain(found),
     )
-    _say(report, plan, found, compute, metric, len(trained[SCRATCH]))
+    _say_data(report, setup, len(scratch.trials))
+    for one in standings:
+        if one is not scratch:
+            _say(report, one, found, compute)
     if ages.count("trained"):
         report.say(
             f"{ages.count('trained')} test images are among those that the old network was trained "
             "on: they count with all test images alone."
         )
+    _add_scores(report, standings, parts, compute)
+    add_differences(report, "Against scratch", found, PART_WORDS)
+    for name in ("early", "late"):
+        if any(parts[name]):
+            _add_classes(report, standings, name, parts[name])
+
+
+def chart(standings: Sequence[Retrained]) -> Chart:
+    """Return the picture of scores against training images, the range being that of the seeds."""
+    return Chart(
+        "score_against_images",
+        "retrain",
+        "training images, thousands",
+        "Mean test score against the training images gone through; lines span the seeds",
+        [
+            point(
+                one.name,
+                0.0 if one.strategy == PARENT else one.images / 1000,
+                [test.value for test in one.tests],
+            )
+            for one in standings
+        ],
+    )
+
+
+def _say_data(report: Report, setup: Retraining, num_seeds: int) -> None:
+    old, new = (len(d.snapshot.indices("train")) for d in (setup.before, setup.after))
+    added = [name for name in setup.after.classes if name not in setup.before.classes]
+    named = ""
+    if added:
+        named = f", {plural(len(added), 'new class', 'es')} ({', '.join(added)})"
+    report.say(f"From {old:,} to {new:,} training images{named}; {plural(num_seeds, 'seed')}.")
+
+
+def _say(report: Report, one: Retrained, found: Differences, compute: Mapping[str, float]) -> None:
+    own = found[one.name]
+    if one.strategy == PARENT:
+        said = ", ".join(f"{signed(own[p].mean)} on {PART_WORDS[p]}" for p in own)
+        report.say(f"Against training from scratch, the old network as it is has {said}.")
+        return
+    said = ", ".join(
+        f"{signed(own[p].mean)} {ranged(own[p].by_seed)} on {PART_WORDS[p]}" for p in own
+    )
+    report.say(
+        f"{one.name} ({one.strategy.words}), with {100 * compute[one.name]:.0f} % of the training "
+        f"images that scratch goes through: {said}."
+    )
+
+
+def _add_scores(
+    report: Report, standings: Sequence[Retrained], parts: Parts, compute: Mapping[str, float]
+) -> None:
+    shown = {name: flags for name, flags in parts.items() if any(flags)}
     columns = ["strategy", "which is", *(PART_WORDS[p] for p in shown), "of scratch's images"]
     rows = [
-        [n, WORDS[n], *(fmean(scores[n][p]) for p in shown), f"{100 * compute.get(n, 0):.0f} %"]
-        for n in tests
+        [
+            one.name,
+            one.strategy.words,
+            *(one.mean(name) for name in shown),
+            f"{100 * compute.get(one.name, 0):.0f} %",
+        ]
+        for one in standings
     ]
-    counts = ", ".join(f"{sum(parts[p])} {PART_WORDS[p]}" for p in shown)
-    note = f"Mean {metric} over seeds, on {counts}; on those of before, of the classes of before."
+    counts = ", ".join(f"{sum(flags)} {PART_WORDS[name]}" for name, flags in shown.items())
+    note = (
+        f"Mean {standings[0].tests[0].name} over seeds, on {counts}; on those of before, of the "
+        "classes of before."
+    )
     report.add_table("Scores", columns, rows, note)
-    columns = ["strategy", "images", "difference", "over seeds", "over images", "so it is"]
-    rows = [
-        [n, PART_WORDS[p], signed(one.mean), ranged(one.by_seed), ranged(one.by_image), one.verdict]
-        for n, own in found.items()
-        for p, one in own.items()
-    ]
-    report.add_table("Against scratch", columns, rows, HOW)
-    for p in shown[:-1]:
-        _add_classes(report, tests, p, parts[p], metric)
-
-
-def _evidence(
-    test: Evaluation, flags: Sequence[bool], name: str, known: Collection[str]
-) -> Evidence:
-    """Return what some images show; those of before are no test of classes that came later."""
-    evidence = part_of(test.evidence, flags)
-    if name != "early":
-        return evidence
-    return evidence.only([place for place, one in enumerate(test.per_class) if one in known])
 
 
 def _add_classes(
-    report: Report,
-    tests: Mapping[Strategy, Sequence[Evaluation]],
-    name: str,
-    flags: Sequence[bool],
-    metric: str,
+    report: Report, standings: Sequence[Retrained], name: str, flags: Sequence[bool]
 ) -> None:
     """Add the scores of each class on some of the images; old and new ones never together."""
-    scores = {way: [part(test, flags).per_class for test in own] for way, own in tests.items()}
+    scores = {one.name: [part(test, flags).per_class for test in one.tests] for one in standings}
+    scratch = next(one for one in standings if one.strategy == SCRATCH)
     rows = [
-        [label, *(fmean(one[label] for one in own) for own in scores.values())]
-        for label in tests[SCRATCH][0].per_class
+        [label, *(fmean(seed[label] for seed in own) for own in scores.values())]
+        for label in scratch.tests[0].per_class
     ]
-    note = f"Mean {metric} over seeds, on {PART_WORDS[name]}."
-    report.add_table(f"Classes, {PART_WORDS[name]}", ["class", *tests], rows, note)
-
-
-def points(
-    trained: Mapping[Strategy, Sequence[Trained]], tests: Mapping[Strategy, Sequence[Evaluation]]
-) -> list[Point]:
-    """Give score against training images, in thousands; the range being that of the seeds."""
-    found = []
-    for name, own in tests.items():
-        images = 0.0 if name == PARENT else fmean(run.images for run in trained[name]) / 1000
-        values = [test.value for test in own]
-        found.append(Point(name, images, fmean(values), min(values), max(values)))
-    return found
-
-
-def _say(
-    report: Report,
-    plan: Plan,
-    found: Mapping[Strategy, Mapping[str, Difference]],
-    compute: Mapping[Strategy, float],
-    metric: str,
-    num_seeds: int,
-) -> None:
-    old, new = (len(d.snapshot.indices("train")) for d in (plan.before, plan.after))
-    added = [name for name in plan.after.classes if name not in plan.before.classes]
-    named = f"{len(added)} new class{'es' * (len(added) != 1)}"
-    classes = f", {named} ({', '.join(added)})" if added else ""
-    report.say(
-        f"From {old:,} to {new:,} training images{classes}; {num_seeds} "
-        f"seed{'s' * (num_seeds > 1)}."
-    )
-    for name, own in found.items():
-        if name == PARENT:
-            said = ", ".join(f"{signed(one.mean)} on {PART_WORDS[p]}" for p, one in own.items())
-            report.say(f"Against training from scratch, the old network as it is has {said}.")
-            continue
-        said = ", ".join(
-            f"{signed(one.mean)} {ranged(one.by_seed)} on {PART_WORDS[p]}" for p, one in own.items()
-        )
-        report.say(
-            f"{name} ({WORDS[name]}), with {100 * compute[name]:.0f} % of the training images "
-            f"that scratch goes through: {said}."
-        )
+    note = f"Mean {scratch.tests[0].name} over seeds, on {PART_WORDS[name]}."
+    report.add_table(f"Classes, {PART_WORDS[name]}", ["class", *scores], rows, note)

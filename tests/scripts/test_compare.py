@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,7 +19,6 @@ from regrow.metrics.intervals import paired_interval
 from regrow.models.checkpoint import load
 from regrow.models.cost import count_macs, count_params, file_size, peak_memory
 from regrow.pipelines.experiments import commands as comparisons
-from regrow.pipelines.experiments import equal_compute
 from regrow.pipelines.experiments.equal_compute import unaugmented
 from regrow.scripts import compare
 from regrow.training.evaluation import evaluate
@@ -54,7 +52,7 @@ def words(run: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of a comparison."""
+    """Return the folder of a comparison."""
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("compare") / "run"
     assert compare.main(words(run)) == 0
@@ -63,7 +61,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(done: Path, tmp_path: Path) -> Path:
-    """Give the same folder, to be changed."""
+    """Return the same folder, to be changed."""
     return Path(shutil.copytree(done, tmp_path / "run"))
 
 
@@ -72,7 +70,7 @@ def figures_of(run: Path) -> dict[str, Any]:
 
 
 def without_times(figures: dict[str, Any]) -> dict[str, Any]:
-    """Give what is a function of the settings."""
+    """Return what is a function of the settings."""
     figures = {n: v for n, v in figures.items() if n not in ("seconds", "command")}
     for one in figures["contestants"].values():
         one["cost"] = {n: v for n, v in one["cost"].items() if not n.endswith("ms")}
@@ -158,7 +156,8 @@ def test_the_page_has_words_tables_and_a_picture(done: Path) -> None:
     assert "pruned-magnitude against pruned-random: " in page
     for heading in ("Scores", "Against the dense network", "Costs", "Compute"):
         assert f"## {heading}\n" in page
-    assert page.count("\n| targeted-0.5-pruned |") == 5
+    # Scores, costs and compute, and four figures against either network.
+    assert page.count("\n| targeted-0.5-pruned |") == 3 + 2 * 4
     picture = decode(done / "score_against_latency.png")
     assert picture.shape == (620, 1100, 3)
     assert "(<score_against_latency.png>)" in page
@@ -184,20 +183,29 @@ def test_a_stopped_comparison_goes_on_to_the_same_report(copy: Path, done: Path)
     assert without_times(figures_of(copy)) == without_times(figures_of(done))
 
 
-def test_a_resumed_comparison_may_have_more_seeds(
-    copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained: list[int] = []
-    original: Callable[..., Any] = equal_compute._Training
+def test_a_resumed_comparison_may_have_more_seeds(copy: Path) -> None:
+    def written() -> dict[str, int]:
+        return {file.name: file.stat().st_mtime_ns for file in (copy / "results").glob("*_?.*")}
 
-    def watch(recipe: Any, contestant: Any, seed: int) -> Any:
-        trained.append(seed)
-        return original(recipe, contestant, seed)
-
-    monkeypatch.setattr(equal_compute, "_Training", watch)
+    before = written()
     report = comparisons.compare(words(copy, "--num_seeds=3", "--resume=true"))
-    assert trained == [2] * len(NAMES)
+    after = written()
+    assert before.items() <= after.items()
+    added = {f"{name}_2.{kind}" for name in NAMES for kind in ("json", "ckpt")}
+    assert after.keys() - before.keys() == added
     assert report.figures["seeds"] == [0, 1, 2]
+
+
+def test_a_comparison_that_an_earlier_version_began_goes_on(copy: Path, done: Path) -> None:
+    (copy / "report.json").unlink()
+    for file in (copy / "results").glob("*_?.json"):
+        values = json.loads(file.read_text())
+        values["contestant"] = values.pop("candidate")
+        file.write_text(json.dumps(values))
+    kept = {file: file.read_bytes() for file in (copy / "results").glob("*_?.json")}
+    assert compare.main(words(copy, "--resume=true")) == 0
+    assert without_times(figures_of(copy)) == without_times(figures_of(done))
+    assert {file: file.read_bytes() for file in kept} == kept
 
 
 def test_a_resumed_comparison_may_change_nothing_else(done: Path, tmp_path: Path) -> None:

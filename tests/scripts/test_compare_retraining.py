@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from regrow.pipelines.experiments import commands as comparisons
-from regrow.pipelines.experiments import compare_retraining
 from regrow.scripts import compare
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +15,7 @@ Folder = Callable[..., Path]
 
 @pytest.fixture
 def words(folder: Folder, tmp_path: Path) -> Callable[..., list[str]]:
-    """Give the words of a comparison in which blue squares come late."""
+    """Return the words of a comparison in which blue squares come late."""
     root = folder("images", ("red", "green", "blue"), 10)
     source = "regrow.data.staged.Staged"
 
@@ -63,18 +62,20 @@ def test_ways_to_retrain_are_compared(words: Callable[..., list[str]], tmp_path:
     assert "From 20 to 30 training images, 1 new class (blue); 1 seed." in page
 
 
-def test_a_comparison_goes_on_where_it_was(
-    words: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_comparison_goes_on_where_it_was(words: Callable[..., list[str]], tmp_path: Path) -> None:
     only = '--strategies=["warm"]'
     first = comparisons.compare(words(only)).figures["strategies"]
-
-    def never(*args: object, **options: object) -> None:
-        raise AssertionError("trained again")
-
-    monkeypatch.setattr(compare_retraining, "run_training", never)
+    trained = list((tmp_path / "run" / "runs").glob("*/trained.json"))
+    assert len(trained) == 3
+    # As an earlier version wrote one of them.
+    values = json.loads(trained[0].read_text())
+    values["strategy"] = values.pop("candidate")
+    trained[0].write_text(json.dumps(values))
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "run" / "runs").rglob("*")}
     again = comparisons.compare(words(only, "--resume=true")).figures["strategies"]
     assert again == first
+    files = (tmp_path / "run" / "runs").rglob("*")
+    assert {file: file.stat().st_mtime_ns for file in files} == kept
 
 
 def test_bad_input_is_one_line(

@@ -1,119 +1,108 @@
-"""Intervals over seeds and images against numbers worked by hand and a library's own."""
-
-import math
+"""Standings: their means, how they differ in each figure, and the table of that."""
 
 import pytest
-import scipy.stats
 import torch
 
-from regrow.metrics.differences import Difference, MeanEvidence, differ, seed_interval
+from regrow.metrics.differences import Difference
 from regrow.metrics.evidence import CorrectEvidence
-from regrow.models.cost import Cost
-from regrow.pipelines.experiments.contestants import Contestant, Phase, Result
-from regrow.pipelines.experiments.standings import Standing
-from regrow.training.evaluation import Evaluation
+from regrow.pipelines.experiments.standings import (
+    HOW,
+    Standing,
+    add_differences,
+    differences_from,
+    plain,
+    point,
+    rows_of,
+)
+from regrow.reporting.report import Report
 
 
 def evidence(right: list[int]) -> CorrectEvidence:
-    """Give the evidence of images that are right or wrong."""
+    """Return the evidence of images that are right or wrong."""
     found = CorrectEvidence()
     found.update(torch.tensor([[1.0, 0.0]] * len(right)), 1 - torch.tensor(right))
     return found
 
 
-def test_interval_over_seeds_worked_by_hand() -> None:
-    # Mean 2, deviation 1, so an error of 1 / sqrt(3); 4.3027 is Student's t for 2 degrees.
-    reach = 4.3027 / 3**0.5
-    assert seed_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - reach, 2 + reach), abs=1e-4)
+def standing(name: str, val: list[float], right: list[list[int]]) -> Standing:
+    figures = {"val": val, "test": [sum(own) / len(own) for own in right]}
+    return Standing(name, figures, {"test": [evidence(own) for own in right]})
 
 
-def test_interval_over_seeds_is_that_of_the_paired_t_test() -> None:
-    ours, theirs = [0.71, 0.74, 0.70, 0.76], [0.70, 0.71, 0.71, 0.72]
-    found = differ(ours, theirs, confidence=0.9)
-    expected = scipy.stats.ttest_rel(ours, theirs).confidence_interval(0.9)
-    assert found.by_seed == pytest.approx((expected.low, expected.high))
-    assert found.mean == pytest.approx(0.0175)
-    assert found.by_image is None
+MINE = standing("mine", [0.6, 0.7], [[1, 1, 0, 1], [1, 1, 1, 1]])
+OTHER = standing("other", [0.5, 0.4], [[1, 0, 0, 1], [1, 0, 1, 0]])
 
 
-@pytest.mark.parametrize("differences", [[0.5], [0.3 - 0.2, 0.1, 0.1]])
-def test_a_spread_that_is_unknown_decides_nothing(differences: list[float]) -> None:
-    assert seed_interval(differences) is None
-    assert differ(differences, [0.0] * len(differences)).verdict == "undecided"
-
-
-def test_seeds_must_be_the_same() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        differ([0.1, 0.2], [0.1])
-
-
-def test_mean_evidence_draws_an_image_for_all_networks_at_once() -> None:
-    mean = MeanEvidence([evidence([1, 1, 0, 0]), evidence([1, 0, 0, 1])])
-    counts = torch.tensor([[1, 1, 1, 1], [2, 0, 0, 0], [0, 1, 0, 1], [0, 0, 3, 1]])
-    assert mean.num_images == 4
-    assert mean.scores(counts).tolist() == [0.5, 1.0, 0.5, 0.125]
-    with pytest.raises(TypeError, match="complete"):
-        mean.update(None, None)
-
-
-def test_interval_over_images_keeps_seeds_together() -> None:
-    # Two seeds that are wrong on the same images know no more than one of them.
-    worse, better = evidence([1, 0] * 50), evidence([1, 0, 1, 1] * 25)
-    one = differ([0.75], [0.5], [better], [worse]).by_image
-    two = differ([0.75] * 2, [0.5] * 2, [better] * 2, [worse] * 2).by_image
-    assert one == two
-    # A quarter of 100 images were gained: the error is sqrt(0.25 * 0.75 / 99), and one more gain
-    # adds to it. Both ends hold at 95 %, so each alone at 97.5 %: Student's t of 99 is 1.984. On
-    # 0.0362 of all images anything may happen, unseen: 0.9638^100 = 0.025.
-    unseen = 2 * 0.0362 / 1.0362
-    below, above = 1.984 * 0.0435, 0.0995  # x = 0.0025 + 1.984 sqrt(0.0435^2 + 0.005 x)
-    expected = 0.25 - math.hypot(below, unseen), 0.25 + math.hypot(above, unseen)
-    # The splits are drawn: of 667, the error's error is 3 %.
-    assert one == pytest.approx(expected, abs=0.008)
-
-
-@pytest.mark.parametrize(
-    ("by_seed", "by_image", "expected"),
-    [
-        ((0.1, 0.2), (0.05, 0.3), "higher"),
-        ((0.1, 0.2), None, "higher"),
-        ((-0.2, -0.1), (-0.3, -0.1), "lower"),
-        ((-0.1, 0.2), (0.05, 0.3), "undecided"),
-        ((0.1, 0.2), (-0.05, 0.3), "undecided"),
-        ((-0.2, -0.1), (-0.3, 0.0), "undecided"),
-        (None, (0.05, 0.3), "undecided"),
-        (None, (-0.3, -0.1), "undecided"),
-    ],
-)
-def test_a_verdict_needs_seeds_and_images(by_seed, by_image, expected: str) -> None:
-    assert Difference(0.0, by_seed, by_image).verdict == expected
-
-
-def standing(train: list[float], val: list[float], right: list[list[int]]) -> Standing:
-    phases = (Phase("training", 2, 10, 30), Phase("measuring", 0, 5, 20))
-    pairs = enumerate(zip(train, val, strict=True))
-    results = tuple(Result("it", seed, one, other, 800, phases) for seed, (one, other) in pairs)
-    tests = tuple(
-        Evaluation("accuracy", sum(r) / len(r), {}, {}, evidence(r), len(r)) for r in right
-    )
-    return Standing(Contestant("it"), results, tests, Cost(1, 1), 1.0, 1)
-
-
-def test_a_standing_gives_gaps_and_what_was_spent() -> None:
-    one = standing([0.9, 0.8], [0.6, 0.7], [[1, 0], [1, 1]])
-    assert one.gaps == pytest.approx([0.3, 0.1])
-    assert one.test == [0.5, 1.0]
-    assert one.spent == 0.5  # (10 * 30 + 5 * 20) / 800
-    assert one.results[0].epochs == 2
+def test_a_standing_has_means_over_seeds() -> None:
+    assert MINE.mean("val") == pytest.approx(0.65)
+    assert MINE.mean("test") == 0.875
 
 
 def test_standings_are_compared_in_each_figure() -> None:
-    mine = standing([0.9, 0.8], [0.6, 0.7], [[1, 1, 0, 1], [1, 1, 1, 1]])
-    other = standing([0.9, 0.9], [0.5, 0.4], [[1, 0, 0, 1], [1, 0, 1, 0]])
-    found = mine.against(other)
+    found = MINE.against(OTHER)
     assert {name: one.mean for name, one in found.items()} == pytest.approx(
-        {"train": -0.05, "val": 0.2, "gap": -0.25, "test": 0.375}
+        {"val": 0.2, "test": 0.375}
     )
     assert found["val"].by_image is None
     low, high = found["test"].by_image or (0, 0)
     assert low < 0.375 < high
+
+
+def test_figures_that_one_side_lacks_are_not_compared() -> None:
+    fewer = Standing("fewer", {"val": [0.5, 0.5], "new": [1.0, 1.0]}, {})
+    assert list(fewer.against(MINE)) == ["val"]
+    assert list(MINE.against(fewer)) == ["val"]
+
+
+def test_each_other_is_compared_with_the_base() -> None:
+    found = differences_from(OTHER, [MINE, OTHER])
+    assert list(found) == ["mine", "other"]
+    assert found["mine"]["val"].mean == pytest.approx(0.2)
+    assert found["other"]["val"].mean == 0
+
+
+FOUND = {
+    "a": {
+        "test": Difference(0.012, (0.01, 0.014), (0.002, 0.022)),
+        "val": Difference(-0.5, None),
+    },
+    "b": {"val": Difference(0.0, (-0.1, 0.1))},
+}
+
+
+def test_a_row_has_points_intervals_and_the_verdict() -> None:
+    rows = [
+        ["a", "test", "+1.20 points", "[+1.00, +1.40]", "[+0.20, +2.20]", "higher"],
+        ["a", "val", "-50.00 points", "[-]", "[-]", "undecided"],
+        ["b", "val", "+0.00 points", "[-10.00, +10.00]", "[-]", "undecided"],
+    ]
+    assert rows_of(FOUND) == rows
+    words = {"val": "validation", "test": "test images"}
+    assert [row[:2] for row in rows_of(FOUND, words)] == [
+        ["a", "validation"],
+        ["a", "test images"],
+        ["b", "validation"],
+    ]
+
+
+def test_the_table_is_explained_where_no_other_words_are_given(tmp_path) -> None:
+    report = Report(tmp_path, title="t", command="", task="", classes=[])
+    add_differences(report, "Against it", FOUND, {"test": "test"})
+    add_differences(report, "Against that", FOUND, {"test": "test"}, note="")
+    page = report.to_markdown()
+    assert page.count("Student's t") == HOW.count("Student's t") == 1
+    assert page.count("| a | test | +1.20 points | ") == 2
+
+
+def test_plain_differences_hold_their_verdict() -> None:
+    assert plain(FOUND)["a"]["test"] == {
+        "mean": 0.012,
+        "by_seed": (0.01, 0.014),
+        "by_image": (0.002, 0.022),
+        "verdict": "higher",
+    }
+
+
+def test_a_point_spans_the_seeds() -> None:
+    one = point("it", 3.0, [0.5, 0.25, 0.75])
+    assert (one.name, one.x, one.y, one.low, one.high) == ("it", 3.0, 0.5, 0.25, 0.75)
