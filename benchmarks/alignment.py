@@ -1,4 +1,4 @@
-"""What aligned widths are worth: regrow beside torch-pruning's unaligned cut, in ONNX Runtime.
+"""Speed of aligned channel widths: regrow beside torch-pruning's unaligned cut, in ONNX Runtime.
 
     python benchmarks/alignment.py --rounds 100
 
@@ -68,7 +68,7 @@ def by_torch_pruning(task: Task, share: float, scope: Scope) -> Task:
 
 
 def session(task: Task) -> Callable[[], Any]:
-    """Give a call of the exported network on one image, in one thread."""
+    """Return a call of the exported network on one image, in one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     model = build_graph(task).SerializeToString()
@@ -92,7 +92,7 @@ def times(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[fl
 
 
 def quartiles(one: list[float], other: list[float]) -> list[float]:
-    """Give the quartiles of the ratio of two lists, round by round; the median is the second."""
+    """Compute the quartiles of the ratio of two lists, round by round; the median is the second."""
     return statistics.quantiles([a / b for a, b in zip(one, other, strict=True)], n=4)
 
 

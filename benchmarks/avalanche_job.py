@@ -40,7 +40,7 @@ class Course:
             group["lr"] = self.recipe.rate(self.done / self.steps)
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        """Count, and stop after the last step."""
+        """Count the step, and stop after the last one."""
         self.done += 1
         self.images += len(strategy.mb_x)
         if self.done == self.steps:
@@ -48,7 +48,7 @@ class Course:
 
 
 def train_with_avalanche(folder: Path) -> None:
-    """Do the job of a folder; this runs in Avalanche's environment."""
+    """Train the network that a folder's job.json asks for, and score it."""
     begun, job = time.process_time(), json.loads((folder / "job.json").read_text(encoding="utf-8"))
     for seeded in (torch.manual_seed, random.seed, np.random.seed):
         seeded(job["seed"])

@@ -1,4 +1,4 @@
-"""How often the accuracy budget accepts wrongly at its edge, and what it takes to accept rightly.
+"""Error rate and power of the accuracy budget: wrong acceptances at its edge, right ones beyond.
 
     python benchmarks/budget.py --runs 1000 --seed 0
 
@@ -45,7 +45,7 @@ class Population:
     Args:
         name: The score and what sets the images apart.
         images: What the first and the second network gave for each image.
-        collect: Gives the evidence of some of that.
+        collect: Collects the evidence of some of these images.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Population:
     collect: Callable[[list[Any]], Evidence]
 
     def pair(self, numbers: Iterable[int], swapped: Iterable[int]) -> tuple[Evidence, Evidence]:
-        """Give both networks' evidence of some images, in each other's place where swapped."""
+        """Return both networks' evidence of some images, in each other's place where swapped."""
         places = list(zip(numbers, swapped, strict=True))
         before, after = ([self.images[n][s ^ side] for n, s in places] for side in (0, 1))
         return self.collect(before), self.collect(after)
 
     def drop(self) -> float:
-        """Give how much worse the second network is on all images."""
+        """Return how much worse the second network is on all images."""
         before, after = self.pair(range(NUM_IMAGES), [0] * NUM_IMAGES)
         return before.score() - after.score()
 
@@ -159,7 +159,7 @@ def _boxes(images: list[tuple[NDArray[np.int64], Array]]) -> Evidence:
 
 
 def low_ends(population: Population, size: int, is_equal: bool, args: argparse.Namespace) -> Array:
-    """Give the low end of each run, for the two networks or for two equal mixtures of them."""
+    """Compute the low end of each run, for the two networks or for two equal mixtures of them."""
     random = np.random.default_rng([args.seed, size])
     ends = []
     for _ in range(args.runs):

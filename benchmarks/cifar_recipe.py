@@ -27,7 +27,7 @@ MOMENTUM, WARMUP = 0.9, 0.05
 
 
 def unpacked(folder: Path) -> Path:
-    """Give the folder that torchvision reads, made with the folder's `unpack.py` if need be."""
+    """Return the folder that torchvision reads, made with the folder's `unpack.py` if need be."""
     if (folder / "cifar-10-batches-py").is_dir():
         return folder
     made = Path(tempfile.mkdtemp(prefix="cifar10-"))
@@ -37,14 +37,14 @@ def unpacked(folder: Path) -> Path:
 
 
 def normalised(images: Tensor) -> Tensor:
-    """Give what the networks see of uint8 images, (b, 3, h, w)."""
+    """Normalise uint8 images, (b, 3, h, w), as the networks expect them."""
     mean, std = _statistics(images.device)
     return (images.float() / 255 - mean) / std
 
 
 @cache
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Give both on the device once: copying them there at every step would make it wait."""
+    """Return mean and deviation on the device, copied once: at every step it would have to wait."""
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
     return mean, std
 
@@ -72,7 +72,7 @@ class Cifar:
         self.test = (images[:num_test], labels[:num_test])
 
     def epoch(self, seed: int, number: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give shuffled batches, cropped and flipped at random, as a function of both numbers."""
+        """Yield shuffled batches, cropped and flipped at random, as a function of both numbers."""
         generator = torch.Generator().manual_seed(1_000_003 * seed + number)
         count, device = len(self.labels), self.labels.device
         order = torch.randperm(count, generator=generator).to(device)
@@ -97,7 +97,7 @@ def _read(folder: Path, is_train: bool, device: str) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How every tool's network is trained: as regrow's `Optimization(optimizer="sgd")` does.
+    """The training of every tool's network, the same as regrow's `Optimization(optimizer="sgd")`.
 
     Args:
         lr: The peak learning rate.
@@ -112,14 +112,14 @@ class Recipe:
     smoothing: float
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
-        """Give SGD with Nesterov momentum; biases and norms do not decay."""
+        """Return SGD with Nesterov momentum; biases and norms do not decay."""
         decayed = [p for p in net.parameters() if p.ndim > 1]
         plain = [p for p in net.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain}]
         return torch.optim.SGD(groups, lr=self.lr, momentum=MOMENTUM, nesterov=True)
 
     def rate(self, progress: float) -> float:
-        """Give the learning rate at a share of the training: a linear rise, then a cosine."""
+        """Compute the learning rate at a share of the training: a linear rise, then a cosine."""
         if progress < WARMUP:
             return self.lr * progress / WARMUP
         return self.lr * 0.5 * (1 + math.cos(math.pi * (progress - WARMUP) / (1 - WARMUP)))
@@ -190,7 +190,7 @@ class Training:
 
 @torch.no_grad()
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Give the share of images that a network gets right, in float32 and evaluation mode."""
+    """Compute the share of images that a network gets right, in float32 and evaluation mode."""
     net.eval()
     chunks = zip(images.split(1000), labels.split(1000), strict=True)
     right = sum((net(normalised(i)).argmax(1) == truth).sum() for i, truth in chunks)
@@ -208,7 +208,7 @@ def count_macs(net: nn.Module) -> int:
 
 
 def dense_net(name: str, weights: Path, device: str) -> nn.Module:
-    """Give the trained CIFAR ResNet that a tool is given, from regrow's definition of it."""
+    """Return the trained CIFAR ResNet that a tool is given, from regrow's definition of it."""
     net = _cifar_module().CifarResNet(int(name.removeprefix("cifar_resnet")), 10)
     net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return net.to(device).eval()

@@ -1,4 +1,4 @@
-"""What regrow prunes: networks of torchvision, timm and a user, with the proof that it is exact.
+"""Coverage of pruning: networks of torchvision, timm and a user, with the proof that it is exact.
 
     python benchmarks/coverage.py --nets torchvision/resnet18 timm/regnety_002
     python benchmarks/coverage.py --onnx --scopes global    # all; exporting takes the longest
@@ -98,14 +98,14 @@ class OwnNet(nn.Module):
         self.head = nn.Linear(64, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits (b, c)."""
+        """Compute logits (b, c)."""
         stem = self.stem(images).relu()
         both = torch.cat([self.left(stem), self.right(stem)], 1)
         return self.head((both + self.mix(both)).mean((2, 3)))
 
 
 def make(net: str, is_frozen: bool) -> Task:
-    """Give a task of the network with random weights, none of which is zero by its start."""
+    """Return a task of the network with random weights, none of which is zero by its start."""
     torch.manual_seed(0)
     short = net.removeprefix("torchvision/")
     kind: type[Task] = Classification
@@ -124,7 +124,7 @@ def make(net: str, is_frozen: bool) -> Task:
 
 
 def backbone(task: Task) -> nn.Module:
-    """Give the backbone of a detector or a segmentation network."""
+    """Return the backbone of a detector or a segmentation network."""
     return getattr(getattr(task.net, "detector", task.net), "backbone")  # noqa: B009
 
 
@@ -168,7 +168,7 @@ def rescale_(task: Task) -> None:
 
 
 def choose(task: Task, found: Groups, scope: Scope) -> tuple[float, Channels]:
-    """Give the share of MACs to keep, which is half or the least in reach, and what removes it."""
+    """Return the share of MACs to keep, half or the least in reach, and the removal to it."""
     selection = Selection(scope=scope)
     dense = {group.layer: group.width for group in found.groups}
     scores = score_groups(task, found.groups, Magnitude())
@@ -180,7 +180,7 @@ def choose(task: Task, found: Groups, scope: Scope) -> tuple[float, Channels]:
 
 @torch.no_grad()
 def planted(task: Task, plan: Plan) -> Task:
-    """Give a float64 copy in which all that makes the channels of a plan is zero."""
+    """Return a float64 copy in which all that makes the channels of a plan is zero."""
     twin = exact_copy(task)
     makers = [
         (replace(group, members=tuple(m for m in group.members if m.side == "out")), units)
@@ -196,7 +196,7 @@ def planted(task: Task, plan: Plan) -> Task:
 
 @torch.no_grad()
 def difference(one: Task, other: Task) -> float:
-    """Give the largest difference of a raw output over the largest value of that output."""
+    """Compute the largest difference of a raw output over the largest value of that output."""
     images = one.example_images(2)
     before, after = one(images), other(images)
     worst = 0.0
@@ -211,7 +211,7 @@ def difference(one: Task, other: Task) -> float:
 
 @torch.no_grad()
 def is_constant(task: Task) -> bool:
-    """Say whether some output is nearly the same everywhere, or for both of two images."""
+    """Whether some output is nearly the same everywhere, or for both of two images."""
     for value in task(task.example_images(2)).values():
         if value.is_floating_point():
             apart, most = (value[0] - value[-1]).abs().max(), value.abs().max()
@@ -237,7 +237,7 @@ def with_gradient(task: Task) -> set[str]:
 
 
 def onnx_difference(task: Task) -> float | str:
-    """Give how far ONNX Runtime is from PyTorch, as a share of the output, or why it cannot be."""
+    """Compute how far ONNX Runtime is from PyTorch, as a share of the output, or say why not."""
     images = task.example_images(2)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -334,7 +334,7 @@ def guarded(net: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def memory_of(pid: int) -> int:
-    """Give the resident memory of a process, in bytes; 0 when it is gone."""
+    """Return the resident memory of a process, in bytes; 0 when it is gone."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
@@ -343,7 +343,7 @@ def memory_of(pid: int) -> int:
 
 
 def cell(value: Any) -> str:
-    """Give a value as a cell of the table."""
+    """Return a value as a cell of the table."""
     if isinstance(value, list):
         return " -> ".join(f"{number / 1e6:,.1f} M" for number in value)
     if isinstance(value, float) and 0 < abs(value) < 1e-2:

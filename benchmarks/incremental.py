@@ -80,7 +80,7 @@ class Workshop:
         self._lock = Lock()
 
     def begin(self, study: Study, network: Network, seed: int) -> Future[StudyTrial]:
-        """Let a network be trained, unless it is already."""
+        """Begin to train a network in one of the processes, unless it has begun."""
         key = study.folder(network, seed)
         return self._submit(key, train_network, study.name, network, seed)
 

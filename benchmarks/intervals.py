@@ -1,4 +1,4 @@
-"""How often every interval that regrow prints misses the truth, which it may do at 5 %.
+"""Coverage of the intervals that regrow prints: how often each misses the truth, at 95 %.
 
     python benchmarks/intervals.py                                # ten minutes on a core
     python benchmarks/intervals.py --runs 2000 --resamples 2000   # as reports have them, hours
@@ -77,7 +77,7 @@ class Truth:
         self.whole = population.pair(range(count), [0] * count)
 
     def draw(self, size: int, random: Generator) -> tuple[Evidence, Evidence]:
-        """Draw images, and give the evidence of both networks."""
+        """Draw images, and return the evidence of both networks."""
         numbers = random.integers(0, len(self.population.images), size)
         before, after = self.population.pair(numbers, [0] * size)
         if self.classes is None:
@@ -86,7 +86,7 @@ class Truth:
 
     @cache  # noqa: B019 - it lives as long as the command
     def change(self, *shown: bool) -> float:
-        """Give the change of the score over the classes that a draw shows."""
+        """Return the change of the score over the classes that a draw shows."""
         places = self.classes or range(len(shown))
         kept = [place for place, flag in zip(places, shown, strict=True) if flag]
         before, after = (one.only(kept) for one in self.whole)
@@ -149,7 +149,7 @@ Row = tuple[str, str, bool, Callable[[int, argparse.Namespace], Misses]]
 
 
 def rows(resamples: int, seed: int) -> Iterator[Row]:
-    """Give each interval: what prints it, of what, if each end is alone, and what counts misses."""
+    """Yield each interval: who prints it, its score, if each end is alone, and its counter."""
     verdict, fate, compared = "budget, gate", "class by class", "compare, over images"
     for name, (lost, gained) in RATES.items():
         yield verdict, f"accuracy, {name}", True, partial(accuracy, lost, gained)
@@ -182,12 +182,12 @@ def rows(resamples: int, seed: int) -> Iterator[Row]:
 
 
 def cell(misses: Misses, is_alone: bool) -> str:
-    """Give how often the truth lay below and above, in percent, with a mark if too often."""
+    """Return how often the truth lay below and above, in percent, with a mark if too often."""
     runs, below, above = misses
     most = binom.ppf(0.99, runs, 1 - CONFIDENCE)
     worst = max(below, above) if is_alone else below + above
     shares = " / ".join(f"{100 * number / max(runs, 1):.1f}" for number in (below, above))
-    return shares + " !" * bool(worst > most)
+    return f"{shares} !" if worst > most else shares
 
 
 def main() -> None:

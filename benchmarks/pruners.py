@@ -77,7 +77,7 @@ class Batches:
 
 
 def split(images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Give batches of images in their order."""
+    """Return batches of images in their order."""
     return list(zip(images.split(500), labels.split(500), strict=True))
 
 
@@ -195,7 +195,7 @@ TOOLS = {"regrow": by_regrow, "torch-pruning": by_torch_pruning, "modelopt": by_
 
 
 def measure(options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Prune with one seed; give what came of it."""
+    """Prune with one seed; return the figures of it."""
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(seed)
@@ -233,7 +233,7 @@ def measure(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Give the mean over seeds, with the sample deviation, as Markdown."""
+    """Return the mean over seeds, with the sample deviation, as Markdown."""
     scores = [100 * row["accuracy"][1] for row in rows]
     spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
     reduction = statistics.mean(row["reduction"] for row in rows)

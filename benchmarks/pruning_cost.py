@@ -1,4 +1,4 @@
-"""What pruning itself costs: seconds and memory of rank + cut, beside torch-pruning's step.
+"""The cost of pruning itself: seconds and memory of rank + cut, beside torch-pruning's step.
 
     python benchmarks/pruning_cost.py --net torchvision/resnet50 --rounds 5
 
@@ -35,7 +35,7 @@ SIDES = ["torch-pruning", "regrow", "regrow, unproved"]
 
 
 def by_torch_pruning(task: Task, share: float) -> tuple[float, int]:
-    """Cut the network in place; give the seconds of the graph, and the peak of memory in it."""
+    """Cut the network in place; return the seconds of the graph, and the peak of memory in it."""
     import torch_pruning
 
     started = time.perf_counter()
@@ -54,7 +54,7 @@ def by_torch_pruning(task: Task, share: float) -> tuple[float, int]:
 
 
 def by_regrow(task: Task, share: float, is_proved: bool) -> tuple[float, int]:
-    """Do the same with regrow."""
+    """Cut the network in place with regrow; return the same two."""
     from regrow.prune.channels.groups import find_groups
     from regrow.prune.channels.surgery import cut_
     from regrow.prune.criteria import Magnitude, score_groups
@@ -80,12 +80,12 @@ def by_regrow(task: Task, share: float, is_proved: bool) -> tuple[float, int]:
 
 
 def largest() -> int:
-    """Give the largest resident size of this process so far, in bytes."""
+    """Return the largest resident size of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def forget_largest() -> None:
-    """Let Linux measure the largest resident size anew from here."""
+    """Reset the largest resident size, which Linux measures anew from here."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -118,7 +118,7 @@ def child(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def spawn(side: str, options: argparse.Namespace, *flags: str) -> dict[str, Any]:
-    """Run one side in a process of its own; print and give what it measured."""
+    """Run one side in a process of its own; print and return what it measured."""
     command = [sys.executable, __file__, "--child", side, "--net", options.net]
     command += ["--size", str(options.size), "--share", str(options.share)]
     command += ["--threads", str(options.threads), *flags]

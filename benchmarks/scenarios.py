@@ -1,4 +1,4 @@
-"""What an old network knows and what comes, for `incremental.py`, and how warm starts may begin."""
+"""Scenarios of `incremental.py`: the data of the old network, the data to come, the warm starts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from regrow.training.distillation import Distillation
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a warm start begins with."""
+    """The options that a warm start begins with."""
 
     growth: Growth = Growth()
     sparsity: Literal["keep", "regrow", "dense"] = "keep"
@@ -22,13 +22,13 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What an old network knows, and what comes.
+    """A scenario: the data that an old network knows, and the data to come.
 
     Args:
         subject: The config of the images and the network.
-        late: What comes, as `Staged` takes it.
+        late: The data to come, as `Staged` takes it.
         rates: Peak learning rates that training from scratch tries.
-        beginnings: What warm starts begin with; the first is tuned before the others, unless each
+        beginnings: The options of warm starts; the first is tuned before the others, unless each
             is tuned by itself.
         warm_rates: Those of warm starts, where they are others.
         share: Share of the steps from scratch that warm starts have.
@@ -49,7 +49,7 @@ class Scenario:
 
 
 def grown(**options: Any) -> Beginning:
-    """Give a beginning of options of `Growth`."""
+    """Return a beginning of options of `Growth`."""
     return Beginning(Growth(**options))
 
 

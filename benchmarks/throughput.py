@@ -50,7 +50,7 @@ class Noise(Source):
         self.num_images = num_images
 
     def read(self, root: Path | None) -> Content:
-        """Give them, and as many for validation as one batch needs."""
+        """Return them, and as many for validation as one batch needs."""
         random = np.random.default_rng(0)
         items = []
         for number in range(self.num_images + 64):
@@ -101,7 +101,7 @@ def bare(
     loader: DataLoader[tuple[Tensor, int]],
     clock: Callable[[], float],
 ) -> float:
-    """Train as a plain loop; give images per second."""
+    """Train as a plain loop; return images per second."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     task.train().to(device)
     optimizer = task.optimization.build(task.net)
@@ -120,7 +120,7 @@ def bare(
 
 
 def regrow(task: Classification, data: GrowingData, clock: Callable[[], float]) -> float:
-    """Train as `scripts/train.py` does; give images per second."""
+    """Train as `scripts/train.py` does; return images per second."""
     with tempfile.TemporaryDirectory() as folder:
         fit = Fit(epochs=1, images=0, trainer={"limit_val_batches": 1})
         trainer = make_trainer(task, fit, Path(folder))

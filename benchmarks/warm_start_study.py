@@ -33,13 +33,13 @@ from regrow.training.trainer import fine_tune_
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHARES = (0.8, 0.9, 0.95)  # of the weights that are masked, one after the other
-# Which data a network is trained on.
+# From scratch, the old network, the old network masked, or warm-started.
 Role = Literal["scratch", "parent", "pruned", "warm"]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a network is trained.
+    """The settings that a network is trained with.
 
     Args:
         rate: The peak learning rate.

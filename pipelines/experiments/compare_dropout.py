@@ -43,24 +43,27 @@ def run_comparison(
     settings: dict[str, Any] | None = None,
     command_line: str = "",
 ) -> Report:
-    """Train all contestants at all seeds, and leave networks, a picture and a report.
+    """Compare dropout with pruning at equal compute: networks, a picture and a report.
 
     Args:
         task: The task and its network.
-        data: The images. Validation images choose among rates; test images are looked at once.
-        dropouts: The kinds of dropout to compare, each with its rate.
-        criteria: The ways to rank channels; the network pruned by the first one is also trained
-            from scratch, and pruned after targeted dropout. Pruning at random is added.
-        targeted: The targeted dropout.
-        fit: How long the dense network trains, and on what; the others have as much compute.
-        target: The cost that pruned networks come down to.
-        selection: Which channels may go, and in what order.
-        num_steps: In how many steps they go, with an epoch after each but the last.
+        data: The images. Validation images choose among dropout rates; test images are scored
+            once, when all networks are trained.
+        dropouts: Kinds of dropout to compare, each with its rate.
+        criteria: Pruning criteria: the ways to rank channels. The architecture that the first one
+            leaves is also trained from scratch, and its ranking is also used after targeted
+            dropout. Pruning at random is added.
+        targeted: Targeted dropout, which prepares a network for the first criterion.
+        fit: Training of the dense network: how long and on what. The others get equal compute.
+        target: Cost target: what pruned networks come down to.
+        selection: Channel selection: which channels may be removed, and in what order.
+        num_steps: Pruning steps, with an epoch of training after each but the last.
         dense_share: Share of the epochs before pruning, in (0, 1); the rest of the compute goes
             into recovery.
-        num_seeds: Number of seeds; they count from 0.
-        run: The run's folder; one that exists is moved aside, unless it is resumed.
-        resume: Go on with the run in that folder; what is done there is not done again.
+        num_seeds: Number of seeds, which count from 0; every network is trained once for each.
+        run: Run folder; one that exists is moved aside, unless it is resumed.
+        resume: Resume the comparison in the run folder: networks that are trained are not trained
+            again.
         settings: The settings of the run as plain data.
         command_line: The command, for the report.
 

@@ -35,20 +35,23 @@ def run_retraining(
     settings: dict[str, Any] | None = None,
     command_line: str = "",
 ) -> Report:
-    """Retrain in all ways at all seeds, and leave networks, a picture and a report.
+    """Compare ways to retrain on data that has grown: networks, a picture and a report.
 
     Args:
         task: The task and its network.
-        before: The data of the past, which the old network is trained on.
-        data: All data there is now: history and new images. Test images are looked at once.
-        strategies: The ways to retrain besides from scratch; all by default.
-        fit: How long a network trains from scratch, and on what.
-        growth: How the others begin, and how often old and new images come.
-        share: Share of the images from scratch that the others go through, in (0, 1].
-        memory: The memory of `replay`: a share of the old training images, or their number.
-        num_seeds: Number of seeds; they count from 0.
-        run: The run's folder; one that exists is moved aside, unless it is resumed.
-        resume: Go on with the run in that folder; what is done there is not done again.
+        before: Old data, which the old network is trained on.
+        data: All data there is now, old and new. Test images are scored once, when all networks
+            are trained.
+        strategies: Strategies to compare with training from scratch; all of them by default.
+        fit: Training from scratch: how long and on what.
+        growth: Warm starts: how they begin, and how often old and new images are drawn.
+        share: Compute of a warm start, as a share of the images that training from scratch goes
+            through, in (0, 1].
+        memory: Memory of `replay`: a share of the old training images, or their number.
+        num_seeds: Number of seeds, which count from 0; every network is trained once for each.
+        run: Run folder; one that exists is moved aside, unless it is resumed.
+        resume: Resume the comparison in the run folder: networks that are trained are not trained
+            again.
         settings: The settings of the run as plain data.
         command_line: The command, for the report.
 

@@ -1,4 +1,4 @@
-"""The skeleton of a comparison: its folder, the settings it repeats when resumed, its report."""
+"""The frame of every comparison: its folder, its settings, its report, and how it is resumed."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from regrow.training.resume import refuse_changes
 SETTINGS = "settings.json"
 
 
-# What a resumed run may change: nothing that affects the results that are there.
+# Settings that a resumed run may change: none of them affects the results that are there.
 FREE = {"run", "resume", "num_seeds", "data.root", "data.num_workers", "data.cache_bytes"}
 
 

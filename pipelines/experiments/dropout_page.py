@@ -1,4 +1,4 @@
-"""The page of dropout against pruning: its tables, the methods in words, and what they came to."""
+"""The report page of dropout against pruning: its tables, and the methods and results in words."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

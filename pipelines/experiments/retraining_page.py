@@ -1,4 +1,4 @@
-"""The page of ways to retrain: what each kept, what it learned, and what it cost."""
+"""The report page of ways to retrain: scores on old and on later test images, and the cost."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Trials: candidates trained once at each seed, each kept as a checkpoint and a JSON.
 
-A comparison says what is trained (`Candidate`) and on what terms (`Setup`), and gets what came of
-it (`Trial`). One that was stopped goes on: what is done is read, not done again.
+A comparison names what is trained (`Candidate`) and on what terms (`Setup`); the outcome of one
+candidate at one seed is a `Trial`. A comparison that was stopped goes on: trials that are done are
+read, and not done again.
 """
 
 import time
@@ -23,7 +24,7 @@ OLD_KEYS = ("contestant", "strategy")
 
 
 class Candidate(Protocol):
-    """What is trained: anything that has a name of its own, which its files have too."""
+    """A network to train: anything with a name of its own, which its files have too."""
 
     @property
     def name(self) -> str:
@@ -33,7 +34,7 @@ class Candidate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of one candidate at one seed.
+    """The outcome of one candidate at one seed.
 
     Args:
         candidate: The candidate's name.
@@ -73,7 +74,7 @@ class Setup(ABC, Generic[C, T]):
 
 
 def run_one(setup: Setup[C, T], candidate: C, seed: int) -> T:
-    """Train a candidate at a seed and keep what came of it, unless that is done already.
+    """Train a candidate at a seed and keep the trial, unless that is done already.
 
     The checkpoint is written first and the JSON after it, each atomically: where both are, all is.
 
