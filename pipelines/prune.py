@@ -58,34 +58,35 @@ def run_pruning(
     command_line: str = "",
     train: Train = fine_tune_,
 ) -> Report:
-    """Prune step by step, and leave `pruned.ckpt`, TensorBoard logs and a report in the run folder.
+    """Prune a checkpoint step by step: write `pruned.ckpt`, TensorBoard logs and a report.
 
     Args:
-        checkpoint: The network to be pruned; the file is not changed.
+        checkpoint: The checkpoint of the network to prune; the file is not changed.
         data: The data it was trained on, by default as `data.yaml` beside the checkpoint says.
             Steps are judged on validation images; the budget is decided once, at the end, on test
             images.
-        criterion: How channels are ranked.
-        target: The cost to come down to.
-        budget: The score that may be lost.
-        selection: Which channels may go, and in what order.
-        num_steps: In how many steps the target is approached, if they are of equal size.
-        adapts: Whether steps grow while the score holds, and shrink near the budget; one that
-            breaks it is then tried again at half its size.
-        recovery: The fine-tuning after each step.
-        final_epochs: Passes over the training images after the last step.
+        criterion: The importance criterion, by which channels are ranked.
+        target: The cost target, as shares of the unpruned network's costs.
+        budget: The accuracy budget: how much of the score may be lost.
+        selection: The choice of channels: which may be removed, and in what order.
+        num_steps: Number of pruning steps towards the target, if they are of equal size.
+        adapts: Adaptive step size: larger while the score holds, smaller near the budget; a step
+            that breaks it is rolled back and tried again at half its size.
+        recovery: Fine-tuning after each step.
+        final_epochs: Final fine-tuning: passes over the training images after the last step.
         optimization: The optimizer of the fine-tuning; its momentum lives on from step to step.
-        distillation: What the network takes from the unpruned one in fine-tuning; null nothing.
-        weights: Mask single weights instead of removing channels; null removes channels.
-        clock: How latency is measured.
+        distillation: Knowledge distillation from the unpruned network in fine-tuning; null is none.
+        weights: Unstructured sparsity: mask single weights instead of removing channels; null
+            removes channels.
+        clock: Latency measurement: how networks are timed.
         reference: A checkpoint that budget and target compare with, by default the one that is
             pruned; say, the network that it was itself pruned from.
         accept_seen: Decide the budget although some test images have the pixels of training or
             validation images, of the data or of the networks' own.
-        resume: Go on with the run in the run's folder, which was stopped.
+        resume: Resume the run in the run's folder, which was stopped.
         run: The run's folder; one that exists is moved aside.
         allow: Other people's packages that the checkpoint's network may come from.
-        seed: What order, augmentation and dropout are functions of.
+        seed: The random seed of order, augmentation and dropout.
         settings: The settings of the run as plain data; a resumed run must repeat them.
         command_line: The command, for the report.
         train: Fine-tunes a cut network in place, called as `fine_tune_` is.

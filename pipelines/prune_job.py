@@ -53,7 +53,7 @@ class Job:
     Args:
         run: The run's folder.
         inputs: The networks and their data.
-        removal: What may be removed.
+        removal: What to remove, and down to what cost.
         latency: Times networks beside the one that is compared with.
         budget: The score that may be lost.
         recovery: The fine-tuning after each step.
@@ -61,7 +61,7 @@ class Job:
         optimization: The optimizer of the fine-tuning.
         penalties: Further terms of the loss in fine-tuning.
         train: Fine-tunes a network.
-        seed: What order, augmentation and dropout are functions of.
+        seed: The random seed of order, augmentation and dropout.
         hparams: The settings of the run for TensorBoard.
         command_line: The command, for the report.
     """
@@ -89,7 +89,7 @@ class Job:
             record: Keeps where the run stands.
             begun: Where it goes on from, if it was stopped.
             num_steps: Number of steps towards the target, if they are of equal size.
-            adapts: Whether the size of steps follows the score.
+            adapts: Whether the size of steps adapts to the score.
         """
         data = self.inputs.data
         with SummaryWriter(str(self.run / "tensorboard")) as writer:
@@ -155,7 +155,7 @@ class Job:
         """Write `pruned.ckpt`, and `data.yaml` beside it.
 
         Args:
-            result: What the run ended with.
+            result: The outcome of the run.
             settings: The settings of the run as plain data, if it has some.
         """
         result.task.provenance = self._provenance(result)
@@ -192,7 +192,7 @@ class Job:
         """Write the report, and return it.
 
         Args:
-            result: What the run ended with.
+            result: The outcome of the run.
             foreseen: What was known of the verdict before the first step, if anything.
             unlike: What is wrong with the file that was written, if anything.
             started: When the run began, on the clock of `time.monotonic`.
@@ -234,7 +234,7 @@ class Job:
         """Log how the run ended, and raise if that is not as it was asked for.
 
         Args:
-            result: What the run ended with.
+            result: The outcome of the run.
             report: Its report, written.
             unlike: What is wrong with the file that was written, if anything.
 

@@ -30,7 +30,7 @@ def pruning_report(
     """Return the report of a pruning run: scores, costs, steps and layers.
 
     Args:
-        result: What the run ended with.
+        result: The outcome of the run.
         budget: The budget that it had.
         latency: Times networks beside the one that is compared with.
         run: The run's folder.

@@ -1,4 +1,4 @@
-"""What the loss of each image owes to each unit, seen by gates before the layers that read it."""
+"""Per-image first-order importance of units, from gradients of gates before their readers."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,14 +26,14 @@ def averaged(
     num_batches: int,
     of_batch: Callable[[Tensor], Tensor],
 ) -> list[Tensor]:
-    """Average over batches what is made of the contributions of units to the loss.
+    """Compute a score of each unit from its contributions to the loss, averaged over batches.
 
     Args:
         task: The task; it is left as it was.
         groups: Groups of its network.
         batches: Training images and targets.
         num_batches: Number of batches that are averaged.
-        of_batch: Gives a score a unit, (units,), for contributions (b, units). Units whose
+        of_batch: Computes a score a unit, (units,), for contributions (b, units). Units whose
             readers cannot be watched have one row for the whole batch, from their weights.
 
     Raises:
@@ -56,7 +56,7 @@ def averaged(
 def contributions(
     task: Task, groups: Sequence[Group], images: Tensor, targets: Any
 ) -> list[Tensor | None]:
-    """Give for each image and unit what the loss would lose without the unit, to first order.
+    """Compute for each image and unit what removing the unit takes off the loss, to first order.
 
     Before every layer that reads a unit, its channels are multiplied with a factor of 1. The
     derivative of the loss by it is the sum of input times gradient over all places. Since a unit is
@@ -124,7 +124,7 @@ def _dim(module: nn.Module) -> int:
 
 
 def _rows(gate: Tensor, grad: Tensor | None, module: nn.Module) -> Tensor:
-    """Give one row for each of the layer's own, (rows, channels)."""
+    """Return one row for each row of the layer's input, (rows, channels)."""
     grad = torch.zeros_like(gate) if grad is None else grad.detach()
     return grad.reshape(gate.shape[0], gate.shape[_dim(module)]).float().cpu()
 
@@ -157,7 +157,7 @@ def _of_group(
 
 
 def gradients(task: Task, images: Tensor, targets: Any) -> dict[str, Tensor]:
-    """Give the gradient of a batch's loss by each parameter that takes part, frozen ones too.
+    """Compute the gradient of a batch's loss by each parameter that takes part, frozen ones too.
 
     Args:
         task: The task; it is run in evaluation mode, and no gradients of it change.
@@ -175,12 +175,12 @@ def gradients(task: Task, images: Tensor, targets: Any) -> dict[str, Tensor]:
 def mean_gradients(
     task: Task, images: Iterable[tuple[Tensor, Any]], of_image: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """Average over single images what is made of the gradients of each one's loss.
+    """Compute the average over single images of a function of each one's gradients.
 
     Args:
         task: The task; it is run in evaluation mode, and no gradients of it change.
         images: Single images and their targets, as `one_by_one` gives them.
-        of_image: Gives what is averaged for a gradient, such as its size or its square.
+        of_image: The function of a gradient that is averaged, such as its size or its square.
 
     Returns:
         The averages by the name of the parameter; those that take no part in any loss are missing.
@@ -195,14 +195,14 @@ def mean_gradients(
 
 
 def one_by_one(batches: Iterable[tuple[Tensor, Any]]) -> Iterator[tuple[Tensor, Any]]:
-    """Give the images of batches as batches of one."""
+    """Yield the images of batches as batches of one."""
     for images, targets in batches:
         for index in range(len(images)):
             yield images[index : index + 1], targets[index : index + 1]
 
 
 def some(batches: Batches | None, count: int) -> Iterator[tuple[Tensor, Any]]:
-    """Give the first batches.
+    """Yield the first batches.
 
     Raises:
         BadInput: If there are none.
@@ -219,7 +219,7 @@ def some(batches: Batches | None, count: int) -> Iterator[tuple[Tensor, Any]]:
 
 @contextmanager
 def _differentiable(task: Task) -> Iterator[None]:
-    """Norms keep their statistics, dropout is off, and frozen layers have gradients."""
+    """Put a network into evaluation mode, and let frozen layers have gradients."""
     with (
         evaluating(task.net),
         thawed(task.net),

@@ -32,13 +32,13 @@ Costs = Mapping[str, float]
 
 
 def costs_of(task: Task, names: Sequence[str] = ("macs", "params")) -> dict[str, int]:
-    """Measure the costs of a task's network by name: `macs` of one image, `params`."""
+    """Compute the costs of a task's network by name: `macs` of one image, `params`."""
     counters = {"macs": lambda: count_macs(task), "params": lambda: count_params(task.net)}
     return {name: counters[name]() for name in names}
 
 
 class CostModel:
-    """Predicts costs after a cut.
+    """A model of the costs after a cut.
 
     A layer multiplies each of its weights once at each place of its map, and cutting channels
     leaves the places as they are. Attention besides compares its tokens once a head. What is
@@ -54,7 +54,7 @@ class CostModel:
         self.places, self.products = _measured(task)
 
     def predict(self, plan: Plan) -> dict[str, int]:
-        """Give the costs after a plan is carried out."""
+        """Compute the costs after a plan is carried out."""
         left: dict[str, float] = {}
         macs, params = float(self.dense["macs"]), float(self.dense["params"])
         for member, channels in members_of(plan):
@@ -72,7 +72,7 @@ class CostModel:
         return {"macs": round(macs), "params": round(params)}
 
     def _tensors(self, member: Member) -> list[tuple[str, int]]:
-        """Name the tensors that one side of a layer cuts, with the channels of that side."""
+        """Return the names of the tensors that one side of a layer cuts, with its channels."""
         if member.is_count:
             return []
         if member.dim is not None:

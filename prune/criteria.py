@@ -1,4 +1,4 @@
-"""How much each channel matters: pure functions of weights and gradients, and what calls them."""
+"""Importance of channels: pure functions of weights and gradients, and criteria that use them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from regrow.prune.contributions import Batches, averaged, mean_gradients, one_by
 
 
 def magnitude(weight: Tensor, p: float = 2) -> Tensor:
-    """Score each channel by the size of its weights.
+    """Compute the norm of each channel's weights.
 
     Source: Li et al., Pruning Filters for Efficient ConvNets, 2017, arXiv 1608.08710, for p = 1.
 
@@ -33,7 +33,7 @@ def magnitude(weight: Tensor, p: float = 2) -> Tensor:
 
 
 def fisher(weight: Tensor, squares: Tensor) -> Tensor:
-    """Score each channel by the loss it would cost to remove it, to second order.
+    """Compute the loss that removing each channel would cost, to second order.
 
     Source: LeCun et al., Optimal Brain Damage, 1990, equation 5, with the empirical Fisher
     information for the second derivatives (Theis et al. 2018, arXiv 1801.05787).
@@ -57,7 +57,7 @@ def fisher(weight: Tensor, squares: Tensor) -> Tensor:
 
 
 def lamp(norms: Tensor) -> Tensor:
-    """Score each unit by its share in the squared weights of all units that are not smaller.
+    """Compute each unit's share in the squared weights of all units that are not smaller (LAMP).
 
     Source: Lee et al. 2021, arXiv 2010.07611, equation 1.
 
@@ -85,7 +85,7 @@ def normalised(scores: Tensor) -> Tensor:
 
 
 class Criterion(ABC):
-    """A way to score units: the lower, the sooner they are removed.
+    """An importance criterion: it scores units, and the lowest are removed first.
 
     Attributes:
         is_normalised: Whether scores compare between groups as they are; others are divided by
@@ -109,7 +109,7 @@ class Criterion(ABC):
 
 
 class Magnitude(Criterion):
-    """The norms of a unit's weights, added up over the layers that share the unit.
+    """Magnitude: the norm of a unit's weights, averaged over the layers that share the unit.
 
     Args:
         p: The exponent of the norm: 2 or 1.
@@ -131,7 +131,7 @@ class Magnitude(Criterion):
 
 
 class Taylor(Criterion):
-    """The loss that each image owes to a unit, to first order: its size, averaged over images.
+    """Taylor: what removing a unit changes in the loss of an image, to first order, averaged.
 
     Signs are dropped for each image by itself: a unit that helps some images and harms others as
     much is worth something, where the sum over a batch would call it worth nothing.
@@ -161,7 +161,7 @@ class Taylor(Criterion):
 
 
 class ActivationGradient(Criterion):
-    """Activation times gradient as AWS's Debugger example computes it: signs cancel.
+    """Activation times gradient, as AWS's Debugger example computes it: signs cancel.
 
     Source: Pruning machine learning models with Amazon SageMaker Debugger and Amazon SageMaker
     Experiments, AWS Machine Learning Blog, 2020. There at the outputs of activations; here where
@@ -188,7 +188,7 @@ class ActivationGradient(Criterion):
 
 
 class Fisher(Criterion):
-    """The loss that removing a unit's weights costs to second order, without cross terms.
+    """Fisher: the loss that removing a unit's weights costs, to second order, without cross terms.
 
     Half the square of each weight times the curvature, which the squared gradients of single images
     stand for (the empirical Fisher information).
@@ -217,7 +217,7 @@ class Fisher(Criterion):
 
 
 class NormScale(Criterion):
-    """The size of the scale that batch norms give a unit.
+    """Network slimming: the size of the scale that batch norms give a unit.
 
     Source: Liu et al., Learning Efficient Convolutional Networks through Network Slimming, 2017,
     arXiv 1708.06519.
@@ -244,7 +244,7 @@ class NormScale(Criterion):
 
 
 class Lamp(Criterion):
-    """The share of a unit's squared weights in those of all units that are not smaller.
+    """LAMP: the share of a unit's squared weights in those of all units that are not smaller.
 
     The largest unit of every layer scores 1, so that none is emptied, and layers compare as they
     are.
@@ -261,7 +261,7 @@ class Lamp(Criterion):
 
 
 class Random(Criterion):
-    """Scores drawn at random: what every other criterion must beat.
+    """Random scores: the baseline that every other criterion must beat.
 
     Args:
         seed: The seed of the draw.
@@ -279,7 +279,7 @@ class Random(Criterion):
 def score_groups(
     task: Task, groups: Sequence[Group], criterion: Criterion, batches: Batches | None = None
 ) -> list[Tensor]:
-    """Score the units of all groups so that they compare across groups.
+    """Score the units of all groups, so that scores compare across groups.
 
     Args:
         task: The task; it is left as it was.

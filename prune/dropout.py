@@ -1,4 +1,4 @@
-"""Dropout in any network, from outside: hooks that act while it trains, and then are gone.
+"""Kinds of dropout that are added to any network from outside, as hooks.
 
 Names, weights and structure of the network stay as they are, so nobody's code has to know. Draws
 come from torch's default generator, which a task seeds before each step.
@@ -26,20 +26,20 @@ Inputs = tuple[Any, ...]
 
 
 class Dropout(ABC):
-    """A kind of dropout."""
+    """A kind of dropout, with its rate."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """Name it with its rate, such as `dropout-0.3`."""
+        """Return its name with its rate, such as `dropout-0.3`."""
 
     @abstractmethod
     def attach(self, task: Task) -> list[RemovableHandle]:
-        """Put hooks on the network, which act while it is in training mode."""
+        """Add hooks to the network, which act while it is in training mode."""
 
     @contextmanager
     def applied(self, task: Task) -> Iterator[None]:
-        """Have it in the network for a while.
+        """Context manager: add it to a network, and remove it afterwards.
 
         Args:
             task: The network; it is left without a trace.
@@ -81,7 +81,7 @@ class HeadDropout(Dropout):
 
 
 class _MapDropout(Dropout):
-    """Dropout of feature maps, after the norms of convolutions in the deeper part of a network.
+    """Dropout of feature maps, after the norms in the deeper part of a network.
 
     A ReLU that follows changes nothing: what is zero stays so, and scales pass through.
     """
@@ -112,7 +112,7 @@ class _MapDropout(Dropout):
 
 
 class SpatialDropout(_MapDropout):
-    """Dropout of whole channels.
+    """Spatial dropout: whole channels are dropped.
 
     Source: Tompson et al. 2015, arXiv 1411.4280.
 
@@ -136,7 +136,7 @@ class SpatialDropout(_MapDropout):
 
 
 class DropBlock(_MapDropout):
-    """Dropout of square blocks of each channel.
+    """DropBlock: square blocks of each channel are dropped.
 
     Source: Ghiasi et al. 2018, arXiv 1810.12890, whose rate rises during training; here it stays.
 
@@ -166,7 +166,7 @@ class DropBlock(_MapDropout):
 
 
 class TargetedDropout(Dropout):
-    """Dropout of the units that pruning by magnitude would remove first.
+    """Targeted dropout: of the units that pruning by magnitude would remove first.
 
     A unit is what pruning removes at once, in all layers that share it. It is dropped for a whole
     batch, before every layer that reads it: the batch sees the network without it, and it gets no
@@ -244,7 +244,7 @@ def draw_kept(scores: Tensor, share: float, rate: float) -> Tensor:
 
 
 def find_maps(task: Task) -> list[nn.Module]:
-    """Find the norms that give maps (b, d, h, w), in the order of their first call.
+    """Return the norms whose outputs are maps (b, d, h, w), in the order of their first call.
 
     Args:
         task: The network, which is run once in evaluation mode and left as it was.
@@ -293,7 +293,7 @@ def _readers(groups: list[Group]) -> list[tuple[Group, Member]]:
 def _mask_input(
     task: Task, group: Group, member: Member, kept: dict[str, Tensor]
 ) -> Callable[[nn.Module, Inputs], Inputs | None]:
-    """Give the hook that drops the units of a group from what a layer reads."""
+    """Return the hook that drops the units of a group from what a layer reads."""
     units: Tensor | None = None
 
     def hook(module: nn.Module, inputs: Inputs) -> Inputs | None:
@@ -312,7 +312,7 @@ def _mask_input(
 
 
 def _unit_of_channel(member: Member, width: int) -> Tensor:
-    """Give the unit of each channel that a layer reads; one past the last for all others."""
+    """Return the unit of each channel that a layer reads; one past the last for all others."""
     units = torch.full((width,), len(member.units))
     for unit, channels in enumerate(member.units):
         units[list(channels)] = unit

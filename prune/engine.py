@@ -32,7 +32,7 @@ Loader = Iterable[tuple[Tensor, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a pruning run ends with.
+    """The outcome of a pruning run.
 
     Args:
         task: The pruned network; the given one is as it was.
@@ -42,11 +42,11 @@ class Result:
         steps: All steps in order, also those that were rolled back.
         before: Evaluation of the reference on test images.
         after: Evaluation of the pruned network on test images.
-        cost_before: What the reference costs.
-        cost_after: What the pruned network costs.
+        cost_before: The cost of the reference.
+        cost_after: The cost of the pruned network.
         verdict: The decision on the budget, on test images.
         left_whole: The reason for every layer whose outputs were never pruned.
-        layers: What became of every layer with weights.
+        layers: The figures of every layer with weights, by name.
     """
 
     task: Task
@@ -89,18 +89,18 @@ def prune(
 
     Args:
         task: The trained network, which stays as it is.
-        removal: What may be removed from it, and down to what cost: `Channels(task, ...)` or
-            `SingleWeights(task, ...)`.
+        removal: What to remove, and down to what cost: `Channels(task, ...)` or
+            `SingleWeights(task, ...)`, made for this very network.
         train_loader: Training images and targets, for scores and norm statistics.
         val_loader: Validation images and targets.
         test_loader: Test images and targets; read only when all steps are done.
         num_steps: Number of steps towards the target, if they are of equal size.
-        adapts: Whether steps grow while the score holds, and shrink near the budget; one that
-            breaks it is then tried again at half its size.
-        budget: How much worse than the reference of the removal the network may be.
+        adapts: Adaptive step size: larger while the score holds, smaller near the budget; a step
+            that breaks it is rolled back and tried again at half its size.
+        budget: The accuracy budget: how much worse than the removal's reference the network may be.
         recover: Trains a cut network in place, given the number of the step.
         finish: Trains it once more when the last step is done.
-        seed: What all that is random here is a function of.
+        seed: The random seed; all that is random here is a function of it.
         begun: Where a run that was stopped stood.
         on_step: Called after each step, and before the first with the given network as step 0.
         save: Called with where the run stands after each step, and after each cut that is about
@@ -180,7 +180,7 @@ class _Run:
         return state
 
     def resumed(self, state: Progress) -> Progress:
-        """Go over what an earlier run did, so that this one stands where that stopped."""
+        """Repeat what an earlier run removed, so that this one stands where that stopped."""
         self.removal.refuse(state.refused)
         for cut in state.cuts:
             self.removal.follow(cut)
@@ -316,11 +316,11 @@ class _Run:
 
 
 def _order_as_in_a_file_(task: Task) -> None:
-    """Lay weights out as a file does: the order in memory changes the last bits of a result."""
+    """Lay weights out contiguously, as a file does: the order changes the last bits of a result."""
     task.net.to(memory_format=torch.contiguous_format)
 
 
 def _settle_(task: Task) -> None:
-    """Leave a trained network as a file of it would be read."""
+    """Leave a trained network as it would be read from its file."""
     zero_masked_(task.net)  # whatever optimizer it trained with
     _order_as_in_a_file_(task)

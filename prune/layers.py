@@ -1,4 +1,4 @@
-"""What pruning did to each layer: widths, the importance that is left, and sensitivity."""
+"""Figures of each layer: its widths, the importance that is left, and its sensitivity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ PROBED_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What pruning did to one layer.
+    """The figures of one layer before and after pruning.
 
     Args:
         before: Output channels before it.
@@ -45,7 +45,7 @@ def layers_of(task: Task, state: Progress, removal: Removal) -> dict[str, Layer]
     Args:
         task: The network before any pruning.
         state: Where its run has ended.
-        removal: What could be removed.
+        removal: The removal that the run was given.
     """
     old, new, kept = widths(task.net), widths(state.task.net), state.kept_units()
     shares = {}
@@ -73,7 +73,7 @@ def layers_of(task: Task, state: Progress, removal: Removal) -> dict[str, Layer]
 def sensitivities(
     task: Task, groups: Sequence[Group], scores: Sequence[Tensor], batch: tuple[Tensor, Any]
 ) -> dict[str, float]:
-    """Compute what the loss gains when a quarter of one group's units is removed, one at a time.
+    """Compute how much the loss rises when a quarter of one group's units is removed.
 
     Source: Li et al., Pruning Filters for Efficient ConvNets, 2017, arXiv 1608.08710, section 3.2,
     there the accuracy.

@@ -21,16 +21,17 @@ COST = "weights"
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Weights:
-    """Which single weights are masked (unstructured sparsity), instead of removing channels.
+    """Unstructured sparsity: single weights are masked instead of removing channels.
 
     Shapes stay, and so do MACs and latency, unless the hardware has kernels for the pattern.
 
     Args:
-        share: The share of the weights of convolutions, linear layers and attention that is masked,
-            in (0, 1); output layers and depthwise filters stay.
-        pattern: `2:4` masks two of each four weights along the inputs, all in one step, whatever
-            the share; null masks any.
-        scope: `global` ranks all weights against each other, `local` each layer's by themselves.
+        share: The sparsity: the share of the weights of convolutions, linear layers and attention
+            that is masked, in (0, 1); output layers and depthwise filters stay.
+        pattern: Structured sparsity: `2:4` masks two of each four weights along the inputs, all in
+            one step, whatever the share; null masks any.
+        scope: The range of the ranking: `global` ranks all weights against each other, `local` each
+            layer's by themselves.
         max_share: The largest share of one layer's weights that may go, in (0, 1].
     """
 

@@ -1,4 +1,4 @@
-"""Telling that memory has run out, which is no fault of the network that ran."""
+"""Errors that say that memory has run out, told from faults of a network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def enough_memory(doing: str) -> Iterator[None]:
-    """Turn running out of memory into one line.
+    """Context manager: turn running out of memory into an error of one line.
 
     Args:
         doing: What the memory is for, such as "prove what can be pruned".

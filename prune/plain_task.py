@@ -1,4 +1,4 @@
-"""A task around any network, for a training loop of one's own: just what pruning has to know."""
+"""A wrapper around any `nn.Module`, for a training loop of one's own."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ Loss = Callable[[Any, Any], Tensor]
 
 
 class PlainTask(Task):
-    """A task around a network that somebody else trains and scores; see `as_task`."""
+    """A task around a network that is trained and scored elsewhere; see `as_task`."""
 
     kind: ClassVar[Kind] = "labels"
     score: ClassVar[str] = "score"

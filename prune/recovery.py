@@ -1,4 +1,4 @@
-"""What a cut network gets before it is scored: new norm statistics, and training."""
+"""Recovery of a cut network: norm statistics are measured anew, and it is fine-tuned."""
 
 from collections.abc import Callable, Iterable
 from itertools import islice

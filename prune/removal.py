@@ -1,4 +1,4 @@
-"""What may be removed from a network; a step of removing channels: score, choose, cut, prove."""
+"""Removal of channels: what may go, and one step of it: score, choose, cut, prove."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -30,13 +30,13 @@ NUM_IMAGES = 8
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What one step removed, in the numbering before it.
+    """The record of what one step removed, in the numbering before it.
 
     Args:
         removed: The channels that left each side of each layer.
         units: The units that left each group, by the group's layer.
         error: Largest difference of the cut from the masked network, over the largest output.
-        num_masked: How many single weights were masked.
+        num_masked: Number of single weights that were masked.
         latency: The share of the reference's time that the network takes after the cut; None where
             it was not measured.
     """
@@ -57,7 +57,7 @@ NOTHING = Cut({}, {}, 0.0)
 
 
 class Removal(ABC):
-    """What may be removed from a network, and how it goes: whole channels, or single weights.
+    """A way to remove parts of a network: whole channels, or single weights.
 
     Args:
         groups: The coupled groups of channels that may go, and what is left whole.
@@ -129,7 +129,7 @@ class Channels(Removal):
 
     Args:
         task: The network before any pruning; it stays as it is.
-        target: What it may cost in the end, by default half of its MACs.
+        target: The cost that it may keep, by default half of its MACs.
         selection: Which units may go, and in what order.
         criterion: The way to score channels, by default the L2 norm of their weights.
         groups: The groups to prune, by default all that `find_groups` finds.
@@ -252,7 +252,7 @@ class Channels(Removal):
 
 
 def _some(left_whole: Mapping[str, str], most: int = 3) -> str:
-    """Give the first reasons of layers that are left whole, in one line."""
+    """Return the first reasons of layers that are left whole, in one line."""
     told = [f"{layer} ({reason})" for layer, reason in list(left_whole.items())[:most]]
     more = len(left_whole) - len(told)
     return "; ".join(told) + (f"; and {more} more" if more else "") or "it has no layers of weights"
@@ -282,7 +282,7 @@ def _measured(latency: Latency, task: Task, plan: Plan, expected: float) -> floa
 
 
 def telling_images(batches: Batches) -> Tensor | None:
-    """Give the images of the first batch that a network is likeliest to treat otherwise.
+    """Return the images of the first batch that a network is likeliest to treat differently.
 
     Returns:
         The darkest and the brightest image, those with least and most contrast, and the first ones,

@@ -1,4 +1,4 @@
-"""How much goes at each step, and which numbers of channels are legal: pure functions."""
+"""The schedule: how much is removed at each step, and which widths are legal."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ SMALLEST_STEP, LARGEST_STEP = 0.25, 2.0
 
 
 def kept_share(keep: float, done: float) -> float:
-    """Give the share of a cost that is left after a part of the way, which removes evenly.
+    """Return the share of a cost that is left after a part of the way, if it falls evenly.
 
     Args:
         keep: The share left at the end, in (0, 1].
@@ -20,11 +20,11 @@ def kept_share(keep: float, done: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How far a run has come, and how large its next step is, both as parts of the way.
+    """The progress of a run and the size of its next step, both as parts of the way.
 
     Args:
         first: The size of the first step, in (0, 1].
-        done: What lies behind, in [0, 1].
+        done: The part of the way that is done, in [0, 1].
         size: The next step.
     """
 
@@ -34,7 +34,7 @@ class Pace:
 
     @classmethod
     def begin(cls, num_steps: int) -> "Pace":
-        """Plan equal steps.
+        """Return the pace of equal steps.
 
         Raises:
             ValueError: If there is not even one.
@@ -45,13 +45,13 @@ class Pace:
 
     @property
     def next(self) -> float:
-        """Give where the next step ends."""
+        """Return where the next step ends."""
         after = self.done + self.size
         # A rest that is smaller than any step, or than rounding, goes with the last one.
         return 1.0 if after > 1 - self.first * SMALLEST_STEP + 1e-9 else after
 
     def after(self, used: float, *, adapts: bool = True) -> "Pace | None":
-        """Give the pace after a step by the part of the budget that is used up.
+        """Return the pace after a step, by the part of the budget that is used up.
 
         A third of the budget or less makes the next step half as large again, up to twice the
         first; more than two thirds make it half as large. Beyond the budget, the step is undone
@@ -78,14 +78,14 @@ class Pace:
 
 
 def alignment(width: int, round_to: int) -> int:
-    """Give the number that a layer's width should stay a multiple of.
+    """Return the number that a layer's width should stay a multiple of.
 
     A layer narrower than four times `round_to` is aligned more finely, or it could hardly lose
     anything.
 
     Args:
         width: The channels of the layer before pruning.
-        round_to: What wide layers are aligned to, >= 1.
+        round_to: The alignment of wide layers, >= 1.
     """
     while round_to > 1 and width < 4 * round_to:
         round_to //= 2
@@ -93,7 +93,7 @@ def alignment(width: int, round_to: int) -> int:
 
 
 def legal_count(asked: int, width: int, per_unit: int, align: int, smallest: int) -> int:
-    """Give the most units, not above those asked for, that may leave a layer.
+    """Return the largest legal number of units to remove, not above the number asked for.
 
     Args:
         asked: Number of units that would go by their scores.
@@ -122,7 +122,7 @@ def removal_order(
     scope: Literal["global", "local"],
     dense: Sequence[int] | None = None,
 ) -> list[int]:
-    """Give the group of each unit in the order in which units are removed.
+    """Return the group of each unit, in the order in which units are removed.
 
     Args:
         scores: For each group the scores of its units, ascending.

@@ -1,4 +1,4 @@
-"""Choosing the units that go at one step, so that the cost ends just under its ceiling."""
+"""Selection: the choice of units to remove, so that the cost ends just under its ceiling."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +18,18 @@ from regrow.prune.schedule import alignment, counts_of, first_length, legal_coun
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Selection:
-    """Which units may go, and in what order.
+    """The choice of units: which may be removed, and in what order.
 
     Args:
-        scope: `global` removes the lowest scores of the whole network, `local` the same share of
-            every layer.
-        per: What a score is divided by before units compare, besides nothing (`unit`): what
-            removing the unit saves of the `macs`, or of the `latency`, of which each layer has the
-            share that was measured in PyTorch.
-        round_to: Widths stay multiples of this, of less in layers that are narrower than four
-            times this; 1 does not align. Rounding never removes more than asked for. 16 channels
-            are a block of ONNX Runtime's convolutions with AVX-512, twice one with AVX2 or NEON.
+        scope: The range of the ranking: `global` removes the lowest scores of the whole network,
+            `local` the same share of every layer.
+        per: The normalisation of scores before ranking: `unit` not at all, `macs` by the MACs that
+            removing the unit saves, `latency` by the time that it saves, of which each layer has
+            the share that was measured in PyTorch.
+        round_to: Width alignment: widths stay multiples of this, of less in layers that are
+            narrower than four times this; 1 does not align. Rounding never removes more than asked
+            for. 16 channels are a block of ONNX Runtime's convolutions with AVX-512, twice one with
+            AVX2 or NEON.
         max_share: The largest share of a layer's channels that may go, in (0, 1).
         inexact: Also remove channels that layer or group norms take statistics over. Without them
             the norms give something else, which training has to make up for.
@@ -54,7 +55,7 @@ class Selection:
 
 
 class Chooser:
-    """Chooses the units of one step by the costs that would be left.
+    """The choice of the units of one step, by the costs that would be left.
 
     Costs are predicted, and the choice is measured on a trial cut; should the two ever differ, all
     costs are measured on trial cuts instead.
@@ -122,11 +123,11 @@ class Chooser:
         return self._give_back(counts, ceilings) if tightly else counts
 
     def least(self) -> Plan:
-        """Give the plan that takes all units that may go."""
+        """Return the plan that removes all units that may go."""
         return self._plan(self._counts(len(self.order)))
 
     def _gains(self) -> list[float]:
-        """Say what one unit of each group saves of the cost that scores are divided by."""
+        """Compute what one unit of each group saves of the cost that scores are divided by."""
         if self.selection.per == "unit":
             return [1.0] * len(self.groups)
         per = self.selection.per

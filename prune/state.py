@@ -1,4 +1,4 @@
-"""Where a pruning run stands after a step: all that it takes to go on, as one checkpoint."""
+"""The state of a pruning run after a step, as one checkpoint from which it can be resumed."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -51,12 +51,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A cut that is not yet a step: the network is being trained.
+    """A cut network that is being trained, before it counts as a step.
 
     Args:
         index: The number of the step that it may become.
         task: The cut network before its training, with its momenta.
-        cut: What was removed.
+        cut: The record of what was removed.
     """
 
     index: int
@@ -66,14 +66,14 @@ class Trial:
 
 @dataclass(slots=True)
 class Progress:
-    """What a pruning run has done.
+    """The progress of a pruning run.
 
     Args:
         task: The network as it was last accepted, with its momenta.
         baseline: The score of the reference on validation images.
-        pace: How far it has come.
+        pace: Its progress, and the size of its next step.
         steps: All steps in order, also those that were rolled back.
-        cuts: What the accepted ones removed.
+        cuts: The records of what the accepted ones removed.
         refused: Layers that turned out on the way to be left whole, with the reason.
         stopped: Why it ended; None while it goes on.
         is_finished: Whether the training after the last step is done too.
@@ -96,7 +96,7 @@ class Progress:
     trial: Trial | None = None
 
     def kept_units(self) -> dict[str, list[int]]:
-        """Give the units of each group that are left, in the numbering at the start."""
+        """Return the units of each group that are left, in the numbering at the start."""
         kept = {layer: list(range(len(scores))) for layer, scores in self.importance.items()}
         for cut in self.cuts:
             for layer, units in cut.units.items():
@@ -140,10 +140,10 @@ def save_progress(path: Path, progress: Progress, settings: Mapping[str, Any]) -
 
 
 def load_progress(path: Path, allow: tuple[str, ...] = ()) -> tuple[Progress, dict[str, Any]]:
-    """Read a run's progress.
+    """Read a run's progress from its file.
 
     Args:
-        path: What `save_progress` wrote.
+        path: The file that `save_progress` wrote.
         allow: Other people's packages that its network may come from.
 
     Returns:

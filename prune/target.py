@@ -1,4 +1,4 @@
-"""What a pruned network may cost."""
+"""The cost target of a pruned network."""
 
 from dataclasses import asdict, dataclass
 
@@ -9,7 +9,7 @@ DEFAULT_MACS = 0.5
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Target:
-    """What the pruned network may cost, as shares of what the unpruned one costs.
+    """The cost target: shares of the unpruned network's costs that the pruned one may keep.
 
     Several targets are all met. A share of the MACs or parameters is met to the channel; latency is
     measured, and met to about a tenth.
@@ -32,6 +32,6 @@ class Target:
                 raise BadInput(f"target.{name} is {share}, a share to keep must lie in (0, 1]")
 
     def shares(self) -> dict[str, float]:
-        """Give the shares that are kept, by the name of the cost."""
+        """Return the shares that are kept, by the name of the cost."""
         given = {name: share for name, share in asdict(self).items() if share is not None}
         return given or {"macs": DEFAULT_MACS}

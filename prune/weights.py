@@ -1,4 +1,4 @@
-"""Single weights: how much each matters, and which are masked; shapes and channels stay."""
+"""Unstructured pruning: the importance of single weights, and the choice of those to mask."""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -20,7 +20,7 @@ ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"
 
 
 def find_weights(task: Task) -> tuple[list[str], dict[str, str]]:
-    """Name the weights of a network that may be masked one by one, and why others may not.
+    """Return the names of the weights that may be masked one by one, and why others may not.
 
     Those of convolutions, linear layers and attention may. Biases and norms are few, and decide
     about whole channels; so is each filter of a depthwise convolution all that its channel has. The
@@ -55,7 +55,7 @@ def find_weights(task: Task) -> tuple[list[str], dict[str, str]]:
 def score_weights(
     task: Task, names: Sequence[str], criterion: Criterion, batches: Batches | None = None
 ) -> dict[str, Tensor]:
-    """Score single weights, the lower the sooner they are masked, so that all layers compare.
+    """Score single weights, so that scores compare across layers; the lowest are masked first.
 
     Magnitude gives |w|. Taylor averages over single images the loss that the image owes to the
     weight, |w g|, or with `power` 2 its square; each image of its batches is a backward pass.
@@ -190,7 +190,7 @@ def choose_n_of_m(
 
 
 def _keys(module: nn.Module) -> list[str]:
-    """Name the weights of a layer whose rows make outputs from inputs."""
+    """Return the names of a layer's weights whose rows make outputs from inputs."""
     if isinstance(module, nn.MultiheadAttention):
         return [key for key in ATTENTION if module._parameters.get(key) is not None]
     return ["weight"] if isinstance(module, WEIGHTED_TYPES) else []
@@ -223,12 +223,12 @@ def _scores(
 
 
 def _found(means: dict[str, Tensor], name: str, weight: Tensor) -> Tensor:
-    """Give the gradients of a weight, zeros where it takes no part in the loss."""
+    """Return the gradients of a weight, zeros where it takes no part in the loss."""
     return means.get(name, torch.zeros_like(weight))
 
 
 def _masked_first(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Give scores in which what is masked already is below all."""
+    """Return scores in which what is masked already is below all others."""
     return values if mask is None else values.masked_fill(~mask.to(values.device), -inf)
 
 
@@ -237,7 +237,7 @@ def _num_masked(values: Tensor) -> int:
 
 
 def _limit(values: Tensor, max_share: float) -> int:
-    """Count the weights of a tensor that may go; less the rounding of the product."""
+    """Count the weights of a tensor that may be masked; less the rounding of the product."""
     most = min(ceil(max_share * values.numel() - 1e-9), values.numel() - 1)
     return max(most, _num_masked(values))
 

@@ -1,1 +1,1 @@
-"""Channels: which must go together, how they are cut, and the proof that nothing else changed."""
+"""Structured pruning: coupled channels, how they are cut, and the proof that the cut is exact."""

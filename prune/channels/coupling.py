@@ -1,4 +1,4 @@
-"""The channels that hang together, read off a network's graph; nothing proves them yet."""
+"""Coupled channels as the dependency graph of a network shows them, before any proof."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -46,7 +46,7 @@ def coupled_groups(
     inexact: bool,
     effort: Effort,
 ) -> tuple[Groups, set[str]]:
-    """Find the groups of channels in the graph, which nothing proves yet.
+    """Find the coupled groups of channels in the dependency graph; nothing proves them yet.
 
     Args:
         task: The task.
@@ -90,7 +90,7 @@ def coupled_groups(
 
 
 def fixed_layers(task: Task) -> set[str]:
-    """Name the layers whose output width must stay."""
+    """Return the names of the layers whose output width must stay."""
     try:
         rows = task.class_rows()
     except BadInput:  # which row is which class's matters to growth alone
@@ -107,7 +107,7 @@ def _refuse_operation(
     tied: set[str],
     inexact: bool,
 ) -> None:
-    """Raise for what must not lose channels, or is not understood."""
+    """Refuse an operation that must not lose channels, or that is not understood."""
     module, name = node.module, names.get(node.module)
     if is_output(node, side) or (side == "out" and name in protected):
         raise LeftWhole(f"its channels are outputs of {name or 'the network'} and must stay")
@@ -151,7 +151,7 @@ def _refuse_layer(module: nn.Module, name: str) -> None:
 def _group(
     root: str, pairs: Pairs, names: dict[object, str], net: nn.Module, fixed: Collection[str]
 ) -> Group:
-    """Make the record of a group from the channels that each layer sees."""
+    """Return a group made of the channels that each layer sees."""
     cut = {
         (names[node.module], side): (node, channels)
         for (node, side), channels in pairs.items()
@@ -184,7 +184,7 @@ def _group(
 def _members(
     name: str, side: Side, node: Node, net: nn.Module, units: tuple[tuple[int, ...], ...]
 ) -> list[Member]:
-    """Make the records of one side of one layer, and of the counts that follow it."""
+    """Return the members for one side of one layer, and for the counts that follow it."""
     module = node.module
     # What is not called may well be a reader, whose inputs nobody sees.
     members = [Member(name, side, units)]
@@ -216,7 +216,7 @@ def _size(node: Node, side: Side) -> int | None:
 
 
 def _units(cut: dict) -> dict[int, int]:
-    """Join the root's channels that meet in one place; give each the first of its unit."""
+    """Join the root's channels that meet in one place: return for each the first of its unit."""
     first: dict[int, int] = {}
 
     def find(channel: int) -> int:
@@ -250,7 +250,7 @@ def _refuse_uneven(name: str, node: Node, side: Side, by_unit: list[set[int]]) -
 
 
 def _tied(net: nn.Module) -> set[str]:
-    """Name the layers and parameters that share a tensor with others."""
+    """Return the names of the layers and parameters that share a tensor with others."""
     owners: dict[Tensor, set[str]] = defaultdict(set)
     for name, module in net.named_modules():
         for own, parameter in module.named_parameters(recurse=False):

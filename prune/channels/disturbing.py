@@ -1,4 +1,4 @@
-"""Other weights for a network that is proved, so that nothing hides what a cut does."""
+"""Random weights for the copy of a network that is tested, so that nothing hides a wrong cut."""
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ def disturb_(net: nn.Module) -> None:
 
 @torch.no_grad()
 def rouse_(net: nn.Module) -> None:
-    """Draw the weights of layers anew, so that each passes on what it is given.
+    """Draw the weights of layers anew, so that none is dead: each passes on what it is given.
 
     Source: He et al. 2015, arXiv 1502.01852, equation 10, for the scale.
     """

@@ -1,4 +1,4 @@
-"""Which channels pass from one layer to the next, where torch-pruning's graph gets it wrong.
+"""Corrections of torch-pruning's graph: which channels pass from one layer to the next.
 
 torch-pruning guesses the shapes of operations from the layers around them. Autograd knows them, and
 the calls that a network makes can be watched.
@@ -26,7 +26,7 @@ Mapping = Callable[[Sequence[Any]], list]
 
 
 class Calls(TorchFunctionMode):
-    """Watches what a network calls while it is traced.
+    """Records the concatenations that a network makes while it is traced.
 
     Attributes:
         joined: For each concatenation by its autograd function the length of each part; nothing if
@@ -137,7 +137,7 @@ def is_along_channels(node: Node, widths: Sequence[int | None], sizes: Sequence[
 
 
 def _input_places(node: Node) -> list[int]:
-    """Give the place of each input of an operation among its arguments."""
+    """Return the place of each input of an operation among its arguments."""
     places = []
     inputs = list(node.inputs)
     for place, (function, _) in enumerate(node.grad_fn.next_functions):
@@ -153,18 +153,18 @@ def _is_function_of(node: Node, function: Any) -> bool:
 
 
 def _parts(source: Node, node: Node) -> list[int]:
-    """Give which outputs of an operation another one takes."""
+    """Return which outputs of an operation another one takes."""
     functions = getattr(node.grad_fn, "next_functions", ())
     return [number for function, number in functions if function is source.grad_fn]
 
 
 def _between(one: Node, other: Node) -> list[Any]:
-    """Give the edges from one operation to another, in order."""
+    """Return the edges from one operation to another, in order."""
     return [dependency for dependency in one.dependencies if dependency.target is other]
 
 
 def _correct_concatenation_(node: Node, widths: _Widths, joined: dict[Any, list[int]]) -> None:
-    """Let channels lie behind all that is before them, constants and images too."""
+    """Correct the offsets of what a concatenation joins: constants and images count too."""
     sizes = joined.get(node.grad_fn)
     if sizes is None:
         return
@@ -185,7 +185,7 @@ def _correct_concatenation_(node: Node, widths: _Widths, joined: dict[Any, list[
 
 
 def _split_sizes(node: Node) -> tuple[int, list[int]] | None:
-    """Give along which dimension a split goes, and the length of each part."""
+    """Return the dimension that a split goes along, and the length of each part."""
     shape = getattr(node.grad_fn, "_saved_self_sym_sizes", None)
     dim = getattr(node.grad_fn, "_saved_dim", None)
     if shape is None or dim is None:
@@ -199,7 +199,7 @@ def _split_sizes(node: Node) -> tuple[int, list[int]] | None:
 
 
 def _correct_split_(node: Node, widths: _Widths) -> None:
-    """Let each part of a split have its own channels, whatever the order they are used in."""
+    """Correct the channels of each part of a split, in whatever order the parts are used."""
     sizes = _split_sizes(node)
     if sizes is None or len(sizes[1]) < 2 or sum(sizes[1]) != widths(node):
         return
@@ -216,7 +216,7 @@ def _correct_split_(node: Node, widths: _Widths) -> None:
 
 
 def _correct_slice_(node: Node, widths: _Widths) -> None:
-    """Let a slice of places keep all channels, where torch-pruning takes the second dimension.
+    """Correct a slice of rows or columns, which torch-pruning takes for one of channels.
 
     Swin has its channels last, and merges every second row and column.
     """
@@ -231,7 +231,7 @@ def _correct_slice_(node: Node, widths: _Widths) -> None:
 
 
 def _stop_broadcasts_(node: Node, widths: _Widths) -> None:
-    """Let a map of one channel go with none of those that it scales."""
+    """Uncouple a map of one channel from the channels that it scales (broadcasting)."""
     found = {source: widths.part(source, node) for source in node.inputs}
     is_spread = node.type == OPTYPE.EXPAND and any(n.type != OPTYPE.EXPAND for n in node.inputs)
     for source, width in found.items():

@@ -1,4 +1,4 @@
-"""Whether a plan is cut exactly: the cut network gives what the masked one gives."""
+"""Tests whether a cut is exact: the cut network computes what the masked one computes."""
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def check_exact(masked: Task, cut: Task, images: Tensor | None = None) -> float:
 def probe(
     task: Task, plan: Plan, images: Tensor | None = None, *, needs_signal: bool = True
 ) -> str | None:
-    """Say why a plan cannot be carried out exactly; None if it can.
+    """Return why a plan cannot be carried out exactly; None if it can.
 
     Args:
         task: The network, which stays as it is.
@@ -87,7 +87,7 @@ def sift(
 def cut_exactly_(
     task: Task, plan: Plan, images: Tensor | None
 ) -> tuple[Removed, float, dict[str, str]]:
-    """Cut, and undo it unless the result is that of masking; then say which layers are at fault."""
+    """Cut a plan, and undo it unless the result is that of masking."""
     masked, whole, momenta = clone(task), copied(task.net), task.momenta
     mask_(masked, plan)
     try:

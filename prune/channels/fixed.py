@@ -1,4 +1,4 @@
-"""Embeddings and scales that a network keeps as buffers, which lose entries with its channels."""
+"""Buffers with one entry a channel, such as fixed embeddings, which are cut with the channels."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -14,7 +14,7 @@ KNOWN_TYPES = (*WEIGHTED_TYPES, *NORM_TYPES, *STATISTICS_TYPES, nn.Embedding, Fr
 
 
 def unfix_(net: nn.Module) -> set[str]:
-    """Make parameters of the buffers that may hold an entry a channel, so that a graph sees them.
+    """Turn buffers that may hold one entry a channel into parameters, so that the graph sees them.
 
     Args:
         net: A network that is given up for this.
@@ -38,7 +38,7 @@ def _is_wide(buffer: Tensor | None) -> bool:
 
 
 def guesses(group: Group, net: nn.Module, fixed: Collection[str]) -> Iterator[Group]:
-    """Guess which dimension of each buffer its channels lie along, the likeliest guess first.
+    """Yield guesses of the dimension of each buffer that channels lie along, the likeliest first.
 
     As many places as there are channels look the same, and some buffers have no channels at all.
 

@@ -1,4 +1,4 @@
-"""The weights of a unit in every layer that makes or reads it, gathered to be scored."""
+"""Scores of units from their weights in every layer that makes or reads them."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ def combine(
     score: Callable[..., Tensor | None],
     others: dict[str, Tensor] | None = None,
 ) -> Tensor:
-    """Average over the layers that see a unit what each of them contributes."""
+    """Compute the score of each unit as the average over the layers that see it."""
     total, seen = torch.zeros(group.num_units), torch.zeros(group.num_units)
     for member in group.members:
         present = [unit for unit, channels in enumerate(member.units) if channels]
@@ -51,7 +51,7 @@ def _parameters(net: nn.Module, member: Member) -> list[tuple[str, Tensor, int]]
 
 
 def _gather(tensor: Tensor, net: nn.Module, member: Member, present: list[int], dim: int) -> Tensor:
-    """Give the entries of each unit, (units, entries)."""
+    """Return the entries of each unit, (units, entries)."""
     places: list[list[int]] = []
     for unit in present:
         channels = list(member.units[unit])

@@ -1,4 +1,4 @@
-"""Finding the channels that must be removed together, on torch-pruning's dependency graph."""
+"""Coupled groups of channels: found in the dependency graph, and proved by trial cuts."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -44,9 +44,9 @@ def find_groups(
 
     Args:
         task: The task; its network keeps its weights, mode and `requires_grad` flags.
-        inexact: Whether to give the groups too that layer norms and group norms take statistics
-            over. Without some of their channels these norms give something else, so that the
-            proof is against norms that leave out the channels set to zero.
+        inexact: Also return the groups that layer norms and group norms take statistics over.
+            Without some of their channels these norms give something else, so that the proof is
+            against norms that leave out the channels set to zero.
         images: Real images for the proof, besides those made up, uint8 (b, 3, h, w).
         max_work: Work that it may take, in pairs of channels that are followed; each layer that is
             run counts as 100.
@@ -125,7 +125,7 @@ def _in_order(groups: Iterable[Group], net: nn.Module) -> list[Group]:
 
 
 def _explain_(found: Groups, net: nn.Module, makers: dict[str, str], traced: set[str]) -> None:
-    """Give a reason for every layer that no group has."""
+    """Add the reason for every layer that is in no group."""
     covered = {member.layer for group in found.groups for member in group.members}
     for name, layer in net.named_modules():
         if isinstance(layer, WEIGHTED_TYPES) and name not in covered:
@@ -145,7 +145,7 @@ def _prove(
     effort: Effort,
     proved: Sequence[Group] = (),
 ) -> None:
-    """Keep what can be cut as it should, and say of the rest that it is left whole.
+    """Keep the groups whose trial cut is exact, and note why the others are left whole.
 
     Args:
         task: The task.
@@ -230,6 +230,6 @@ def _probing(groups: Sequence[Group]) -> list[tuple[Group, list[int]]]:
 
 
 def without_layers(groups: Groups, refused: dict[str, str]) -> Groups:
-    """Give the groups less those named, whose reasons join those of the layers left whole."""
+    """Return the groups without those named, whose reasons join those of the layers left whole."""
     rest = [group for group in groups.groups if group.layer not in refused]
     return Groups(rest, groups.left_whole | refused)

@@ -1,4 +1,4 @@
-"""Finding the heads of attention, each of which can be removed as a whole.
+"""Heads of attention as groups of channels: each head can be removed as a whole.
 
 Attention reshapes its channels into heads, which no graph of operations shows. So its layout is
 guessed from how its layers are called and how many heads it has, and the guess is proved like any
@@ -34,7 +34,7 @@ class _Uneven(Exception):
 
 
 def find_heads(net: nn.Module) -> dict[str, list[Group]]:
-    """Guess the groups of heads of each attention layer.
+    """Return guesses of the group of heads of each attention layer.
 
     Args:
         net: The network.
@@ -54,7 +54,7 @@ def find_heads(net: nn.Module) -> dict[str, list[Group]]:
 
 
 def _members(name: str, module: nn.Module, heads: int, choice: int) -> list[Member]:
-    """List all that a head has; nothing if the layer is not made of what attention is made of."""
+    """Return all members of a group of heads; none if the layer is not made as attention is."""
     readers = [(path, m) for part in READERS for path, m in _layers(module, name, part)]
     makers = [part for part in MAKERS if isinstance(getattr(module, part, None), nn.Module)]
     projections = [key for key in PACKED if isinstance(getattr(module, key, None), Tensor)]
@@ -89,7 +89,7 @@ def _layers(module: nn.Module, name: str, part: str) -> Iterator[tuple[str, nn.M
 
 
 def _units(total: int | None, heads: int, parts: int) -> tuple[tuple[int, ...], ...]:
-    """Give the channels of each head, where each of the parts holds one run a head."""
+    """Return the channels of each head, where each part holds one run of channels a head."""
     if not total or total % (heads * parts):
         raise _Uneven
     size = total // (heads * parts)
@@ -100,7 +100,7 @@ def _units(total: int | None, heads: int, parts: int) -> tuple[tuple[int, ...], 
 
 
 def _one_a_head(module: nn.Module, name: str, heads: int, seen: set[str]) -> Iterator[Member]:
-    """Give what has one entry a head: biases of positions, temperatures, counts of heads."""
+    """Yield what has one entry a head: biases of positions, temperatures, counts of heads."""
     one = tuple((head,) for head in range(heads))
     for path, layer in module.named_modules(prefix=name):
         if getattr(layer, "num_heads", None) == heads:
@@ -122,7 +122,7 @@ def _one_a_head(module: nn.Module, name: str, heads: int, seen: set[str]) -> Ite
 
 
 def _widths(module: nn.Module, name: str) -> Iterator[Member]:
-    """Give the counts of the channels of all heads together."""
+    """Yield the counts of the channels of all heads together."""
     heads: int = module.num_heads  # type: ignore[assignment]
     for key in WIDTHS:
         total = vars(module).get(key)
@@ -158,7 +158,7 @@ def open_(net: nn.Module) -> list[nn.Module]:
 
 
 def reading(layer: str, net: nn.Module) -> str | None:
-    """Name the parameter of what the graph saw as a layer, if only `open_` has made that layer."""
+    """Return the name of the parameter behind a layer that only `open_` has made, if it has."""
     owner, _, own = layer.rpartition(".")
     is_made = isinstance(net.get_submodule(owner), HeadedAttention) and own == "in_proj"
     return f"{layer}_weight" if is_made else None

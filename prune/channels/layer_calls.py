@@ -1,4 +1,4 @@
-"""What each layer of a network gives on a batch, summed up so that two networks can be compared."""
+"""Checksums of the output of each layer on a batch, by which two networks are compared."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ RUN = 1021
 
 @dataclass(slots=True)
 class Call:
-    """What a layer gave at one call: its sums, and the largest value that counts beside them."""
+    """The output of a layer at one call, as checksums, and the scale of its values."""
 
     layer: str
     shape: torch.Size
@@ -30,7 +30,7 @@ class Call:
 
 @dataclass(slots=True)
 class Run:
-    """What a network gave on a batch."""
+    """The outputs of a network on a batch, and the calls of its layers."""
 
     outputs: dict[str, Tensor]
     guide: Guide
@@ -40,7 +40,7 @@ class Run:
 def run_watched(
     task: Task, batch: Tensor, way: Way, removed: Removed, others: list[Call] | None
 ) -> Run:
-    """Run a network, and sum up what each of its layers gives.
+    """Run a network, and compute checksums of the output of each layer.
 
     Args:
         task: The task.
@@ -69,7 +69,7 @@ def run_watched(
 
 
 def moved(before: Call, after: Call) -> float:
-    """Compute how far what a layer gives has moved; 0 where the shapes do not compare."""
+    """Compute how far the output of a layer has moved; 0 where the shapes do not compare."""
     if before.layer != after.layer:
         return float("inf")
     if before.shape != after.shape or not bool(before.sums.isfinite().all()):
@@ -80,7 +80,7 @@ def moved(before: Call, after: Call) -> float:
 
 @contextmanager
 def _watching(net: nn.Module, keep: Callable) -> Iterator[None]:
-    """Watch the layers that have parameters or buffers of their own."""
+    """Hook the layers that have parameters or buffers of their own."""
 
     def hook(name: str) -> Callable:
         def watch(module: nn.Module, inputs: tuple, output: object) -> None:
@@ -116,7 +116,7 @@ def _largest(x: Tensor) -> float:
 
 
 def _kept(output: Tensor, shape: torch.Size, gone: list[int]) -> Tensor:
-    """Leave out the channels that the other network lacks."""
+    """Return an output without the channels that the other network lacks."""
     pairs = enumerate(zip(output.shape, shape, strict=False))
     dims = [dim for dim, (own, other) in pairs if own != other]
     if len(output.shape) != len(shape) or len(dims) != 1:
@@ -129,7 +129,7 @@ def _kept(output: Tensor, shape: torch.Size, gone: list[int]) -> Tensor:
 
 
 def _sums(output: Tensor) -> Tensor:
-    """Sum up runs of a map, each number with another weight, so that any change shows."""
+    """Compute weighted sums of runs of a map, such that any change shows."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand(RUN, generator=generator, dtype=output.dtype).to(output.device) + 0.5
     flat = output.reshape(-1)

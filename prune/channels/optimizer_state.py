@@ -1,4 +1,4 @@
-"""What follows a network through a cut: the state of its optimizer, and anything else by weight."""
+"""Optimizer state through a cut: momenta are sliced as the weights are."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ Places = dict[str, dict[int, list[int]]]
 
 
 def lost_places(net: nn.Module, plan: Plan) -> Places:
-    """Give the places that a plan takes from every parameter and buffer.
+    """Return the indices that a plan removes from every parameter and buffer.
 
     Args:
         net: The network before the cut.
@@ -35,14 +35,14 @@ def lost_places(net: nn.Module, plan: Plan) -> Places:
 
 
 def without(tensor: Tensor, dim: int, places: list[int]) -> Tensor:
-    """Give a tensor without some places of one dimension."""
+    """Return a tensor without some indices of one dimension."""
     gone = set(places)
     kept = [place for place in range(tensor.shape[dim]) if place not in gone]
     return tensor.index_select(dim, torch.tensor(kept, device=tensor.device))
 
 
 def sliced(tensor: Tensor, places: Mapping[int, list[int]]) -> Tensor:
-    """Give a tensor without some places of several dimensions."""
+    """Return a tensor without some indices of several dimensions."""
     for dim, gone in places.items():
         tensor = without(tensor, dim, gone)
     return tensor
@@ -51,7 +51,7 @@ def sliced(tensor: Tensor, places: Mapping[int, list[int]]) -> Tensor:
 def sliced_state(
     state: Mapping[str, Any], shape: torch.Size, places: Mapping[int, list[int]]
 ) -> dict[str, Any]:
-    """Give the state that an optimizer keeps for one weight, as large as the cut weight.
+    """Return the optimizer's state for one weight, sliced to the shape of the cut weight.
 
     Args:
         state: Momentum and the like by name.
@@ -75,16 +75,16 @@ def follow_(
     net: nn.Module,
     places: Places,
 ) -> None:
-    """Let an optimizer go on with the weights of the cut network, and its state with them.
+    """Give an optimizer the weights of the cut network, with its state sliced as they are.
 
-    What it remembers of a weight is cut as `sliced_state` says. LBFGS remembers all weights as one
+    Its state for a weight is cut as `sliced_state` says. LBFGS keeps all weights as one
     vector, which cannot follow, so it begins anew.
 
     Args:
         optimizer: The optimizer; its groups keep their options.
         before: The weights before the cut, by name.
         net: The network after it.
-        places: What the cut took, as `lost_places` gave it.
+        places: The indices that the cut removed, as `lost_places` returned them.
     """
     after = dict(net.named_parameters())
     names = {parameter: name for name, parameter in before.items()}

@@ -1,4 +1,4 @@
-"""The proof that a cut network is the masked one, and that the proof has seen what it speaks of.
+"""The proof that a cut is exact: a cut network compared with the masked one, layer by layer.
 
 Equal outputs prove nothing where they cannot differ: where they are clipped, where no image brings
 anything to what was cut, on ways that no image takes. So every layer is compared besides the
@@ -30,7 +30,7 @@ SILENT = "no image of the proof brings different values to "
 
 @dataclass(slots=True)
 class Findings:
-    """What the comparison of two networks has come to.
+    """The outcome of a comparison of two networks.
 
     Args:
         error: The largest difference of a raw output over the largest value of that output, in
@@ -50,7 +50,7 @@ def compare(
     *,
     needs_signal: bool = True,
 ) -> Findings:
-    """Compare a masked network with the cut one.
+    """Compare a masked network with the cut one, in both modes, in float64.
 
     Args:
         masked: The network in float64 whose chosen channels are zero; it is given up for this.
@@ -97,8 +97,8 @@ class _Pair:
         masked: The masked one.
         cut: The cut one.
         removed: The channels that it lacks.
-        explains: Whether it is found out which of them is at fault.
-        found: What was found.
+        explains: Whether to find out which of them is at fault.
+        found: The outcome so far.
     """
 
     masked: Task
@@ -150,7 +150,7 @@ class _Pair:
         return before.guide if self.found.reason is None else None
 
     def _fault(self, batch: Tensor, way: Way) -> str | None:
-        """Say whether the masked network fails as the cut one does."""
+        """Return how the masked network fails on its own, if it does."""
         try:
             if self.explains:
                 led(self.masked, batch, way)
@@ -183,7 +183,7 @@ class _Pair:
 
 
 class _Signal:
-    """Watches whether what reads the channels that are left of each group reads different values.
+    """Checks that the readers of each group are given values that tell its channels apart.
 
     Args:
         net: The cut network.
@@ -212,7 +212,7 @@ class _Signal:
             handle.remove()
 
     def missing(self) -> str | None:
-        """Say which layer has read nothing that tells channels apart."""
+        """Return which layer has read nothing that tells channels apart; None if there is none."""
         for (_, reader), is_silent in self.silent.items():
             if is_silent:
                 return (
@@ -256,7 +256,7 @@ def _difference(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> fl
 
 @contextmanager
 def _double() -> Iterator[None]:
-    """Let what a network makes in a pass be in float64 too."""
+    """Make float64 the default type, for tensors that a network makes in a pass."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:

@@ -1,4 +1,4 @@
-"""The records of pruning: which channels of which layers must go together."""
+"""The records of structured pruning: which channels of which layers must go together."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ class Member:
     is_count: bool = False
 
     def channels(self, units: Iterable[int]) -> list[int]:
-        """Give the channels of some units, ascending."""
+        """Return the channels of some units, ascending."""
         return sorted({channel for unit in units for channel in self.units[unit]})
 
 
@@ -59,7 +59,7 @@ class Group:
 
     @property
     def is_heads(self) -> bool:
-        """Say whether each unit is a head of attention."""
+        """Whether each unit is a head of attention."""
         return self.members[0].side == "in"
 
     @property
@@ -78,7 +78,7 @@ class Group:
         return self.num_units * self.channels_per_unit
 
     def after(self, removed: Removed, units: Sequence[int] = ()) -> "Group":
-        """Give the same group in the smaller network.
+        """Return the same group in the smaller network.
 
         Args:
             removed: The channels that left each side of each layer, in the old numbering.
@@ -111,7 +111,7 @@ class Groups:
 
 
 def removal(plan: Plan) -> Removed:
-    """Give the channels that each side of each layer loses by a plan, ascending."""
+    """Return the channels that each side of each layer loses by a plan, ascending."""
     lost: dict[tuple[str, Side], set[int]] = {}
     for group, units in plan:
         for member in group.members:
@@ -120,7 +120,7 @@ def removal(plan: Plan) -> Removed:
 
 
 def members_of(plan: Plan) -> list[tuple[Member, list[int]]]:
-    """Give each side of each layer that a plan takes channels from, with these, ascending."""
+    """Return each side of each layer that a plan removes channels from, with these, ascending."""
     members = {(m.layer, m.side): m for group, _ in plan for m in group.members}
     return [(members[key], channels) for key, channels in removal(plan).items()]
 
@@ -147,7 +147,7 @@ def width(module: nn.Module, side: Side) -> int | None:
 
 
 def is_depthwise(module: nn.Module) -> bool:
-    """Say whether a convolution has one filter a channel."""
+    """Whether a convolution has one filter a channel."""
     return (
         isinstance(module, (*CONV_TYPES, *TRANSPOSED_TYPES))
         and module.groups > 1
@@ -162,7 +162,7 @@ def num_blocks(module: nn.Module) -> int:
 
 
 def channel_tensors(module: nn.Module, side: Side) -> list[tuple[str, int]]:
-    """Name the tensors of a layer that hold one entry a channel, with the dimension of it."""
+    """Return the names of a layer's tensors with one entry a channel, and that dimension."""
     if isinstance(module, nn.Embedding):
         return [("weight", 1)]
     if is_depthwise(module):
@@ -176,7 +176,7 @@ def channel_tensors(module: nn.Module, side: Side) -> list[tuple[str, int]]:
 
 
 def rows(module: nn.Module, side: Side, dim: int, channels: Sequence[int]) -> list[int]:
-    """Give the places of channels along the dimension of a weight.
+    """Return the indices of channels along a dimension of a weight.
 
     Where the blocks of a grouped convolution share that dimension, a place stands for one channel
     in each block.
@@ -199,12 +199,12 @@ def widths(net: nn.Module) -> dict[str, int]:
 
 
 def named_tensor(net: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """Find the module that owns a parameter or a count, and its name in it."""
+    """Return the module that owns a parameter or a count, and its name there."""
     owner, _, attribute = name.rpartition(".")
     return net.get_submodule(owner), attribute
 
 
 def _renumber(unit: tuple[int, ...], lost: list[int]) -> tuple[int, ...]:
-    """Give the places of the channels that stay; `lost` is ascending."""
+    """Return the new indices of the channels that stay; `lost` is ascending."""
     gone = set(lost)
     return tuple(channel - bisect_left(lost, channel) for channel in unit if channel not in gone)

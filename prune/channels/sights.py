@@ -1,4 +1,4 @@
-"""The images that networks are compared on, whatever data there is."""
+"""Test images on which networks are compared: noise, ramps of grey, and real ones."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from regrow.models.task import Task
 
 
 def sights(task: Task, images: Tensor | None = None) -> list[Tensor]:
-    """Give batches to compare networks on, uint8 (b, 3, h, w): noise, ramps of grey, and images.
+    """Return batches to compare networks on, uint8 (b, 3, h, w): noise, ramps of grey, images.
 
     Some of the noise is almost black, and some almost white.
 

@@ -84,7 +84,7 @@ def clone(task: Task) -> Task:
 
 
 def _computed(net: nn.Module) -> str | None:
-    """Name the first attribute that is no parameter and has a gradient to pass on."""
+    """Return the first attribute that is no parameter and part of an autograd graph, by name."""
     for name, module in net.named_modules():
         for attribute, value in vars(module).items():
             if isinstance(value, Tensor) and value.grad_fn is not None:
@@ -93,7 +93,7 @@ def _computed(net: nn.Module) -> str | None:
 
 
 def exact_copy(task: Task) -> Task:
-    """Copy a task in float64, its network in evaluation mode."""
+    """Copy a task in float64, with its network in evaluation mode."""
     twin = clone(task)
     twin.net.double().eval()
     for name, buffer in twin._buffers.items():
@@ -133,7 +133,7 @@ def mask_(task: Task, plan: Plan) -> Removed:
 
 @torch.no_grad()
 def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None) -> Removed:
-    """Remove chosen channels from every layer that makes or reads them, through torch-pruning.
+    """Remove channels in place from every layer that makes or reads them, through torch-pruning.
 
     The modules stay the same objects, in their mode and with their hooks; parameters are new
     ones, which require a gradient if the old ones did, and single weights keep their masks.
@@ -172,7 +172,7 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
 
 
 def pruner_of(module: nn.Module) -> function.BasePruningFunc:
-    """Give torch-pruning's functions for a layer."""
+    """Return torch-pruning's functions for a layer."""
     if isinstance(module, FrozenBatchNorm2d):
         return FROZEN_BATCH_NORM
     return function.PrunerBox[ops.module2type(module)]

@@ -1,4 +1,4 @@
-"""The graph of a network's layers, and which channels of which layers hang together in it."""
+"""The dependency graph of a network's layers, and the channels that are coupled in it."""
 
 import copy
 import warnings
@@ -47,15 +47,15 @@ Pairs = dict[tuple[Node, Side], set[Channel]]
 
 
 class LeftWhole(Exception):
-    """Why a layer's outputs cannot be pruned."""
+    """The reason why a layer's outputs cannot be pruned."""
 
 
 class OutOfWork(BaseException):
-    """Not an error of a network, which proofs catch whatever it is."""
+    """The end of the allowed work; no `Exception`, since proofs catch those of a network."""
 
 
 class Effort:
-    """Ends what takes too much work, which is counted: it ends at the same place on any machine.
+    """A limit on counted work, which ends a search at the same place on any machine.
 
     Args:
         limit: The work there is: pairs of channels that are followed, and `LAYER` for each layer
@@ -70,7 +70,7 @@ class Effort:
         return self
 
     def spend(self, work: int = LAYER) -> None:
-        """Take from what is left.
+        """Take from the work that is left.
 
         Raises:
             OutOfWork: If nothing is.
@@ -89,7 +89,7 @@ class Effort:
 
 
 def refuse_unready(net: nn.Module) -> None:
-    """Refuse a network whose layers cannot be seen.
+    """Refuse a network whose layers cannot be looked into.
 
     Raises:
         BadInput: If one of them is compiled, or has no shape yet.
@@ -106,7 +106,7 @@ def refuse_unready(net: nn.Module) -> None:
 
 
 class _Graph(torch_pruning.DependencyGraph):
-    """torch-pruning's graph, whose guesses about one operation do not end it all."""
+    """torch-pruning's graph, which goes on where a guess about one operation fails."""
 
     def build(
         self, net: nn.Module, images: Tensor, forward: Callable, ignored: list[nn.Module]
@@ -224,5 +224,5 @@ def closure(
 
 
 def is_output(node: Node, side: Side) -> bool:
-    """Say whether nothing reads what an operation gives."""
+    """Whether no operation reads what this one gives."""
     return node.type == OPTYPE.OUTPUT or (side == "out" and not node.outputs)

@@ -1,4 +1,4 @@
-"""The ways that a network can take: what it decides by numbers that it reads off its images.
+"""Data-dependent control flow: the ways that a network can take, depending on its images.
 
 A network whose Python code reads no number off a tensor does the same operations whatever the
 images. One that does (`if x.mean() > 0`, `float(x)`, `.item()`) may do others on other images. So
@@ -48,11 +48,11 @@ DRAWS = ("rand", "normal", "uniform", "exponential", "geometric", "cauchy", "log
 
 
 class EndlessWay(Exception):
-    """A loop that does not end on a way that was made up."""
+    """A loop that does not end, on a way that was made up."""
 
 
 class Guide(TorchDispatchMode):
-    """Watches what a network reads off its images, and answers on some places otherwise.
+    """Watches the numbers that a network reads off its images, and can answer with others.
 
     Whatever is drawn at random is the same everywhere, so that networks of different widths draw
     alike, and dropout drops nothing.
@@ -116,11 +116,11 @@ class Guide(TorchDispatchMode):
         return self.reads or self.is_blind
 
     def read(self, tensor: Any) -> None:
-        """Take note of numbers that are read as a list or an array."""
+        """Note numbers that are read as a list or an array."""
         self.is_blind |= isinstance(tensor, Tensor) and _memory(tensor) in self._told
 
     def _is_gate(self, result: Any) -> bool:
-        """Whether something was decided of images or places, for all of their channels alike."""
+        """Whether a result is a decision about images or places, for all channels alike."""
         if not isinstance(result, Tensor) or result.dtype != torch.bool or not result.numel():
             return False
         is_of_images = result.numel() == 1 or result.shape[0] == result.numel() == self._num_images
@@ -145,7 +145,7 @@ class Guide(TorchDispatchMode):
 
 
 class _Reads(TorchFunctionMode):
-    """Sees what leaves PyTorch without an operation."""
+    """Notes what leaves PyTorch without an operation, as a list or an array."""
 
     def __init__(self, guide: Guide) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ def led(
 
 
 def ways(task: Task, batch: Tensor, asked: Mapping[Site, list]) -> Iterator[tuple[Way, Guide]]:
-    """Lead a network along the ways that images could lead it, with what it did on each.
+    """Yield the ways that images could lead a network along, with what it did on each.
 
     Args:
         task: The task; ways on which its network fails are none.
@@ -230,7 +230,7 @@ def ways(task: Task, batch: Tensor, asked: Mapping[Site, list]) -> Iterator[tupl
 
 @torch.no_grad()
 def untried_layer(task: Task, images: Tensor | None = None) -> str | None:
-    """Name a layer that runs on other images than those of the proof, if there is one.
+    """Return a layer that runs on other images than those of the proof, if there is one.
 
     Args:
         task: A copy of the task, which is given up for this.
@@ -272,7 +272,7 @@ def untried_layer(task: Task, images: Tensor | None = None) -> str | None:
 
 
 def reraise(problem: BaseException) -> None:
-    """Raise what is no fault of a network."""
+    """Raise an error again if it is no fault of a network: memory that ran out."""
     if is_out_of_memory(problem):
         raise problem
 
@@ -286,7 +286,7 @@ def _memories(values: Any) -> set[int]:
 
 
 def _undrawn(name: str, args: tuple, result: Any) -> Any:
-    """Give instead of what was drawn what is the same for all channels."""
+    """Return, in place of random numbers, what is the same for all channels."""
     if name.startswith("native_dropout"):
         return args[0].clone(), torch.ones_like(result[1])
     if name.startswith("bernoulli"):
@@ -297,7 +297,7 @@ def _undrawn(name: str, args: tuple, result: Any) -> Any:
 
 
 def _asking() -> FrameType:
-    """Find the code that reads a number, outside of PyTorch."""
+    """Return the frame of the code that reads a number, outside of PyTorch."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(LIBRARIES):
         frame = frame.f_back
@@ -309,7 +309,7 @@ def _site(frame: FrameType) -> Site:
 
 
 def _others(number: bool | int | float, frame: FrameType) -> list[bool | int | float]:
-    """Give numbers on the other sides of all that the code at a place may compare one with."""
+    """Return numbers on the other sides of all bounds that the code may compare one with."""
     if isinstance(number, bool):
         return [not number]
     owner = frame.f_locals.get("self")
@@ -325,7 +325,7 @@ def _others(number: bool | int | float, frame: FrameType) -> list[bool | int | f
 
 
 def _beyond(way: Way, asked: Mapping[Site, list[bool | int | float]]) -> Iterator[Way]:
-    """Give the ways that leave another one at one more place."""
+    """Yield the ways that leave another one at one more place."""
     for site, others in asked.items():
         for other in others if site not in way else ():
             yield {**way, site: other}

@@ -1,1 +1,1 @@
-"""Widening: channels given back to a pruned network, with its function unchanged."""
+"""Widening: channels come back to a pruned network, and its function stays unchanged."""

@@ -1,4 +1,4 @@
-"""Where a pruned network lies in a wider one: what was there, what is fresh, and what is zero."""
+"""The placement of a pruned network's tensors in wider ones: old, fresh and zero entries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from regrow.prune.channels.surgery import clone, cut_
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a narrow network's tensors lie in a wide one, which has fresh weights elsewhere.
+    """The placement of a narrow network's tensors in a wide one with fresh weights elsewhere.
 
     Args:
         narrow: A network of the narrow shapes.
@@ -76,7 +76,7 @@ class Placement:
 
     @property
     def new(self) -> dict[str, dict[int, list[int]]]:
-        """Give the new places of each tensor that grows, by name and dimension."""
+        """Return the new places of each tensor that grows, by name and dimension."""
         tensors = dict(self.wide.named_parameters()) | dict(self.wide.named_buffers())
         return {
             name: {
@@ -113,7 +113,7 @@ class Placement:
         task.net._apply(lambda tensor: tensor)
 
     def joined(self, name: str, before: Tensor, fresh: Tensor) -> Tensor:
-        """Give a grown tensor: what was there, fresh entries, and zeros where old ones read new."""
+        """Return a grown tensor: old and fresh entries, and zeros where old units read new ones."""
         readers = self.reading.get(name, set())
         rows = {d: places for d, places in self.old[name].items() if d not in readers}
         if readers:
@@ -122,13 +122,13 @@ class Placement:
         return self.placed(name, before, fresh)
 
     def placed(self, name: str, before: Tensor, into: Tensor) -> Tensor:
-        """Give a tensor of the wide shape with what was there put where it lies."""
+        """Return a tensor of the wide shape, with the old entries put where they lie."""
         result = into.clone()
         result[_grid(result, self.old.get(name, {}))] = before
         return result
 
     def momentum(self, name: str, state: Mapping[str, Any], shape: torch.Size) -> dict[str, Any]:
-        """Give what an optimizer remembers of a weight, with zeros for what is new.
+        """Return the optimizer's state for a weight, with zeros for what is new.
 
         As in a cut, nothing says how tensors of another shape would follow; such a weight begins
         anew.
@@ -147,7 +147,7 @@ class Placement:
 
 
 def read_by(net: nn.Module, member: Member) -> tuple[str, int] | None:
-    """Name the tensor that reads the channels of one side of a layer, and along which dimension.
+    """Return the tensor that reads the channels of one side of a layer, and its dimension for them.
 
     Returns:
         The tensor's name and its dimension; None where channels are made or kept, not read.
@@ -169,7 +169,7 @@ def read_by(net: nn.Module, member: Member) -> tuple[str, int] | None:
 
 
 def _reading(net: nn.Module, plan: Plan) -> dict[str, set[int]]:
-    """Name the dimensions of the tensors along which layers read the channels of a plan."""
+    """Return the dimensions of tensors along which layers read the channels of a plan."""
     found: dict[str, set[int]] = {}
     for member, _ in members_of(plan):
         reads = read_by(net, member)
@@ -179,7 +179,7 @@ def _reading(net: nn.Module, plan: Plan) -> dict[str, set[int]]:
 
 
 def _grid(tensor: Tensor, places: Mapping[int, Sequence[int]]) -> tuple[Tensor, ...]:
-    """Give an index of some places of some dimensions, all of the others."""
+    """Return an index of some places of some dimensions, and all of the others."""
     index = []
     for dim, size in enumerate(tensor.shape):
         chosen = torch.tensor(places.get(dim, range(size)), device=tensor.device)

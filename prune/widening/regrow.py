@@ -1,4 +1,4 @@
-"""Letting a pruned network grow, learn, and become as small as it was."""
+"""Regrowing channels: a pruned network is widened, trained, and pruned to its old cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from regrow.prune.widening.widen import ANY, Widening, widen_
 
 @dataclass(frozen=True, slots=True)
 class Regrown:
-    """What became of a network that grew and was pruned again.
+    """The outcome of regrowing channels.
 
     Args:
         widening: What it got back.
@@ -101,7 +101,7 @@ def regrow_channels_(
 
 
 def _alignment(groups: Sequence[Group], before: Mapping[str, int]) -> int:
-    """Give what the widths of the network were aligned to, at most 16."""
+    """Return what the widths of the network were aligned to, at most 16."""
     pairs = [(before[group.layer], group.width) for group in groups if group.layer in before]
     fitting = (n for n in (16, 8, 4, 2) if all(w % alignment(full, n) == 0 for w, full in pairs))
     return next(fitting, 1)
@@ -114,7 +114,7 @@ def _num_kept(net: nn.Module) -> int:
 
 
 def _patterned(net: nn.Module) -> set[str]:
-    """Name the weights whose masks have the pattern 2:4."""
+    """Return the names of the weights whose masks have the pattern 2:4."""
     layers = {name: net.get_submodule(name.rpartition(".")[0]) for name in masks_of(net)}
     return {
         name for name, kept in masks_of(net).items() if pattern_dim(layers[name], kept) is not None

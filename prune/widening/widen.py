@@ -1,4 +1,4 @@
-"""Giving channels back to a pruned network, with its function unchanged: surgery's inverse.
+"""Function-preserving widening: removed channels come back, the inverse of surgery.
 
 What makes a new channel is drawn as the dense network draws it, and what reads it is zero. So the
 outputs stay, the first step reaches the readers, and the second what makes the channels. Drawn
@@ -42,7 +42,7 @@ ANY = 1 - 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Widening:
-    """What a network got back.
+    """The outcome of widening a network.
 
     Args:
         gained: How many channels each coupled group got back, by the layer that names it; heads,
@@ -63,7 +63,7 @@ def widen_(
     batches: Batches | None = None,
     seed: int = 0,
 ) -> Widening:
-    """Give a pruned network its channels back, in place; what it computes stays the same.
+    """Restore a pruned network's channels in place; what it computes stays the same.
 
     The modules stay the same objects, in their mode and with their hooks, and so do the
     `requires_grad` flags; parameters that grow are new ones. Masked weights stay masked, new ones
@@ -124,7 +124,7 @@ def _dense_task(task: Task, dense: nn.Module | None, seed: int) -> Task:
 
 
 def _narrowing(net: nn.Module, groups: Sequence[Group]) -> list[tuple[Group, list[int]]]:
-    """Give what to cut from the dense network for the widths of a pruned one.
+    """Return what to cut from the dense network for the widths of a pruned one.
 
     Which channels were cut is not known, and does not matter: the last ones can be, since the order
     of the others stays.
@@ -172,7 +172,7 @@ def _cut_back_(
 
 
 def asked_for(task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
-    """Score units by how much the loss gains from a first step of what reads them.
+    """Compute how much the loss gains from a first step of the weights that read each unit.
 
     That is the squared norm of the gradient by the weights that read a unit, to first order and for
     a step of size one.
