@@ -39,13 +39,7 @@ def pruning_report(
         foreseen: What was known of the verdict before the first step, if anything.
     """
     task, after = result.task, result.after
-    report = Report(
-        run,
-        title="Pruning",
-        command=command_line,
-        task=type(task).__name__.lower(),
-        classes=task.classes,
-    )
+    report = Report.of(task, run, "Pruning", command_line)
     report.set_score(after.name, after.value, images="test", num_images=after.num_images)
     report.set(
         parent=parent,

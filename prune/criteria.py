@@ -292,6 +292,18 @@ def score_groups(
 
     Raises:
         BadInput: If a score is not finite.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from torch.nn import functional
+        >>> from regrow.prune import Taylor, as_task, find_groups, score_groups
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
+        >>> task = as_task(net, size=(8, 8), loss=functional.cross_entropy)
+        >>> groups = find_groups(task).groups
+        >>> batches = [(torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 0, 1]))]
+        >>> [tuple(scores.shape) for scores in score_groups(task, groups, Taylor(), batches)]
+        [(8,)]
     """
     scores = criterion.scores(task, groups, batches)
     for group, values in zip(groups, scores, strict=True):

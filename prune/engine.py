@@ -113,6 +113,25 @@ def prune(
     Raises:
         BadInput: If there are no test images, the budget is broken before anything is removed, or
             a score is not finite.
+
+    Example:
+        >>> import torch
+        >>> from regrow.metrics import Budget
+        >>> from regrow.models import Classification
+        >>> from regrow.prune import Channels, Target, prune
+        >>> task = Classification(["cat", "dog"], (16, 16), net_args={"width": 8})
+        >>> batches = [(task.example_images(4), torch.tensor([0, 1, 0, 1]))]
+        >>> result = prune(
+        ...     task,
+        ...     Channels(task, Target(macs=0.7)),
+        ...     train_loader=batches,
+        ...     val_loader=batches,
+        ...     test_loader=batches,
+        ...     num_steps=1,
+        ...     budget=Budget(max_drop=1.0),
+        ... )
+        >>> result.stopped, result.cost_after.macs <= 0.7 * result.cost_before.macs
+        ('target', True)
     """
     if isinstance(test_loader, Sized) and not len(test_loader):
         raise BadInput("there are no test images, on which the budget is decided; give some")

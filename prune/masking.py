@@ -61,6 +61,16 @@ class SingleWeights(Removal):
 
     Raises:
         BadInput: If no weight may be masked, or one is not finite.
+
+    Example:
+        >>> from regrow.models import Classification
+        >>> from regrow.prune import SingleWeights, Weights
+        >>> task = Classification(["cat", "dog"], (16, 16), net_args={"width": 8})
+        >>> weights = SingleWeights(task, Weights(share=0.5))
+        >>> size = sum(task.net.get_parameter(name).numel() for name in weights.names)
+        >>> cut = weights.cut_(task, [], {"weights": 0.5}, tightly=True)
+        >>> cut.num_masked == size // 2
+        True
     """
 
     def __init__(

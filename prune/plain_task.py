@@ -108,6 +108,15 @@ def as_task(
         loss: The loss of what the network gives and the targets, a scalar; criteria that read
             gradients need it.
         fixed: Names of layers whose output width must stay, besides those that give the outputs.
+
+    Example:
+        >>> from torch import nn
+        >>> from torch.nn import functional
+        >>> from regrow.prune import as_task
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
+        >>> task = as_task(net, size=(8, 8), loss=functional.cross_entropy)
+        >>> task.net is net
+        True
     """
     task = PlainTask([], size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     task.net, task.loss, task.fixed = net, loss, tuple(fixed)

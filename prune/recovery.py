@@ -36,6 +36,17 @@ def reestimate_batchnorm_(
 
     Raises:
         BadInput: If there are norms to measure and no batches.
+
+    Example:
+        >>> import torch
+        >>> from regrow.models import Classification
+        >>> from regrow.prune import reestimate_batchnorm_
+        >>> task = Classification(["cat", "dog"], (16, 16), net_args={"width": 8})
+        >>> batches = [(task.example_images(4), torch.tensor([0, 1, 0, 1]))]
+        >>> reestimate_batchnorm_(task, batches) == sum(
+        ...     isinstance(module, torch.nn.BatchNorm2d) for module in task.net.modules()
+        ... )
+        True
     """
     norms = [m for m in task.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.running_mean is not None and not _is_frozen(norm)]

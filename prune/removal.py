@@ -139,6 +139,14 @@ class Channels(Removal):
     Raises:
         BadInput: If the target cannot be reached, the network cannot be traced, all of it is
             frozen, or a weight is not finite.
+
+    Example:
+        >>> from regrow.models import Classification
+        >>> from regrow.prune import Channels, Selection, Target, Taylor
+        >>> task = Classification(["cat", "dog"], (16, 16), net_args={"width": 8})
+        >>> channels = Channels(task, Target(macs=0.5), Selection(scope="local"), Taylor())
+        >>> channels.left_whole
+        {'head': 'its channels are outputs of head and must stay'}
     """
 
     def __init__(

@@ -54,6 +54,43 @@ class Selection:
             )
 
 
+def lowest(
+    groups: Sequence[Group], scores: Sequence[Tensor], share: float, *, round_to: int = 1
+) -> list[tuple[Group, list[int]]]:
+    """Return the plan that removes the lowest-scored units of each group, the same share of all.
+
+    Args:
+        groups: Groups of a network.
+        scores: For each group one score a unit, (units,).
+        share: The share of the units that goes, in [0, 1), rounded down.
+        round_to: Widths that are left are multiples of this, of less in narrow layers.
+
+    Raises:
+        BadInput: If the share is out of range.
+
+    Example:
+        >>> from torch import nn
+        >>> from regrow.prune import Magnitude, as_task, find_groups, lowest, score_groups
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
+        >>> dead = nn.init.zeros_(net[0].weight[3:5])
+        >>> task = as_task(net, size=(8, 8))
+        >>> groups = find_groups(task).groups
+        >>> plan = lowest(groups, score_groups(task, groups, Magnitude()), share=0.25)
+        >>> [(group.layer, units) for group, units in plan]
+        [('0', [3, 4])]
+    """
+    if not 0 <= share < 1:
+        raise BadInput(f"share is {share}, the share of units to remove must lie in [0, 1)")
+    plan = []
+    for group, values in zip(groups, scores, strict=True):
+        align = alignment(group.width, round_to)
+        asked = int(share * group.num_units + 1e-9)
+        count = legal_count(asked, group.width, group.channels_per_unit, align, smallest=1)
+        if count:
+            plan.append((group, sorted(values.argsort(stable=True)[:count].tolist())))
+    return plan
+
+
 class Chooser:
     """The choice of the units of one step, by the costs that would be left.
 

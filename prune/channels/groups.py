@@ -56,6 +56,16 @@ def find_groups(
 
     Raises:
         BadInput: If the network cannot be traced, it takes too much work, or memory runs out.
+
+    Example:
+        >>> from torch import nn
+        >>> from regrow.prune import as_task, find_groups
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
+        >>> found = find_groups(as_task(net, size=(8, 8)))
+        >>> [(group.layer, group.num_units) for group in found.groups]
+        [('0', 8)]
+        >>> found.left_whole
+        {'3': 'its channels are outputs of 3 and must stay'}
     """
     name = type(task.net).__name__
     refuse_unready(task.net)

@@ -115,6 +115,16 @@ def mask_(task: Task, plan: Plan) -> Removed:
 
     Returns:
         The masked channels of each side of each layer.
+
+    Example:
+        >>> from torch import nn
+        >>> from regrow.prune import as_task, find_groups, mask_
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
+        >>> task = as_task(net, size=(8, 8))
+        >>> (group,) = find_groups(task).groups
+        >>> masked = mask_(task, [(group, [2, 5])])
+        >>> masked["0", "out"], int(net[0].weight[[2, 5]].count_nonzero())
+        ([2, 5], 0)
     """
     for member, channels in members_of(plan):
         owner, attribute = named_tensor(task.net, member.layer)
@@ -145,13 +155,30 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
         task: The task whose network is cut in place.
         plan: Groups of this very network with the units to remove.
         optimizer: An optimizer of these parameters, which goes on with the new ones: its state is
-            sliced as they are, or begins anew where it cannot be, see `following.follow_`.
+            sliced as they are, or begins anew where it cannot be, see `optimizer_state.follow_`.
 
     Returns:
         The removed channels of each side of each layer, in the old numbering.
 
     Raises:
         ValueError: If a layer would be left without channels.
+
+    Example:
+        A training loop of one's own, plain or Lightning's, cuts between two epochs:
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from regrow.prune import Magnitude, as_task, cut_, find_groups, lowest, score_groups
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
+        >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        >>> # ... train for some epochs, and then:
+        >>> task = as_task(net, size=(8, 8))
+        >>> groups = find_groups(task).groups
+        >>> plan = lowest(groups, score_groups(task, groups, Magnitude()), share=0.5)
+        >>> removed = cut_(task, plan, optimizer)
+        >>> net[0].out_channels, net[3].in_features
+        (4, 144)
+        >>> # ... and train on, with the same network and the same optimizer.
     """
     before = dict(task.net.named_parameters())
     places = lost_places(task.net, plan)

@@ -88,6 +88,15 @@ def widen_(
     Raises:
         BadInput: If the network is no pruned form of the dense one, costs more than the limit
             already, a limit comes without images, or the outputs would change.
+
+    Example:
+        >>> from regrow.models import Classification
+        >>> from regrow.prune import cut_, find_groups, widen_
+        >>> task = Classification(["cat", "dog"], (16, 16), net_args={"width": 8})
+        >>> group = find_groups(task).groups[0]
+        >>> removed = cut_(task, [(group, [0, 3])])
+        >>> widen_(task).gained == {group.layer: 2}
+        True
     """
     if limit is not None:
         _refuse_limit(task, limit, batches)
