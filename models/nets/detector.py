@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms
 
 from regrow.errors import BadInput
@@ -146,6 +147,11 @@ def suppress(
     return detections
 
 
+def behind_background(targets: Targets) -> Targets:
+    """Return targets whose labels count from 1, for networks whose class 0 is the background."""
+    return [{"boxes": t["boxes"], "labels": t["labels"] + 1} for t in targets]
+
+
 def feature_shapes(backbone: nn.Module, size: tuple[int, int]) -> list[tuple[int, int, int]]:
     """Give channels, height and width of each feature map of a backbone, without computing any.
 
@@ -167,3 +173,18 @@ def feature_shapes(backbone: nn.Module, size: tuple[int, int]) -> list[tuple[int
         backbone.train(was_training)
     maps = maps.values() if isinstance(maps, dict) else maps
     return [(int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for m in maps]
+
+
+def all_anchors(
+    generator: nn.Module, shapes: list[tuple[int, int, int]], size: tuple[int, int]
+) -> Tensor:
+    """Compute the anchors of a torchvision detector on all its feature maps, xyxy pixels, (k, 4).
+
+    Args:
+        generator: Torchvision's anchor generator.
+        shapes: Channels, height and width of each feature map.
+        size: Height and width of the images, in pixels.
+    """
+    images = ImageList(torch.empty(1, 3, *size), [size])
+    anchors: list[Tensor] = generator(images, [torch.empty(1, *shape) for shape in shapes])
+    return anchors[0]

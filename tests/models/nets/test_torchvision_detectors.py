@@ -1,7 +1,6 @@
 """Torchvision's own `forward` is the oracle: same weights, same images, no resizing."""
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,9 @@ from torchvision.models.detection.image_list import ImageList
 
 from regrow.errors import BadInput
 from regrow.models.distillation_losses import Shared
-from regrow.models.nets import torchvision_detectors
-from regrow.models.nets.detector import Detector, suppress
+from regrow.models.nets.detector import Detector
+from regrow.models.nets.faster_rcnn import FasterRcnn
+from regrow.models.nets.one_stage import RetinaNet, Ssd, TorchvisionFcos
 from regrow.models.nets.torchvision_detectors import build_detector
 
 SIZE = (96, 96)
@@ -44,29 +44,29 @@ def small_backbone() -> nn.Module:
     )
 
 
-def ssd() -> torchvision_detectors.Ssd:
+def ssd() -> Ssd:
     net = build_detector("ssdlite320_mobilenet_v3_large", NUM_CLASSES, SIZE)
-    assert isinstance(net, torchvision_detectors.Ssd)
+    assert isinstance(net, Ssd)
     return net
 
 
-def retinanet() -> torchvision_detectors.RetinaNet:
+def retinanet() -> RetinaNet:
     sizes = ((16, 24), (32, 48), (64, 80))
     anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 3)
     net = detection.RetinaNet(small_backbone(), NUM_CLASSES, anchor_generator=anchors)
-    return torchvision_detectors.RetinaNet(net, SIZE)
+    return RetinaNet(net, SIZE)
 
 
-def fcos() -> torchvision_detectors.TorchvisionFcos:
+def fcos() -> TorchvisionFcos:
     anchors = AnchorGenerator(((16,), (32,), (64,)), ((1.0,),) * 3)
     net = detection.FCOS(small_backbone(), NUM_CLASSES, anchor_generator=anchors)
-    return torchvision_detectors.TorchvisionFcos(net, SIZE)
+    return TorchvisionFcos(net, SIZE)
 
 
-def faster_rcnn() -> torchvision_detectors.FasterRcnn:
+def faster_rcnn() -> FasterRcnn:
     name = "fasterrcnn_mobilenet_v3_large_320_fpn"
     net = build_detector(name, NUM_CLASSES, SIZE, {"rpn_score_thresh": 0.0})
-    assert isinstance(net, torchvision_detectors.FasterRcnn)
+    assert isinstance(net, FasterRcnn)
     return net
 
 
@@ -201,7 +201,7 @@ def test_rows_of_a_class_move_that_class_alone(net, images) -> None:
     expected[..., background(net) + 1] += 1
     torch.testing.assert_close(after["cls_logits"], expected)
     expected = before["bbox_regression"].clone()
-    if isinstance(net, torchvision_detectors.FasterRcnn):  # a box a class
+    if isinstance(net, FasterRcnn):  # a box a class
         expected.unflatten(-1, (1 + NUM_CLASSES, 4))[..., 2, :] += 1
     torch.testing.assert_close(after["bbox_regression"], expected)
 
@@ -279,53 +279,6 @@ def test_networks_rebuild_from_their_state_bit_for_bit(net, images) -> None:
     assert not [name for name in net.state_dict() if "anchors" in name]
     first, second = net.eval()(images), other.eval()(images)
     assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_retinanet_decodes_a_box_worked_by_hand() -> None:
-    net = retinanet()
-    net.anchors = torch.tensor([[10.0, 10, 30, 50], [0, 0, 10, 10]])
-    deltas = torch.tensor([[[0.5, -0.25, math.log(2), 0.0], [-2.0, 0, 0, 0]]])
-    logits = torch.tensor([[[0.0, math.log(3), 0], [0, 0, 0]]])
-    decoded = net.decode({"cls_logits": logits, "bbox_regression": deltas})
-    # Centre (20, 30) + (0.5 * 20, -0.25 * 40) = (30, 20), sides 2 * 20 and 40; the second box
-    # moves 20 pixels out of the image on the left.
-    expected = torch.tensor([[[10.0, 0, 50, 40], [0, 0, 0, 10]]])
-    torch.testing.assert_close(decoded["boxes"], expected)
-    torch.testing.assert_close(decoded["scores"][0, :, 0], torch.tensor([0.5, 0.75, 0.5]))
-
-
-def test_ssd_scores_leave_the_background_out() -> None:
-    net = ssd()
-    net.anchors = torch.tensor([[10.0, 10, 30, 50]])
-    logits = torch.tensor([[[math.log(4), math.log(1), math.log(2), math.log(3)]]])
-    decoded = net.decode({"cls_logits": logits, "bbox_regression": torch.zeros(1, 1, 4)})
-    torch.testing.assert_close(decoded["boxes"], torch.tensor([[[10.0, 10, 30, 50]]]))
-    torch.testing.assert_close(decoded["scores"][0, :, 0], torch.tensor([0.1, 0.2, 0.3]))
-
-
-def test_suppress_keeps_the_best_of_each_class() -> None:
-    # Box 1 covers 80 % of box 0; box 2 lies apart.
-    candidates = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 8], [50, 50, 60, 60]]])
-    scores = torch.tensor([[[0.9, 0.8, 0.05], [0.1, 0.7, 0.3]]])
-    (found,) = suppress(
-        candidates, scores, score_threshold=0.1, iou_threshold=0.5, max_detections=9
-    )
-    assert found["labels"].tolist() == [0, 1, 1]
-    torch.testing.assert_close(found["scores"], torch.tensor([0.9, 0.7, 0.3]))
-    assert torch.equal(found["boxes"], candidates[0, [0, 1, 2]])
-    (found,) = suppress(
-        candidates, scores, score_threshold=0.1, iou_threshold=0.9, max_detections=2
-    )
-    torch.testing.assert_close(found["scores"], torch.tensor([0.9, 0.8]))
-
-
-def test_faster_rcnn_has_a_fixed_number_of_proposals_and_refuses_to_decode(images) -> None:
-    net = faster_rcnn().eval()
-    raw = net(images)
-    assert raw["cls_logits"].shape == (2, 100, 1 + NUM_CLASSES)
-    assert raw["bbox_regression"].shape == (2, 100, 4 * (1 + NUM_CLASSES))
-    with pytest.raises(BadInput, match="Faster R-CNN cannot be exported"):
-        net.decode(raw)
 
 
 def pretend_download(monkeypatch: pytest.MonkeyPatch, name: str) -> dict[str, Tensor]:

@@ -1,0 +1,215 @@
+"""Torchvision's Faster R-CNN, with the raw tensors of both stages as outputs."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.models.detection.rpn import concat_box_prediction_layers
+from torchvision.ops import box_iou, clip_boxes_to_image
+
+from regrow.data.ignored import IGNORED_BOXES
+from regrow.errors import BadInput
+from regrow.metrics.ignored import has_ignored, is_covered
+from regrow.models.class_rows import ClassRows
+from regrow.models.distillation_losses import Shared, focused_divergence, one_against_rest
+from regrow.models.nets.detector import (
+    Detections,
+    Detector,
+    Targets,
+    all_anchors,
+    behind_background,
+    feature_shapes,
+)
+
+
+class FasterRcnn(Detector):
+    """Torchvision's Faster R-CNN; logit 0 of the second stage is the background.
+
+    `forward` runs the second stage on a fixed number of proposals, the RPN's best without
+    suppression and without gradient, so that its layers have a cost and a place on the graph.
+    Losses and predictions choose their proposals as torchvision does, from the raw feature maps.
+
+    Source: Ren et al., Faster R-CNN, 2015, arXiv 1506.01497.
+
+    Args:
+        detector: Torchvision's network; only its transform is not used.
+        size: Height and width of the images, in pixels.
+        num_proposals: How many proposals an image the forward pass runs on.
+    """
+
+    detector: Any
+    anchors: Tensor
+
+    def __init__(
+        self, detector: nn.Module, size: tuple[int, int], num_proposals: int = 100
+    ) -> None:
+        super().__init__()
+        self.detector = detector
+        self.size = size
+        shapes = feature_shapes(self.detector.backbone, size)
+        generator = self.detector.rpn.anchor_generator
+        anchors = all_anchors(generator, shapes, size)
+        self.register_buffer("anchors", anchors, persistent=False)
+        counts = generator.num_anchors_per_location()
+        self.num_anchors = [h * w * a for (_, h, w), a in zip(shapes, counts, strict=True)]
+        self.num_proposals = min(num_proposals, len(anchors))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Give feature maps, the RPN's outputs and the second stage's on its best proposals."""
+        maps = self.detector.backbone(images)
+        objectness, deltas = concat_box_prediction_layers(*self.detector.rpn.head([*maps.values()]))
+        raw = {f"features.{name}": value for name, value in maps.items()}
+        raw["objectness"] = objectness.reshape(len(images), -1)
+        raw["rpn_deltas"] = deltas.reshape(len(images), -1, 4)
+        return {**raw, **self._on_proposals_of(raw, maps)}
+
+    def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Give the losses of both stages."""
+        proposals = self._suppressed(raw)
+        if has_ignored(targets):
+            proposals = [self._counted(*pair) for pair in zip(proposals, targets, strict=True)]
+        objectness, rpn_box = self._first_losses(raw, targets)
+        heads = self.detector.roi_heads
+        proposals, _, labels, box_targets = heads.select_training_samples(
+            proposals, behind_background(targets)
+        )
+        logits, boxes = self._second_stage(_feature_maps(raw), proposals)
+        classifier, box = logits.sum() * 0, boxes.sum() * 0  # where all is ignored
+        if len(logits):
+            classifier, box = fastrcnn_loss(logits, boxes, labels, box_targets)
+        return {
+            "loss_classifier": classifier,
+            "loss_box_reg": box,
+            "loss_objectness": objectness,
+            "loss_rpn_box_reg": rpn_box,
+        }
+
+    def _first_losses(self, raw: dict[str, Tensor], targets: Targets) -> tuple[Tensor, Tensor]:
+        """Give the loss of objectness and of the boxes of proposals."""
+        rpn, anchors = self.detector.rpn, [self.anchors] * len(targets)
+        is_object, matched = rpn.assign_targets_to_anchors(anchors, behind_background(targets))
+        if has_ignored(targets):
+            is_object = [
+                wanted.masked_fill((wanted == 0) & is_covered(self.anchors, t[IGNORED_BOXES]), -1)
+                for wanted, t in zip(is_object, targets, strict=True)
+            ]
+            if all((wanted < 0).all() for wanted in is_object):
+                return raw["objectness"].sum() * 0, raw["rpn_deltas"].sum() * 0
+        return rpn.compute_loss(
+            raw["objectness"].reshape(-1, 1),
+            raw["rpn_deltas"].reshape(-1, 4),
+            is_object,
+            rpn.box_coder.encode(matched, anchors),
+        )
+
+    def distillation_loss(
+        self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
+    ) -> Tensor:
+        """Give how far both stages are from a teacher's, the second on the teacher's proposals."""
+        first = focused_divergence(
+            raw["objectness"][..., None],
+            raw["rpn_deltas"],
+            wanted["objectness"][..., None],
+            wanted["rpn_deltas"],
+        )
+        same = self._on_proposals_of(wanted, _feature_maps(raw))
+        second = focused_divergence(*_by_class(same, shared.own), *_by_class(wanted, shared.theirs))
+        return first + second
+
+    def predict(
+        self,
+        raw: dict[str, Tensor],
+        *,
+        score_threshold: float,
+        iou_threshold: float,
+        max_detections: int,
+    ) -> Detections:
+        """Give `boxes` (n, 4), `scores` (n,) and `labels` (n,) an image, best first."""
+        heads = copy.copy(self.detector.roi_heads)
+        heads.score_thresh, heads.nms_thresh = score_threshold, iou_threshold
+        heads.detections_per_img = max_detections
+        proposals = self._suppressed(raw)
+        logits, deltas = self._second_stage(_feature_maps(raw), proposals)
+        sizes = [self.size] * len(proposals)
+        parts = heads.postprocess_detections(logits, deltas, proposals, sizes)
+        return [
+            {"boxes": boxes, "scores": scores, "labels": labels - 1}
+            for boxes, scores, labels in zip(*parts, strict=True)
+        ]
+
+    def decode(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Refuse: the second stage depends on which proposals survive the first.
+
+        Raises:
+            BadInput: Always.
+        """
+        raise BadInput(
+            "net: Faster R-CNN cannot be exported, since its second stage depends on its first;"
+            " train an SSDLite, RetinaNet or FCOS, or regrow's own `fcos`"
+        )
+
+    def class_rows(self) -> list[ClassRows]:
+        """Give the classification layer, and the box layer, which has four rows a class."""
+        name = "detector.roi_heads.box_predictor"
+        return [
+            ClassRows(f"{name}.cls_score", background=1),
+            ClassRows(f"{name}.bbox_pred", background=1, rows_per_class=4),
+        ]
+
+    def output_layers(self) -> list[str]:
+        """Give the last layers of both stages."""
+        rpn = [f"detector.rpn.head.{name}" for name in ("cls_logits", "bbox_pred")]
+        return rpn + [rows.layer for rows in self.class_rows()]
+
+    def _on_proposals_of(
+        self, raw: dict[str, Tensor], maps: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Run the second stage on the best proposals of a first one, maybe another network's."""
+        with torch.no_grad():
+            best = raw["objectness"].topk(self.num_proposals).indices
+            proposals = clip_boxes_to_image(self._proposals(raw), self.size)
+            proposals = proposals.gather(1, best[..., None].expand(-1, -1, 4))
+        logits, boxes = self._second_stage(maps, list(proposals))
+        shape = (len(best), self.num_proposals, -1)
+        return {"cls_logits": logits.reshape(shape), "bbox_regression": boxes.reshape(shape)}
+
+    def _second_stage(
+        self, maps: dict[str, Tensor], proposals: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        heads = self.detector.roi_heads
+        regions = heads.box_roi_pool(maps, proposals, [self.size] * len(proposals))
+        return heads.box_predictor(heads.box_head(regions))
+
+    def _proposals(self, raw: dict[str, Tensor]) -> Tensor:
+        deltas = raw["rpn_deltas"].detach()
+        flat = self.detector.rpn.box_coder.decode(
+            deltas.reshape(-1, 4), [self.anchors] * len(deltas)
+        )
+        return flat.reshape(deltas.shape)
+
+    def _counted(self, proposals: Tensor, target: dict[str, Tensor]) -> Tensor:
+        """Leave out proposals in ignored boxes, but those that have an object."""
+        least = self.detector.roi_heads.proposal_matcher.low_threshold
+        has_object = (box_iou(proposals, target["boxes"]) >= least).any(1)
+        return proposals[has_object | ~is_covered(proposals, target[IGNORED_BOXES])]
+
+    def _suppressed(self, raw: dict[str, Tensor]) -> list[Tensor]:
+        sizes = [self.size] * len(raw["objectness"])
+        boxes, _ = self.detector.rpn.filter_proposals(
+            self._proposals(raw), raw["objectness"], sizes, self.num_anchors
+        )
+        return boxes
+
+
+def _feature_maps(raw: dict[str, Tensor]) -> dict[str, Tensor]:
+    prefix = "features."
+    return {k.removeprefix(prefix): v for k, v in raw.items() if k.startswith(prefix)}
+
+
+def _by_class(second: dict[str, Tensor], classes: list[int] | slice) -> tuple[Tensor, Tensor]:
+    """Give logits (b, p * c, 1) and boxes (b, p * c, 4), a place for each class of a proposal."""
+    logits = one_against_rest(second["cls_logits"])[..., 1:][..., classes]
+    boxes = second["bbox_regression"].unflatten(-1, (-1, 4))[:, :, 1:][:, :, classes]
+    return logits.flatten(1)[..., None], boxes.flatten(1, 2)
