@@ -144,7 +144,7 @@ def test_lists_hold_own_and_library_nets_of_the_kind() -> None:
         ),
         ("labels", "timm/resnet1888", "unknown for labels; did you mean .*timm/resnet18"),
         ("labels", "smal", "unknown for labels; did you mean small"),
-        ("labels", "0", r"unknown for labels; see regrow\.models\.nets\.list_nets"),
+        ("labels", "0", r"unknown for labels; see regrow\.models\.nets\.build\.list_nets"),
         ("masks", "timm/resnet18", "unknown for masks; "),
         ("masks", "torchvision/resnet18", "unknown for masks; did you mean .*resnet"),
         ("labels", "no_such_package.Net", r"'no_such_package\.Net' cannot be imported"),
