@@ -104,10 +104,7 @@ def _confusion(area: NDArray[np.int64], error: float, random: Generator) -> Arra
 
 
 def _masks(counts: list[Array]) -> Evidence:
-    # Past `update`, which would want masks; here it is made up what it makes of them.
-    evidence = ConfusionEvidence(NUM_CLASSES)
-    evidence._images = [torch.from_numpy(matrix).flatten() for matrix in counts]
-    return evidence
+    return ConfusionEvidence.of(torch.from_numpy(np.stack(counts)))
 
 
 def detection(kind: str, random: Generator) -> Population:
@@ -147,15 +144,11 @@ def detection(kind: str, random: Generator) -> Population:
 
 
 def _boxes(images: list[tuple[NDArray[np.int64], Array]]) -> Evidence:
-    evidence = BoxEvidence(NUM_CLASSES)
-    evidence._num_objects = [torch.from_numpy(counts) for counts, _ in images]
     rows = torch.from_numpy(np.concatenate([found for _, found in images]))
     number = torch.arange(len(images)).repeat_interleave(torch.tensor([len(f) for _, f in images]))
-    for index in range(NUM_CLASSES):
-        mine = rows[:, 0] == index
-        if mine.any():
-            evidence._found[index].append((rows[mine, 1], rows[mine, 2] > 0, number[mine]))
-    return evidence
+    of_class = [rows[:, 0] == index for index in range(NUM_CLASSES)]
+    found = [(rows[mine, 1], rows[mine, 2] > 0, number[mine]) for mine in of_class]
+    return BoxEvidence.of(torch.from_numpy(np.stack([counts for counts, _ in images])), found)
 
 
 def low_ends(population: Population, size: int, is_equal: bool, args: argparse.Namespace) -> Array:

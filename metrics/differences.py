@@ -1,9 +1,9 @@
-"""How networks of several seeds differ: paired by seed, and paired by image."""
+"""Differences between networks trained with several seeds, paired by seed and by image."""
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from scipy.stats import t as student_t
@@ -13,13 +13,13 @@ from regrow.metrics.evidence import CorrectEvidence, Evidence
 from regrow.metrics.intervals import paired_interval
 
 Interval = tuple[float, float]
-ROUNDING = 1e-9  # differences of scores that differ by less are equal
+ROUNDING = 1e-9  # differences of scores that lie closer together are taken as equal
 
 
 class MeanEvidence(Evidence):
-    """The evidence of several networks on the same images, whose score is their mean score.
+    """The evidence of several networks on the same images; its score is the mean of theirs.
 
-    An image that is in a set is in it for all of them: it stays one image.
+    An image in a set counts for all networks at once, so it remains one image.
 
     Args:
         parts: The evidence of each network.
@@ -28,47 +28,39 @@ class MeanEvidence(Evidence):
     def __init__(self, parts: Sequence[Evidence]) -> None:
         self.parts = list(parts)
 
-    def update(self, predictions: Any, targets: Any) -> None:
-        """Refuse: each part has been updated by itself."""
-        raise TypeError("mean evidence is made of evidence that is complete")
-
     @property
     def num_images(self) -> int:
-        """Count the images."""
+        """Number of images."""
         return self.parts[0].num_images
 
     @property
     def shown(self) -> Tensor:
-        """Whether each image shows each class, (n, c); it does so for all networks."""
+        """Whether each image shows each class, (n, c); the same for all networks."""
         return self.parts[0].shown
 
     def only(self, classes: Sequence[int]) -> "MeanEvidence":
-        """Give what each part says of some classes."""
+        """Return the evidence restricted to some classes, of every network."""
         return MeanEvidence([part.only(classes) for part in self.parts])
 
     def scores(self, counts: Tensor) -> Tensor:
-        """Give the mean score of sets of images."""
+        """Compute the mean score of several sets of images."""
         return torch.stack([part.scores(counts) for part in self.parts]).mean(0)
 
 
 class PartEvidence(Evidence):
-    """The evidence of some of the images.
+    """The evidence of a subset of the images.
 
     Args:
-        whole: The evidence of all.
-        is_part: For each image whether it is one of them.
+        whole: The evidence of all images.
+        is_part: Whether each image belongs to the subset.
     """
 
     def __init__(self, whole: Evidence, is_part: Sequence[bool]) -> None:
         self.whole, self.is_part = whole, torch.tensor([*is_part], dtype=torch.bool)
 
-    def update(self, predictions: Any, targets: Any) -> None:
-        """Refuse: the whole has been updated."""
-        raise TypeError("a part of evidence is made of evidence that is complete")
-
     @property
     def num_images(self) -> int:
-        """Count the images."""
+        """Number of images."""
         return int(self.is_part.sum())
 
     @property
@@ -77,7 +69,7 @@ class PartEvidence(Evidence):
         return self.whole.shown[self.is_part]
 
     def only(self, classes: Sequence[int]) -> "PartEvidence":
-        """Return what these images say of some classes.
+        """Return the evidence restricted to some classes.
 
         Raises:
             TypeError: If classes choose among images, as they do for accuracy; see `part_of`.
@@ -88,18 +80,20 @@ class PartEvidence(Evidence):
         return PartEvidence(whole, self.is_part.tolist())
 
     def scores(self, counts: Tensor) -> Tensor:
-        """Give the score of sets of these images."""
+        """Compute the score of several sets of these images."""
         whole = counts.new_zeros(len(counts), self.whole.num_images)
         whole[:, self.is_part] = counts
         return self.whole.scores(whole)
 
 
 def part_of(whole: Evidence, is_part: Sequence[bool]) -> Evidence:
-    """Return the evidence of some of the images; that of accuracy stays what the exact test takes.
+    """Return the evidence of a subset of the images.
+
+    Evidence of accuracy stays a `CorrectEvidence`, which the exact test takes.
 
     Args:
-        whole: The evidence of all.
-        is_part: For each image whether it is one of them.
+        whole: The evidence of all images.
+        is_part: Whether each image belongs to the subset.
     """
     if isinstance(whole, CorrectEvidence):
         return whole.images(torch.tensor([*is_part], dtype=torch.bool))
@@ -108,12 +102,13 @@ def part_of(whole: Evidence, is_part: Sequence[bool]) -> Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How one contestant differs from another in a figure, over seeds.
+    """The difference of two contestants in one figure, over seeds.
 
     Args:
         mean: The mean difference.
-        by_seed: Its interval over seeds; None where their spread is unknown.
-        by_image: Its interval over images, for these very networks; None where there is none.
+        by_seed: The interval of the mean over seeds; None where their spread is unknown.
+        by_image: The interval over images, for these trained networks; None where the figure is no
+            score of images.
     """
 
     mean: float
@@ -122,7 +117,7 @@ class Difference:
 
     @property
     def verdict(self) -> Literal["higher", "lower", "undecided"]:
-        """Say which, if every interval that there could be agrees."""
+        """The direction of the difference, if every known interval excludes zero on one side."""
         known = [interval for interval in (self.by_seed, self.by_image) if interval is not None]
         if self.by_seed is not None and all(low > 0 for low, _ in known):
             return "higher"
@@ -132,15 +127,15 @@ class Difference:
 
 
 def seed_interval(differences: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """Give the interval of the mean of paired differences, one a seed, by Student's t.
+    """Compute Student's t interval of the mean of paired differences, one per seed.
 
     Args:
-        differences: One a seed.
+        differences: One per seed.
         confidence: The interval's confidence, in (0, 1).
 
     Returns:
-        The low and the high end; None where the spread is unknown: for fewer than two seeds, or
-        equal differences, which scores of few images have by chance.
+        The low and the high end; None where the spread is unknown: with fewer than two seeds, or
+        with equal differences, which scores of few images can have by chance.
     """
     count = len(differences)
     if count < 2 or max(differences) - min(differences) < ROUNDING:
@@ -158,14 +153,17 @@ def differ(
     other_evidence: Sequence[Evidence] = (),
     confidence: float = 0.95,
 ) -> Difference:
-    """Compare a contestant's figures with another's, seed by seed.
+    """Compare the figures of two contestants, paired by seed and, for scores, by image.
 
     Args:
-        values: Its figures, one a seed.
-        others: The other's, the same seeds in the same order.
-        evidence: What they were made of, if they are scores of images.
-        other_evidence: The other's, the same images.
-        confidence: The confidence of both intervals, in [0, 1): of both ends of each together.
+        values: The first contestant's figures, one per seed.
+        others: The second's, of the same seeds in the same order.
+        evidence: The per-image evidence behind `values`, one per seed, if they are scores.
+        other_evidence: The same behind `others`, of the same images.
+        confidence: The confidence of each interval, both of its ends together, in [0, 1).
+
+    Returns:
+        The difference `values` minus `others`.
     """
     differences = [value - other for value, other in zip(values, others, strict=True)]
     by_image = None

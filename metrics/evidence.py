@@ -1,4 +1,7 @@
-"""Per-image evidence: what a score is made of, so that two networks can be compared in pairs."""
+"""Per-image statistics behind a score, from which the scores of any set of images follow.
+
+Two networks that were scored on the same images are compared in pairs by these.
+"""
 
 import copy
 from abc import ABC, abstractmethod
@@ -17,16 +20,12 @@ MAX_DETECTIONS = 100
 
 
 class Evidence(ABC):
-    """What each image contributes to the headline score, collected on the CPU."""
-
-    @abstractmethod
-    def update(self, predictions: Any, targets: Any) -> None:
-        """Add one batch, as a metric takes it."""
+    """The contribution of each image to the headline score, read only."""
 
     @property
     @abstractmethod
     def num_images(self) -> int:
-        """Count the images."""
+        """Number of images."""
 
     @property
     def shown(self) -> Tensor:
@@ -35,43 +34,63 @@ class Evidence(ABC):
 
     @property
     def images_by_class(self) -> Tensor:
-        """Count the images that show each class, (c,); empty where classes do not count."""
+        """Number of images that show each class, (c,); empty where classes do not count."""
         return self.shown.sum(0)
 
     @abstractmethod
     def only(self, classes: Sequence[int]) -> "Evidence":
-        """Give what was collected as far as it speaks of some classes.
+        """Return the evidence restricted to some classes.
 
         Accuracy is then that of the images of these classes; other scores are means over them.
 
         Args:
-            classes: Their numbers.
+            classes: Indices of the classes.
         """
 
     @abstractmethod
     def scores(self, counts: Tensor) -> Tensor:
-        """Give the score of sets of images.
+        """Compute the score of several sets of images.
 
         Args:
             counts: How often each image is in each set, (r, n).
 
         Returns:
-            One score a set, (r,).
+            One score per set, (r,).
         """
 
     def score(self, counts: Tensor | None = None) -> float:
-        """Give the score of all images, or of one set of them, counts (n,)."""
+        """Compute the score of all images, or of one set of them, counts (n,)."""
         if counts is None:
             counts = torch.ones(self.num_images, dtype=torch.float64)
         return float(self.scores(counts[None])[0])
 
 
-class CorrectEvidence(Evidence):
-    """Whether the most probable class is the true one, for each image."""
+class Collector(Evidence):
+    """Evidence that grows batch by batch, on the CPU."""
+
+    @abstractmethod
+    def update(self, predictions: Any, targets: Any) -> None:
+        """Add one batch, in the form that a metric takes it."""
+
+
+class CorrectEvidence(Collector):
+    """Whether the most probable class is the true one, for each image: evidence of accuracy."""
 
     def __init__(self) -> None:
         self._batches: list[Tensor] = []
         self._labels: list[Tensor] = []
+
+    @classmethod
+    def of(cls, correct: Tensor, labels: Tensor) -> "CorrectEvidence":
+        """Make evidence of flags that are known.
+
+        Args:
+            correct: Whether each image is classified correctly, (n,).
+            labels: The true class of each image, (n,).
+        """
+        made = cls()
+        made._batches, made._labels = [correct], [labels]
+        return made
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
         """Add probabilities (b, c) and labels (b,)."""
@@ -79,40 +98,37 @@ class CorrectEvidence(Evidence):
         self._labels.append(targets.cpu())
 
     def only(self, classes: Sequence[int]) -> "CorrectEvidence":
-        """Give what the images of some classes have shown."""
-        part = CorrectEvidence()
-        for correct, labels in zip(self._batches, self._labels, strict=True):
-            mine = torch.isin(labels, torch.tensor([*classes], dtype=labels.dtype))
-            part._batches.append(correct[mine])
-            part._labels.append(labels[mine])
-        return part
+        """Return the evidence of the images whose true class is one of some."""
+        wanted = torch.tensor([*classes], dtype=self.labels.dtype)
+        return self.images(torch.isin(self.labels, wanted))
 
     def images(self, is_part: Tensor) -> "CorrectEvidence":
-        """Return what some of the images have shown, by a flag an image, (n,)."""
-        part = CorrectEvidence()
-        if self._batches:
-            part._batches = [self.correct[is_part]]
-            part._labels = [torch.cat(self._labels)[is_part]]
-        return part
+        """Return the evidence of some of the images, by a flag per image, (n,)."""
+        return CorrectEvidence.of(self.correct[is_part], self.labels[is_part])
 
     @property
     def correct(self) -> Tensor:
-        """Give a flag an image, (n,)."""
+        """Whether each image is classified correctly, (n,)."""
         return torch.cat(self._batches) if self._batches else torch.zeros(0, dtype=torch.bool)
 
     @property
+    def labels(self) -> Tensor:
+        """The true class of each image, (n,)."""
+        return torch.cat(self._labels) if self._labels else torch.zeros(0, dtype=torch.int64)
+
+    @property
     def num_images(self) -> int:
-        """Count the images."""
+        """Number of images."""
         return sum(len(batch) for batch in self._batches)
 
     def scores(self, counts: Tensor) -> Tensor:
-        """Give the accuracy of sets of images."""
+        """Compute the accuracy of several sets of images."""
         counts = counts.double()
         return counts @ self.correct.double() / counts.sum(1)
 
 
-class ConfusionEvidence(Evidence):
-    """How many pixels of each class were taken for which, for each image.
+class ConfusionEvidence(Collector):
+    """The confusion matrix of each image's pixels: evidence of mean IoU.
 
     Args:
         num_classes: Number of classes.
@@ -120,11 +136,22 @@ class ConfusionEvidence(Evidence):
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
-        self._images: list[Tensor] = []
+        self._counts: list[Tensor] = []  # by image, (c * c,)
         self._classes = list(range(num_classes))
 
+    @classmethod
+    def of(cls, counts: Tensor) -> "ConfusionEvidence":
+        """Make evidence of confusion matrices that are known.
+
+        Args:
+            counts: The pixels of each image by true and by predicted class, (n, c, c).
+        """
+        made = cls(counts.shape[-1])
+        made._counts = list(counts.double().flatten(1))
+        return made
+
     def only(self, classes: Sequence[int]) -> "ConfusionEvidence":
-        """Give the same images, of which some classes count."""
+        """Return the evidence of the same images with the score over some classes."""
         part = copy.copy(self)
         part._classes = list(classes)
         return part
@@ -135,29 +162,29 @@ class ConfusionEvidence(Evidence):
         for predicted, truth in zip(predictions.cpu().long(), targets.cpu().long(), strict=True):
             known = truth != VOID
             pairs = truth[known] * size + predicted[known]
-            self._images.append(torch.bincount(pairs, minlength=size**2).double())
+            self._counts.append(torch.bincount(pairs, minlength=size**2).double())
 
     @property
     def num_images(self) -> int:
-        """Count the images."""
-        return len(self._images)
+        """Number of images."""
+        return len(self._counts)
 
     @property
     def shown(self) -> Tensor:
         """Whether each image has pixels of each class, (n, c)."""
         size = self.num_classes
-        shown = torch.stack([image.view(size, size).sum(1) > 0 for image in self._images])
+        shown = torch.stack([image.view(size, size).sum(1) > 0 for image in self._counts])
         return shown[:, self._classes]
 
     def scores(self, counts: Tensor) -> Tensor:
-        """Give the mean IoU of sets of images."""
-        total = counts.double() @ torch.stack(self._images)
-        counts = total.view(-1, self.num_classes, self.num_classes)
-        return iou(counts)[:, self._classes].nanmean(1)
+        """Compute the mean IoU of several sets of images."""
+        total = counts.double() @ torch.stack(self._counts)
+        matrices = total.view(-1, self.num_classes, self.num_classes)
+        return iou(matrices)[:, self._classes].nanmean(1)
 
 
-class BoxEvidence(Evidence):
-    """Which detections match an object at an overlap of one half, for each image and class.
+class BoxEvidence(Collector):
+    """The matches of each image's detections at an IoU of 0.5: evidence of mean AP.
 
     Detections on ignored boxes are left out, see `regrow.metrics.ignored`.
 
@@ -172,8 +199,24 @@ class BoxEvidence(Evidence):
         self._found: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in range(num_classes)]
         self._classes = list(range(num_classes))
 
+    @classmethod
+    def of(
+        cls, num_objects: Tensor, found: Sequence[tuple[Tensor, Tensor, Tensor]]
+    ) -> "BoxEvidence":
+        """Make evidence of matches that are known.
+
+        Args:
+            num_objects: The number of objects of each class in each image, (n, c).
+            found: For each class its detections, in any order: scores (m,), whether each matches
+                an object (m,), and the number of its image (m,).
+        """
+        made = cls(num_objects.shape[1])
+        made._num_objects = list(num_objects)
+        made._found = [[detections] for detections in found]
+        return made
+
     def only(self, classes: Sequence[int]) -> "BoxEvidence":
-        """Give the same images, of which some classes count."""
+        """Return the evidence of the same images with the score over some classes."""
         part = copy.copy(self)
         part._classes = list(classes)
         return part
@@ -197,7 +240,7 @@ class BoxEvidence(Evidence):
 
     @property
     def num_images(self) -> int:
-        """Count the images."""
+        """Number of images."""
         return len(self._num_objects)
 
     @property
@@ -206,7 +249,7 @@ class BoxEvidence(Evidence):
         return (torch.stack(self._num_objects) > 0)[:, self._classes]
 
     def scores(self, counts: Tensor) -> Tensor:
-        """Give the mean average precision at an overlap of one half, of sets of images."""
+        """Compute the mean average precision at an IoU of 0.5 of several sets of images."""
         counts = counts.double()
         objects = counts @ torch.stack(self._num_objects).double()
         columns = [self._class_scores(i, counts, objects[:, i]) for i in self._classes]
@@ -241,14 +284,14 @@ def _at_recalls(recall: Tensor, precision: Tensor) -> Tensor:
 
 
 def match(boxes: Tensor, objects: Tensor, threshold: float = 0.5) -> Tensor:
-    """Match detections of one class in one image, best first, each to a free object.
+    """Match the detections of one class in one image to objects, best first, one object each.
 
     Source: COCO's evaluation, https://cocodataset.org/#detection-eval.
 
     Args:
         boxes: Detections by falling score, xyxy, (n, 4).
         objects: Objects, xyxy, (m, 4).
-        threshold: The least overlap.
+        threshold: The least IoU of a match.
 
     Returns:
         Whether each detection has an object of its own, (n,).

@@ -8,7 +8,7 @@ from torchmetrics import Metric
 
 from regrow.data.labels import Kind
 from regrow.errors import BadInput
-from regrow.metrics.evidence import CorrectEvidence, Evidence
+from regrow.metrics.evidence import Collector, CorrectEvidence
 from regrow.metrics.scores import Accuracy
 from regrow.models.class_rows import ClassRows
 from regrow.models.distillation_losses import Shared, soft_divergence
@@ -82,7 +82,7 @@ class Classification(Task):
         """Give accuracy."""
         return Accuracy(len(self.classes))
 
-    def make_evidence(self) -> Evidence:
+    def make_evidence(self) -> Collector:
         """Give the collector of right and wrong."""
         return CorrectEvidence()
 

@@ -8,7 +8,7 @@ from torchmetrics import Metric
 from regrow.data.labels import Kind
 from regrow.data.partial_labels import hidden
 from regrow.errors import BadInput
-from regrow.metrics.evidence import BoxEvidence, Evidence
+from regrow.metrics.evidence import BoxEvidence, Collector
 from regrow.metrics.scores import MeanAP
 from regrow.models.class_rows import ClassRows
 from regrow.models.distillation_losses import Shared
@@ -122,7 +122,7 @@ class Detection(Task):
         """Give COCO's average precision."""
         return MeanAP(len(self.classes))
 
-    def make_evidence(self) -> Evidence:
+    def make_evidence(self) -> Collector:
         """Give the collector of each image's matches."""
         return BoxEvidence(len(self.classes))
 

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from regrow.data.labels import VOID, Kind
 from regrow.data.partial_labels import hidden
 from regrow.errors import BadInput
-from regrow.metrics.evidence import ConfusionEvidence, Evidence
+from regrow.metrics.evidence import Collector, ConfusionEvidence
 from regrow.metrics.scores import MeanIoU
 from regrow.models.class_rows import ClassRows
 from regrow.models.distillation_losses import Shared, soft_divergence
@@ -91,7 +91,7 @@ class Segmentation(Task):
         """Give the mean intersection over union."""
         return MeanIoU(len(self.classes))
 
-    def make_evidence(self) -> Evidence:
+    def make_evidence(self) -> Collector:
         """Give the collector of each image's confusions."""
         return ConfusionEvidence(len(self.classes))
 

@@ -20,8 +20,6 @@ class Scored(Evidence):
     def __init__(self, value: float, num_images: int = 100) -> None:
         self.value, self.num_images = value, num_images
 
-    def update(self, predictions, targets) -> None: ...
-
     def only(self, classes: Sequence[int]) -> Evidence:
         raise NotImplementedError
 
@@ -87,14 +85,12 @@ def test_a_reach_that_no_image_showed_asks_for_few_more_images():
 def test_images_needed_of_a_rare_class_are_those_that_show_it(interval):
     # 3 of 60 images show the second class, whose score is half of the mean. Of those images a
     # share of 0.1 must be the most that is unseen: 0.9^28.43 = 0.05, and one of 20 images is one.
-    evidence = ConfusionEvidence(2)
-    both, one = torch.tensor([50.0, 0, 0, 50]).double(), torch.tensor([99.0, 0, 0, 0]).double()
-    evidence._images = [both] * 3 + [one] * 57
+    both, one = torch.tensor([[50.0, 0], [0, 50]]), torch.tensor([[99.0, 0], [0, 0]])
+    evidence = ConfusionEvidence.of(torch.stack([both] * 3 + [one] * 57))
     verdict = decide(evidence, evidence, Budget(0.05))
     assert verdict.is_met == "undecided"
     assert verdict.num_needed == 569  # 20 * 28.43 = 568.7
-    more = ConfusionEvidence(2)
-    more._images = [both] * 29 + [one] * 551
+    more = ConfusionEvidence.of(torch.stack([both] * 29 + [one] * 551))
     assert decide(more, more, Budget(0.05)).is_met is True
 
 
@@ -167,15 +163,14 @@ def test_the_images_needed_of_accuracy_are_those_of_its_losses_and_gains():
 
 
 def test_the_images_needed_of_other_scores_follow_the_rule_of_three():
-    evidence = ConfusionEvidence(2)
-    evidence._images = [torch.tensor([50.0, 0, 0, 50]).double()] * 60
+    counts = torch.tensor([[50.0, 0], [0, 50]])
+    evidence = ConfusionEvidence.of(counts.repeat(60, 1, 1))
     verdict = decide(evidence, evidence, Budget(0.02))
     assert verdict.is_met == "undecided"
     # 2 s / (1 + s) = 0.02 at s = 1 / 99, and (98 / 99)^295.08 = 0.05.
     assert verdict.num_needed == 296
     for count, is_met in ((295, "undecided"), (296, True)):
-        more = ConfusionEvidence(2)
-        more._images = evidence._images[:1] * count
+        more = ConfusionEvidence.of(counts.repeat(count, 1, 1))
         assert decide(more, more, Budget(0.02)).is_met == is_met
 
 
@@ -255,10 +250,9 @@ def test_images_are_counted_with_what_their_labels_show():
 
 
 def test_a_verdict_tells_what_was_seen_from_what_was_not():
-    before, after = ConfusionEvidence(2), ConfusionEvidence(2)
-    good, worse = torch.tensor([50.0, 0, 0, 50]).double(), torch.tensor([40.0, 10, 0, 50]).double()
-    before._images = [good] * 60
-    after._images = [good] * 40 + [worse] * 20
+    good, worse = torch.tensor([[50.0, 0], [0, 50]]), torch.tensor([[40.0, 10], [0, 50]])
+    before = ConfusionEvidence.of(torch.stack([good] * 60))
+    after = ConfusionEvidence.of(torch.stack([good] * 40 + [worse] * 20))
     verdict = decide(before, after, Budget(0.02))
     share = 1 - 0.05 ** (1 / 60)
     assert verdict.unseen == pytest.approx(2 * share / (1 + share))

@@ -14,7 +14,13 @@ from regrow.metrics.differences import (
     part_of,
     seed_interval,
 )
-from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence
+from regrow.metrics.evidence import (
+    BoxEvidence,
+    Collector,
+    ConfusionEvidence,
+    CorrectEvidence,
+    Evidence,
+)
 from regrow.metrics.intervals import paired_interval, unseen
 
 RARE = (1 - 0.05**0.5) / 2  # of 2 images that show a class 78 % may be others; half of the score
@@ -94,8 +100,7 @@ def test_a_part_scores_as_its_images_do(made) -> None:
     assert part.score() == 1
     counts = torch.tensor([[1, 1, 1], [0, 2, 1]])
     assert part.scores(counts).tolist() == [1, 1]
-    with pytest.raises(TypeError, match="complete"):
-        part.update(None, None)
+    assert not isinstance(part, Collector)
 
 
 def test_classes_do_not_choose_among_the_images_of_a_part() -> None:

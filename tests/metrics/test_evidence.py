@@ -476,9 +476,7 @@ def test_losses_that_are_rare_and_large_move_the_end_that_they_would_move() -> N
 
 
 def _confusions(images: Tensor) -> ConfusionEvidence:
-    made = ConfusionEvidence(2)
-    made._images = list(images.double())
-    return made
+    return ConfusionEvidence.of(images.view(-1, 2, 2))
 
 
 @pytest.mark.parametrize("num_images", [50, 100, 200])
@@ -516,15 +514,15 @@ def test_detections_taken_for_a_rare_class_are_accepted_no_more_often_than_promi
 
 
 def _detections(is_rare: Tensor, is_taken: Tensor, scores: Tensor) -> BoxEvidence:
-    evidence, numbers = BoxEvidence(2), torch.arange(len(is_rare))
-    evidence._num_objects = list(torch.stack([torch.ones_like(numbers), is_rare.long()], 1))
-    is_right = ~is_taken
-    evidence._found[0] = [(scores[0, is_right], is_right[is_right], numbers[is_right])]
-    evidence._found[1] = [
+    numbers, is_right = torch.arange(len(is_rare)), ~is_taken
+    common = (scores[0, is_right], is_right[is_right], numbers[is_right])
+    rare = [
         (scores[1, is_rare], is_rare[is_rare], numbers[is_rare]),
         (scores[0, is_taken], is_right[is_taken], numbers[is_taken]),
     ]
-    return evidence
+    scored, matched, images = (torch.cat(parts) for parts in zip(*rare, strict=True))
+    num_objects = torch.stack([torch.ones_like(numbers), is_rare.long()], 1)
+    return BoxEvidence.of(num_objects, [common, (scored, matched, images)])
 
 
 # Evidence of some classes alone.

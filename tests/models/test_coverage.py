@@ -25,11 +25,9 @@ def drawn(num_images: int, runs: int) -> Iterator[tuple[ConfusionEvidence, Confu
             [[0.1], [0.4]]
         )
         if is_shown.any():
-            before, after = ConfusionEvidence(2), ConfusionEvidence(2)
-            before._images = list(torch.tensor([PLAIN, BOTH]).double()[is_shown.long()])
+            images = torch.tensor([PLAIN, BOTH, LOST]).view(3, 2, 2)
             rows = is_shown.long() + (is_shown & is_lost).long()
-            after._images = list(torch.tensor([PLAIN, BOTH, LOST]).double()[rows])
-            yield before, after
+            yield ConfusionEvidence.of(images[is_shown.long()]), ConfusionEvidence.of(images[rows])
 
 
 def most(runs: int) -> float:
