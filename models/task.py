@@ -1,27 +1,21 @@
 """One LightningModule for the three tasks: the steps, the logs, the optimizer, written once."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
-from torchmetrics import Metric
 
-from regrow.data.labels import Kind
 from regrow.data.partial_labels import known_classes, plain_targets
 from regrow.data.sampling import counter_seed
 from regrow.errors import BadInput
-from regrow.metrics.evidence import Evidence
 from regrow.models import buffers, masks, structure
-from regrow.models.class_rows import ClassRows
-from regrow.models.distillation_losses import Shared
+from regrow.models.interface import Interface
 from regrow.models.nets.build import build_net
 from regrow.models.optimization import Optimization, load_state_by_name_
 from regrow.models.provenance import Provenance
@@ -45,11 +39,7 @@ class Penalty(nn.Module):
         return nullcontext()
 
 
-class NotAttached(AttributeError, RuntimeError):
-    """A task that is asked for its trainer, and has none; Lightning raises a RuntimeError alone."""
-
-
-class Task(LightningModule, ABC):
+class Task(Interface):
     """A network with its losses, predictions and metric.
 
     Shapes: b batch, c classes, h height, w width, n objects.
@@ -72,9 +62,6 @@ class Task(LightningModule, ABC):
         BadInput: If class names repeat, or are fewer than the task needs.
     """
 
-    kind: ClassVar[Kind]
-    score: ClassVar[str]
-    min_classes: ClassVar[int] = 2
     mean: Tensor
     std: Tensor
 
@@ -94,16 +81,7 @@ class Task(LightningModule, ABC):
         penalties: list[Penalty] | None = None,
     ) -> None:
         super().__init__()
-        if len(set(classes)) != len(classes):
-            twice = sorted({name for name in classes if classes.count(name) > 1})
-            raise BadInput(f"class names must differ: {', '.join(twice)} stand there twice")
-        if len(classes) < self.min_classes:
-            raise BadInput(
-                f"{type(self).__name__} needs {self.min_classes} classes or more, the data has "
-                f"{', '.join(classes) or 'none'}"
-            )
-        if not all(0 < deviation < math.inf for deviation in std):
-            raise BadInput(f"task.std is {list(std)}; images are divided by it, so it must be > 0")
+        self._refuse(classes, std)
         # Collected from the subclass too; kept as plain data, so that a checkpoint can hold it.
         self.save_hyperparameters(ignore=["weights", "penalties"], logger=False)
         self.classes = list(classes)
@@ -127,92 +105,17 @@ class Task(LightningModule, ABC):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self.metric = self.make_metric()
 
-    # ---- what a task says
-
-    @abstractmethod
-    def outputs(self, features: Tensor) -> dict[str, Tensor]:
-        """Give the raw outputs of the net by name for normalised images, (b, 3, h, w).
-
-        The same names in the same order in training and evaluation, on the autograd graph.
-        """
-
-    @abstractmethod
-    def losses(self, outputs: dict[str, Tensor], targets: Any) -> dict[str, Tensor]:
-        """Give the named terms of the loss, scalars."""
-
-    @abstractmethod
-    def predict(self, outputs: dict[str, Tensor]) -> Any:
-        """Give what a user sees: probabilities (b, c); boxes, scores, labels an image; masks."""
-
-    @abstractmethod
-    def decode(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give the traceable part of `predict`, which an exported graph ends with."""
-
-    @abstractmethod
-    def from_decoded(self, decoded: dict[str, Tensor]) -> Any:
-        """Give predictions from what `decode` gave, here or in an exported graph."""
-
-    @abstractmethod
-    def make_metric(self) -> Metric:
-        """Give the metric, whose `compute` names the headline score and `per_class`."""
-
-    @abstractmethod
-    def make_evidence(self) -> Evidence:
-        """Give the collector of per-image statistics that paired intervals are made from."""
-
-    @abstractmethod
-    def class_rows(self) -> list[ClassRows]:
-        """Give the layers of the net that carry rows of weights a class."""
-
-    @abstractmethod
-    def output_layers(self) -> list[str]:
-        """Give the names of the net's layers whose output width must stay."""
-
-    @property
-    def name(self) -> str:
-        """Return the name of the task, such as `classification`, as reports and files have it."""
-        return type(self).__name__.lower()
-
-    @property
-    def even_score(self) -> str:
-        """Name the score in which all classes count alike, however many images show them."""
-        return self.score
-
-    def distillation_loss(
-        self,
-        outputs: dict[str, Tensor],
-        wanted: dict[str, Tensor],
-        shared: Shared,
-        temperature: float,
-    ) -> Tensor:
-        """Give how far raw outputs are from those of a teacher, a scalar, 0 where both agree.
-
-        Args:
-            outputs: The raw outputs of this task.
-            wanted: Those of another task of this kind on the same images.
-            shared: The classes in common.
-            temperature: What the logits of classes that compete are divided by.
-
-        Raises:
-            BadInput: If the task does not say how, or the outputs do not compare.
-        """
-        raise BadInput(
-            f"distillation: {type(self).__name__} has no method `distillation_loss`; write one"
-        )
-
-    def hide(self, outputs: dict[str, Tensor], known: Tensor) -> dict[str, Tensor]:
-        """Give raw outputs in which classes that a label does not know take no part.
-
-        Args:
-            outputs: The raw outputs.
-            known: Which classes the label of each image knows, (b, c).
-        """
-        raise BadInput(
-            f"{type(self).__name__} cannot train on labels that know some classes only; label all "
-            "images for all classes"
-        )
-
-    # ---- what all tasks share
+    def _refuse(self, classes: list[str], std: tuple[float, float, float]) -> None:
+        if len(set(classes)) != len(classes):
+            twice = sorted({name for name in classes if classes.count(name) > 1})
+            raise BadInput(f"class names must differ: {', '.join(twice)} stand there twice")
+        if len(classes) < self.min_classes:
+            raise BadInput(
+                f"{type(self).__name__} needs {self.min_classes} classes or more, the data has "
+                f"{', '.join(classes) or 'none'}"
+            )
+        if not all(0 < deviation < math.inf for deviation in std):
+            raise BadInput(f"task.std is {list(std)}; images are divided by it, so it must be > 0")
 
     def choose_by_(self, score: str) -> None:
         """Let another score choose `best.ckpt`, in place."""
@@ -236,26 +139,9 @@ class Task(LightningModule, ABC):
         return self
 
     @property
-    def trainer(self) -> Any:
-        """Give the trainer that this task is attached to.
-
-        Raises:
-            NotAttached: If it is to none. `hasattr` is then false, as those expect who look at all
-                that a module has, such as `torch.jit.trace`.
-        """
-        if self._trainer is None and self._fabric is None:
-            raise NotAttached(f"{type(self).__name__} is not attached to a `Trainer`")
-        return super().trainer
-
-    @trainer.setter
-    def trainer(self, trainer: Any) -> None:
-        LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
-
-    def __getattr__(self, name: str) -> Any:
-        """Give what `nn.Module` finds; it comes here too where a property has raised."""
-        if name == "trainer":
-            raise NotAttached(f"{type(self).__name__} is not attached to a `Trainer`")
-        return super().__getattr__(name)
+    def name(self) -> str:
+        """Return the name of the task, such as `classification`, as reports and files have it."""
+        return type(self).__name__.lower()
 
     @property
     def net_package(self) -> str:
