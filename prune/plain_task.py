@@ -9,7 +9,7 @@ from torchmetrics import MeanMetric, Metric
 
 from regrow.data.labels import Kind
 from regrow.errors import BadInput
-from regrow.metrics.evidence import Evidence
+from regrow.metrics.evidence import Collector
 from regrow.models.class_rows import ClassRows
 from regrow.models.task import Task
 
@@ -72,7 +72,7 @@ class PlainTask(Task):
         """Return a metric that nothing is added to."""
         return MeanMetric()
 
-    def make_evidence(self) -> Evidence:
+    def make_evidence(self) -> Collector:
         """Refuse to score.
 
         Raises:
