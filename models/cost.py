@@ -20,19 +20,24 @@ from regrow.models.task import Task
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one network costs.
+    """The cost of one network.
 
     Args:
         params: Number of parameters.
-        macs: Multiply-accumulates of one image on the raw graph.
+        macs: Multiply-accumulates (MACs) of one image, without post-processing.
         latency_ms: Median time of one image, in milliseconds.
-        bytes: Size of a file with its weights alone.
+        file_bytes: Size of a file with the weights alone, in bytes.
     """
 
     params: int
     macs: int
     latency_ms: float | None = None
-    bytes: int | None = None
+    file_bytes: int | None = None
+
+    def figures(self) -> dict[str, int | float | None]:
+        """Return the costs by the names that reports use."""
+        costs = (self.params, self.macs, self.latency_ms, self.file_bytes)
+        return dict(zip(("params", "macs", "latency_ms", "bytes"), costs, strict=True))
 
 
 def count_params(net: nn.Module) -> int:

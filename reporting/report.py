@@ -77,7 +77,7 @@ class Report:
         Args:
             figures: Their names and values, such as `before={"score": 0.9}` or `parent="ab12"`.
         """
-        self.figures.update({name: plain(value) for name, value in figures.items()})
+        self.figures.update({name: as_json(value) for name, value in figures.items()})
 
     def set_score(self, name: str, value: float, **about: Any) -> None:
         """Put the headline score.
@@ -87,7 +87,7 @@ class Report:
             value: A share in [0, 1].
             about: What it was measured on, such as `images="test"` and `num_images=100`.
         """
-        self.figures["score"] = {"name": name, "value": plain(value), **about}
+        self.figures["score"] = {"name": name, "value": as_json(value), **about}
 
     def say(self, sentence: str) -> None:
         """Add a sentence to the verdict, the paragraph that the page begins with, as plain text."""
@@ -179,14 +179,14 @@ class Report:
     @rank_zero_only
     def write(self) -> None:
         """Write both files, each atomically."""
-        figures = json.dumps(plain(self.figures), indent=2, ensure_ascii=False, allow_nan=False)
+        figures = json.dumps(as_json(self.figures), indent=2, ensure_ascii=False, allow_nan=False)
         write_text(self.run / "report.json", figures + "\n")
         write_text(self.run / "report.md", self.to_markdown())
 
 
 def side(score: float | None = None, cost: Cost | None = None) -> dict[str, Any]:
     """Give one side of before and after: the score and the costs, null where unknown."""
-    costs = asdict(cost) if cost is not None else {}
+    costs = cost.figures() if cost is not None else {}
     return {"score": score} | {name: costs.get(name) for name in COSTS}
 
 
@@ -202,11 +202,11 @@ def before_after_rows(
     """
     old, new = before.get("score"), after.get("score")
     change = "" if old is None or new is None else f"{100 * (new - old):+.2f} points"
-    rows = [[name, shown(old), shown(new), change]]
+    rows = [[name, as_text(old), as_text(new), change]]
     for key, label in COSTS.items():
         old, new = before.get(key), after.get(key)
         change = "" if not old or new is None else f"{100 * (new / old - 1):+.1f} %"
-        rows.append([label, shown(old), shown(new), change])
+        rows.append([label, as_text(old), as_text(new), change])
     return rows
 
 
@@ -224,12 +224,12 @@ def before_after_table(
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a table in Markdown, of cells that are plain text unless marked as `Markdown`."""
-    cells = [[escape(shown(cell)) for cell in row] for row in (columns, *rows)]
+    cells = [[escape(as_text(cell)) for cell in row] for row in (columns, *rows)]
     cells.insert(1, [Markdown("---")] * len(columns))
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-def shown(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Give a value as people read it: counts with separators, floats with four digits."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
@@ -256,16 +256,16 @@ def ranged(interval: tuple[float, float] | None) -> str:
     return f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
 
 
-def plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """Give a value as JSON can hold it: records as mappings, NaN and infinities as null."""
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+        return as_json(asdict(value))
     if isinstance(value, Mapping):
-        return {str(name): plain(entry) for name, entry in value.items()}
+        return {str(name): as_json(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(entry) for entry in value]
+        return [as_json(entry) for entry in value]
     if isinstance(value, Tensor) or hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return as_json(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):

@@ -1,7 +1,6 @@
 """The report page of dropout against pruning: its tables, and the methods and results in words."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from scipy.stats import t as student_t
@@ -109,7 +108,7 @@ def _figures(standing: Measured) -> dict[str, Any]:
             "epochs": [trial.epochs for trial in trials],
             "val_after_cuts": [trial.cuts for trial in trials],
         },
-        "cost": asdict(costs.cost) | {"batch_ms": costs.batch_ms, "memory_bytes": costs.memory},
+        "cost": costs.cost.figures() | {"batch_ms": costs.batch_ms, "memory_bytes": costs.memory},
     }
 
 
@@ -140,7 +139,7 @@ def _add_costs(report: Report, standings: Sequence[Measured], batch: int) -> Non
     for standing in standings:
         costs, cost = standing.costs, standing.costs.cost
         row = [standing.name, cost.params, cost.macs, cost.latency_ms]
-        rows.append([*row, costs.batch_ms, costs.memory, cost.bytes])
+        rows.append([*row, costs.batch_ms, costs.memory, cost.file_bytes])
     note = (
         "The networks of the first seed, in float32. Times are medians of rounds in which all "
         "architectures ran side by side; networks of one architecture share its measurement. On "

@@ -165,7 +165,10 @@ def test_measure_gives_what_the_parts_give() -> None:
     assert cost.params == sum(p.numel() for p in task.net.parameters())
     assert cost.macs == count_macs(task) > 0
     assert cost.latency_ms is None
-    assert cost.bytes == file_size(task.net) == len(file.getvalue()) > 4 * cost.params
+    assert cost.file_bytes == file_size(task.net) == len(file.getvalue()) > 4 * cost.params
+    assert cost.figures() == {
+        "params": cost.params, "macs": cost.macs, "latency_ms": None, "bytes": cost.file_bytes
+    }  # fmt: skip
 
 
 def test_latency_times_calls_side_by_side_with_the_threads_asked_for() -> None:
