@@ -9,7 +9,7 @@ from typing import Literal
 from regrow.errors import BadInput
 from regrow.metrics.evidence import CorrectEvidence, Evidence
 from regrow.metrics.exact_test import images_to_decide
-from regrow.metrics.intervals import lost_and_gained, paired_interval, shown
+from regrow.metrics.intervals import lost_and_gained, paired_interval, shown_by
 from regrow.metrics.unseen import Shown, first
 
 
@@ -97,7 +97,7 @@ def decide(before: Evidence, after: Evidence, budget: Budget) -> Verdict:
     is_met: bool | Literal["undecided"] = True if low >= limit else "undecided"
     is_met = False if high < limit else is_met
     needed = _needed(before, after, budget, (low, high)) if is_met == "undecided" else None
-    unseen = shown(before).unseen(budget.confidence)
+    unseen = shown_by(before).unseen(budget.confidence)
     sampling = _sampling(before, after, (low, high), unseen)
     return Verdict(is_met, (low, high), before.num_images, needed, sampling, unseen)
 
@@ -146,7 +146,7 @@ def _needed(
     if isinstance(before, CorrectEvidence) and isinstance(after, CorrectEvidence):
         changes = lost_and_gained(before, after)
         return images_to_decide(*changes, count, limit, budget.confidence)
-    unseen = partial(shown(before).unseen, budget.confidence)
+    unseen = partial(shown_by(before).unseen, budget.confidence)
     return images_needed(*interval, difference, limit, count, unseen)
 
 

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 LARGE = 20_000
 
 
-def score(
+def score_statistic(
     lost: Any, gained: Any, num_images: int, difference: float, *, correction: float = 0.0
 ) -> Any:
     """Give the score statistic that a difference is larger than the one supposed.
@@ -149,7 +149,7 @@ def images_to_decide(
     Returns:
         A number larger than that of now; None if the difference seen is the limit.
     """
-    deviate = float(score(lost, gained, num_images, limit))
+    deviate = float(score_statistic(lost, gained, num_images, limit))
     if deviate == 0:
         return None
     if deviate < 0:
@@ -174,7 +174,7 @@ def images_to_decide(
 
 
 def _ranking(lost: Any, gained: Any, num_images: int, difference: float) -> Any:
-    return score(lost, gained, num_images, difference, correction=1)
+    return score_statistic(lost, gained, num_images, difference, correction=1)
 
 
 def _most_lost(least: float, num_images: int, confidence: float) -> Counts:

@@ -73,7 +73,7 @@ def lost_and_gained(before: CorrectEvidence, after: CorrectEvidence) -> tuple[in
     return int(lost.sum()), int(gained.sum())
 
 
-def shown(evidence: Evidence) -> Shown:
+def shown_by(evidence: Evidence) -> Shown:
     """Return how many images there are to see a change on, and how many show each class."""
     is_accuracy = isinstance(evidence, CorrectEvidence)
     return Shown(evidence.num_images, evidence.images_by_class.tolist(), is_accuracy)
@@ -89,7 +89,7 @@ def unseen(evidence: Evidence, confidence: float) -> float:
     Returns:
         A change of the score, in (0, 1].
     """
-    return shown(evidence).unseen(confidence)
+    return shown_by(evidence).unseen(confidence)
 
 
 def _shows_nothing(evidence: Evidence) -> bool:

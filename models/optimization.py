@@ -148,7 +148,9 @@ def state_by_name(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str,
     }
 
 
-def refuse_unlike(wanted: Mapping[str, Any], weight: torch.Tensor, found: Any, name: str) -> None:
+def refuse_unlike_state(
+    wanted: Mapping[str, Any], weight: torch.Tensor, found: Any, name: str
+) -> None:
     """Refuse what an optimizer is said to remember of a weight, if one of its kind cannot have.
 
     Args:
@@ -200,7 +202,7 @@ def load_state_by_name_(
     for name, values in state.items():
         parameter = named.get(name)
         if parameter is not None and parameter in trained:
-            refuse_unlike(wanted, parameter, values, name)
+            refuse_unlike_state(wanted, parameter, values, name)
             optimizer.state[parameter] = {
                 key: value.clone() if isinstance(value, torch.Tensor) else value
                 for key, value in values.items()

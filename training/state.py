@@ -20,7 +20,7 @@ from regrow.errors import BadInput
 from regrow.files import one_line
 from regrow.models.checkpoint import AtomicCheckpointIO
 from regrow.models.nets.build import list_nets
-from regrow.models.optimization import refuse_unlike
+from regrow.models.optimization import refuse_unlike_state
 from regrow.models.task import Task
 from regrow.training.lightning_internals import callbacks_of, loop_state
 
@@ -230,5 +230,5 @@ def _optimizer_state(task: Task, states: Any) -> dict[str, Any]:
     for place, values in memory.items():
         if type(place) is not int or not 0 <= place < len(weights):
             raise BadInput("its optimizer is for other weights")
-        refuse_unlike(task.optimization.remembered, weights[place], values, f"weight {place}")
+        refuse_unlike_state(task.optimization.remembered, weights[place], values, f"weight {place}")
     return {"state": memory, "param_groups": own["param_groups"]}

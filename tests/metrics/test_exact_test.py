@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom, binomtest, multinomial
 
-from regrow.metrics.exact_test import images_to_decide, is_at_least, low_end, score
+from regrow.metrics.exact_test import images_to_decide, is_at_least, low_end, score_statistic
 
 Table = tuple[int, int]
 
@@ -30,14 +30,16 @@ def test_the_score_is_that_of_tango_worked_by_hand() -> None:
     # His example: of 44 patients one is lost and none gained; the margin is 0.1. B = 1 + 89 * 0.1
     # = 9.9; p = (9.9 + (9.9^2 - 8 * 44 * 0.1 * 1.1)^0.5) / 176 = (9.9 + 7.7) / 176 = 0.1;
     # variance = 44 (0.2 - 0.1 - 0.01) = 3.96; (-1 + 4.4) / 3.96^0.5 = 1.7086.
-    assert score(1, 0, 44, -0.1) == pytest.approx(1.70856, abs=1e-5)
+    assert score_statistic(1, 0, 44, -0.1) == pytest.approx(1.70856, abs=1e-5)
     # Corrected: 1 / 44 less of a gain.
-    assert score(1, 0, 44, -0.1, correction=1) == pytest.approx((3.4 - 1 / 44) / 3.96**0.5)
+    assert score_statistic(1, 0, 44, -0.1, correction=1) == pytest.approx(
+        (3.4 - 1 / 44) / 3.96**0.5
+    )
 
 
 def test_the_score_of_no_difference_is_that_of_mcnemar() -> None:
-    assert score(7, 1, 21, 0) == pytest.approx(-6 / 8**0.5)
-    assert score(0, 0, 21, 0) == 0
+    assert score_statistic(7, 1, 21, 0) == pytest.approx(-6 / 8**0.5)
+    assert score_statistic(0, 0, 21, 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,9 @@ def test_the_score_has_the_variance_of_the_likeliest_rates(
     p_lost = minimize_scalar(surprise, bounds=ends, method="bounded", options={"xatol": 1e-9}).x
     variance = num_images * (2 * p_lost + difference - difference**2)
     expected = (gained - lost - num_images * difference) / variance**0.5
-    assert score(lost, gained, num_images, difference) == pytest.approx(expected, rel=1e-3)
+    assert score_statistic(lost, gained, num_images, difference) == pytest.approx(
+        expected, rel=1e-3
+    )
 
 
 def test_no_rate_of_disagreement_breaks_the_level_and_one_reaches_it(bounds) -> None:

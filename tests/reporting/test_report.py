@@ -14,11 +14,11 @@ from regrow import files
 from regrow.models.segmentation import Segmentation
 from regrow.reporting.report import (
     Report,
+    as_json,
+    as_text,
     before_after_rows,
     before_after_table,
     markdown_table,
-    plain,
-    shown,
     side,
 )
 
@@ -96,7 +96,7 @@ def test_plain_gives_what_json_can_hold() -> None:
         "count": torch.tensor(3),
         "tuple": (True, None),
     }
-    assert plain(value) == {
+    assert as_json(value) == {
         "1": None,
         "inf": [None, None, 1.0],
         "record": {"value": 0.5, "path": "a/b"},
@@ -189,7 +189,7 @@ def test_a_bar_or_line_break_in_a_cell_stays_there() -> None:
      (0.123456, "0.1235"), ("x", "x")],
 )  # fmt: skip
 def test_values_are_shown_for_people(value: Any, text: str) -> None:
-    assert shown(value) == text
+    assert as_text(value) == text
 
 
 def test_failed_write_leaves_the_old_report(
