@@ -12,10 +12,11 @@ def class_path(own: type) -> str:
     Rooms export the names that people import (`regrow.data.ImageFolder`); what is written into
     files stays `regrow.data.formats.ImageFolder`, wherever else the class can be had.
     """
-    room = own.__module__.rpartition(".")[0]
-    exported = getattr(sys.modules.get(room), own.__qualname__, None)
-    is_below = own.__module__.startswith("regrow.") and own.__module__.count(".") > 2
-    return f"{room if is_below and exported is own else own.__module__}.{own.__qualname__}"
+    parts = own.__module__.split(".")
+    # The sub-room first, then the rooms within it.
+    rooms = [".".join(parts[:count]) for count in range(3, len(parts)) if parts[0] == "regrow"]
+    exporting = (r for r in rooms if getattr(sys.modules.get(r), own.__qualname__, None) is own)
+    return f"{next(exporting, own.__module__)}.{own.__qualname__}"
 
 
 def with_stable_paths(values: Any) -> Any:

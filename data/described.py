@@ -28,6 +28,7 @@ SOURCES: tuple[type[Source], ...] = (
     formats.Voc,
     formats.Masks,
     formats.Torchvision,
+    formats.Yolo,
     sagemaker.SageMakerList,
     sagemaker.SageMakerBoxes,
     sagemaker.SageMakerMasks,

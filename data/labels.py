@@ -55,12 +55,12 @@ class Mask:
     """The class of every pixel of one image.
 
     Args:
-        pixels: Numbers as the file has them, (h, w), or the file.
+        pixels: Numbers as the file has them, (h, w), or the file, or what draws them.
         names: Which number means which class.
         void: Which numbers mean no class, besides 255; any other is a mistake.
     """
 
-    pixels: Path | np.ndarray
+    pixels: Path | np.ndarray | Callable[..., np.ndarray]
     names: Mapping[int, str]
     void: frozenset[int] = frozenset()
 

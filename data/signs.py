@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.data.formats.box_table import is_box_table
+from regrow.data.formats.tools.yolo_files import NAMES, YAML
 from regrow.data.labels import Kind
 from regrow.errors import BadInput
 from regrow.files import GAP, SPLIT_NAMES, name_below, open_regular
@@ -197,8 +198,32 @@ def masks(root: Path) -> Found | None:
     return Found(f"{FORMATS}.Masks", "classes.json", ("masks",), given)
 
 
+def yolo(root: Path) -> Found | None:
+    """Return YOLO's layout: a YAML file with `names`, or a list of classes beside text files."""
+    file = next((f for f in files_like(root, *YAML, "*.yaml", "*.yml") if _is_yolo(head(f))), None)
+    named = next((root / name for name in NAMES if (root / name).is_file()), None)
+    texts = files_like(root, *(f"{'*/' * depth}*.txt" for depth in range(4)))
+    rows = [row for text in texts for row in head(text).split("\n") if _is_row(row)]
+    if file is None and (named is None or not rows):
+        return None
+    own = name_below(root, file or named or root)
+    has_polygons = any(len(row.split()) > 5 for row in rows)
+    kinds: tuple[Kind, ...] = ("masks", "boxes") if has_polygons else ("boxes",)
+    return Found(f"{FORMATS}.Yolo", own, kinds, has_kind=True)
+
+
+def _is_yolo(text: str) -> bool:
+    """Whether a YAML text names classes and where images are."""
+    return bool(re.search(r"^names\s*:", text, re.M) and re.search(r"^(train|val)\s*:", text, re.M))
+
+
+def _is_row(row: str) -> bool:
+    """Whether a row of a text file is a box or a polygon of YOLO's."""
+    return bool(re.fullmatch(r"\s*\d+(\s+[-+.\deE]+){4,}\s*", row[:10_000]))
+
+
 # In the order in which SageMaker's jobs take the first that is there.
 SIGNS: tuple[Look, ...] = (
     *(sagemaker_list, sagemaker_masks, sagemaker_boxes),
-    *(manifest, coco, voc, masks),
+    *(manifest, coco, voc, masks, yolo),
 )

@@ -87,6 +87,15 @@ def checked(
     return None
 
 
+def hair(limits: np.ndarray) -> np.ndarray:
+    """Return how far annotations may stick out of an image, in pixels.
+
+    Args:
+        limits: The sides of the image, in pixels.
+    """
+    return np.maximum(np.maximum(ROUNDING, HAIR * limits), np.minimum(PIXEL, SMALL * limits))
+
+
 def _check_declared(item: Item, image: Fingerprint) -> None:
     """Refuse an image of another size than its annotation was made for."""
     said, own = item.declared, image.size
@@ -132,10 +141,9 @@ def _checked_boxes(
     """Return the boxes of an image that can be used, clipped at its edge."""
     limits = np.array([size[1], size[0]] * 2, dtype=np.float32)
     xyxy = target.xyxy.astype(np.float32)
-    hair = np.maximum(np.maximum(ROUNDING, HAIR * limits), np.minimum(PIXEL, SMALL * limits))
     out = np.maximum(-xyxy, xyxy - limits)  # how far each side lies outside, (n, 4)
     inside = np.clip(xyxy, 0, limits)
-    is_near = (out <= hair).all(1)  # not so where a corner is no number
+    is_near = (out <= hair(limits)).all(1)  # not so where a corner is no number
     is_sound = is_near & (inside[:, 2:] > inside[:, :2]).all(1)
     is_clipped = is_sound & (out > ROUNDING).any(1)
     xyxy[is_clipped] = inside[is_clipped]

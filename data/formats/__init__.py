@@ -4,7 +4,8 @@ from regrow.data.formats.coco import Coco
 from regrow.data.formats.image_folder import ImageFolder
 from regrow.data.formats.manifest import ManifestFile
 from regrow.data.formats.masks import Masks
+from regrow.data.formats.tools.yolo import Yolo
 from regrow.data.formats.torchvision import Torchvision
 from regrow.data.formats.voc import Voc
 
-__all__ = ["Coco", "ImageFolder", "ManifestFile", "Masks", "Torchvision", "Voc"]
+__all__ = ["Coco", "ImageFolder", "ManifestFile", "Masks", "Torchvision", "Voc", "Yolo"]

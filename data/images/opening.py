@@ -62,6 +62,23 @@ def is_turned_by_exif(path: Path) -> bool:
         return opened.getexif().get(ORIENTATION, 1) >= 5
 
 
+def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return the height and width of an image, the way up that its EXIF data says, in pixels.
+
+    Its pixels are not decoded.
+
+    Raises:
+        BadInput: As `open_image`.
+    """
+    with _named_errors(path), warnings.catch_warnings(), open_regular(path) as f:
+        warnings.simplefilter("ignore")
+        with _without_limit_of_pillow(), Image.open(f, formats=FORMATS) as opened:
+            _refuse_size(path, opened, max_pixels)
+            width, height = opened.size
+            is_turned = opened.getexif().get(ORIENTATION, 1) >= 5
+            return (width, height) if is_turned else (height, width)
+
+
 def num_channels(path: Path) -> int:
     """Return how many numbers a pixel of an image file has; those of a palette are colours.
 

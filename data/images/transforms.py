@@ -26,7 +26,7 @@ MIN_SIDE = 1.0  # pixels; a smaller box shows nothing of its object
 
 
 class Derived(ABC):
-    """What makes an image of a file in a way of its own, such as one that compares its hash."""
+    """An image made of a file in a way of its own, such as one that compares its hash."""
 
     @abstractmethod
     def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:  # noqa: B008 - frozen
@@ -72,13 +72,13 @@ def decode_noted(
 
 
 def decode_mask(
-    mask: Path | np.ndarray,
+    mask: Path | np.ndarray | Callable[..., np.ndarray],
     decoding: Decoding = Decoding(),  # noqa: B008 - frozen
 ) -> np.ndarray:
     """Return the numbers of a mask, whole numbers (h, w); a palette's indices are the numbers.
 
     Args:
-        mask: The file, or the numbers, which are given back.
+        mask: The file, or the numbers, which are given back, or what draws them.
         decoding: How a file becomes pixels.
 
     Raises:
@@ -88,6 +88,8 @@ def decode_mask(
     """
     if isinstance(mask, np.ndarray):
         return mask
+    if not isinstance(mask, Path):
+        return mask(decoding)
     pixels = np.asarray(open_image(mask, decoding.max_pixels))
     if pixels.ndim != 2 or not np.issubdtype(pixels.dtype, np.integer):
         raise BadInput(

@@ -83,6 +83,12 @@ def masks(root: Path) -> None:
     write(root / "classes.json", ["sky", "road"])
 
 
+def yolo(root: Path) -> None:
+    picture(root / "images" / "train" / "a.png")
+    write(root / "labels" / "train" / "a.txt", "0 0.5 0.5 0.5 0.5\n")
+    write(root / "data.yaml", "train: images/train\nnames: [ant]\n")
+
+
 def lists_of_sagemaker(root: Path) -> None:
     picture(root / "train" / "a.png")
     write(root / "train_lst" / "a.lst", "0\t1\ta.png\n")
@@ -104,6 +110,7 @@ KNOWN: list[tuple[Make, Kind, str]] = [
     (coco, "boxes", "formats.Coco"),
     (voc, "boxes", "formats.Voc"),
     (masks, "masks", "formats.Masks"),
+    (yolo, "boxes", "formats.Yolo"),
     (lists_of_sagemaker, "labels", "sagemaker.SageMakerList"),
     (boxes_of_sagemaker, "boxes", "sagemaker.SageMakerBoxes"),
 ]

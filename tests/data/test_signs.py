@@ -159,6 +159,38 @@ def test_masks_lie_by_split_or_without(tmp_path: Path) -> None:
     assert found.arguments == {}
 
 
+@pytest.mark.parametrize(
+    ("files", "file", "kinds"),
+    [
+        ({"data.yaml": "names: [a]\ntrain: x\n"}, "data.yaml", ("boxes",)),
+        ({"coco8.yml": "val: x\nnames:\n  0: a\n"}, "coco8.yml", ("boxes",)),
+        (
+            {"data.yaml": "names: [a]\ntrain: x\n", "labels/train/a.txt": "0 0 0 1 0 1 1\n"},
+            "data.yaml",
+            ("masks", "boxes"),
+        ),
+        ({"classes.txt": "a\n", "a.txt": "0 .5 .5 1e-1 0.5\n"}, "classes.txt", ("boxes",)),
+        ({"obj.names": "a\n", "obj_train_data/a.txt": "0 0 0 1 1\n"}, "obj.names", ("boxes",)),
+        (
+            {"labels/classes.txt": "a\n", "labels/a.txt": "0 0 0 1 1"},
+            "labels/classes.txt",
+            ("boxes",),
+        ),
+        ({"classes.txt": "a\n"}, None, ()),
+        ({"classes.txt": "a\n", "notes.txt": "0 apples and 5 pears\n"}, None, ()),
+        ({"data.yaml": "data:\n  root: x\n"}, None, ()),
+        ({"a.txt": "0 0 0 1 1\n"}, None, ()),
+    ],
+)
+def test_layouts_of_yolo(
+    tmp_path: Path, files: dict[str, str], file: str | None, kinds: tuple[str, ...]
+) -> None:
+    for name, text in files.items():
+        write(tmp_path / name, text)
+    found = signs.yolo(tmp_path)
+    assert (found and found.file, found.kinds if found else ()) == (file, kinds)
+
+
 def test_only_so_much_of_a_file_is_looked_at(tmp_path: Path) -> None:
     assert signs.head(write(tmp_path / "a.json", "a" * 10**6)) == "a" * signs.HEAD
     assert signs.head(tmp_path / "nothing") == ""

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from regrow.data.formats import ImageFolder, Torchvision
-from regrow.data.images.opening import FORMATS, CorruptImage, open_image
+from regrow.data.images.opening import FORMATS, CorruptImage, image_size, open_image
 from regrow.data.images.transforms import Decoding, decode, decode_mask
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
@@ -251,3 +251,21 @@ def test_more_frames_than_the_first_are_told(tmp_path: Path) -> None:
         assert np.abs(np.asarray(found.convert("RGB")).astype(int) - 99).max() <= 3
     frames[1].save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=frames[2:])
     assert open_image(tmp_path / "x.jpg").info["is_animated"] is False
+
+
+def test_the_size_of_an_image_is_told_without_its_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    for orientation, size in ((1, (20, 30)), (3, (20, 30)), (6, (30, 20)), (8, (30, 20))):
+        exif[0x0112] = orientation
+        Image.effect_noise((30, 20), 99).save(tmp_path / "a.jpg", exif=exif)
+        assert image_size(tmp_path / "a.jpg") == size
+        assert open_image(tmp_path / "a.jpg").size == size[::-1]
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[:-50])
+    assert image_size(tmp_path / "a.jpg") == (30, 20)
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(CorruptImage, match="corrupt"):
+        image_size(tmp_path / "a.jpg")
+    Image.new("RGB", (3, 2)).save(tmp_path / "b.png")
+    with pytest.raises(BadInput, match=r"more than data\.max_pixels 5"):
+        image_size(tmp_path / "b.png", 5)
