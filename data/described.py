@@ -29,6 +29,8 @@ SOURCES: tuple[type[Source], ...] = (
     formats.Masks,
     formats.Torchvision,
     formats.Yolo,
+    formats.LabelMe,
+    formats.HuggingFace,
     sagemaker.SageMakerList,
     sagemaker.SageMakerBoxes,
     sagemaker.SageMakerMasks,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.data.formats.box_table import is_box_table
+from regrow.data.formats.hugging_face import METADATA
 from regrow.data.formats.tools.yolo_files import NAMES, YAML
 from regrow.data.labels import Kind
 from regrow.errors import BadInput
@@ -102,10 +103,35 @@ def sagemaker_boxes(root: Path) -> Found | None:
     return None if file is None else Found(f"{SAGEMAKER}.SageMakerBoxes", file, ("boxes",))
 
 
+def hugging_face(root: Path) -> Found | None:
+    """Return Hugging Face's rows of metadata."""
+    for file in files_like(root, *(f"{top}{name}" for top in ("", "*/") for name in METADATA)):
+        lines = head(file).split("\n")
+        if file.suffix == ".csv":
+            columns = {column.strip() for row in csv.reader(lines[:1]) for column in row}
+        else:
+            columns = {*_first_object(lines)}
+        if "file_name" in columns:
+            is_boxes = "objects" in columns
+            kinds: tuple[Kind, ...] = ("boxes",) if is_boxes else ("labels",)
+            is_sure = is_boxes or "label" in columns
+            return Found(f"{FORMATS}.HuggingFace", name_below(root, file), kinds, is_sure=is_sure)
+    return None
+
+
+def _first_object(lines: list[str]) -> dict[str, Any]:
+    """Return the first of JSON lines; nothing where it is no object."""
+    row: Any = None
+    with suppress(ValueError, RecursionError):
+        row = json.loads(next((line for line in lines if line.strip()), ""))
+    return row if isinstance(row, dict) else {}
+
+
 def manifest(root: Path) -> Found | None:
     """Return a list of images, in the folder or in each folder of a split."""
     endings = ("csv", "jsonl", "manifest")
-    lists = [*files_like(root, *(f"{top}*.{e}" for top in ("", "*/") for e in endings))]
+    found = files_like(root, *(f"{top}*.{e}" for top in ("", "*/") for e in endings))
+    lists = [file for file in found if file.name not in METADATA or _kinds_of_list(file)]
     kinds = {file: _kinds_of_list(file) for file in lists}
     file = next((file for file in lists if kinds[file]), lists[0] if lists else None)
     if file is None:
@@ -123,11 +149,7 @@ def _kinds_of_list(file: Path) -> tuple[Kind, ...]:
         if is_box_table(dict.fromkeys(columns)):
             return ("boxes",)
         return ("labels",) if {"image", "label"} <= columns else ()
-    row: Any = None
-    with suppress(ValueError, RecursionError):
-        row = json.loads(next((line for line in lines if line.strip()), ""))
-    if not isinstance(row, dict):
-        return ()
+    row = _first_object(lines)
     if {"image", "label"} <= row.keys():
         return ("labels",)
     if not row.keys() & {"source-ref", "image-ref"}:
@@ -198,6 +220,20 @@ def masks(root: Path) -> Found | None:
     return Found(f"{FORMATS}.Masks", "classes.json", ("masks",), given)
 
 
+def labelme(root: Path) -> Found | None:
+    """Return LabelMe's shapes."""
+    own = {}
+    for file in files_like(root, *(f"{'*/' * depth}*.json" for depth in range(4))):
+        text = head(file)
+        if re.match(r"\s*\{", text) and re.search(r'"shapes"\s*:\s*\[', text):
+            own[file] = re.findall(r'"shape_type"\s*:\s*"(\w+)"', text)
+    if not own:
+        return None
+    has_polygons = any("polygon" in types for types in own.values())
+    kinds: tuple[Kind, ...] = ("masks", "boxes") if has_polygons else ("boxes", "masks")
+    return Found(f"{FORMATS}.LabelMe", name_below(root, next(iter(own))), kinds, has_kind=True)
+
+
 def yolo(root: Path) -> Found | None:
     """Return YOLO's layout: a YAML file with `names`, or a list of classes beside text files."""
     file = next((f for f in files_like(root, *YAML, "*.yaml", "*.yml") if _is_yolo(head(f))), None)
@@ -225,5 +261,5 @@ def _is_row(row: str) -> bool:
 # In the order in which SageMaker's jobs take the first that is there.
 SIGNS: tuple[Look, ...] = (
     *(sagemaker_list, sagemaker_masks, sagemaker_boxes),
-    *(manifest, coco, voc, masks, yolo),
+    *(hugging_face, manifest, coco, voc, masks, yolo, labelme),
 )

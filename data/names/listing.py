@@ -5,6 +5,7 @@ from pathlib import Path
 
 from regrow.data.checks.remarks import Remarks
 from regrow.errors import BadInput
+from regrow.files import SPLIT_NAMES
 
 IMAGES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp"),
@@ -73,6 +74,20 @@ def list_images(
             elif kind:
                 remarks.add(kind, str(file.relative_to(folder)))
     return sorted(files)
+
+
+def split_by_folder(root: Path, file: Path) -> str | None:
+    """Return the official split that a folder of a file is called after, if one is.
+
+    Args:
+        root: The folder of the data; folders above it do not count.
+        file: The file, as `train/a.jpg`, `images/val/a.jpg` or CVAT's `obj_train_data/a.jpg`.
+    """
+    for folder in file.relative_to(root).parts[:-1]:
+        name = folder.lower().removeprefix("obj_").removesuffix("_data")
+        if name in SPLIT_NAMES:
+            return SPLIT_NAMES[name]
+    return None
 
 
 def _is_hidden(name: str) -> bool:

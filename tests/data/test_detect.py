@@ -89,6 +89,23 @@ def yolo(root: Path) -> None:
     write(root / "data.yaml", "train: images/train\nnames: [ant]\n")
 
 
+def rows_of_hugging_face(root: Path) -> None:
+    picture(root / "train" / "a.png")
+    write(root / "train" / "metadata.csv", "file_name,label\na.png,ant\n")
+
+
+def boxes_of_hugging_face(root: Path) -> None:
+    picture(root / "train" / "a.png")
+    row = {"file_name": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "categories": [0]}}
+    write(root / "train" / "metadata.jsonl", row)
+
+
+def labelme(root: Path) -> None:
+    picture(root / "a.png")
+    shape = {"label": "ant", "points": [[1, 2], [5, 6]], "shape_type": "rectangle"}
+    write(root / "a.json", {"shapes": [shape], "imagePath": "a.png"})
+
+
 def lists_of_sagemaker(root: Path) -> None:
     picture(root / "train" / "a.png")
     write(root / "train_lst" / "a.lst", "0\t1\ta.png\n")
@@ -111,11 +128,15 @@ KNOWN: list[tuple[Make, Kind, str]] = [
     (voc, "boxes", "formats.Voc"),
     (masks, "masks", "formats.Masks"),
     (yolo, "boxes", "formats.Yolo"),
+    (labelme, "boxes", "formats.LabelMe"),
+    (rows_of_hugging_face, "labels", "formats.HuggingFace"),
+    (boxes_of_hugging_face, "boxes", "formats.HuggingFace"),
     (lists_of_sagemaker, "labels", "sagemaker.SageMakerList"),
     (boxes_of_sagemaker, "boxes", "sagemaker.SageMakerBoxes"),
 ]
 
 
+ALSO: set[tuple[Make, Kind]] = {(labelme, "masks")}
 each_format = pytest.mark.parametrize(
     ("make", "kind", "source"), KNOWN, ids=lambda one: getattr(one, "__name__", "")
 )
@@ -136,7 +157,7 @@ def test_labels_of_another_task_are_refused_with_the_task_that_they_fit(
     make(tmp_path)
     tasks = {"labels": "classification", "boxes": "detection", "masks": "segmentation"}
     for other in ("labels", "boxes", "masks"):
-        if other != kind and not (make is coco and other == "masks"):
+        if other != kind and (make, other) not in ALSO:
             with pytest.raises(BadInput) as refused:
                 detect(tmp_path, other)
             line = str(refused.value)
@@ -239,6 +260,18 @@ def test_formats_are_listed_in_the_order_of_jobs(tmp_path: Path) -> None:
     assert [found.name for found in find_formats(tmp_path)] == names
     assert first_format(tmp_path).name == "SageMakerList"
     assert first_format(tmp_path / "JPEGImages").class_path == f"{FORMATS}.ImageFolder"
+
+
+def test_what_polygons_are_read_as_follows_the_task(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    shape = {"label": "ant", "points": [[1, 2], [5, 6], [1, 6]], "shape_type": "polygon"}
+    write(tmp_path / "a.json", {"shapes": [shape], "imagePath": "a.png"})
+    path = f"{FORMATS}.LabelMe"
+    assert detect(tmp_path) == {"class_path": path, "init_args": {"kind": "masks"}}
+    assert detect(tmp_path, "masks") == {"class_path": path, "init_args": {"kind": "masks"}}
+    assert detect(tmp_path, "boxes") == {"class_path": path, "init_args": {}}
+    with pytest.raises(BadInput, match=r"holds masks \(LabelMe, a\.json\), and classification"):
+        detect(tmp_path, "labels")
 
 
 def test_arguments_that_are_the_defaults_are_left_out(tmp_path: Path) -> None:

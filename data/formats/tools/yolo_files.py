@@ -14,11 +14,11 @@ from typing import Any
 from regrow.data.checks.faults import Faults, shown
 from regrow.data.checks.remarks import Remarks
 from regrow.data.formats.unlisted import SEVERAL
-from regrow.data.names.listing import list_images
+from regrow.data.names.listing import list_images, split_by_folder
 from regrow.data.names.lookup import match_files, split_name
 from regrow.data.names.tidy import class_name, class_number, clean_name
 from regrow.errors import BadInput
-from regrow.files import SMALL, SPLIT_NAMES, is_there, name_below, read_text, read_yaml
+from regrow.files import SMALL, is_there, name_below, read_text, read_yaml
 
 YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 NAMES = ("classes.txt", "obj.names", "labels/classes.txt", "images/classes.txt")
@@ -102,7 +102,9 @@ def read_layout(root: Path, file: str | None, faults: Faults, remarks: Remarks) 
     if path.suffix.lower() not in (".yaml", ".yml"):
         lines = [line.strip() for line in read_text(path, SMALL).rstrip().split("\n")]
         names = _checked(dict(enumerate(lines)), path)
-        return Layout(path, names, {f: _split_of(root, f) for f in list_images(root, remarks)})
+        return Layout(
+            path, names, {f: split_by_folder(root, f) for f in list_images(root, remarks)}
+        )
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise BadInput(f"{path}: not YOLO's layout; it maps names, train and val to values")
@@ -228,15 +230,6 @@ def _candidates(root: Path, base: Path, path: str, value: str) -> Iterator[Path]
     if folders is not None and address is not None and not address[0]:
         for gone in range(len(folders[1])):
             yield root.joinpath(*folders[1][gone:], *address[1])
-
-
-def _split_of(root: Path, image: Path) -> str | None:
-    """Return the split that a folder of an image is called after, as CVAT and others call them."""
-    for folder in image.relative_to(root).parts[:-1]:
-        name = folder.lower().removeprefix("obj_").removesuffix("_data")
-        if name in SPLIT_NAMES:
-            return SPLIT_NAMES[name]
-    return None
 
 
 def label_places(root: Path, image: Path) -> tuple[Path, ...]:
