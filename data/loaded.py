@@ -5,11 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from regrow.data.checks.shown import Shown
+from regrow.data.checks.shown import Shown, class_names
 from regrow.data.images.fingerprints import Fingerprints
 from regrow.data.images.pixels import Pixels
 from regrow.data.labels import Item, Mask, Target, label_digest, renamed, without
 from regrow.data.snapshot import Manifest, Snapshot, check_items, digest_rows
+from regrow.data.splits import Splitting
 from regrow.errors import BadInput
 from regrow.progress import progress
 
@@ -44,6 +45,19 @@ class Gathered:
             splits=[own.splits[place] for place in places],
         )
         return Gathered(snapshot, [self.kept[p] for p in places], [self.shown[p] for p in places])
+
+    def split_by(self, splitting: Splitting) -> "Gathered":
+        """Return the same items, split in another way.
+
+        Args:
+            splitting: How.
+        """
+        own = self.snapshot
+        splits = splitting.splits(own.items, own.hashes, list(map(class_names, self.shown)))
+        snapshot = Snapshot(
+            own.kind, own.classes, own.items, own.hashes, own.digests, splits=splits
+        )
+        return replace(self, snapshot=snapshot)
 
     def manifest_called(self, called: Mapping[str, str], known: Fingerprints) -> Manifest:
         """Return what the snapshot holds, as if classes had other names.

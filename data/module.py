@@ -58,6 +58,10 @@ class GrowingData(LightningDataModule):
             clipped; null is 0 and 65535. Whoever serves the network has to do the same.
         classes: Class names in the order that labels count in, where not that of the data; a label
             that is none of them is refused.
+        stratify: Stratified splits: where no split is official, each class has its share in
+            validation and test, an image counting for the rarest class that it shows. Later runs
+            keep the splits of the checkpoint that they start, resume or prune from; without one,
+            new images can move a few old ones to another split.
 
     Raises:
         BadInput: If a value is out of range.
@@ -81,6 +85,7 @@ class GrowingData(LightningDataModule):
         grey_range: tuple[int, int] | None = None,
         classes: list[str] | None = None,
         skip_bad: bool = False,
+        stratify: bool = False,
     ) -> None:
         super().__init__()
         refuse_beyond(BATCH, data__batch_size=batch_size)
@@ -89,7 +94,7 @@ class GrowingData(LightningDataModule):
         self.source, self.root = source, root
         self.size = (int(size[0]), int(size[1]))
         self.batch_size, self.augment = batch_size, list(augment or [])
-        self.val_share, self.test_share = val_share, test_share
+        self.val_share, self.test_share, self.stratify = val_share, test_share, stratify
         self.num_workers, self.seed = num_workers, seed
         self.skip_corrupt, self.skip_bad, self.cache_bytes = skip_corrupt, skip_bad, cache_bytes
         self.max_images = max_images
@@ -101,6 +106,7 @@ class GrowingData(LightningDataModule):
         self._asked = classes
         self._order: list[str] | None = None
         self._renamed: dict[str, str] = {}
+        self._decided: dict[bytes, str] = {}
         self._gathered: Gathered | None = None
 
     def _refuse_settings(self, max_pixels: int, grey_range: tuple[int, int] | None) -> None:
@@ -155,7 +161,8 @@ class GrowingData(LightningDataModule):
 
     @property
     def _splitting(self) -> Splitting:
-        return Splitting(Shares(self.val_share, self.test_share))
+        shares = Shares(self.val_share, self.test_share)
+        return Splitting(shares, self._decided if self.stratify else None)
 
     def join_(
         self,
@@ -197,6 +204,22 @@ class GrowingData(LightningDataModule):
         other.remarks.take(self.remarks)
         other._gathered = gathered
         return other
+
+    def keep_splits_(self, before: Mapping[str, Any] | None) -> None:
+        """Keep images in the splits of an earlier snapshot, where `stratify` decides on splits.
+
+        Args:
+            before: The manifest of the earlier snapshot, as the checkpoint of a run holds it; None
+                where it holds none.
+
+        Raises:
+            BadInput: If it is no manifest.
+        """
+        if not self.stratify or before is None:
+            return
+        self._decided = Manifest.from_dict(before).split_by_hash
+        if self._gathered is not None:
+            self._gathered = self._gathered.split_by(self._splitting)
 
     def remark(self, more: Remarks) -> None:
         """Warn of what else happened to the data, and count it with the rest."""

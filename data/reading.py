@@ -12,6 +12,7 @@ from regrow.data.checks.remarks import Remarks
 from regrow.data.checks.shown import (
     Shown,
     check_shown,
+    class_names,
     count_shown,
     remark_losses,
     remark_unshown,
@@ -141,7 +142,9 @@ class Reading:
         check_items(classes, sound, self.name if self.classes is None else "data.classes")
         found = self._images(some_items(sound, self.max_images), faults, remarks)
         faults.settle(self.skip_bad, remarks)
-        splits = self.splitting.splits(found.items, found.hashes)
+        splits = self.splitting.splits(
+            found.items, found.hashes, list(map(class_names, found.shown))
+        )
         snapshot = Snapshot(
             content.kind, classes, found.items, found.hashes, found.digests, splits=splits
         )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from regrow.data.labels import DIGEST_BYTES, HASH_BYTES, Boxes, Item, Kind, Target
-from regrow.data.splits import SPLITS, Shares, hashed_splits
+from regrow.data.splits import SPLITS
 from regrow.errors import BadInput
 
 
@@ -73,6 +73,12 @@ class Manifest:
         """Give the hash, the digest of the label and the split of each image, 25 bytes each."""
         parts = [self.hashes.numpy(), self.digests.numpy(), self.splits.numpy()[:, None]]
         return [row.tobytes() for row in np.concatenate(parts, axis=1)]
+
+    @property
+    def split_by_hash(self) -> dict[bytes, str]:
+        """Return the split of each image, by the hash of its pixels."""
+        keys = (row.tobytes() for row in self.hashes.numpy())
+        return {key: SPLITS[n] for key, n in zip(keys, self.splits.tolist(), strict=True)}
 
     @property
     def hash(self) -> str:
@@ -147,9 +153,7 @@ class Snapshot:
         items: The images.
         hashes: The hash of each image's pixels, 16 bytes each.
         digests: The digest of each label, 8 bytes each.
-        val_share: Share of the images that validate, where that is not official, in [0, 1).
-        test_share: Share of the images that test, where that is not official, in [0, 1).
-        splits: The split of each image, if it is known already.
+        splits: The split of each image.
     """
 
     def __init__(
@@ -160,14 +164,10 @@ class Snapshot:
         hashes: Sequence[bytes],
         digests: Sequence[bytes],
         *,
-        val_share: float = 0.1,
-        test_share: float = 0.1,
-        splits: Sequence[str] | None = None,
+        splits: Sequence[str],
     ) -> None:
         self.kind, self.classes, self.items = kind, tuple(classes), tuple(items)
         self.hashes, self.digests = tuple(hashes), tuple(digests)
-        if splits is None:
-            splits = hashed_splits(self.items, self.hashes, Shares(val_share, test_share))
         self.splits = tuple(splits)
 
     def indices(self, split: str) -> list[int]:

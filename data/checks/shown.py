@@ -61,6 +61,11 @@ def count_shown(target: Target, old: Size, new: Size, numbers: Mapping[int, int]
     return dict(counts)
 
 
+def class_names(shown: Shown) -> set[str]:
+    """Return the classes that a label shows, also those that a resize loses."""
+    return {name for name in shown if isinstance(name, str)}
+
+
 def remark_losses(
     items: Sequence[Item], shown: Sequence[Shown], size: Size, remarks: Remarks
 ) -> None:

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -497,6 +498,60 @@ def test_a_folder_that_grows_moves_no_image_to_another_split(tmp_path: Path) -> 
     assert len(after) == 60
     assert before.items() <= after.items()
     assert set(before.values()) >= {"train", "val"}
+
+
+def unsplit(counts: dict[str, int]) -> list[Item]:
+    names = [name for name, count in counts.items() for _ in range(count)]
+    return [Item(f"{place}.png", picture(place), name) for place, name in enumerate(names)]
+
+
+def test_stratified_splits_hold_out_the_share_of_each_class() -> None:
+    items = unsplit({"a": 40, "b": 10})
+    census = data(items, val_share=0.2, test_share=0.1, stratify=True).census()
+    assert [census[s]["classes"]["a"]["images"] for s in ("train", "val", "test")] == [28, 8, 4]
+    assert [census[s]["classes"]["b"]["images"] for s in ("train", "val", "test")] == [7, 2, 1]
+    plain = data(items, val_share=0.2, test_share=0.1).snapshot
+    assert Counter(plain.splits) != {"train": 35, "val": 10, "test": 5}
+
+
+def test_boxes_and_masks_are_stratified_by_the_rarest_class_that_they_show() -> None:
+    common = Boxes(np.array([[0, 0, 4, 4]], np.float32), ("a",))
+    # The box of b is lost at this size, and the image is one of b all the same.
+    rare = Boxes(np.array([[0, 0, 4, 4], [0, 0, 1, 1]], np.float32), ("a", "b"))
+    pixels = np.zeros((4, 6), np.uint8)
+    both = np.where(np.arange(6) < 1, 1, 0)[None].repeat(4, 0).astype(np.uint8)
+    names = {0: "a", 1: "b"}
+    for one, other in ((common, rare), (Mask(pixels, names), Mask(both, names))):
+        items = [Item(f"{n}.png", picture(n), other if n < 10 else one) for n in range(50)]
+        splits = data(items, val_share=0.2, size=(2, 2), stratify=True).snapshot.splits
+        assert [splits[:10].count("val"), splits[10:].count("val")] == [2, 8]
+
+
+def test_stratified_splits_that_a_checkpoint_knows_stay() -> None:
+    few, many = unsplit({"a": 20, "b": 10}), unsplit({"a": 20, "b": 40})
+    options = {"val_share": 0.3, "stratify": True}
+    before = data(few, **options)
+    manifest = before.manifest().to_dict()
+    early, late, free = (data(many, **options) for _ in range(3))
+    early.keep_splits_(manifest)
+    _ = late.snapshot
+    late.keep_splits_(manifest)
+    known = dict(zip(before.snapshot.hashes, before.snapshot.splits, strict=True))
+    for module in (early, late):
+        splits = dict(zip(module.snapshot.hashes, module.snapshot.splits, strict=True))
+        assert known.items() <= splits.items()
+        assert module.census()["val"]["classes"]["b"]["images"] == 12
+    splits = dict(zip(free.snapshot.hashes, free.snapshot.splits, strict=True))
+    assert not known.items() <= splits.items(), "else nothing is tested here"
+
+
+def test_other_splits_are_no_concern_of_a_checkpoint() -> None:
+    module = data(unsplit({"a": 20, "b": 20}), val_share=0.3)
+    splits = module.snapshot.splits
+    stratified = data(unsplit({"a": 20, "b": 20}), val_share=0.1, stratify=True)
+    module.keep_splits_(stratified.manifest().to_dict())
+    module.keep_splits_(None)
+    assert module.snapshot.splits == splits
 
 
 def test_a_list_with_groups_keeps_them_together(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from regrow.data.labels import Boxes, label_digest, pixels_hash
 from regrow.data.sample import BACKGROUND, NAMES, YOUNG, Digits, DigitScenes, compose, split_digits
 from regrow.data.snapshot import Diff, Snapshot, diff
 from regrow.data.source import Content
+from regrow.data.splits import Shares, hashed_splits
 from regrow.errors import BadInput
 
 SPLITS = ("train", "val", "test")
@@ -27,7 +28,8 @@ def snapshot(content: Content) -> Snapshot:
     hashes = [pixels_hash(item.image) for item in content.items]
     masks = [getattr(item.target, "pixels", None) for item in content.items]
     digests = [label_digest(i.target, m) for i, m in zip(content.items, masks, strict=True)]
-    return Snapshot(content.kind, content.classes, content.items, hashes, digests)
+    splits = hashed_splits(content.items, hashes, Shares())
+    return Snapshot(content.kind, content.classes, content.items, hashes, digests, splits=splits)
 
 
 def test_every_digit_is_in_one_split_with_its_label() -> None:

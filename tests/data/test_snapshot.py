@@ -17,7 +17,7 @@ from regrow.data.labels import (
     without,
 )
 from regrow.data.snapshot import Diff, Manifest, Snapshot, check_items, diff
-from regrow.data.splits import split_of
+from regrow.data.splits import Shares, hashed_splits
 from regrow.errors import BadInput
 
 
@@ -29,10 +29,11 @@ def item(value: int, target: Target = "a", **options) -> Item:
     return Item(options.pop("name", str(value)), picture(value), target, **options)
 
 
-def snapshot(items: list[Item], classes: tuple[str, ...] = ("a", "b"), **shares) -> Snapshot:
+def snapshot(items: list[Item], classes: tuple[str, ...] = ("a", "b")) -> Snapshot:
     hashes = [pixels_hash(np.asarray(item.image)) for item in items]
     digests = [label_digest(item.target) for item in items]
-    return Snapshot("labels", classes, items, hashes, digests, **shares)
+    splits = hashed_splits(items, hashes, Shares())
+    return Snapshot("labels", classes, items, hashes, digests, splits=splits)
 
 
 def manifest(labels: str, classes: str = "ab") -> Manifest:
@@ -150,89 +151,6 @@ def test_a_manifest_refuses_what_is_none() -> None:
         Manifest.from_dict({**values, "splits": torch.zeros(2, dtype=torch.uint8)})
 
 
-def test_split_of_gives_the_shares() -> None:
-    splits = [split_of(str(n).encode(), 0.2, 0.1) for n in range(4000)]
-    assert splits.count("val") == pytest.approx(800, abs=100)
-    assert splits.count("test") == pytest.approx(400, abs=80)
-
-
-@given(st.binary(max_size=20), st.floats(0, 0.5), st.floats(0, 0.49))
-def test_split_of_is_a_function_of_the_key(key: bytes, val: float, test: float) -> None:
-    split = split_of(key, val, test)
-    assert split == split_of(key, val, test)
-    assert split_of(key, 0, 0) == "train"
-    # A larger share only takes from what trained.
-    assert split_of(key, val + 0.005, test) in {split, "val"}
-
-
-@given(
-    old=st.lists(st.tuples(st.integers(0, 255), st.sampled_from("ab")), max_size=20),
-    new=st.lists(st.tuples(st.integers(0, 255), st.sampled_from("abc")), max_size=20),
-    groups=st.booleans(),
-    official=st.booleans(),
-    random=st.randoms(use_true_random=False),
-)
-@settings(max_examples=80)
-def test_growing_a_dataset_moves_nothing(old, new, groups: bool, official: bool, random) -> None:
-    """Not other images, names, labels, classes or the order decide on a split."""
-
-    def made(rows: list[tuple[int, str]], salt: str) -> list[Item]:
-        return [
-            item(
-                value,
-                label,
-                name=f"{salt}{place}",
-                group=f"g{value % 7}" if groups else None,
-                split="train" if official else None,
-            )
-            for place, (value, label) in enumerate(rows)
-        ]
-
-    def key(each: Item) -> object:
-        return each.group if groups else int(np.asarray(each.image)[0, 0, 0])
-
-    shares = {"val_share": 0.3, "test_share": 0.2}
-    before = snapshot(made(old, "old"), **shares)
-    relabelled = [(value, "c") for value, _ in old]
-    grown = made([*relabelled, *new], "new")
-    random.shuffle(grown)
-    after = snapshot(grown, ("c", "b", "a"), **shares)
-    known = {key(each): split for each, split in zip(before.items, before.splits, strict=True)}
-    for each, split in zip(after.items, after.splits, strict=True):
-        assert known.setdefault(key(each), split) == split
-
-
-def test_the_hash_of_the_pixels_decides_on_the_split() -> None:
-    items = [item(value) for value in range(200)]
-    expected = [split_of(pixels_hash(picture(value)), 0.3, 0.2) for value in range(200)]
-    assert list(snapshot(items, val_share=0.3, test_share=0.2).splits) == expected
-    assert len(set(expected)) == 3
-
-
-def test_a_group_stays_together() -> None:
-    items = [item(value, group=f"video{value % 9}") for value in range(90)]
-    whole = snapshot(items, val_share=0.3, test_share=0.3)
-    for number in range(9):
-        assert len(set(whole.splits[number::9])) == 1
-    assert len(set(whole.splits)) == 3
-
-
-def test_official_splits_win() -> None:
-    splits = ["train", "val", "test"] * 30
-    items = [item(value, split=split) for value, split in enumerate(splits)]
-    whole = snapshot(items, val_share=0.5, test_share=0.4)
-    assert list(whole.splits) == splits
-    assert whole.indices("val") == list(range(1, 90, 3))
-
-
-def test_a_missing_official_split_is_carved_out_of_training_only() -> None:
-    splits = ["train", "test"] * 100
-    items = [item(value, split=split) for value, split in enumerate(splits)]
-    whole = snapshot(items, val_share=0.3, test_share=0.3)
-    assert set(whole.splits[1::2]) == {"test"}
-    assert set(whole.splits[::2]) == {"train", "val"}
-
-
 def test_check_items_accepts_a_data_set() -> None:
     masked = item(3, Mask(picture(0)[..., 0], {0: "b"}))
     check_items(("a", "b", "more"), [item(0), item(1, boxes((0, 0, 1, 1), names="b")), masked], "x")
@@ -275,7 +193,7 @@ def test_a_renamed_label_is_that_of_the_name(target: Target) -> None:
 def test_splits_that_are_known_stand() -> None:
     items = [item(value, split="val", group="x") for value in range(4)]
     splits = ["test", "train", "val", "train"]
-    found = snapshot(items, splits=splits, val_share=0.5)
+    found = Snapshot("labels", ("a",), items, [b"h" * 16] * 4, [b"d" * 8] * 4, splits=splits)
     assert found.splits == tuple(splits)
     assert found.indices("train") == [1, 3]
     assert found.manifest().splits.tolist() == [2, 0, 1, 0]
