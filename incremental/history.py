@@ -173,6 +173,7 @@ def join_history_(
     """
     if provenance.manifest is None:
         return History(None, 0, [True] * len(data.snapshot.indices("train")))
+    data.keep_splits_(provenance.manifest)
     old = Manifest.from_dict(provenance.manifest)
     trained, num_old = _trained_on(old), len(_trained_on(old, removed))
     parts: list[Part] = []
@@ -254,6 +255,8 @@ def _beside(checkpoint: Path) -> GrowingData:
     """Return all images of the data that a checkpoint's run was made with, and not a sample."""
     data = data_beside(checkpoint)
     data.max_images = None
+    if data.stratify:
+        data.keep_splits_(load_provenance(checkpoint).manifest)
     return data
 
 

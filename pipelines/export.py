@@ -65,6 +65,7 @@ def run_export(
     data = data or data_beside(checkpoint)
     # In single precision whatever it was trained in: ONNX has no bfloat16 convolution.
     task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind).float()
+    data.keep_splits_(task.provenance.manifest)
     data.order_classes(task.classes)
     if task.size != data.size:
         raise BadInput(f"{checkpoint} is for images of {task.size}; set data.size to it")

@@ -121,6 +121,7 @@ class Record:
 def _loaded(path: Path, data: GrowingData, recovery: Fit, packages: tuple[str, ...]) -> Task:
     task = load(path, allow=packages, kind=data.kind)
     task.to(device=recovery.device, dtype=recovery.dtype)
+    data.keep_splits_(task.provenance.manifest)
     data.order_classes(task.classes)
     if task.size != data.size:
         raise BadInput(f"{path} is for images of {task.size}; set data.size to it")

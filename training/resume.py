@@ -98,6 +98,7 @@ def load_stopped(path: Path, data: GrowingData, allow: tuple[str, ...] = ()) -> 
         BadInput: If the file cannot be used, or the data is not what the run began with.
     """
     task = load(path, allow=allow, kind=data.kind)
+    data.keep_splits_(task.provenance.manifest)
     began, now = task.provenance.manifest, data.snapshot.manifest()
     if task.provenance.data != now.hash or began is None:
         raise BadInput(
@@ -133,7 +134,9 @@ def refuse_changes(
     """
     for name in sorted(old.keys() | new.keys()):
         is_free = name in free or name.split(".")[0] in {*beginning, *ENDING}
-        if not is_free and old.get(name) != new.get(name):
+        # An option that came after the run was begun had no effect on it, as false has none.
+        is_later = name not in old and new[name] is False
+        if not is_free and not is_later and old.get(name) != new.get(name):
             raise BadInput(
                 f"--resume cannot change {name} from {old.get(name)} to {new.get(name)}; "
                 "keep it, or begin a new run without --resume"

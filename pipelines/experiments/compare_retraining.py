@@ -66,6 +66,7 @@ def run_retraining(
     first = task(data.classes, data.size)
     refuse_kind(first, data)
     refuse_kind(first, before)
+    data.keep_splits_(before.manifest().to_dict())
     setup = Retraining(
         make=task,
         before=before,
