@@ -1,4 +1,4 @@
-"""The examples of a split: an image and its target in row numbers, from memory or from the file."""
+"""The examples of a split: images and their targets in row numbers, from memory or from files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from regrow.data.ignored import separated
 from regrow.data.images.pixels import Pixels
 from regrow.data.images.transforms import augmented
 from regrow.data.labels import VOID, Boxes, Item, Target
-from regrow.data.sampling import Key, counter_seed
+from regrow.data.sampling import EpochSampler, Key, ResumableLoader, counter_seed
 
 Example = tuple[Tensor, Any]
 
@@ -48,7 +48,7 @@ class Examples(Dataset[Example]):
         return len(self.items)
 
     def __getitem__(self, key: Key) -> Example:
-        """Give the image and target of an epoch and index, augmented as this copy of it is."""
+        """Return the image and target of an epoch and index, augmented as this copy of it is."""
         epoch, index, *copy = key
         item, kept = self.items[index], self.kept[index]
         image, numbers = kept.read(item, self.size)
@@ -62,7 +62,7 @@ class Examples(Dataset[Example]):
         return image, target
 
     def _known(self, item: Item) -> Tensor:
-        """Say for each row whether the label would show its class, (c,)."""
+        """Return for each row whether the label would show its class, (c,)."""
         known = torch.ones(self.num_rows, dtype=torch.bool)
         if item.known is not None:
             known[[row for name, row in self.rows.items() if name not in item.known]] = False
@@ -86,7 +86,34 @@ class Examples(Dataset[Example]):
 
 
 def collate(examples: Sequence[Example]) -> tuple[Tensor, Any]:
-    """Make a batch."""
+    """Return a batch: images stacked, and targets stacked where they are tensors."""
     images = torch.stack([image for image, _ in examples])
     targets = [target for _, target in examples]
     return images, targets if isinstance(targets[0], dict) else torch.stack(targets)
+
+
+def make_loader(
+    examples: Examples,
+    batch_size: int,
+    num_workers: int,
+    sampler: EpochSampler,
+) -> ResumableLoader:
+    """Return batches of the examples of a split.
+
+    Args:
+        examples: The examples.
+        batch_size: Number of images in a batch.
+        num_workers: Processes that decode and augment; 0 does it in this one.
+        sampler: The order of the examples; one that shuffles is for training.
+    """
+    return ResumableLoader(
+        examples,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate,
+        # A last batch of one or two images would upset batch norms.
+        drop_last=sampler.shuffle and len(sampler) >= batch_size,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=False,
+    )

@@ -1,6 +1,7 @@
-"""How often each training image comes in an epoch."""
+"""Sampling weights: how often each training image comes in an epoch."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ Floats = NDArray[np.float64]
 
 
 class Mixture:
-    """Draws the images of an epoch by weights, which may change once in a run.
+    """The images of an epoch, drawn by sampling weights, which may change once in a run.
 
     An epoch keeps its length. An image whose weight is k times the mean comes k times, or where
     that is not whole as often as the next whole number below or above.
@@ -32,7 +33,7 @@ class Mixture:
         self.num_first = num_first
 
     def draw(self, epoch: int, generator: torch.Generator) -> list[int]:
-        """Give the places of an epoch's images, (n,), in random order.
+        """Draw the places of an epoch's images, (n,), in random order.
 
         Systematic sampling over images in random order: one random offset, and equal steps through
         the sum of weights.
@@ -48,6 +49,29 @@ class Mixture:
         drawn = shuffled[np.minimum(np.searchsorted(ends, steps, side="right"), count - 1)]
         order = torch.randperm(count, generator=generator).numpy()
         return drawn[order].tolist()
+
+
+def repeat_factors(shown: Sequence[Collection[str]], exponent: float = 1.0) -> list[float]:
+    """Return the sampling weight of each image: how much rarer its rarest class is than all.
+
+    With an exponent of 1, classes come equally often where images show one class each; with 0.5,
+    classes are as unequal as the roots of their counts. An image that shows several classes has
+    the weight of the rarest; one that shows none has the least weight.
+
+    Source: Gupta et al., LVIS, 2019, arXiv 1908.03195, appendix B (repeat-factor sampling): an
+    image's factor is the largest of its classes', `max(1, (threshold / share) ** 0.5)`. There
+    1,203 classes have a threshold of 0.001; here it is 1, so that every class counts: a few
+    classes, of which the rarest is in 5 % of the images, would all be frequent there. An epoch
+    keeps its length, so only the ratios of the factors count.
+
+    Args:
+        shown: The classes that each image shows.
+        exponent: How far classes are balanced: 0 not at all, 1 fully.
+    """
+    counts = Counter(name for own in shown for name in own)
+    rarest = [min((counts[name] for name in own), default=None) for own in shown]
+    most = max(counts.values(), default=1)
+    return [(1 / (most if count is None else count)) ** exponent for count in rarest]
 
 
 def _checked(weights: Sequence[float]) -> Floats:

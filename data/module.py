@@ -6,32 +6,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import LightningDataModule
 from torchvision.transforms import v2
 
 from regrow.data.checks.duplicates import remark_overlap
 from regrow.data.checks.remarks import Remarks
+from regrow.data.checks.settings import refuse_decoding, refuse_settings
 from regrow.data.checks.shown import census, check_shown
-from regrow.data.examples import Examples, collate
+from regrow.data.examples import Examples, make_loader
 from regrow.data.images.fingerprints import Fingerprints
 from regrow.data.images.opening import MAX_PIXELS
 from regrow.data.images.pixels import Pixels
 from regrow.data.images.transforms import Decoding
 from regrow.data.labels import VOID, Kind
 from regrow.data.loaded import Gathered
-from regrow.data.mixture import Mixture
+from regrow.data.mixture import Mixture, repeat_factors
 from regrow.data.reading import Reading, refuse_no_images
 from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.data.snapshot import Manifest, Snapshot
 from regrow.data.source import Source
 from regrow.data.splits import SPLITS, Shares, Splitting
 from regrow.errors import BadInput
-from regrow.limits import BATCH, NUM_PROCESSES, SIDE, refuse_beyond
 
 
 class GrowingData(LightningDataModule):
-    """Images and labels that will be more tomorrow.
+    """The images and labels of a run, as a Lightning data module; a later run may have more.
 
     A batch is images, uint8 (b, 3, h, w), and targets: labels (b,); or a mapping of `boxes` (n, 4),
     xyxy in pixels of the resized image, and `labels` (n,) an image; or masks, uint8 (b, h, w).
@@ -45,15 +44,16 @@ class GrowingData(LightningDataModule):
         val_share: Share of the images that validate, where no split says so, in [0, 1).
         test_share: Share of the images that test, where no split says so, in [0, 1).
         num_workers: Processes that decode and augment; 0 does it in the training process.
-        seed: What order and augmentation are functions of.
-        skip_corrupt: Skip images that cannot be decoded, and count them, instead of ending.
+        seed: The seed of the order of images and of their augmentation.
+        skip_corrupt: Leave out images that cannot be decoded, and count them, instead of ending.
         skip_bad: Leave out rows and boxes of annotations that cannot be used, and count them,
             instead of ending: an image with its row, of a box the box alone.
-        max_images: Take so many images of each split of the source at most, drawn at random, the
-            same ones every time; null takes all.
-        cache_bytes: Resized images and masks are kept in memory up to so many bytes. An image that
-            is known from an earlier run is read when it is first used.
-        max_pixels: An image file of more pixels is refused before it is decoded.
+        max_images: Largest number of images of each split of the source, drawn at random, the same
+            ones every time; null takes all.
+        cache_bytes: Memory for resized images and masks, in bytes. An image that is known from an
+            earlier run is read when it is first used.
+        max_pixels: Largest number of pixels of an image file; one of more is refused before it is
+            decoded.
         grey_range: The values of 16-bit grey images that become 0 and 255, those outside are
             clipped; null is 0 and 65535. Whoever serves the network has to do the same.
         classes: Class names in the order that labels count in, where not that of the data; a label
@@ -62,6 +62,9 @@ class GrowingData(LightningDataModule):
             validation and test, an image counting for the rarest class that it shows. Later runs
             keep the splits of the checkpoint that they start, resume or prune from; without one,
             new images can move a few old ones to another split.
+        balance: Class-balanced sampling: training images are drawn by how rare their rarest class
+            is, to this power: 1 shows the classes of labelled images equally often, 0.5 is the
+            power of repeat-factor sampling. An epoch keeps its length; null draws each image once.
 
     Raises:
         BadInput: If a value is out of range.
@@ -86,11 +89,12 @@ class GrowingData(LightningDataModule):
         classes: list[str] | None = None,
         skip_bad: bool = False,
         stratify: bool = False,
+        balance: float | None = None,
     ) -> None:
         super().__init__()
-        refuse_beyond(BATCH, data__batch_size=batch_size)
-        refuse_beyond(SIDE, data__size=max(size))
-        refuse_beyond(NUM_PROCESSES, data__num_workers=num_workers)
+        shares = (val_share, test_share)
+        refuse_settings(size, batch_size, shares, num_workers, cache_bytes, max_images, balance)
+        refuse_decoding(max_pixels, grey_range)
         self.source, self.root = source, root
         self.size = (int(size[0]), int(size[1]))
         self.batch_size, self.augment = batch_size, list(augment or [])
@@ -98,7 +102,7 @@ class GrowingData(LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         self.skip_corrupt, self.skip_bad, self.cache_bytes = skip_corrupt, skip_bad, cache_bytes
         self.max_images = max_images
-        self._refuse_settings(max_pixels, grey_range)
+        self.balance = balance
         self.decoding = Decoding(max_pixels, grey_range and (grey_range[0], grey_range[1]))
         self.skipped: list[str] = []
         self.remarks = Remarks()
@@ -108,32 +112,6 @@ class GrowingData(LightningDataModule):
         self._renamed: dict[str, str] = {}
         self._decided: dict[bytes, str] = {}
         self._gathered: Gathered | None = None
-
-    def _refuse_settings(self, max_pixels: int, grey_range: tuple[int, int] | None) -> None:
-        if self.batch_size < 1 or min(self.size) < 1:
-            raise BadInput(
-                f"data.batch_size is {self.batch_size} and data.size {self.size}; both must be > 0"
-            )
-        shares = (self.val_share, self.test_share)
-        if not 0 <= sum(shares) < 1 or min(shares) < 0:
-            raise BadInput(
-                f"data.val_share {shares[0]} and data.test_share {shares[1]} must leave "
-                "something to train on"
-            )
-        if self.num_workers < 0 or self.cache_bytes < 0:
-            raise BadInput(
-                f"data.num_workers is {self.num_workers} and data.cache_bytes {self.cache_bytes}; "
-                "both must be 0 or more"
-            )
-        if self.max_images is not None and self.max_images < 1:
-            raise BadInput(f"data.max_images is {self.max_images}, it must be at least 1, or null")
-        if max_pixels < 1:
-            raise BadInput(f"data.max_pixels is {max_pixels}, it must be at least 1")
-        if grey_range is not None and not 0 <= grey_range[0] < grey_range[1] <= 65535:
-            raise BadInput(
-                f"data.grey_range is {[*grey_range]}; it must be two values of 0 to 65535, the "
-                "lower one first"
-            )
 
     @property
     def _loaded(self) -> Gathered:
@@ -366,6 +344,12 @@ class GrowingData(LightningDataModule):
             len(order),
         )
 
+    def _mixture(self) -> Mixture | None:
+        """Return how often training images come: as a warm start says, else balanced or once."""
+        if self.mixture is not None or self.balance is None:
+            return self.mixture
+        return Mixture(repeat_factors(self.shown("train"), self.balance))
+
     @contextmanager
     def another_order(self, round_: int) -> Iterator[None]:
         """Take order and augmentation of another round of training for a while; 0 leaves them."""
@@ -407,16 +391,6 @@ class GrowingData(LightningDataModule):
             shuffle=is_training,
             rank=rank,
             world=world,
-            mixture=self.mixture if is_training else None,
+            mixture=self._mixture() if is_training else None,
         )
-        return ResumableLoader(
-            examples,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            # A last batch of one or two images would upset batch norms.
-            drop_last=is_training and len(sampler) >= self.batch_size,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=False,
-        )
+        return make_loader(examples, self.batch_size, self.num_workers, sampler)

@@ -176,6 +176,7 @@ class Growth:
             [name for name in task.classes if name not in start.old_names],
             num_epochs,
             has_memory=has_memory,
+            exponent=data.balance,
         )
         data.mix_(mixture)
         if has_memory:

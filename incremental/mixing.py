@@ -1,10 +1,9 @@
 """Sampling weights of old and new images in a warm-started run."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from regrow.data.mixture import Mixture
+from regrow.data.mixture import Mixture, repeat_factors
 from regrow.errors import BadInput
 
 
@@ -19,7 +18,8 @@ class Mixing:
             they come at first.
         boosted: Share of the run, from its start, with that oversampling, in [0, 1].
         balance: Class balance: let classes come equally often, however many images show them; null
-            does so where a memory stands for the old data.
+            does so where a memory stands for the old data. Where `data.balance` is given, it
+            decides.
 
     Raises:
         BadInput: If a value is out of range.
@@ -47,6 +47,7 @@ class Mixing:
         num_epochs: int,
         *,
         has_memory: bool = False,
+        exponent: float | None = None,
     ) -> Mixture | None:
         """Return the sampling weights of the training images.
 
@@ -56,12 +57,16 @@ class Mixing:
             new_classes: The classes that are new to the network.
             num_epochs: The epochs of the run.
             has_memory: Whether the old images are a memory of what there was.
+            exponent: The `data.balance` of the run, which decides how far classes are balanced
+                where it is given.
 
         Returns:
             The mixture; None if each image comes once an epoch.
         """
         is_balanced = self.balance if self.balance is not None else has_memory
-        weights = balanced(shown) if is_balanced else [1.0] * len(shown)
+        if exponent is None and is_balanced:
+            exponent = 1.0
+        weights = [1.0] * len(shown) if exponent is None else repeat_factors(shown, exponent)
         weights = _shared(weights, is_new, self.new_share)
         boosts = [self.boost if set(new_classes) & set(own) else 1.0 for own in shown]
         first = [weight * boost for weight, boost in zip(weights, boosts, strict=True)]
@@ -69,23 +74,6 @@ class Mixing:
         if len(set(weights)) == 1 and (not num_first or len(set(first)) == 1):
             return None
         return Mixture(weights, first, num_first)
-
-
-def balanced(shown: Sequence[Collection[str]]) -> list[float]:
-    """Return weights by which classes come equally often, where images show one class each.
-
-    An image that shows several has the weight of the rarest; one that shows none the least weight.
-
-    Source: Gupta et al., LVIS, 2019, arXiv 1908.03195, appendix B: an image counts by its rarest
-    class; there by the square root of the rate, and only up to a threshold.
-
-    Args:
-        shown: The classes that each image shows.
-    """
-    counts = Counter(name for own in shown for name in own)
-    rarest = [min((counts[name] for name in own), default=None) for own in shown]
-    most = max(counts.values(), default=1)
-    return [1 / (most if count is None else count) for count in rarest]
 
 
 def _shared(

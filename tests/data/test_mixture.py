@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from regrow.data.mixture import Mixture
+from regrow.data.mixture import Mixture, repeat_factors
 from regrow.data.sampling import EpochSampler
 
 
@@ -74,3 +74,29 @@ def test_processes_share_an_epoch() -> None:
     ]
     together = [key for pair in zip(*parts, strict=True) for key in pair]
     assert together[:7] == whole
+
+
+def test_an_image_of_several_classes_counts_by_its_rarest_and_one_of_none_least() -> None:
+    # Four images show a, two b, one c.
+    shown = [{"a"}, {"a", "b"}, {"a", "b", "c"}, {"a"}, set()]
+    assert repeat_factors(shown) == pytest.approx([1 / 4, 1 / 2, 1, 1 / 4, 1 / 4])
+    assert repeat_factors([set(), set()]) == [1, 1]
+    assert repeat_factors([]) == []
+
+
+def test_the_exponent_says_how_far_classes_are_balanced() -> None:
+    shown = [{"a"}] * 90 + [{"b"}] * 10
+    totals = {}
+    for exponent in (1.0, 0.5):
+        weights = np.array(repeat_factors(shown, exponent))
+        totals[exponent] = weights[:90].sum() / weights[90:].sum()
+    assert totals[1.0] == pytest.approx(1)
+    assert totals[0.5] == pytest.approx(3)  # the root of 90 / 10
+
+
+def test_factors_are_those_of_the_paper_with_a_threshold_of_one() -> None:
+    shown = [{"a", "b"}, {"a"}, {"a", "c"}, {"a", "c"}]
+    share = {"a": 1.0, "b": 0.25, "c": 0.5}
+    paper = [max(max(1, (1 / share[name]) ** 0.5) for name in own) for own in shown]
+    found = np.array(repeat_factors(shown, 0.5))
+    assert found / found[1] == pytest.approx(np.array(paper) / paper[1])

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks
 from regrow.data.images.opening import CorruptImage
 from regrow.data.labels import VOID, Boxes, Item, Mask, Target
+from regrow.data.mixture import Mixture
 from regrow.data.module import GrowingData
 from regrow.data.sample import Digits
 from regrow.data.source import Content, Source
@@ -364,6 +365,11 @@ def test_a_split_without_images_is_refused(tmp_path: Path) -> None:
         ({"size": (0, 3)}, r"data\.size \(0, 3\); both must be"),
         ({"val_share": 0.5, "test_share": 0.5}, "must leave something to train on"),
         ({"val_share": -0.1}, "must leave something to train on"),
+        ({"balance": 0.0}, r"data\.balance is 0\.0, it must lie in \(0, 1\], or be null"),
+        ({"balance": 1.5}, r"data\.balance is 1\.5, it must lie in"),
+        ({"num_workers": -1}, r"data\.num_workers is -1 and .* both must be 0 or more"),
+        ({"max_pixels": 0}, r"data\.max_pixels is 0, it must be at least 1"),
+        ({"grey_range": (9, 9)}, r"data\.grey_range is \[9, 9\]; it must be two values"),
     ],
 )
 def test_arguments_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
@@ -552,6 +558,34 @@ def test_other_splits_are_no_concern_of_a_checkpoint() -> None:
     module.keep_splits_(stratified.manifest().to_dict())
     module.keep_splits_(None)
     assert module.snapshot.splits == splits
+
+
+def test_balanced_sampling_shows_classes_equally_often_in_training_alone() -> None:
+    items = [Item(f"{n}", picture(n), "b" if n < 4 else "a", "train") for n in range(20)]
+
+    def labels(module: GrowingData, epoch: int = 0) -> Counter[int]:
+        loader = module.train_dataloader()
+        assert len(loader) == 5
+        loader.sampler.set_epoch(epoch)
+        return Counter(torch.cat([labels for _, labels in loader]).tolist())
+
+    module = data([*items, *labelled(9, "val")], balance=1.0)
+    counts = [labels(module, epoch)[1] for epoch in range(40)]
+    # Each of the four comes 2 or 3 times, 2.5 on average.
+    assert 8 <= min(counts) <= max(counts) <= 12
+    assert np.mean(counts) == pytest.approx(10, abs=0.7)
+    # As the rows of a network have the classes.
+    module.order_classes(["c", "b", "a"])
+    assert labels(module, 39)[1] == counts[39]
+    assert [len(own) for _, own in module.val_dataloader()] == [4, 4, 1]
+    assert labels(data([*items, *labelled(9, "val")])) == {0: 16, 1: 4}
+
+
+def test_the_weights_of_a_warm_start_stand_before_balanced_sampling() -> None:
+    items = [Item(f"{n}", picture(n), "ab"[n % 2], "train") for n in range(4)]
+    module = data([*items, *labelled(4, "val")], balance=1.0)
+    module.mixture = Mixture([0, 0, 0, 1])
+    assert torch.cat([y for _, y in module.train_dataloader()]).tolist() == [1] * 4
 
 
 def test_a_list_with_groups_keeps_them_together(tmp_path: Path) -> None:

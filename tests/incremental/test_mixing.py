@@ -7,7 +7,7 @@ import pytest
 
 from regrow.data.mixture import Mixture
 from regrow.errors import BadInput
-from regrow.incremental.mixing import Mixing, balanced
+from regrow.incremental.mixing import Mixing
 
 # Two old images and one that the old network was not trained on, of a class new to it.
 SHOWN: list[set[str]] = [{"a"}, {"b"}, {"c"}]
@@ -67,14 +67,6 @@ def test_balanced_classes_come_equally_often() -> None:
     assert shares(found.weights) == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
 
 
-def test_an_image_of_several_classes_counts_by_its_rarest_and_one_of_none_least() -> None:
-    # Four images show a, two b, one c.
-    shown = [{"a"}, {"a", "b"}, {"a", "b", "c"}, {"a"}, set()]
-    assert balanced(shown) == pytest.approx([1 / 4, 1 / 2, 1, 1 / 4, 1 / 4])
-    assert balanced([set(), set()]) == [1, 1]
-    assert balanced([]) == []
-
-
 def test_a_memory_is_balanced_if_nobody_says_otherwise() -> None:
     shown, is_new = [{"a"}, {"a"}, {"b"}], [True, True, False]
     found = mixed(Mixing(), shown, is_new, new_classes=[], has_memory=True)
@@ -125,3 +117,11 @@ def test_nothing_is_mixed_where_each_image_comes_once(
 def test_values_out_of_range_are_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         Mixing(**values)  # type: ignore[arg-type]
+
+
+def test_the_balance_of_the_data_decides_how_far_classes_are_balanced() -> None:
+    shown = [{"a"}] * 4 + [{"b"}]
+    for mixing in (Mixing(), Mixing(balance=True), Mixing(balance=False)):
+        mixture = mixing.mixture(shown, [True] * 5, [], 10, has_memory=True, exponent=0.5)
+        assert mixture is not None
+        assert mixture.weights.tolist() == pytest.approx([0.5] * 4 + [1.0])
