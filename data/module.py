@@ -307,6 +307,11 @@ class GrowingData(LightningDataModule):
         """Set how often training images come in an epoch, in place; None lets each come once."""
         self.mixture = mixture
 
+    def class_counts(self) -> dict[str, int]:
+        """Count what training labels show of each class: images, boxes, or resized pixels."""
+        classes = self.census()["train"]["classes"]
+        return {name: [*counts.values()][-1] for name, counts in classes.items()}
+
     def order_classes(self, names: Sequence[str], mapping: Mapping[str, str] | None = None) -> None:
         """Number the labels by this list of names, such as the rows of a head.
 

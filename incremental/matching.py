@@ -10,6 +10,7 @@ from regrow.incremental.expand import NewRows, expand_
 from regrow.incremental.label_map import LabelMap
 from regrow.incremental.parent import silenced
 from regrow.models.task import Task
+from regrow.training.class_weights import weigh_classes_
 from regrow.training.evaluation import Evaluation, evaluate
 
 TRAIN = 0  # in a manifest's splits
@@ -57,6 +58,7 @@ def match_classes_(
         task, classes, renamed=renamed, removed=removed, new_rows=new_rows, seed=seed
     )
     data.order_classes(classes)
+    weigh_classes_(parent, data)
     return label_map
 
 

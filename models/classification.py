@@ -1,6 +1,6 @@
 """Image classification: one label an image."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +23,9 @@ class Classification(Task):
         classes: Class names, in the order of the head's rows.
         size: Height and width of the images, in pixels.
         label_smoothing: Share of the target that is spread over all classes, in [0, 1).
+        class_weights: Class weights in the loss: `balanced` weighs each class by the inverse of the
+            number of training images that show it; null weighs all images alike.
+            Together with data.balance, rare classes are favoured twice.
         **kwargs: What all tasks take.
     """
 
@@ -35,12 +38,14 @@ class Classification(Task):
         size: tuple[int, int],
         *,
         label_smoothing: float = 0.0,
+        class_weights: Literal["balanced"] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(classes, size, **kwargs)
         if not 0 <= label_smoothing < 1:
             raise BadInput(f"task.label_smoothing is {label_smoothing}, it must lie in [0, 1)")
         self.label_smoothing = label_smoothing
+        self.class_weights = class_weights
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:
         """Give `logits` (b, c) for normalised images, (b, 3, h, w)."""
@@ -48,8 +53,15 @@ class Classification(Task):
 
     def losses(self, outputs: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         """Give the cross-entropy with labels (b,)."""
-        logits = outputs["logits"].float()
-        return {"ce": F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)}
+        logits, smoothing = outputs["logits"].float(), self.label_smoothing
+        if self.loss_weights is None:
+            return {"ce": F.cross_entropy(logits, targets, label_smoothing=smoothing)}
+        # Not torch's weighted mean, which counts the images of a batch by what else is in it.
+        weights = self.loss_weights.float()
+        total = F.cross_entropy(
+            logits, targets, weights, label_smoothing=smoothing, reduction="sum"
+        )
+        return {"ce": total / len(targets)}
 
     def predict(self, outputs: dict[str, Tensor]) -> Tensor:
         """Give probabilities (b, c)."""

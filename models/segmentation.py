@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,9 @@ class Segmentation(Task):
         classes: Class names, in the order of the head's rows.
         size: Height and width of the images, in pixels.
         dice: Weight of the soft Dice loss beside the cross-entropy.
+        class_weights: Class weights in the cross-entropy: `balanced` weighs each class by the
+            inverse of the number of its pixels in the training images; null weighs all pixels
+            alike. The Dice loss counts classes alike in any case.
         **kwargs: What all tasks take.
     """
 
@@ -34,12 +37,19 @@ class Segmentation(Task):
     score: ClassVar[str] = "miou"
 
     def __init__(
-        self, classes: list[str], size: tuple[int, int], *, dice: float = 0.0, **kwargs: Any
+        self,
+        classes: list[str],
+        size: tuple[int, int],
+        *,
+        dice: float = 0.0,
+        class_weights: Literal["balanced"] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(classes, size, **kwargs)
         if not 0 <= dice < math.inf:
             raise BadInput(f"task.dice is {dice}, it must be 0 or more")
         self.dice = dice
+        self.class_weights = class_weights
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:
         """Give `logits` (b, c, h, w); an auxiliary head, which torchvision can add, is left out."""
@@ -51,7 +61,8 @@ class Segmentation(Task):
         logits, truth = outputs["logits"].float(), targets.long()
         # A batch may be void all over: its mean would be 0/0.
         known = (truth != VOID).sum().clamp(min=1)
-        ce = F.cross_entropy(logits, truth, ignore_index=VOID, reduction="sum") / known
+        weights = None if self.loss_weights is None else self.loss_weights.float()
+        ce = F.cross_entropy(logits, truth, weights, ignore_index=VOID, reduction="sum") / known
         if not self.dice:
             return {"ce": ce}
         return {"ce": ce, "dice": self.dice * soft_dice(logits, truth)}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from pytorch_lightning.utilities import move_data_to_device
@@ -64,6 +64,9 @@ class Task(Interface):
 
     mean: Tensor
     std: Tensor
+    # Set by a task that can weigh the classes in its loss, and by whoever trains it.
+    class_weights: Literal["balanced"] | None = None
+    loss_weights: Tensor | None
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class Task(Interface):
         self._scale = {"mean": tuple(mean), "std": tuple(std)}
         for name, values in self._scale.items():
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("loss_weights", None, persistent=False)
         self.metric = self.make_metric()
 
     def _refuse(self, classes: list[str], std: tuple[float, float, float]) -> None:

@@ -11,6 +11,7 @@ from regrow.models.checkpoint import file_hash, load
 from regrow.models.task import Task
 from regrow.pipelines.seen import seen_before
 from regrow.prune.state import TRIAL, Progress, load_progress, save_progress
+from regrow.training.class_weights import weigh_classes_
 from regrow.training.fit import Fit
 from regrow.training.resume import refuse_changes
 
@@ -123,6 +124,7 @@ def _loaded(path: Path, data: GrowingData, recovery: Fit, packages: tuple[str, .
     task.to(device=recovery.device, dtype=recovery.dtype)
     data.keep_splits_(task.provenance.manifest)
     data.order_classes(task.classes)
+    weigh_classes_(task, data)
     if task.size != data.size:
         raise BadInput(f"{path} is for images of {task.size}; set data.size to it")
     return task

@@ -24,6 +24,7 @@ from regrow.models.optimization import state_by_name
 from regrow.models.task import Penalty, Task
 from regrow.training.callbacks import PredictionImages, Throughput
 from regrow.training.checkpointing import RunCheckpoint, SaveWhenStopped
+from regrow.training.class_weights import weigh_classes_
 from regrow.training.evaluation import not_finite
 from regrow.training.fit import Fit
 from regrow.training.progress_bar import RunProgress
@@ -199,6 +200,7 @@ def train(
     """
     seed_everything(seed, verbose=False)
     task.seed = seed
+    weigh_classes_(task, data)
     task.train()
     with restoring(trainer, resume), _same_scale(task):
         trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -253,6 +255,7 @@ def fine_tune_(
     task.seed = seed
     trainer = make_trainer(task, fit, state or run, logs="state" if state else "none")
     stopped = furthest(state) if state else None
+    weigh_classes_(task, data)
     task.train()
     with (
         data.another_order(round_),

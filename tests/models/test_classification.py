@@ -43,6 +43,15 @@ def test_smoothed_loss_spreads_a_share_over_all_classes() -> None:
     assert float(loss) == pytest.approx(expected)
 
 
+def test_class_weights_multiply_the_loss_of_the_images_of_their_class() -> None:
+    task = Classification(CLASSES, (16, 16), class_weights="balanced")
+    logits = torch.tensor([[math.log(2), 0, 0], [0, 0, 0]])
+    task.loss_weights = torch.tensor([3.0, 0.0, 0.5])
+    loss = task.losses({"logits": logits}, torch.tensor([0, 2]))["ce"]
+    # By the number of images, not by the sum of their weights.
+    assert float(loss) == pytest.approx((3 * math.log(2) + 0.5 * math.log(3)) / 2)
+
+
 def test_loss_is_that_of_torch_and_in_single_precision(task: Classification) -> None:
     logits = torch.randn(6, 3, dtype=torch.bfloat16)
     labels = torch.tensor([0, 1, 2, 2, 1, 0])

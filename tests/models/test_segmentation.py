@@ -54,6 +54,16 @@ def test_cross_entropy_is_that_of_torch_and_in_single_precision() -> None:
     torch.testing.assert_close(loss, F.cross_entropy(logits.float(), truth, ignore_index=255))
 
 
+def test_class_weights_multiply_the_loss_of_the_pixels_of_their_class() -> None:
+    task = Segmentation(CLASSES, (16, 16), class_weights="balanced", dice=1.0)
+    logits = _logits([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.98, 0.01, 0.01]])
+    plain = task.losses({"logits": logits}, _mask([0, 2, 255]))
+    task.loss_weights = torch.tensor([2.0, 0.0, 0.5])
+    losses = task.losses({"logits": logits}, _mask([0, 2, 255]))
+    assert float(losses["ce"]) == pytest.approx(-(2 * math.log(0.5) + 0.5 * math.log(0.8)) / 2)
+    assert torch.equal(losses["dice"], plain["dice"])
+
+
 def test_soft_dice_worked_by_hand() -> None:
     logits = _logits([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.98, 0.01, 0.01], [0.6, 0.2, 0.2]])
     truth = _mask([0, 2, 255, 0]).long()
