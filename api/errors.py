@@ -1,10 +1,15 @@
-"""The two ways in which a command ends with something to say to its user."""
+"""The errors that a command ends with, each in one line that is safe to print."""
+
+import errno
 
 from regrow.text import printable
 
+# What the system says where a disk is full, or may not be written.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
 
 class _Said(Exception):
-    """An error whose message names things of strangers, and is one line that is safe to print."""
+    """An error whose message may hold names of strangers, and is printed on one safe line."""
 
     def __str__(self) -> str:
         return printable(" ".join(map(str, self.args)))
@@ -18,14 +23,18 @@ class CannotWrite(BadInput, OSError):
     """A file that cannot be written, as where the disk is full (code 2).
 
     Args:
-        line: What to say.
         cause: What the system said.
+        name: The file, where the cause does not name it.
     """
 
-    def __init__(self, line: str, cause: OSError) -> None:
-        super().__init__(line)
+    def __init__(self, cause: OSError, name: str) -> None:
+        file = cause.filename2 or cause.filename or name
+        super().__init__(
+            f"{file}: cannot be written ({cause.strerror or cause}); what was written before is "
+            "whole: make room or mend the folder, then start again, or go on with --resume"
+        )
         self.errno, self.strerror = cause.errno, cause.strerror
 
 
 class CheckFailed(_Said):
-    """A gate, a budget or a parity check that was not met (code 3)."""
+    """A check that was not met: a gate, an accuracy budget, or the parity of an export (code 3)."""

@@ -1,7 +1,6 @@
 """Files: named, read with errors that name them, and written whole."""
 
 import contextlib
-import errno
 import io
 import json
 import os
@@ -34,14 +33,12 @@ IRREGULAR = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-# What the system says where a disk is full, or may not be written.
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 LONGEST_PREFIX = 100  # characters of a file's name in that of its temporary one
 GAP = "{split}"  # where the pattern of a path names a split
 
 
 def name_below(root: Path, file: Path) -> str:
-    """Give the name of a file as it is seen from a folder."""
+    """Return the path of a file relative to a folder, with forward slashes."""
     return Path(os.path.relpath(file, root)).as_posix()
 
 
@@ -163,11 +160,11 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             raise
         _sync_folder(path.parent)
     except OSError as error:
-        raise CannotWrite(cannot_write(error, str(path)), error) from error
+        raise CannotWrite(error, str(path)) from error
     except RuntimeError as error:  # how torch.save says that a write has failed, and not why
         if raw is None or raw.error is None:
             raise
-        raise CannotWrite(cannot_write(raw.error, str(path)), raw.error) from error
+        raise CannotWrite(raw.error, str(path)) from error
 
 
 class _Watched(io.FileIO):
@@ -182,20 +179,6 @@ class _Watched(io.FileIO):
         except OSError as error:
             self.error = error
             raise
-
-
-def cannot_write(error: OSError, name: str) -> str:
-    """Return the line that says why a file cannot be written, and the way out.
-
-    Args:
-        error: What the system said.
-        name: The file, where the error does not name it.
-    """
-    file = error.filename2 or error.filename or name
-    return (
-        f"{file}: cannot be written ({error.strerror or error}); what was written before is whole: "
-        "make room or mend the folder, then start again, or go on with --resume"
-    )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,15 +13,27 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pytorch_lightning.utilities.exceptions import SIGTERMException
-
-from regrow.errors import BadInput, CheckFailed
-from regrow.files import UNWRITABLE, cannot_write
+from regrow.errors import UNWRITABLE, BadInput, CannotWrite, CheckFailed
 from regrow.logs import show_log
 from regrow.output import lost_output, take_streams
 from regrow.text import printable
 
 BAD_INPUT, CHECK_FAILED, STOPPED = 2, 3, 143
+HELP = ("-h", "--help")
+LIGHTNING_ERRORS = "pytorch_lightning.utilities.exceptions"
+
+
+class Terminated(SystemExit):
+    """The end by SIGTERM of a command that has not imported Lightning yet."""
+
+
+def sigterm_exception() -> type[BaseException]:
+    """Return the exception that SIGTERM raises: Lightning's, once Lightning is imported.
+
+    Lightning's loops and our callbacks know a stopped run by theirs. It is looked up, not imported,
+    since a command starts with this module, and Lightning takes seconds.
+    """
+    return getattr(sys.modules.get(LIGHTNING_ERRORS), "SIGTERMException", Terminated)
 
 
 def command(name: str, args: Sequence[str] | None = None) -> str:
@@ -45,14 +57,14 @@ def _shortened(script: Path) -> str:
 
 
 def guard(main: Callable[..., Any], *, is_output: bool = False) -> Callable[..., int]:
-    """Wrap a script's main so that it returns the exit code that regrow promises.
+    """Wrap a command so that it returns the exit code that regrow promises.
 
     0 done; 2 bad input, or a file that cannot be written, one line on stderr; 3 a gate, budget or
     parity check failed, likewise; 143 stopped by SIGTERM or Ctrl-C. Any other error goes on, with
     its traceback.
 
     Args:
-        main: The main function; what it returns is dropped.
+        main: The command; what it returns is dropped.
         is_output: Whether what it prints is all that it makes, so that it fails where that cannot
             be written. A reader who has enough, such as `head`, is none such.
     """
@@ -68,7 +80,7 @@ def guard(main: Callable[..., Any], *, is_output: bool = False) -> Callable[...,
             return _say(f"error: {error}", BAD_INPUT)
         except CheckFailed as error:
             return _say(f"failed: {error}", CHECK_FAILED)
-        except (SIGTERMException, KeyboardInterrupt) as error:
+        except (sigterm_exception(), Terminated, KeyboardInterrupt) as error:
             return _say(_stopped(error), STOPPED)
         except SystemExit as error:
             # Lightning turns Ctrl-C into exit code 1.
@@ -78,7 +90,7 @@ def guard(main: Callable[..., Any], *, is_output: bool = False) -> Callable[...,
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
-            return _say(f"error: {cannot_write(error, 'a file of the run')}", BAD_INPUT)
+            return _say(f"error: {CannotWrite(error, 'a file of the run')}", BAD_INPUT)
         lost = lost_output()
         if lost is not None:
             return _say(f"what was printed is lost ({lost})", BAD_INPUT if is_output else 0)
@@ -109,7 +121,7 @@ def _sigterm_raises() -> Iterator[None]:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
         elif signal.getsignal(signum) is stop:
-            raise SIGTERMException(STOPPED)
+            raise sigterm_exception()(STOPPED)
         # Else Lightning called us besides its own handler, and ends after this batch.
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -119,19 +131,74 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
-def entry(module: str, name: str, *, is_output: bool = False) -> Callable[..., int]:
+def entry(
+    module: str, name: str, about: str | None, *, is_output: bool = False
+) -> Callable[..., int]:
     """Return the main function of a script: a command of the library, imported when it is called.
 
     Args:
         module: The module of the command.
         name: The command, a function of the words after the script's name.
+        about: What `--help` prints, which needs no import; `--help TOPIC` is the command's own.
         is_output: Whether what it prints is all that it makes, see `guard`.
     """
 
     def main(args: Sequence[str] | None = None) -> None:
-        getattr(import_module(module), name)(args)
+        if about and help_topic(sys.argv[1:] if args is None else args) == "":
+            print(about.strip())
+            return
+        with _interrupts_kept():
+            command = getattr(import_module(module), name)
+        command(args)
 
     return guard(main, is_output=is_output)
+
+
+def help_topic(words: Sequence[str]) -> str | None:
+    """Return the topic that `--help TOPIC` or `-h TOPIC` names.
+
+    Args:
+        words: The words after the command's name.
+
+    Returns:
+        The topic, empty for `--help` alone; None where no help is asked for.
+    """
+    for place, word in enumerate(words):
+        option, equals, topic = word.partition("=")
+        if option in HELP:
+            following = "" if equals else next(iter(words[place + 1 : place + 2]), "")
+            return topic or ("" if following.startswith("-") else following)
+    return None
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Let Ctrl-C during imports end the command, whatever the libraries make of it.
+
+    Some catch every error of what they import, and go on without; C code makes it another error.
+    """
+    ours = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or ours is not signal.default_int_handler:
+        yield
+        return
+    pressed: list[int] = []
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        pressed.append(signum)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, ours)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 class ExitCode(Exception):

@@ -35,15 +35,16 @@ Exit codes: 0 done, 2 bad input, 3 the gate is shut or the exported model does n
 import sys
 from collections.abc import Sequence
 
-from regrow.guard import ExitCode, entry
+from regrow.guard import HELP, ExitCode, entry
 
-run = entry("regrow.pipelines.sagemaker", "train_job")
+run = entry("regrow.pipelines.sagemaker", "train_job", None)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Train, or print what this is for."""
-    words = sys.argv[1:] if args is None else args
-    if {"-h", "--help"} & set(words):
+    words = list(sys.argv[1:] if args is None else args)
+    # With more words `--help` is a hyperparameter, which the toolkit repeats.
+    if len(words) == 1 and words[0] in HELP:
         print(__doc__)
         return 0
     return run(words)

@@ -1,55 +1,16 @@
+"""Run folders: opened, moved aside, and told about when a signal ends the command."""
+
 import hashlib
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from regrow.errors import BadInput, CheckFailed
-from regrow.guard import command, guard
-from regrow.reporting.lock import release
-from regrow.reporting.run_folder import MARK, advised, open_run, refuse_run
-
-CHILD = """
-import sys, time
 from regrow.errors import BadInput
 from regrow.guard import guard
-
-@guard
-def main(what):
-    if what == "bad":
-        raise BadInput("data.root: /nowhere is empty; give a folder with images")
-    if what == "bug":
-        raise RuntimeError("a bug")
-    try:
-        print("ready", flush=True)
-        time.sleep(60)
-    finally:
-        print("closed", flush=True)
-
-sys.exit(main(sys.argv[1]))
-"""
-
-
-def _interrupt_as_lightning_does() -> None:
-    try:
-        raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        sys.exit(1)
-
-
-def _raise(error: BaseException) -> Callable[[], None]:
-    def main() -> None:
-        raise error
-
-    return main
+from regrow.reporting.lock import release
+from regrow.reporting.run_folder import MARK, advised, open_run, refuse_run
 
 
 def _tree(folder: Path) -> dict[str, str]:
@@ -145,103 +106,6 @@ def test_second_process_of_a_run_moves_nothing(
     files = _earlier_run(tmp_path / "a", "what rank 0 wrote")
     open_run(tmp_path / "a")
     assert _tree(tmp_path / "a") == files
-
-
-def test_command_can_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(tmp_path / "scripts" / "train.py"), "--run", "a b"])
-    assert command("train") == "python scripts/train.py --run 'a b'"
-    assert command("train", ["--x={1: 2}"]) == "python scripts/train.py '--x={1: 2}'"
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/regrow-train"])
-    assert command("train") == "regrow-train"
-
-
-@pytest.mark.parametrize(
-    ("main", "code", "line"),
-    [
-        (lambda: "a report", 0, ""),
-        (_raise(BadInput("key: 3 is odd;\n give 4")), 2, "error: key: 3 is odd; give 4\n"),
-        (_raise(CheckFailed("parity: 0.3 > 0.001")), 3, "failed: parity: 0.3 > 0.001\n"),
-        (_raise(KeyboardInterrupt()), 143, "stopped by a signal\n"),
-        (_raise(SIGTERMException()), 143, "stopped by a signal\n"),
-        (_interrupt_as_lightning_does, 143, "stopped by a signal\n"),
-    ],
-)
-def test_guard_gives_exit_code_and_one_line(
-    main: Callable[[], None], code: int, line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert guard(main)() == code
-    assert capsys.readouterr().err == line
-
-
-def test_guard_lets_the_parser_exit() -> None:
-    with pytest.raises(SystemExit) as stopped:
-        guard(_raise(SystemExit(2)))()
-    assert stopped.value.code == 2
-
-
-def _child(what: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", CHILD, what], capture_output=True, text=True, check=False
-    )
-
-
-def test_bad_input_ends_a_process_with_2_and_no_traceback() -> None:
-    child = _child("bad")
-    expected = "error: data.root: /nowhere is empty; give a folder with images\n"
-    assert (child.returncode, child.stderr) == (2, expected)
-
-
-def test_guard_lets_a_bug_through_with_its_traceback() -> None:
-    child = _child("bug")
-    assert child.returncode == 1
-    assert "Traceback" in child.stderr
-    assert child.stderr.endswith("RuntimeError: a bug\n")
-
-
-def test_sigterm_ends_with_143_and_closes_what_is_open() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", CHILD, "wait"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        child.send_signal(signal.SIGTERM)
-        out, err = child.communicate(timeout=30)
-    assert (child.returncode, out, err) == (143, "closed\n", "stopped by a signal\n")
-
-
-def test_guard_leaves_the_end_of_a_batch_to_lightning() -> None:
-    heard = []
-
-    @guard
-    def main() -> None:
-        ours = signal.getsignal(signal.SIGTERM)
-        assert callable(ours)
-
-        def composed(signum: int, frame: object) -> None:  # as Lightning composes handlers
-            heard.append(signum)
-            ours(signum, None)
-
-        signal.signal(signal.SIGTERM, composed)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.01)
-        heard.append("the batch went on")
-
-    before = signal.getsignal(signal.SIGTERM)
-    assert main() == 0
-    assert heard == [signal.SIGTERM, "the batch went on"]
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_guard_works_outside_the_main_thread() -> None:
-    codes: list[int] = []
-    thread = threading.Thread(target=lambda: codes.append(guard(lambda: None)()))
-    thread.start()
-    thread.join()
-    assert codes == [0]
 
 
 @pytest.mark.parametrize(
