@@ -1,83 +1,26 @@
-"""A function's signature is its command line, its YAML and its help."""
+"""Command lines: a function's signature is its options, its YAML and its help."""
 
 import json
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from inspect import signature
-from numbers import Number
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
-from jsonargparse import ArgumentParser
-from jsonargparse.typing import register_type
+from jsonargparse import Namespace
 
-from regrow.class_path import class_path, with_stable_paths
+from regrow.class_path import with_stable_paths
 from regrow.errors import BadInput
 from regrow.files import read_yaml
+from regrow.guard import help_topic
 from regrow.logs import show_log
-from regrow.option_values import as_options, check_numbers, with_whole_number
+from regrow.option_values import as_options, check_numbers, nested, with_whole, with_whole_number
+from regrow.parser import Choices, Parser, without_noise
 from regrow.plain import refuse_unbounded
-from regrow.suggestions import NO_WORD, suggestion
 
-
-def _number(value: Any) -> int | float:
-    """Read what a class wants any number for, such as torchvision's RandomAffine."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"Expected a number. Got value: {value}")
-    return value
-
-
-# Python's own type of all numbers, which the parser would take for one to be named by its path, and
-# could not print.
-register_type(Number, serializer=_number, deserializer=_number, fail_already_registered=False)
-# What jsonargparse says of Python's types, which nobody wrote in a config.
-PARSER_NOISE = re.compile(
-    r"Type collections\S*?\[.*?\] expects a function or a callable class: "
-    r"|Parser key |(Got|Given) value: (Namespace|NestedArg)\(.*\)$"
-    r"|Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - "
-    r"|- Expected a <class 'NoneType'> |Given value type: <class '[\w.]+'> "
-)
-NUMBER_FOR_TEXT = re.compile(r"Expected a <class 'str'>\. Got value: (-?[\d.]+)")
-GIVEN = {"classes", "size"}  # a task has them from the data
-Choices = Mapping[str, Sequence[type]]
-
-
-class _Parser(ArgumentParser):
-    """A parser whose errors are one line, and whose help explains the choosable classes too."""
-
-    about: str = ""
-    choices: Choices = {}
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Name the option and the way out in one line."""
-        if not self.exit_on_error:  # a parser within the parser
-            super().error(message, ex)
-        line = _without_noise(message)
-        number = NUMBER_FOR_TEXT.search(line)
-        if number is not None:
-            line += f"; a name that looks like a number needs quotes, '\"{number[1]}\"'"
-        hint = suggestion(line, self, self.choices)
-        line = NO_WORD.sub(r"\1: no such option", line) + hint
-        raise BadInput(f"{line}; --help explains every option") from ex
-
-    def format_help(self) -> str:  # type: ignore[override]
-        """Give the help, and that of the classes which an option can name."""
-        usage, _, options = super().format_help().partition("\n\n")
-        parts = [f"{usage}\n", f"{self.about.strip()}\n", options]
-        for option, classes in self.choices.items():
-            for choice in classes:
-                inner = ArgumentParser(add_help=False)
-                skip = GIVEN & _parameters(choice) if option == "task" else set()
-                inner.add_class_arguments(choice, option, skip=skip)
-                title = f"--{option} {class_path(choice)}"
-                parts.append(f"{title}\n{inner.format_help().partition(chr(10) * 2)[2]}")
-        return "\n".join(parts)
-
-
-def _parameters(choice: type) -> set[str]:
-    return set(signature(choice).parameters)
+Call = tuple[dict[str, Any], dict[str, Any]]  # the arguments of a call, and the same as plain data
 
 
 def parse(
@@ -88,7 +31,7 @@ def parse(
     skip: Sequence[str] = (),
     positional: Mapping[str, str] = MappingProxyType({}),
     choices: Choices = MappingProxyType({}),
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> Call:
     """Read a command line for a function.
 
     Options are the function's arguments, `--config FILE` reads them from YAML, dashes may stand for
@@ -97,29 +40,26 @@ def parse(
     Args:
         function: The function; its types, defaults and docstring make the options.
         args: The words after the command's name; None reads those of the process.
-        description: What `--help` says first.
+        description: What the help says first; of a docstring the first paragraph counts.
         skip: Arguments that are no options.
-        positional: What `--help` says of arguments that are given by place.
-        choices: Classes that an option can name, whose arguments `--help` explains too.
+        positional: What the help says of arguments that are given by place.
+        choices: Classes that an option can name, whose arguments the help explains too.
 
     Returns:
         The arguments of the call, and the same as plain data.
 
     Raises:
         BadInput: If there is no such option, or a class refuses its value.
+        SystemExit: With code 0 after `--help TOPIC` and `--print_config`.
     """
     show_log()
-    parser = _Parser(exit_on_error=True, allow_abbrev=False)
-    parser.about, parser.choices = description, choices
-    parser.add_argument("--config", action="config", help="A YAML file with the options below.")
-    for name, about in positional.items():
-        parser.add_argument(name, type=str, help=about)
-    parser.add_function_arguments(
-        function, fail_untyped=True, skip={*skip, *positional}, sub_configs=False
-    )
-    words = sys.argv[1:] if args is None else args
-    # The keys of a mapping, such as names of classes, may have dashes of their own.
-    mappings = {n for n, p in signature(function).parameters.items() if "dict[" in str(p)}
+    parser = _parser(function, skip, positional, choices)
+    parser.about = description.partition("\n\n")[0]
+    words = list(sys.argv[1:] if args is None else args)
+    topic = help_topic(words)
+    if topic is not None:
+        parser.show_help(topic)
+    mappings = _mappings(function)
     words = [_underscored(word, mappings) for word in words]
     flags = {f"--{n}" for n, p in signature(function).parameters.items() if p.annotation is bool}
     words = [_valued(word, words[place + 1 :], flags) for place, word in enumerate(words)]
@@ -127,23 +67,83 @@ def parse(
     for word in words:
         refuse_unbounded(word.partition("=")[2] or word, word.partition("=")[0][:40])
     for file in _configs(words):
-        for text in _texts(_content_of(file)):
-            refuse_unbounded(text, f"{file}: a text")
-    config = _parsed(parser, words)
+        _refuse_deep_texts(_content_of(file), str(file))
+    return _call(parser, _parsed(parser, words))
+
+
+def read(
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
+    *,
+    config: Path | None = None,
+    skip: Sequence[str] = (),
+    choices: Choices = MappingProxyType({}),
+) -> Call:
+    """Read the options of a function from a mapping, as `parse` does from words.
+
+    Args:
+        function: The function; its types, defaults and docstring make the options.
+        options: Values by the name of their option, such as `fit.epochs`. A text is read as on a
+            command line, so that `3` may be a number or a name, as the option wants it.
+        config: A YAML file with further options, which those of the mapping change.
+        skip: Arguments that are no options.
+        choices: Classes that an option can name, where its arguments stand behind dots.
+
+    Returns:
+        The arguments of the call, and the same as plain data.
+
+    Raises:
+        BadInput: If there is no such option, or a class refuses its value.
+    """
+    parser, mappings = _parser(function, skip, {}, choices), _mappings(function)
+    names = {name: _underscored(f"--{name}", mappings)[2:] for name in options}
+    content = nested({names[n]: value for n, value in options.items()}, choices, mappings)
+    _refuse_deep_texts(content, "an option")
+    base = {} if config is None else _content_of(config)
+    _refuse_deep_texts(base, str(config))
+    if not isinstance(base, dict):
+        raise BadInput(f"{config}: holds a {type(base).__name__}; expected options by name")
+    return _call(parser, _read(parser, content, base))
+
+
+def _parser(
+    function: Callable[..., Any],
+    skip: Sequence[str],
+    positional: Mapping[str, str],
+    choices: Choices,
+) -> Parser:
+    parser = Parser(exit_on_error=True, allow_abbrev=False)
+    parser.choices = choices
+    parser.add_argument("--config", action="config", help="A YAML file with the options below.")
+    for name, about in positional.items():
+        parser.add_argument(name, type=str, help=about)
+    parser.add_function_arguments(
+        function, fail_untyped=True, skip={*skip, *positional}, sub_configs=False
+    )
+    return parser
+
+
+def _mappings(function: Callable[..., Any]) -> set[str]:
+    """Return the options whose keys are a user's own, such as names of classes with dashes."""
+    return {n for n, p in signature(function).parameters.items() if "dict[" in str(p)}
+
+
+def _call(parser: Parser, config: Any) -> Call:
+    """Return the arguments of the call that was parsed, built, and the same as plain data."""
     check_numbers(config.as_dict())
     plain = {name: value for name, value in _plain(config).items() if name != "config"}
     try:
         values = dict(parser.instantiate(config).items())
     except (TypeError, ValueError) as error:
         # What a class says of its arguments, ours or anyone's.
-        line = _without_noise(str(error))
+        line = without_noise(str(error))
         raise BadInput(f"an option has a value that cannot be used: {line}") from error
     values.pop("config", None)
     return {name: value for name, value in values.items() if "." not in name}, plain
 
 
-def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
-    """Give what a parser makes of words; a whole number may have been written as 1.0."""
+def _parsed(parser: Parser, words: Sequence[str]) -> Any:
+    """Return what a parser makes of words; a whole number may have been written as 1.0."""
     try:
         return parser.parse_args(words)
     except RecursionError as error:
@@ -155,13 +155,25 @@ def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
     return _parsed(parser, whole)
 
 
-def _without_noise(message: str) -> str:
-    """Give what a parser says in one line, without its own types."""
-    return " ".join(PARSER_NOISE.sub("", " ".join(message.split())).split()).rstrip(".")
+def _read(parser: Parser, content: dict[str, Any], base: dict[str, Any]) -> Any:
+    """Return what a parser makes of options and of the config below them."""
+    try:
+        return parser.parse_object(content, Namespace(base))
+    except RecursionError as error:
+        raise BadInput("an option is nested too deeply; no value that regrow takes is") from error
+    except BadInput as error:
+        whole = with_whole(content, str(error))
+        if whole is None:
+            raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Where a group of options is no mapping, or a name is none.
+        line = without_noise(str(error))
+        raise BadInput(f"an option has a value that cannot be used: {line}") from error
+    return _read(parser, whole, base)
 
 
 def names_option(args: Sequence[str] | None, name: str) -> bool:
-    """Say whether a command line, or a config that it names, gives an option.
+    """Whether a command line, or a config that it names, gives an option.
 
     Args:
         args: The words after the command's name; None reads those of the process.
@@ -190,8 +202,13 @@ def _content_of(file: Path) -> Any:
     return read_yaml(file)
 
 
+def _refuse_deep_texts(content: Any, name: str) -> None:
+    for text in _texts(content):
+        refuse_unbounded(text, f"{name}: a text")
+
+
 def _texts(content: Any) -> Iterator[str]:
-    """List the texts in a config, which the parser takes for YAML again."""
+    """Yield the texts in a config, which the parser takes for YAML again."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, Mapping | list | tuple | set):

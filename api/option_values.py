@@ -18,6 +18,7 @@ MAX_NUMBER = 2**63  # beyond what a counter, a size or a seed can be
 BRACKETS, PLURAL = "([{", (list, tuple, dict)
 # What the parser says of a number that must be whole, with the option's path in quotes before.
 NOT_WHOLE = re.compile(r"Expected a <class 'int'>\. Got value: (-?\d+\.0+)(?![\d.])")
+CLASS_KEYS = ("class_path", "init_args")  # of a class in YAML
 KEYS = re.compile(r'"([\w.]+)": ')
 
 
@@ -86,12 +87,11 @@ def with_whole_number(words: Sequence[str], message: str) -> list[str] | None:
     Returns:
         The words; None where it has refused something else, or no word gave that value.
     """
-    refused = NOT_WHOLE.search(message)
+    refused = _refused(message)
     if refused is None:
         return None
-    path = _plain_path(".".join(KEYS.findall(message[: refused.start()])))
-    number = re.compile(rf"(?<![\w.]){re.escape(refused[1])}(?![\w.])")
-    whole, changed = refused[1].partition(".")[0], list(words)
+    path, number, whole = refused
+    changed = list(words)
     for place, word in enumerate(words):
         name, equals, _ = word.partition("=")
         option = _plain_path(name.removeprefix("--"))
@@ -102,6 +102,79 @@ def with_whole_number(words: Sequence[str], message: str) -> list[str] | None:
         elif place + 1 < len(words):
             changed[place + 1] = number.sub(whole, words[place + 1])
     return changed if changed != list(words) else None
+
+
+def with_whole(options: Any, message: str) -> Any:
+    """Return nested options without the fraction `.0` that the parser has refused.
+
+    Args:
+        options: The options, as `nested` returns them.
+        message: What the parser has said, in one line.
+
+    Returns:
+        The options; None where it has refused something else, or none has that value.
+    """
+    refused = _refused(message)
+    if refused is None:
+        return None
+    path, number, whole = refused
+
+    def changed(value: Any, name: str) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                key: changed(inner, f"{name}.{key}".lstrip(".")) for key, inner in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [changed(inner, name) for inner in value]
+        text = value if isinstance(value, str) else repr(value)
+        is_it = _plain_path(name) == path and number.search(text)
+        return number.sub(whole, text) if is_it else value
+
+    made = changed(options, "")
+    return made if made != options else None
+
+
+def _refused(message: str) -> tuple[str, re.Pattern[str], str] | None:
+    """Return the path of a number that must be whole, what finds it in a text, and it as whole."""
+    found = NOT_WHOLE.search(message)
+    if found is None:
+        return None
+    path = _plain_path(".".join(KEYS.findall(message[: found.start()])))
+    number = re.compile(rf"(?<![\w.]){re.escape(found[1])}(?![\w.])")
+    return path, number, found[1].partition(".")[0]
+
+
+def nested(
+    options: Mapping[str, Any], classes: Collection[str], mappings: Collection[str]
+) -> dict[str, Any]:
+    """Return options by their names with dots as nested mappings, as a YAML file has them.
+
+    Args:
+        options: The values by the name of their option.
+        classes: Options that name a class, whose arguments then lie in its `init_args`.
+        mappings: Options whose keys are a user's own names, with dots and all.
+
+    Raises:
+        BadInput: If one option is given both a value and parts of one.
+    """
+    made: dict[str, Any] = {}
+    for name in sorted(options, key=len):  # a class before its arguments
+        is_own = name.partition(".")[0] in mappings
+        *groups, last = name.split(".", 1) if is_own else name.split(".")
+        node = made
+        for place, group in enumerate(groups):
+            path = ".".join(groups[: place + 1])
+            is_class = group not in CLASS_KEYS and _plain_path(path) in classes
+            inner = node.get(group, {})
+            if is_class and isinstance(inner, str):
+                inner = {"class_path": inner}
+            if not isinstance(inner, Mapping):
+                raise BadInput(f"{name} is part of {path}, which is given as {inner!r}; give one")
+            node[group] = node = dict(inner)
+            if is_class and [*groups, last][place + 1] not in CLASS_KEYS:
+                node["init_args"] = node = dict(node.get("init_args") or {})
+        node[last] = options[name]
+    return made
 
 
 def _plain_path(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What a mistyped option, class or choice was probably meant to be."""
+"""Suggestions for a mistyped option, class or choice: the name that is closest to it."""
 
 import difflib
 import re
@@ -117,12 +117,12 @@ def _meant(word: str, known: Iterable[str], before: str = "") -> str:
     known = list(known)
     ends = [name for name in known if name.endswith(f".{word}")]
     begun = [name for name in known if len(word) > 2 and name.startswith(word)]
-    near = ends[:1] or _closest(word, known) or begun[:1]
+    near = ends[:1] or closest(word, known) or begun[:1]
     return f"; did you mean {before}{near[0]}?" if near else ""
 
 
-def _closest(word: str, known: Collection[str]) -> list[str]:
-    """Return the closest name, one in the same group before others, in a list or none."""
+def closest(word: str, known: Collection[str]) -> list[str]:
+    """Return the closest name in a list, one in the same group before others; or an empty list."""
     group, _, last = word.rpartition(".")
     # By the last part alone: long groups in common would make any two names alike.
     beside = {n.rpartition(".")[2]: n for n in known if n.rpartition(".")[0] == group}

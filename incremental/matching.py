@@ -58,7 +58,7 @@ def match_classes_(
         task, classes, renamed=renamed, removed=removed, new_rows=new_rows, seed=seed
     )
     data.order_classes(classes)
-    weigh_classes_(parent, data)
+    weigh_classes_(task, data)
     return label_map
 
 

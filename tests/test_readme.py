@@ -112,7 +112,7 @@ FROM_DATA = {"classes", "size", "settings", "command_line", "kwargs", "self"}
 @pytest.mark.parametrize("script", KNOBS)
 def test_help_explains_every_knob(script: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        import_module(f"regrow.scripts.{script}").main(["--help"])
+        import_module(f"regrow.scripts.{script}").main(["--help", "all"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
     function, classes = KNOBS[script]

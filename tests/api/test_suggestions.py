@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from regrow.errors import BadInput
 from regrow.pipelines.commands import export, prune, train
@@ -98,35 +97,3 @@ def test_options_of_export_and_compare() -> None:
 @pytest.mark.parametrize("word", ["--zzz", "--fit.zzzzzz", "--data.zzzzzz"])
 def test_nothing_is_suggested_where_nothing_is_close(word: str) -> None:
     assert "did you mean" not in said(train, *TRAIN, word, "3")
-
-
-def printed(script: Any, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
-    with pytest.raises(SystemExit):
-        script.run([*words, "--print_config"])
-    return yaml.safe_load(capsys.readouterr().out)
-
-
-@pytest.mark.parametrize(
-    ("script", "words"),
-    [
-        (train, ("--config", str(CONFIGS / "classification.yaml"), "--fit.epochs", "3")),
-        (train, ("--config", str(CONFIGS / "detection.yaml"), "--gate.margin", "0.1")),
-        (
-            train,
-            (
-                "--config",
-                str(CONFIGS / "camvid.yaml"),
-            ),
-        ),
-        (prune, ("--config", str(CONFIGS / "classification_prune.yaml"), "--checkpoint", "x.ckpt")),
-        (compare, ("--config", str(CONFIGS / "compare.yaml"))),
-    ],
-)
-def test_a_printed_config_is_read_back(
-    script: Any, words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first = printed(script, capsys, *words)
-    file = tmp_path / "printed.yaml"
-    file.write_text(yaml.safe_dump(first))
-    assert "Unable to serialize" not in file.read_text()
-    assert printed(script, capsys, "--config", str(file)) == first

@@ -1,0 +1,122 @@
+"""The parser of a command line: errors in one line, help by topic, configs with stable paths."""
+
+import re
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from numbers import Number
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import SUPPRESS, ArgumentParser
+from jsonargparse.typing import register_type
+
+from regrow.class_path import class_path, with_stable_paths
+from regrow.errors import BadInput
+from regrow.suggestions import NO_WORD, closest, suggestion
+
+
+def _number(value: Any) -> int | float:
+    """Read what a class wants any number for, such as torchvision's RandomAffine."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"Expected a number. Got value: {value}")
+    return value
+
+
+# Python's own type of all numbers, which the parser would take for one to be named by its path, and
+# could not print.
+register_type(Number, serializer=_number, deserializer=_number, fail_already_registered=False)
+# What jsonargparse says of Python's types, which nobody wrote in a config.
+PARSER_NOISE = re.compile(
+    r"Type collections\S*?\[.*?\] expects a function or a callable class: "
+    r"|Parser key |(Got|Given) value: (Namespace|NestedArg)\(.*\)$"
+    r"|Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - "
+    r"|- Expected a <class 'NoneType'> |Given value type: <class '[\w.]+'> "
+)
+NUMBER_FOR_TEXT = re.compile(r"Expected a <class 'str'>\. Got value: (-?[\d.]+)")
+GIVEN = {"classes", "size"}  # a task has them from the data
+GENERAL, ALL = "general", "all"  # topics of the help besides the groups of options
+Choices = Mapping[str, Sequence[type]]
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are one line, and whose help explains the choosable classes too.
+
+    Attributes:
+        about: What the help says first.
+        choices: Classes that an option can name, whose arguments the help explains.
+        topic: The topic that the help is about.
+    """
+
+    about: str = ""
+    choices: Choices = {}
+    topic: str = ALL
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise an error that names the option and the way out in one line."""
+        if not self.exit_on_error:  # a parser within the parser
+            super().error(message, ex)
+        line = without_noise(message)
+        number = NUMBER_FOR_TEXT.search(line)
+        if number is not None:
+            line += f"; a name that looks like a number needs quotes, '\"{number[1]}\"'"
+        hint = suggestion(line, self, self.choices)
+        line = NO_WORD.sub(r"\1: no such option", line) + hint
+        raise BadInput(f"{line}; --help all explains every option") from ex
+
+    def dump(self, *args: Any, **options: Any) -> str:
+        """Return settings as YAML, in which classes go by the paths that stay."""
+        content = yaml.safe_load(super().dump(*args, **options))
+        return yaml.safe_dump(with_stable_paths(content), sort_keys=False)
+
+    def topics(self) -> list[str]:
+        """Return the topics of the help: groups of options, what is in none of them, and all."""
+        nested = [action.dest.partition(".") for action in self._actions]
+        groups = [group for group, dot, name in nested if dot and name != "help"]
+        groups += [option.partition(".")[0] for option in self.choices]
+        return [*([GENERAL] if groups else []), *dict.fromkeys(groups), ALL]
+
+    def show_help(self, topic: str) -> NoReturn:
+        """Print the help on a topic, or on everything if it is empty, and exit.
+
+        Raises:
+            BadInput: If there is no such topic.
+        """
+        self.topic, topics = topic or ALL, self.topics()
+        if self.topic not in topics:
+            near = closest(topic, topics)
+            hint = f"; did you mean --help {near[0]}?" if near else ""
+            raise BadInput(f"--help {topic}: the topics are {', '.join(topics)}{hint}")
+        print(self.format_help())
+        raise SystemExit(0)
+
+    def format_help(self) -> str:  # type: ignore[override]
+        """Return the help on the topic, with that of the classes which its options can name."""
+        for action in self._actions:
+            if not self._is_shown(action.dest):
+                action.help = SUPPRESS
+            if action.dest == "print_config":
+                action.metavar = "[=flags]"  # the parser's own begins with a backspace
+        usage, _, options = super().format_help().partition("\n\n")
+        parts = [f"{usage}\n"] if self.topic == ALL else []
+        parts += [f"{self.about.strip()}\n", options]
+        for option, classes in self.choices.items():
+            if self._is_shown(option):
+                parts += [_help_of(option, choice) for choice in classes]
+        return "\n".join(parts)
+
+    def _is_shown(self, name: str) -> bool:
+        group, topics = name.partition(".")[0], self.topics()
+        return self.topic in (ALL, group if group in topics else GENERAL)
+
+
+def _help_of(option: str, choice: type) -> str:
+    """Return the help on the arguments of a class that an option can name."""
+    inner = ArgumentParser(add_help=False)
+    skip = GIVEN & set(signature(choice).parameters) if option == "task" else set()
+    inner.add_class_arguments(choice, option, skip=skip)
+    return f"--{option} {class_path(choice)}\n{inner.format_help().partition(chr(10) * 2)[2]}"
+
+
+def without_noise(message: str) -> str:
+    """Return what a parser says in one line, without its own types."""
+    return " ".join(PARSER_NOISE.sub("", " ".join(message.split())).split()).rstrip(".")
