@@ -53,7 +53,7 @@ def ages_of(
     """Return the ages of the images of a split.
 
     Args:
-        before: What the old network's data held; None, where that is not recorded, makes all new.
+        before: Manifest of the old network's data; None, where that is not recorded, makes all new.
         data: The data of now.
         split: The split of now.
         called: Class names that changed, old name to new name.

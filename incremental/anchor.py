@@ -26,7 +26,7 @@ class Anchor(WeightAveraging):
     and variances are interpolated like weights: estimated anew they do no better.
 
     Args:
-        old: What `old_weights` gave for the task that is trained.
+        old: The result of `old_weights` for the task that is trained.
         share: The share of the old weights, in [0, 1].
     """
 

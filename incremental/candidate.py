@@ -24,7 +24,7 @@ class Candidate:
 
     Args:
         task: The network.
-        scores: What it reaches on validation images, by name.
+        scores: Its scores on validation images, by name.
         value: The one by which `best.ckpt` is chosen.
     """
 

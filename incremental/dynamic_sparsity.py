@@ -45,7 +45,7 @@ class DynamicSparsity(Callback):
             pattern 2:4 move alone.
         share: The share of the kept weights that moves at first, in [0, 1); it falls to zero as a
             cosine.
-        interval: How many steps lie between two moves; by default a hundredth of the run, and at
+        interval: Number of steps between two moves; by default a hundredth of the run, and at
             most 100.
         until: The share of the run after which masks stay, in (0, 1].
 
@@ -76,8 +76,8 @@ class DynamicSparsity(Callback):
         """Whether masks change at a step.
 
         Args:
-            step: How many steps were taken.
-            num_steps: How many the whole run has.
+            step: Number of steps that were taken.
+            num_steps: Number of steps of the whole run.
         """
         end = self._end(num_steps)
         interval = self.interval or max(1, min(100, num_steps // 100))
@@ -163,7 +163,7 @@ def move_masks_(
         task: The task, with the gradients of all weights, masked ones too.
         optimizer: The optimizer of its parameters.
         share: The share of the kept weights of each tensor that moves, in [0, 1], rounded down.
-        sizes: How many weights each tensor keeps then; by default as many as before.
+        sizes: Number of weights that each tensor keeps then; by default as many as before.
     """
     before, after = masks_of(task.net), {}
     for name, kept in before.items():
@@ -201,10 +201,10 @@ def moved(
         weight: The weights, of any shape.
         grad: The gradient of the loss by all of them, same shape.
         kept: True where a weight is kept, same shape.
-        count: How many kept weights are dropped.
+        count: Number of kept weights that are dropped.
         dim: The dimension of the inputs, if each 4 consecutive weights along it are to keep as many
             as they do; by default the tensor is one block.
-        grown: How many weights grow, without `dim`; by default as many as are dropped.
+        grown: Number of weights that grow, without `dim`; by default as many as are dropped.
 
     Returns:
         The mask; of equal weights or gradients the first ones go first.

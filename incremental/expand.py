@@ -36,10 +36,10 @@ def expand_(
         classes: The new class names in row order.
         renamed: Names that changed, old name to new name.
         removed: Old classes that are given up on purpose.
-        new_rows: What the weights of a new class are: `random`, as PyTorch draws those of a new
+        new_rows: Initial weights of a new class: `random`, as PyTorch draws those of a new
             layer, or else the mean of the old classes' weights, which `imprint_` then turns
             towards the features of their images.
-        seed: What random rows are drawn from.
+        seed: Seed of random rows.
 
     Returns:
         How old and new classes correspond.
@@ -68,7 +68,7 @@ def source_rows(rows: ClassRows, label_map: LabelMap) -> list[int | None]:
 
     Args:
         rows: The layout of the layer.
-        label_map: How old and new classes correspond.
+        label_map: The correspondence of old and new classes.
     """
     num_old, num_new = len(label_map.old), len(label_map.new)
     sources: list[int | None] = [None] * rows.num_rows(num_new)

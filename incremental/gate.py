@@ -54,7 +54,7 @@ class ClassChange:
             class, and where no image shows the class.
         fate: `gained` or `forgotten` where the interval lies on one side of zero, `kept` where it
             lies above minus the margin, else `undecided`; `unmeasured` where no image shows it.
-        num_images: How many images show it.
+        num_images: Number of images that show it.
     """
 
     before: float | None
@@ -70,7 +70,7 @@ class Decision:
 
     Args:
         is_passed: Whether it may.
-        reasons: What speaks against it, a line each.
+        reasons: The reasons against it, a line each.
         verdict: On the classes that the old network knew; None where no image shows one.
     """
 
@@ -85,8 +85,8 @@ def changes(
     """Compare two networks class by class, on the same images.
 
     Args:
-        before: What the old network gave, for the classes of the new one.
-        after: What the new one gave.
+        before: Evaluation of the old network, for the classes of the new one.
+        after: Evaluation of the new one.
         known: The classes that the old network knew.
         gate: The margin and the confidence.
 
@@ -120,11 +120,11 @@ def judge(
     """Decide whether a new network may be served.
 
     Args:
-        before: What the old network gave for old images; None where there is none of them.
-        after: What the new one gave for these.
+        before: Evaluation of the old network on old images; None where there is none of them.
+        after: Evaluation of the new one on these.
         known: The classes that the old network knew; none where there is no old network.
-        gate: What is asked for.
-        everything: What the new one gave for all images, on which new classes are judged; by
+        gate: The margin, the floor and the confidence.
+        everything: Evaluation of the new one on all images, on which new classes are judged; by
             default `after`.
 
     Returns:

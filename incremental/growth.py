@@ -89,7 +89,7 @@ class Growth:
             parent: Its checkpoint, and what became of its classes.
             num_epochs: The epochs of the run.
             allow_forgetting: Train on new images alone where there is no memory of the old ones.
-            seed: What all that is random here is a function of.
+            seed: Seed of everything random here.
 
         Returns:
             What the run has to remember.
@@ -194,7 +194,7 @@ class Growth:
         Args:
             task: The grown network.
             start: The start of the run.
-            fit: How it is trained.
+            fit: Settings of its training.
             allow: Other people's packages that the old network may come from.
 
         Raises:

@@ -83,12 +83,12 @@ class History:
     """The training images, related to those that the old network was trained on.
 
     Args:
-        num_known: How many of the training images the old network was trained on; None where that
+        num_known: Number of training images that the old network was trained on; None where that
             is not recorded.
-        num_old: How many images that was trained on, with all that a joined memory stands for and
-            less those of removed classes; 0 where that is not recorded.
+        num_old: Number of images that it was trained on, with all that a joined memory stands for
+            and less those of removed classes; 0 where that is not recorded.
         is_new: For each training image of the data whether it was not.
-        parts: What was joined to the data.
+        parts: The images that were joined to the data.
     """
 
     num_known: int | None
@@ -159,7 +159,7 @@ def join_history_(
     Args:
         data: The new data.
         checkpoint: The old network's file.
-        provenance: What it says of its data.
+        provenance: Its provenance, with the manifest of its data.
         renamed: Class names that changed, old name to new name.
         removed: Old classes that are given up; nothing of them is joined.
         allow_forgetting: Train on new data alone where there is no memory.
@@ -221,7 +221,7 @@ def _data_at_hand(data: GrowingData, checkpoint: Path, old: Manifest) -> Growing
     Args:
         data: The new data.
         checkpoint: The old network's file.
-        old: What it was trained on.
+        old: The manifest of the data that it was trained on.
 
     Returns:
         The old data; None where its folder or `data.yaml` is gone, new data took its place, or a

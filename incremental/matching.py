@@ -35,9 +35,9 @@ def match_classes_(
         data: The grown data; its labels have the order of the rows afterwards.
         renamed: Names that changed, old name to new name.
         removed: Old classes that are given up on purpose.
-        new_rows: What the rows of new classes begin with, see `expand_`.
+        new_rows: Initial rows of new classes, see `expand_`.
         allow_absent: Keep the rows of old classes that the data does not have.
-        seed: What new rows are drawn from.
+        seed: Seed of random rows.
 
     Returns:
         How the classes of the network and of the data correspond.

@@ -84,7 +84,7 @@ def store_memory(
         replay: The share of the training images, in (0, 1]; or how many, if more than 1. Where the
             data has a memory joined, the share is that of all images it stands for too.
         run: The run's folder; the memory goes to `memory/` there.
-        before: What the memory stands for that was joined to the data, if one was; see `stood_for`.
+        before: Counts that a memory joined to the data stands for, if one was; see `stood_for`.
 
     Returns:
         The number of training images in it.

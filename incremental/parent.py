@@ -43,7 +43,7 @@ class Parent:
         """Return the old network that a run began with.
 
         Args:
-            start: What the run remembers of its start.
+            start: The record of the run's start.
             allow: Other people's packages that the network may come from.
         """
         return cls(Path(start.parent), start.renamed, start.removed, allow, start.parent_hash)
@@ -63,7 +63,7 @@ class Parent:
         """Load the network as it was.
 
         Args:
-            kind: What labels it must be for.
+            kind: The kind of labels that it must be for.
 
         Raises:
             BadInput: If its file is not there any more, is another, or cannot be used.

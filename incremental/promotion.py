@@ -52,7 +52,7 @@ def promote(
     Args:
         file: The file; it is replaced atomically.
         checkpoint: The new checkpoint.
-        reasons: What speaks against it; nothing lets it be served.
+        reasons: The reasons against it; without any it is served.
         parent: The old checkpoint. Where that was itself refused, the one that is served in its
             stead, by the `promoted.json` beside it, stays.
         allow: Other people's packages that networks may come from.

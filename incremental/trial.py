@@ -74,7 +74,7 @@ def hold_trial(
         start: The start of the run.
         task: The new network.
         data: The data.
-        found: What the new network gave for each split that there is, `val` and perhaps `test`.
+        found: Evaluations of the new network by split, `val` and perhaps `test`.
         allow: Other people's packages that the old network may come from.
     """
     ages = ages_at(start, data, [split for split in SPLITS if split in found])
@@ -96,8 +96,8 @@ def trial_of(
     Args:
         ages: The ages of each split, the one that new images are taken of first.
         chosen: The split's ages, and the age of its images, that tell of forgetting.
-        before: What the old network gave for the splits in question.
-        found: What the new one gave for them.
+        before: Evaluations of the old network by split.
+        found: Evaluations of the new one by split.
     """
     first = ages[0]
 
@@ -146,7 +146,7 @@ def foresee_gate(start: WarmStart, data: GrowingData, gate: Gate) -> str | None:
     Args:
         start: The start of the run.
         data: The data.
-        gate: What is asked for.
+        gate: The margin, the floor and the confidence.
 
     Returns:
         A line; None where they can, or the old network has no class left.

@@ -30,9 +30,9 @@ def shrink_perturb_(task: Task, shrink: float, perturb: float, *, seed: int = 0)
 
     Args:
         task: The network, pruned or not.
-        shrink: What is kept of each parameter, in [0, 1].
-        perturb: How much of a fresh network's parameters is added, >= 0.
-        seed: What the fresh parameters are drawn from.
+        shrink: Factor of each parameter, in [0, 1].
+        perturb: Factor of a fresh network's parameters that are added, >= 0.
+        seed: Seed of the fresh parameters.
 
     Raises:
         BadInput: If a share is out of range.

@@ -25,10 +25,10 @@ class WarmStart:
         renamed: Old class names to new ones.
         removed: Classes that were given up.
         old_names: For each class that is kept its name now and the old one.
-        diff: What changed in the data, with its `text`; None where that is not known.
+        diff: The change of the data, with its `text`; None where that is not known.
         score: The old network's score on the new validation images.
         num_leaked: Validation and test images that the old network was trained on.
-        history: What there was of the old data.
+        history: The old images that the run had.
         num_wide_epochs: Epochs that a pruned network was trained with its channels back.
         taught: Weight of what the old network teaches, in the loss.
         anchor: Share of the old weights in those that are kept.

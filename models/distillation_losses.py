@@ -47,7 +47,7 @@ def soft_divergence(
         student_logits: The student's logits, (b, c, ...).
         teacher_logits: The teacher's, with its own classes.
         shared: The classes in common.
-        temperature: What logits are divided by.
+        temperature: Divisor of the logits.
 
     Returns:
         The mean over the batch, and over places if there are any; a scalar, 0 where both agree.

@@ -22,7 +22,7 @@ class Kept:
         path: Its file.
         epoch: The epoch whose network it is, from 1; 0 for the old network of a warm start, as it
             was before its first step.
-        epochs: How many epochs there were.
+        epochs: Number of epochs that there were.
         is_chosen: Whether validation images chose it; else it is the last one.
         chosen_by: By which score.
     """
@@ -93,7 +93,7 @@ def describe_data(report: Report, splits: Mapping[str, Mapping[str, Any]]) -> No
 
     Args:
         report: The report.
-        splits: What `GrowingData.census` gives.
+        splits: The result of `GrowingData.census`.
     """
     report.figures["data"]["splits"] = splits
     used = {name: split for name, split in splits.items() if split["images"]}
@@ -116,7 +116,7 @@ def describe_remarks(report: Report, lines: Sequence[str]) -> None:
 
     Args:
         report: The report.
-        lines: What `Remarks.lines` gives.
+        lines: The remarks, from `Remarks.lines`.
     """
     if lines:
         report.say(f"Not all of the data was read as it is written: see {REMARKS}.")

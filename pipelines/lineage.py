@@ -28,7 +28,7 @@ class Link:
     """One checkpoint of a chain.
 
     Args:
-        ancestor: What is known of it.
+        ancestor: What is known of the checkpoint.
         path: Its file, where one was found.
     """
 

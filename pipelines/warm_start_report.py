@@ -104,7 +104,7 @@ def describe_outcome(report: Report, trial: Trial, start: WarmStart | None, gate
 
     Args:
         report: The report.
-        trial: What the networks gave.
+        trial: The evaluations of both networks.
         start: The start of the run; None where it did not begin warm.
         gate: The margin, the floor and the confidence.
 

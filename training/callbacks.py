@@ -21,7 +21,7 @@ class PredictionImages(Callback):
     """Show the first validation images in TensorBoard, truth beside prediction.
 
     Args:
-        num_images: How many images.
+        num_images: Number of images.
         every_n_epochs: After which epochs: all, every second, and so on.
     """
 
@@ -123,7 +123,7 @@ def save_prediction_picture(task: Task, data: GrowingData, path: Path, num_image
         task: The network; it is left as it was.
         data: Its data, labels in the order of its classes.
         path: The PNG file.
-        num_images: How many images at most.
+        num_images: Largest number of images.
     """
     images, targets = next(iter(data.val_dataloader()))
     images, targets = images[:num_images], plain_targets(targets)[:num_images]

@@ -23,7 +23,7 @@ class Evaluation:
         value: The headline score, in [0, 1].
         per_class: The score of each class by name; NaN where the truth has none.
         others: Further scores by name.
-        evidence: What each image contributed.
+        evidence: The contribution of each image.
         num_images: Number of images.
     """
 
@@ -48,8 +48,8 @@ def evaluate(
     Args:
         task: The network, and what its score is.
         loader: Images and targets.
-        forward: What gives raw outputs for uint8 images in place of the network.
-        description: What the progress bar says.
+        forward: A function from uint8 images to raw outputs, in place of the network.
+        description: The text of the progress bar.
     """
     metric = alone(task.make_metric().to(task.mean.device))
     evidence = task.make_evidence()

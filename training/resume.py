@@ -127,7 +127,7 @@ def refuse_changes(
         old: The settings of the stopped run, by dotted name.
         new: The settings of the run that goes on.
         free: The settings that may change.
-        beginning: What a run began with, and need not be given again.
+        beginning: Settings of a run's beginning, which need not be given again.
 
     Raises:
         BadInput: Naming the setting that would change the weights.

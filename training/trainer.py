@@ -107,7 +107,7 @@ def make_trainer(
 
     Args:
         task: The network that will be trained.
-        fit: How long and on what.
+        fit: Settings of the training.
         run: The run's folder.
         logs: `state` leaves out TensorBoard, scores and `best.ckpt`; `none` leaves no file at all,
             as recovery needs.
@@ -193,9 +193,9 @@ def train(
         task: The network; it ends in evaluation mode, with the weights of `best.ckpt`, on the
             device that trained it.
         data: The data, its labels in the order of the task's classes.
-        trainer: What `make_trainer` gave.
+        trainer: The trainer, from `make_trainer`.
         run: The run's folder; `best.ckpt`, `last.ckpt` and `tensorboard/` are written there.
-        seed: What order, augmentation and dropout are functions of.
+        seed: Seed of dropout; order and augmentation follow the data's own.
         resume: A checkpoint of this run to go on from.
     """
     seed_everything(seed, verbose=False)
@@ -234,9 +234,9 @@ def fine_tune_(
     Args:
         task: The network; it ends in evaluation mode, on the device where it was.
         data: The data, its labels in the order of the task's classes.
-        fit: How long and on what.
+        fit: Settings of the training.
         run: A folder for what Lightning may write.
-        seed: What dropout and the like are functions of.
+        seed: Seed of dropout and the like.
         round_: Which round of training it is: each has an order and augmentation of its own.
         penalties: Further terms of the loss, beside those of the task, for this time alone.
         state: A folder where the state of this training is kept, and from where it goes on, or is

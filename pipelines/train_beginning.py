@@ -1,22 +1,29 @@
 """The beginning of a training run: its network and data before the first step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from regrow.data.config import write_data_file
+from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.incremental.candidate import Candidate
+from regrow.incremental.dynamic_sparsity import CUT_SHORT
 from regrow.incremental.memory import check_replay
 from regrow.incremental.trial import foresee_gate
 from regrow.incremental.warm_start import WarmStart
 from regrow.logs import log
+from regrow.models.masks import masks_of, unmask_
 from regrow.models.modes import copied
+from regrow.models.nets.build import TIMM, TORCHVISION
 from regrow.models.provenance import Provenance, descent, now
 from regrow.models.task import Task
-from regrow.pipelines.network import old_network, refuse_images
-from regrow.pipelines.request import Request
+from regrow.pipelines.train_request import Request
 from regrow.prune.widening.regrow import regrow_channels_
+from regrow.prune.widening.widen import widen_
 from regrow.reporting.run_folder import open_run
 from regrow.training.fit import Fit
 from regrow.training.resume import find_stopped, load_stopped, refuse_changes
@@ -42,10 +49,10 @@ class Beginning:
     """A run that can begin: everything is checked, and nothing is written yet.
 
     Args:
-        request: What was asked for.
+        request: The request for the run.
         task: The network, before its first step; it still has the provenance of its parent.
         settings: The settings that a run which goes on must repeat, by dotted name.
-        warm: What a warm start has found out; None for a fresh network.
+        warm: The findings of a warm start; None for a fresh network.
     """
 
     request: Request
@@ -58,7 +65,7 @@ class Beginning:
         """Return a beginning, with network and data ready for the first step.
 
         Args:
-            request: What is asked for.
+            request: The request for the run.
 
         Raises:
             BadInput: If it cannot be done.
@@ -69,7 +76,7 @@ class Beginning:
             refuse_kind(task, data)
             data.order_classes(task.classes)
         else:
-            task = old_network(request)
+            task = _old_network(request)
             warm = _grown_(task, request)
         processes = _refuse_unfit(task, request)
         return cls(request, task, request.values | {"processes": processes}, warm)
@@ -151,7 +158,7 @@ def _grown_(task: Task, request: Request) -> Warm:
 def _refuse_unfit(task: Task, request: Request) -> int:
     """Refuse what the network cannot be trained on or with; return the number of processes."""
     data = request.data
-    refuse_images(task, data)
+    _refuse_images(task, data)
     data.refuse_unscored()
     if request.replay is not None:
         check_replay(data, request.replay)
@@ -205,3 +212,73 @@ def _regrow_(task: Task, request: Request) -> int:
     changed = sum(grown.before[name] != width for name, width in grown.after.items())
     log.info(f"regrown: {changed} layers have other widths, at the same cost")
     return epochs
+
+
+def _old_network(request: Request) -> Task:
+    """Load the network of a warm start, where it is trained; a dense one if that is asked for.
+
+    Args:
+        request: The request for the run.
+
+    Raises:
+        BadInput: If the checkpoint cannot be used, or is of another kind than the data.
+    """
+    loaded = request.parent.load(request.data.kind).to(dtype=request.fit.dtype)
+    task = around(loaded, request.make).to(request.fit.device)
+    refuse_kind(task, request.data)
+    if request.regrows and request.fit.patience is not None and masks_of(task.net):
+        raise BadInput(CUT_SHORT)
+    if request.sparsity == "dense":
+        unmask_(task.net)
+        widen_(task, seed=request.seed)
+    return task
+
+
+def around(loaded: Task, make: Callable[..., Task]) -> Task:
+    """Return a task with the settings of this run and the network of a checkpoint.
+
+    Args:
+        loaded: The task of the checkpoint.
+        make: The task of this run.
+    """
+    task = make(
+        loaded.classes,
+        loaded.size,
+        net=loaded.net_name,
+        net_args=loaded.net_args,
+        weights=None,
+        mean=tuple(loaded.mean.flatten().tolist()),
+        std=tuple(loaded.std.flatten().tolist()),
+    )
+    if task.kind == loaded.kind:
+        task.net, task.provenance = loaded.net, loaded.provenance
+    return task.to(loaded.mean.dtype)  # which images are brought to, as the weights have it
+
+
+def _refuse_images(task: Task, data: GrowingData) -> None:
+    """Refuse images of a size, or in a number, that a network of the libraries cannot take.
+
+    Your own network says it itself.
+
+    Args:
+        task: The task.
+        data: Its data.
+
+    Raises:
+        BadInput: Naming the size or the number.
+    """
+    if not task.net_name.startswith((TORCHVISION, TIMM)):
+        return
+    trial = copied(task)
+    batch = min(data.batch_size, len(data.snapshot.indices("train")), 2)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            what = f"images of data.size {list(task.size)}"
+            trial.eval()(task.example_images(2))
+            what = f"data.batch_size {batch}"
+            trial.train()(task.example_images(batch))
+    except (AssertionError, RuntimeError, ValueError, IndexError) as error:
+        raise BadInput(
+            f"net {task.net_name!r} cannot take {what} ({error}); change it, or what the net "
+            "expects in task.net_args"
+        ) from error

@@ -15,10 +15,8 @@ from regrow.incremental.warm_start import WarmStart, refuse_another_start
 from regrow.logs import log
 from regrow.models.checkpoint import read
 from regrow.models.task import Task
-from regrow.pipelines.beginning import Beginning
 from regrow.pipelines.lead import SPLIT, Kept, headline
-from regrow.pipelines.network import around
-from regrow.pipelines.request import Request
+from regrow.pipelines.train_beginning import Beginning, around
 from regrow.pipelines.train_report import (
     judge_trial,
     keep_memory,
@@ -26,6 +24,7 @@ from regrow.pipelines.train_report import (
     promote_kept,
     training_report,
 )
+from regrow.pipelines.train_request import Request
 from regrow.pipelines.warm_start_report import describe_compute
 from regrow.reporting.report import Report, device_name
 from regrow.reporting.run_folder import refuse_run
@@ -44,13 +43,13 @@ class Session:
     """A run that is ready to be trained, new or stopped.
 
     Args:
-        request: What was asked for.
+        request: The request for the run.
         task: The network.
-        fit: How long and on what it is trained from now on.
+        fit: Settings of the training from now on: the epochs that are left.
         start: The record of a warm start; None for a network that began fresh.
-        trainer: What trains it.
+        trainer: Its trainer.
         checkpoint: The checkpoint that a stopped run goes on from; None for a new run.
-        done: How many steps that has taken.
+        done: Number of steps that it has taken.
     """
 
     request: Request
@@ -66,7 +65,7 @@ class Session:
         """Begin a run, from a fresh network or from an old one.
 
         Args:
-            request: What is asked for.
+            request: The request for the run.
 
         Raises:
             BadInput: If it cannot be done; an earlier run in the folder stays where it is then.
@@ -81,7 +80,7 @@ class Session:
         """Resume a stopped run.
 
         Args:
-            request: What is asked for, with the checkpoint or `auto`.
+            request: The request, with the checkpoint or `auto`.
 
         Raises:
             BadInput: If there is no such run, or it was asked for something else.

@@ -29,20 +29,20 @@ class Request:
     Args:
         make: The task, for class names and a size of images.
         data: The images and their labels.
-        fit: How long and on what.
+        fit: Settings of the training.
         run: The run's folder.
         warm_start: The checkpoint to start from; None starts with a fresh network.
-        growth: How a warm start begins.
+        growth: Settings of a warm start.
         renamed: Old class names to new ones.
         removed: Classes that are given up.
-        sparsity: What becomes of a pruned network in a warm start.
+        sparsity: Masks and channels of a pruned network in a warm start.
         allow_forgetting: Whether a warm start may do without old images.
         replay: The size of the memory to keep; None keeps none.
-        gate: What a network must keep and reach to be served; None decides nothing.
+        gate: The gate; None decides nothing.
         promoted: The file that names the checkpoint to serve.
         resume: A checkpoint of the run, or `auto`; None begins a run.
         allow: Other people's packages that a network may come from.
-        seed: What fresh weights and dropout are functions of.
+        seed: Seed of fresh weights and dropout.
         settings: The settings of the run as plain data.
         command_line: The command, for the report.
     """
@@ -120,7 +120,7 @@ class Request:
         """Return the request by which a run began, to be done again.
 
         Args:
-            start: What the run remembers of its start.
+            start: The record of the run's start.
         """
         return replace(
             self,
