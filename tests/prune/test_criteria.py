@@ -94,16 +94,6 @@ def test_a_unit_of_several_channels_is_scored_as_a_whole(make_task):
     )
 
 
-def test_grouped_convolutions_are_gathered_from_every_block(make_task):
-    task = make_task("grouped")
-    group = find_groups(task).groups[0]
-    reader = next(member for member in group.members if member.side == "in")
-    only = Group(reader.layer, (reader,))
-    scores = Magnitude().scores(task, [only], None)[0]
-    weight = task.net.body[1][0].weight.detach()
-    assert scores.tolist() == pytest.approx(weight.transpose(0, 1).flatten(1).norm(dim=1).tolist())
-
-
 def batches(count: int = 3, size: int = 4) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(3)
     return [
@@ -172,29 +162,6 @@ def test_what_images_disagree_about_is_worth_something_to_taylor_alone(make_task
     assert signed.tolist() == pytest.approx([1, 0])
 
 
-def test_units_that_are_read_without_a_call_are_scored_by_their_weights(make_task):
-    class Uncalled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
-
-        def forward(self, x):
-            x = nn.functional.conv2d(self.first(x).relu(), self.second.weight, self.second.bias)
-            return x.mean((2, 3))
-
-    task = make_task(Uncalled())
-    units = tuple((channel,) for channel in range(4))
-    group = Group("first", (Member("first", "out", units), Member("second", "in", units)))
-    (data,) = batches(1)
-    (scores,) = Taylor(1).scores(task, [group], [data])
-    task.net.eval()
-    nn.functional.cross_entropy(task(data[0])["logits"], data[1]).backward()
-    first, second = task.net.first, task.net.second
-    made = (first.weight * first.weight.grad).flatten(1).sum(1) + first.bias * first.bias.grad
-    read = (second.weight * second.weight.grad).transpose(0, 1).flatten(1).sum(1)
-    torch.testing.assert_close(scores, ((made + read) / 2).abs().detach(), rtol=1e-4, atol=1e-7)
-
-
 def test_fisher_by_brute_force_image_by_image(make_task):
     task, data = make_task("plain"), batches(2)
     group = find_groups(task).groups[0]
@@ -247,40 +214,6 @@ def test_taylor_finds_the_dead_channel(make_task):
     index = [group.layer for group in groups].index("body.a.0")
     scores = score_groups(task, groups, Taylor(), batches())[index]
     assert scores[7] == 0 < scores.max()
-
-
-def test_taylor_leaves_the_task_as_it_was_and_sees_frozen_layers(make_task):
-    task = make_task("residual")
-    groups = find_groups(task).groups
-    plain = Taylor(1).scores(task, groups, batches(1))
-    task.net.train()
-    task.net.body.a.eval()
-    task.net.body.stem.requires_grad_(False)
-    modes = [module.training for module in task.net.modules()]
-    flags = [parameter.requires_grad for parameter in task.net.parameters()]
-    state = {name: value.clone() for name, value in task.net.state_dict().items()}
-    with torch.no_grad():
-        frozen = Taylor(1).scores(task, groups, batches(1))
-    for one, other in zip(plain, frozen, strict=True):
-        assert torch.allclose(one, other, rtol=1e-5)
-    assert [module.training for module in task.net.modules()] == modes
-    assert [parameter.requires_grad for parameter in task.net.parameters()] == flags
-    assert all(parameter.grad is None for parameter in task.net.parameters())
-    for name, value in task.net.state_dict().items():
-        assert torch.equal(value, state[name])
-
-
-def test_taylor_reads_as_many_batches_as_asked_for(make_task):
-    task = make_task("plain")
-    groups = find_groups(task).groups
-
-    def two_then_fail():
-        yield from batches(2)
-        pytest.fail("a third batch was read")
-
-    read = Taylor(2).scores(task, groups, two_then_fail())
-    for one, other in zip(read, Taylor(2).scores(task, groups, batches(5)), strict=True):
-        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize(

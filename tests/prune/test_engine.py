@@ -273,33 +273,6 @@ def test_a_net_of_which_nothing_may_go_is_bad_input_with_reasons(make_task):
         Bench(0.9).run(make_task("plain"), target=Target(macs=0.01))
 
 
-class FirstTwo(torch.nn.Module):
-    """Reads the first two of its channels once more, and needs both."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.two = torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(2, 16, 1)
-        self.fc = torch.nn.Linear(16, 3)
-
-    def forward(self, x):
-        x = self.stem(x)
-        return self.fc((x + self.two(x[:, :2])).mean((2, 3)))
-
-
-def test_a_plan_that_cannot_be_cut_is_refused_by_name(make_task):
-    task = make_task(FirstTwo())
-    assert "stem" in find_groups(task).left_whole
-    units = tuple((unit,) for unit in range(16))
-    sides = [("stem", "out"), ("two", "out"), ("fc", "in")]
-    wrong = Group("stem", tuple(Member(name, side, units) for name, side in sides))
-    selection = Selection(round_to=1, max_share=0.95)
-    channels = Channels(task, Target(macs=0.08), selection, groups=Groups([wrong]))
-    # Only one channel would be left, of which two cannot be read.
-    assert channels.cut_(task, [], {"macs": 0.08}, tightly=True) is None
-    assert "stem" in channels.refused
-    assert task.net.stem.out_channels == 16
-
-
 def test_validation_keeps_what_lies_on_the_budget_and_test_images_decide(make_task):
     bench = Bench(0.9, 0.875, 0.9, 0.8)
     result = bench.run(make_task("plain"), num_steps=1, budget=Budget(max_drop=0.03))
@@ -407,16 +380,6 @@ def test_a_cut_that_is_not_exact_is_undone(make_task, monkeypatch):
 def test_a_target_out_of_reach_is_bad_input(make_task):
     with pytest.raises(BadInput, match=r"target\.macs 0\.01 is out of reach: .* 0\.\d+ stays"):
         Bench(0.9).run(make_task("residual"), target=Target(macs=0.01))
-
-
-def test_half_the_macs_are_the_target_where_none_is_named():
-    assert Target().shares() == {"macs": 0.5}
-    assert Target(latency=0.8).shares() == {"latency": 0.8}
-
-
-def test_shares_out_of_range_are_bad_input():
-    with pytest.raises(BadInput, match=r"target\.params is 1\.5"):
-        Target(params=1.5)
 
 
 def test_steps_shrink_when_the_budget_breaks_and_go_on_when_they_hold(make_task):

@@ -3,9 +3,10 @@ import torch
 
 from regrow.errors import BadInput
 from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.records import Group, Member
 from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.cost_model import CostModel, costs_of
-from regrow.prune.selection import Chooser, Selection
+from regrow.prune.selection import Chooser, Selection, lowest
 
 
 def chooser(task, scores=None, **options) -> Chooser:
@@ -168,3 +169,21 @@ def test_the_same_share_of_every_layer_goes_in_one_step_and_in_many(make_task, n
 def test_what_has_no_say_is_refused():
     with pytest.raises(BadInput, match=r"selection\.per macs has no say where .* is local"):
         Selection(scope="local", per="macs")
+
+
+def test_the_lowest_of_each_group_by_hand():
+    units = tuple((unit,) for unit in range(8))
+    groups = [Group(layer, (Member(layer, "out", units),)) for layer in "ab"]
+    scores = [torch.tensor([5.0, 1, 4, 2, 8, 7, 6, 3]), torch.arange(8.0).flip(0)]
+    assert [units for _, units in lowest(groups, scores, 0.4)] == [[1, 3, 7], [5, 6, 7]]
+    # Narrow layers are aligned more finely: eight channels to multiples of two.
+    assert [units for _, units in lowest(groups, scores, 0.4, round_to=16)] == [[1, 3], [6, 7]]
+    assert lowest(groups, scores, 0.1) == []
+    # Of equal scores the first go.
+    assert lowest(groups[:1], [torch.zeros(8)], 0.25)[0][1] == [0, 1]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_of_units_out_of_range_is_bad_input(share):
+    with pytest.raises(BadInput, match=f"share is {share}, the share of units to remove must"):
+        lowest([], [], share)

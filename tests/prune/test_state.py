@@ -1,5 +1,6 @@
 """A run's progress survives the file that it is kept in."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.surgery import cut_
 from regrow.prune.removal import Cut
 from regrow.prune.schedule import Pace
-from regrow.prune.state import KEY, Progress, Step, load_progress, save_progress
+from regrow.prune.state import KEY, Progress, Step, Trial, load_progress, save_progress
 
 
 def make() -> Progress:
@@ -50,6 +51,31 @@ def test_all_of_it_comes_back(tmp_path: Path) -> None:
     # It is a checkpoint of the network too.
     images = state.task.example_images(2)
     assert torch.equal(load(path)(images)["logits"], state.task(images)["logits"])
+
+
+def test_the_time_that_was_measured_comes_back_with_a_cut(tmp_path: Path) -> None:
+    state, path = make(), tmp_path / "progress.ckpt"
+    state.steps[0] = replace(state.steps[0], latency=0.6)
+    rolled_back = replace(state.steps[0], index=2, is_kept=False, latency=0.3)
+    final = replace(state.steps[0], index=3, is_final=True, latency=0.55)
+    state.steps += [rolled_back, final]
+    cut = replace(state.cuts[0], latency=0.5)
+    for measured in (0.5, None):
+        state.trial = Trial(4, state.task, replace(cut, latency=measured))
+        save_progress(path, state, {})
+        again, _ = load_progress(path)
+        assert [cut.latency for cut in again.cuts] == [0.6]
+        assert again.trial is not None
+        assert again.trial.cut == state.trial.cut
+    assert all(step.latency is None for step in make().steps)
+
+
+def test_more_cuts_than_steps_are_bad_input(tmp_path: Path) -> None:
+    state, path = make(), tmp_path / "progress.ckpt"
+    state.cuts *= 2
+    save_progress(path, state, {})
+    with pytest.raises(BadInput, match="its pruning record cannot be read"):
+        load_progress(path)
 
 
 def test_kept_units_are_counted_as_at_the_start() -> None:

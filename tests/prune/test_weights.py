@@ -380,19 +380,3 @@ def test_a_pattern_that_keeps_all_or_nothing_is_refused(n: int, m: int) -> None:
 
 
 # ---- step by step
-
-
-def test_steps_mask_ever_more_to_the_weight(make_task) -> None:
-    task = make_task("residual", output_layers=("fc",))
-    names, _ = find_weights(task)
-    total = sum(task.net.get_parameter(name).numel() for name in names)
-    before: dict[str, Tensor] = {}
-    for share in (0.3, 0.6, 0.9):
-        scores = score_weights(task, names, Taylor(1), [images(3)])
-        mask_weights_(task.net, choose_masks(task.net, scores, share))
-        masks = masks_of(task.net)
-        gone = sum(int((~mask).sum()) for mask in masks.values())
-        zeros = sum(int((task.net.get_parameter(name) == 0).sum()) for name in names)
-        assert gone == zeros == round(share * total)
-        assert all(not (masks[name] & ~old).any() for name, old in before.items())
-        before = masks

@@ -1,7 +1,3 @@
-import warnings
-from types import SimpleNamespace
-from typing import ClassVar
-
 import pytest
 import torch
 from torch import nn
@@ -11,10 +7,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.errors import BadInput
 from regrow.prune.channels import coupling, groups, tracing
-from regrow.prune.channels.coupling import fixed_layers
-from regrow.prune.channels.exactness import probe
 from regrow.prune.channels.groups import find_groups, without_layers
-from regrow.prune.channels.records import Group, Member
 
 
 def layers(task) -> dict[str, int]:
@@ -41,31 +34,6 @@ def test_a_residual_sum_couples_both_branches(make_task):
     assert {("body.stem.0", "out"), ("body.b.0", "out"), ("body.a.0", "in"), ("fc", "in")} <= (
         members(task, "body.stem.0")
     )
-
-
-def test_a_concatenation_shifts_the_channels_of_its_reader(make_task):
-    task = make_task("concat")
-    groups = {group.layer: group for group in find_groups(task).groups}
-    reads = {m.layer: m for m in groups["body.a.0"].members if m.side == "in"}
-    assert reads["body.b.0"].units == tuple((8 + unit,) for unit in range(8))
-    # The stem is concatenated twice: each of its channels is read in two places.
-    reads = {m.layer: m for m in groups["body.stem.0"].members if m.side == "in"}
-    assert reads["body.b.0"].units == tuple((unit, 16 + unit) for unit in range(8))
-
-
-def test_a_flattened_channel_is_a_run_of_inputs(make_task):
-    group = find_groups(make_task("flat")).groups[0]
-    reader = next(member for member in group.members if member.layer == "hidden")
-    assert reader.units[2] == tuple(range(32, 48))
-
-
-def test_a_grouped_convolution_loses_one_channel_of_each_block_at_once(make_task):
-    groups = {group.layer: group for group in find_groups(make_task("grouped")).groups}
-    assert groups["body.0.0"].members[0].units == tuple(
-        (unit, unit + 4, unit + 8, unit + 12) for unit in range(4)
-    )
-    assert groups["body.0.0"].width == 16
-    assert groups["body.1.0"].num_units == 6
 
 
 @pytest.mark.parametrize(
@@ -201,30 +169,6 @@ def test_an_error_behind_weights_that_begin_at_zero_is_seen(make_task):
     assert [group.layer for group in found.groups] == ["stem"]
 
 
-@pytest.mark.parametrize("most", [0, 50, 2000, 10000])
-def test_what_takes_too_much_work_is_bad_input_that_names_the_net(make_task, most):
-    task = make_task("residual")
-    with pytest.raises(BadInput, match=r"Head: .* than max_work, .*; give the task a smaller size"):
-        find_groups(task, max_work=most)
-    assert not any(module._forward_pre_hooks for module in task.net.modules())
-
-
-class Counted(nn.Conv2d):
-    calls: ClassVar[list[int]] = []
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls.append(self.out_channels)
-        return super().forward(x)
-
-
-def test_a_network_that_takes_too_much_work_is_stopped_at_its_next_layer(make_task):
-    net = nn.Sequential(Counted(3, 8, 3), Counted(8, 6, 3), Counted(6, 3, 3))
-    # The container and the first two layers.
-    with pytest.raises(BadInput, match=r"Sequential: .* takes more work"):
-        find_groups(make_task(net), max_work=3 * tracing.LAYER)
-    assert Counted.calls == [8, 6]
-
-
 def test_work_is_counted_alike_at_every_time(make_task, monkeypatch):
     left = []
 
@@ -259,34 +203,6 @@ def test_a_parameter_that_is_not_called_counts_as_a_reader(make_task):
         "encoder.layers.encoder_layer_0.self_attention.in_proj_weight": ("in", 1),
         "encoder.layers.encoder_layer_1.self_attention.in_proj_weight": ("in", 1),
     }
-
-
-def test_tied_weights_are_left_whole(make_task):
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 3, 3)
-    )
-    net[2].weight = net[1].weight
-    found = find_groups(make_task(net))
-    assert "shares its weights" in found.left_whole["1"]
-    assert not found.groups
-
-
-def test_class_rows_and_output_layers_are_never_removed(make_task):
-    task = make_task("plain")
-    task.class_rows = lambda: [SimpleNamespace(layer="body.1.0")]
-    assert layers(task) == {"body.0.0": 16}
-    task = make_task("plain", output_layers=("body.0.0",))
-    assert layers(task) == {"body.1.0": 12}
-
-
-def test_rows_that_cannot_be_told_apart_matter_to_growth_alone(make_task):
-    def refuse() -> list:
-        raise BadInput("cannot tell which of its rows belong to which class")
-
-    task = make_task("plain", output_layers=("body.1.0",))
-    task.class_rows = refuse
-    assert layers(task) == {"body.0.0": 16}
-    assert fixed_layers(task) == {"body.1.0"}
 
 
 def test_an_output_that_is_also_read_keeps_its_width(make_task):
@@ -329,15 +245,6 @@ def test_a_frozen_batch_norm_is_cut_with_its_layer(make_task):
     assert ("1", "out") in members(make_task(net), "0")
 
 
-def test_a_net_that_does_not_run_is_bad_input(make_task):
-    class Broken(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError("no such thing")
-
-    with pytest.raises(BadInput, match=r"Broken: cannot be traced .*no such thing"):
-        find_groups(make_task(Broken()))
-
-
 class Remembering(nn.Module):
     """Keeps the maps of its last pass, with their graph."""
 
@@ -371,14 +278,6 @@ class Uncopied(nn.Conv2d):
 def test_a_copy_that_fails_says_why(make_task):
     with pytest.raises(BadInput, match="Sequential: cannot be copied: out of memory"):
         find_groups(make_task(nn.Sequential(Uncopied(3, 8, 3), nn.Conv2d(8, 3, 3))))
-
-
-def test_a_compiled_layer_is_bad_input(make_task):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # newer versions call it deprecated
-        scripted = torch.jit.script(nn.Conv2d(8, 8, 3))
-    with pytest.raises(BadInput, match="1 is TorchScript; give the module it was made from"):
-        find_groups(make_task(nn.Sequential(nn.Conv2d(3, 8, 3), scripted, nn.Conv2d(8, 3, 3))))
 
 
 class Auxiliary(nn.Module):
@@ -445,90 +344,9 @@ def test_swin_ends_and_keeps_its_stream_whole(make_task):
     assert "LayerNorm" in found.left_whole["features.0.0"]
 
 
-def test_a_group_is_renumbered_after_a_cut():
-    reader = Member("c", "in", ((8,), (9,), (10,)))
-    group = Group("a", (Member("a", "out", ((0,), (1,), (2,))), reader))
-    # Another group takes channels 3 and 5 of the reader, this one its own second unit.
-    after = group.after({("a", "out"): [1], ("c", "in"): [3, 5, 9]}, [1])
-    assert after.members == (
-        Member("a", "out", ((0,), (1,))), Member("c", "in", ((6,), (7,))),
-    )  # fmt: skip
-
-
 def test_refused_layers_join_those_left_whole(make_task):
     found = find_groups(make_task("plain"))
     rest = without_layers(found, {"body.0.0": "because"})
     assert [group.layer for group in rest.groups] == ["body.1.0"]
     assert rest.left_whole["body.0.0"] == "because"
     assert len(found.groups) == 2
-
-
-class Lazy(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.fc = nn.LazyConv2d(8, 3), nn.Linear(8, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.stem(x).mean((2, 3)))
-
-
-def test_a_layer_without_a_shape_is_bad_input(make_task):
-    net = Lazy()
-    with pytest.raises(BadInput, match="stem is a LazyConv2d that has no shape yet"):
-        find_groups(make_task(net))
-    net(torch.zeros(1, 3, 8, 8))
-    assert [group.layer for group in find_groups(make_task(net)).groups] == ["stem"]
-
-
-def test_a_net_that_does_not_run_is_told_with_the_layer(make_task):
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv2d(9, 3, 3)))
-    with pytest.raises(BadInput, match=r"Sequential: cannot be traced for pruning at 1\.0 \("):
-        find_groups(make_task(net))
-
-
-class Parts(nn.Module):
-    """One score for each part of the channels: an expansion of five dimensions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.score, self.last = (
-            nn.Conv2d(3, 32, 3), nn.Conv2d(32, 4, 1), nn.Conv2d(32, 3, 3),
-        )  # fmt: skip
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x).relu()
-        b, c, h, w = x.shape
-        score = self.score(x).sigmoid()[:, :, None].expand(b, 4, c // 4, h, w)
-        return self.last(x * score.reshape(b, c, h, w))
-
-
-class Kept(nn.Module):
-    """Attention on a part of the channels, the rest passes by, as in SHViT."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.qkv, self.proj = (
-            nn.Conv2d(3, 64, 3),
-            nn.Conv2d(16, 48, 1),
-            nn.Conv2d(64, 8, 1),
-        )
-        self.fc = nn.Linear(8, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x).relu()
-        b, _, h, w = x.shape
-        one, two = x.split([16, 48], 1)
-        q, k, v = (t.flatten(2) for t in self.qkv(one).split([16, 16, 16], 1))
-        one = (v @ (q.transpose(-2, -1) @ k * 0.25).softmax(-1).transpose(-2, -1)).reshape(
-            b, 16, h, w
-        )
-        return self.fc(self.proj(torch.cat([one, two], 1)).relu().mean((2, 3)))
-
-
-@pytest.mark.parametrize("net", [Parts, Kept])
-def test_what_torch_pruning_cannot_follow_ends_no_network(make_task, net):
-    # It divides by zero on both.
-    task = make_task(net())
-    found = find_groups(task)
-    assert {g.layer for g in found.groups} | set(found.left_whole) >= {"stem"}
-    assert probe(task, [(group, [0]) for group in found.groups]) is None

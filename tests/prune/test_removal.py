@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+import torch
+
+from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.records import Group, Groups, Member
+from regrow.prune.channels.surgery import clone
+from regrow.prune.cost_model import costs_of
+from regrow.prune.removal import Channels, telling_images
+from regrow.prune.selection import Selection
+from regrow.prune.target import Target
+
+
+class FirstTwo(torch.nn.Module):
+    """Reads the first two of its channels once more, and needs both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.two = torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(2, 16, 1)
+        self.fc = torch.nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.fc((x + self.two(x[:, :2])).mean((2, 3)))
+
+
+def test_a_plan_that_cannot_be_cut_is_refused_by_name(make_task):
+    task = make_task(FirstTwo())
+    assert "stem" in find_groups(task).left_whole
+    units = tuple((unit,) for unit in range(16))
+    sides = [("stem", "out"), ("two", "out"), ("fc", "in")]
+    wrong = Group("stem", tuple(Member(name, side, units) for name, side in sides))
+    selection = Selection(round_to=1, max_share=0.95)
+    channels = Channels(task, Target(macs=0.08), selection, groups=Groups([wrong]))
+    # Only one channel would be left, of which two cannot be read.
+    assert channels.cut_(task, [], {"macs": 0.08}, tightly=True) is None
+    assert "stem" in channels.refused
+    assert task.net.stem.out_channels == 16
+
+
+def test_a_cut_counts_once_it_is_followed(make_task):
+    task = make_task("plain")
+    channels = Channels(task, Target(macs=0.5), Selection(round_to=1))
+    kept = {"macs": 0.7}
+    work = clone(task)
+    cut = channels.cut_(work, [], kept, tightly=True)
+    assert cut is not None
+    # It was not followed: the same is cut of the same network again.
+    again = channels.cut_(clone(task), [], kept, tightly=True)
+    assert (again.removed, again.units) == (cut.removed, cut.units)
+    assert costs_of(task)["macs"] * 0.7 >= costs_of(work)["macs"]
+    before = {group.layer: group.num_units for group in channels.groups.groups}
+    channels.follow(cut)
+    for group in channels.groups.groups:
+        assert group.num_units == before[group.layer] - len(cut.units.get(group.layer, ()))
+        assert group.width == work.net.get_submodule(group.layer).out_channels
+
+
+class Clock:
+    """Times that are told, one a question."""
+
+    def __init__(self, *shares: float) -> None:
+        self.shares = list(shares)
+
+    def share(self, task) -> float:
+        return self.shares.pop(0)
+
+
+def test_a_cut_says_the_time_that_was_measured_after_it(make_task):
+    task = make_task("plain")
+    # What is left at least, and what the first plan takes.
+    channels = Channels(task, Target(latency=0.8), Selection(round_to=1), latency=Clock(0.1, 0.75))
+    cut = channels.cut_(clone(task), [], {"latency": 0.8}, tightly=True)
+    assert cut is not None
+    assert cut.latency == 0.75
+    assert channels.time_share == 1
+    channels.follow(cut)
+    assert channels.time_share == 0.75
+    channels.follow(replace(cut, removed={}, units={}, latency=None))
+    assert channels.time_share == 0.75
+
+
+def test_refused_layers_are_left_whole_with_their_reason(make_task):
+    channels = Channels(make_task("plain"))
+    channels.refuse({"body.0.0": "it was seen to fail"})
+    assert [group.layer for group in channels.groups.groups] == ["body.1.0"]
+    assert channels.refused == {"body.0.0": "it was seen to fail"}
+    assert channels.left_whole["body.0.0"] == "it was seen to fail"
+
+
+def test_the_images_that_tell_most_come_first():
+    images = torch.full((12, 3, 4, 4), 100, dtype=torch.uint8)
+    images[3], images[5] = 0, 255  # the darkest and the brightest
+    images[7, :, ::2], images[7, :, 1::2] = 20, 180  # the one with most contrast
+    images[9, :, 0] = 101  # with some; of the others, who have none, the first counts
+    found = telling_images([(images, None)])
+    assert torch.equal(found, images[[3, 5, 0, 7, 1, 2, 4, 6]])
+    assert telling_images([]) is None
