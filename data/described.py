@@ -31,6 +31,7 @@ SOURCES: tuple[type[Source], ...] = (
     formats.Yolo,
     formats.LabelMe,
     formats.HuggingFace,
+    formats.LabelStudio,
     sagemaker.SageMakerList,
     sagemaker.SageMakerBoxes,
     sagemaker.SageMakerMasks,

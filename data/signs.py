@@ -234,6 +234,23 @@ def labelme(root: Path) -> Found | None:
     return Found(f"{FORMATS}.LabelMe", name_below(root, next(iter(own))), kinds, has_kind=True)
 
 
+def label_studio(root: Path) -> Found | None:
+    """Return Label Studio's exports JSON and JSON-MIN."""
+    for file in files_like(root, "*.json"):
+        text = head(file)
+        found = {*re.findall(r'"((?:\w+labels)|choices|choice|labels)"\s*:', text)}
+        is_export = re.search(r'"(annotations|annotation_id|completions)"\s*:', text)
+        if not (re.match(r"\s*\[\s*\{", text) and is_export):
+            continue
+        kinds: tuple[Kind, ...] = ("boxes", "masks")
+        if found & {"polygonlabels", "brushlabels"}:
+            kinds = ("masks",) if "brushlabels" in found else ("masks", "boxes")
+        elif not found - {"choices", "choice"}:
+            kinds = ("labels",)
+        return Found(f"{FORMATS}.LabelStudio", name_below(root, file), kinds, has_kind=True)
+    return None
+
+
 def yolo(root: Path) -> Found | None:
     """Return YOLO's layout: a YAML file with `names`, or a list of classes beside text files."""
     file = next((f for f in files_like(root, *YAML, "*.yaml", "*.yml") if _is_yolo(head(f))), None)
@@ -261,5 +278,5 @@ def _is_row(row: str) -> bool:
 # In the order in which SageMaker's jobs take the first that is there.
 SIGNS: tuple[Look, ...] = (
     *(sagemaker_list, sagemaker_masks, sagemaker_boxes),
-    *(hugging_face, manifest, coco, voc, masks, yolo, labelme),
+    *(hugging_face, manifest, coco, voc, masks, yolo, labelme, label_studio),
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from regrow.data.checks.annotations import hair
 from regrow.data.images.conversion import Decoding
@@ -145,7 +146,7 @@ def rotated_rectangle(
     return corners @ np.array([[cos, sin], [-sin, cos]]) + [left, top]
 
 
-def ellipse(centre: Sequence[float], radii: Sequence[float], degrees: float = 0.0) -> np.ndarray:
+def ellipse(centre: ArrayLike, radii: ArrayLike, degrees: float = 0.0) -> np.ndarray:
     """Return a polygon of an ellipse's area, with corners on all four sides of it, (n, 2).
 
     Args:
@@ -155,7 +156,7 @@ def ellipse(centre: Sequence[float], radii: Sequence[float], degrees: float = 0.
     """
     angles = np.arange(NUM_CORNERS) * (2 * math.pi / NUM_CORNERS)
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    points = np.stack([np.cos(angles) * radii[0], np.sin(angles) * radii[1]], axis=1)
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.asarray(radii)
     return points @ np.array([[cos, sin], [-sin, cos]]) + np.asarray(centre, dtype=np.float64)
 
 

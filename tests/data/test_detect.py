@@ -106,6 +106,13 @@ def labelme(root: Path) -> None:
     write(root / "a.json", {"shapes": [shape], "imagePath": "a.png"})
 
 
+def label_studio(root: Path) -> None:
+    picture(root / "a.png")
+    value = {"x": 1, "y": 2, "width": 3, "height": 4, "rectanglelabels": ["ant"]}
+    annotations = [{"result": [{"type": "rectanglelabels", "value": value}]}]
+    write(root / "export.json", [{"data": {"image": "a.png"}, "annotations": annotations}])
+
+
 def lists_of_sagemaker(root: Path) -> None:
     picture(root / "train" / "a.png")
     write(root / "train_lst" / "a.lst", "0\t1\ta.png\n")
@@ -271,6 +278,15 @@ def test_what_polygons_are_read_as_follows_the_task(tmp_path: Path) -> None:
     assert detect(tmp_path, "masks") == {"class_path": path, "init_args": {"kind": "masks"}}
     assert detect(tmp_path, "boxes") == {"class_path": path, "init_args": {}}
     with pytest.raises(BadInput, match=r"holds masks \(LabelMe, a\.json\), and classification"):
+        detect(tmp_path, "labels")
+
+
+def test_label_studio_is_read_as_what_it_holds(tmp_path: Path) -> None:
+    label_studio(tmp_path)
+    path = f"{FORMATS}.LabelStudio"
+    assert detect(tmp_path) == {"class_path": path, "init_args": {"kind": "boxes"}}
+    assert detect(tmp_path, "masks") == {"class_path": path, "init_args": {"kind": "masks"}}
+    with pytest.raises(BadInput, match=r"holds boxes \(LabelStudio, export\.json\)"):
         detect(tmp_path, "labels")
 
 

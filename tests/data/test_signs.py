@@ -191,6 +191,65 @@ def test_layouts_of_yolo(
     assert (found and found.file, found.kinds if found else ()) == (file, kinds)
 
 
+@pytest.mark.parametrize(
+    ("tasks", "kinds"),
+    [
+        ([{"annotations": [{"result": [{"value": {"choices": ["a"]}}]}]}], ("labels",)),
+        (
+            [{"annotations": [{"result": [{"value": {"polygonlabels": ["a"]}}]}]}],
+            ("masks", "boxes"),
+        ),
+        ([{"annotations": [{"result": [{"value": {"brushlabels": ["a"]}}]}]}], ("masks",)),
+        ([{"annotation_id": 3, "box": [{"rectanglelabels": ["a"]}]}], ("boxes", "masks")),
+        ([{"annotation_id": 3, "animal": "cat"}], ("labels",)),
+        ({"annotations": [{"choices": 3}]}, None),
+        ([{"image": "a.png"}], None),
+        ([3], None),
+    ],
+)
+def test_exports_of_label_studio(tmp_path: Path, tasks: Any, kinds: tuple[str, ...] | None) -> None:
+    write(tmp_path / "export.json", tasks)
+    found = signs.label_studio(tmp_path)
+    assert (found and found.kinds) == kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kinds"),
+    [
+        ("a.json", {"shapes": [{"shape_type": "polygon"}]}, ("masks", "boxes")),
+        ("x/y/a.json", {"shapes": [{"shape_type": "circle"}]}, ("boxes", "masks")),
+        ("a.json", {"shapes": []}, ("boxes", "masks")),
+        ("a.json", {"shapes": 3}, None),
+        ("a.json", [{"shapes": []}], None),
+    ],
+)
+def test_files_of_labelme(
+    tmp_path: Path, name: str, content: Any, kinds: tuple[str, ...] | None
+) -> None:
+    write(tmp_path / name, content)
+    found = signs.labelme(tmp_path)
+    assert (found and found.kinds) == kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kinds", "is_sure"),
+    [
+        ("metadata.csv", "file_name,label\n", ("labels",), True),
+        ("train/metadata.csv", "file_name,text\n", ("labels",), False),
+        ("metadata.jsonl", '{"file_name": "a", "objects": {}}', ("boxes",), True),
+        ("metadata.jsonl", "[]", None, None),
+        ("metadata.csv", "image,label\n", None, None),
+    ],
+)
+def test_metadata_of_hugging_face(
+    tmp_path: Path, name: str, text: str, kinds: Any, is_sure: Any
+) -> None:
+    write(tmp_path / name, text)
+    found = signs.hugging_face(tmp_path)
+    assert (found and found.kinds, found and found.is_sure) == (kinds, is_sure)
+    assert (signs.manifest(tmp_path) is None) == (kinds is not None or name.endswith("jsonl"))
+
+
 def test_only_so_much_of_a_file_is_looked_at(tmp_path: Path) -> None:
     assert signs.head(write(tmp_path / "a.json", "a" * 10**6)) == "a" * signs.HEAD
     assert signs.head(tmp_path / "nothing") == ""
