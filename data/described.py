@@ -32,6 +32,7 @@ SOURCES: tuple[type[Source], ...] = (
     formats.LabelMe,
     formats.HuggingFace,
     formats.LabelStudio,
+    formats.Several,
     sagemaker.SageMakerList,
     sagemaker.SageMakerBoxes,
     sagemaker.SageMakerMasks,
@@ -145,6 +146,8 @@ def _converted(value: Any, hint: Any, place: str) -> Any:
         return _first_of(value, inner, place)
     if hint is Source:
         return _built(*_named(value, SOURCES, place), place)
+    if hint is formats.Part and isinstance(value, Mapping):
+        return _built(formats.Part, value, place)
     if kind is list and inner == (v2.Transform,) and isinstance(value, list):
         return _transforms(value, place)
     if kind is Literal and value in inner and not isinstance(value, bool):

@@ -1,7 +1,7 @@
 """What was left out, clipped or changed while data was read: counted by kind, and told once."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from regrow.logs import log
@@ -48,9 +48,16 @@ class Remarks:
         if len(names) < NUM_NAMES and name not in names:
             names.append(name)
 
-    def take(self, other: "Remarks") -> None:
-        """Add the counts of another part of the data."""
+    def take(self, other: "Remarks", without: Collection[str] = ()) -> None:
+        """Add the counts of another part of the data.
+
+        Args:
+            other: The counts of that part.
+            without: Kinds that are not added.
+        """
         for kind, count in other._counts.items():
+            if kind in without:
+                continue
             self._counts[kind] = self._counts.get(kind, 0) + count
             names = self._names.setdefault(kind, [])
             names += [name for name in other._names[kind] if name not in names]

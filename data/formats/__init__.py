@@ -5,6 +5,7 @@ from regrow.data.formats.hugging_face import HuggingFace
 from regrow.data.formats.image_folder import ImageFolder
 from regrow.data.formats.manifest import ManifestFile
 from regrow.data.formats.masks import Masks
+from regrow.data.formats.several import Part, Several
 from regrow.data.formats.tools.label_studio import LabelStudio
 from regrow.data.formats.tools.labelme import LabelMe
 from regrow.data.formats.tools.yolo import Yolo
@@ -19,6 +20,8 @@ __all__ = [
     "LabelStudio",
     "ManifestFile",
     "Masks",
+    "Part",
+    "Several",
     "Torchvision",
     "Voc",
     "Yolo",

@@ -69,3 +69,11 @@ def test_what_happened_once_is_told_in_the_singular(kind: str, of_one: str) -> N
     assert remarks.count(kind) == 1
     remarks.add(kind, "a")
     assert remarks.lines == [f"2 {kind}: a, ..."]
+
+
+def test_some_kinds_of_another_part_may_be_left_out() -> None:
+    other, own = Remarks(), Remarks()
+    other.add("images skipped", "a")
+    other.add("images kept", "b")
+    own.take(other, without=("images kept",))
+    assert own.lines == ["1 image skipped: a"]
