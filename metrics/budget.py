@@ -1,4 +1,4 @@
-"""The accuracy budget: a promise that is decided by statistics, or left undecided."""
+"""The accuracy budget: whether a network keeps it, decided by a paired interval."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,21 @@ from regrow.metrics.unseen import Shown, first
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Budget:
-    """How much worse a pruned network may be.
+    """The accepted drop of the score, and the confidence at which it is decided.
 
     Args:
-        max_drop: The largest accepted drop of the score, a share in [0, 1].
-        confidence: How sure the decision must be, in [0.5, 1): a network that keeps it not is
+        max_drop: Accuracy budget: the largest accepted drop of the score, a share in [0, 1].
+        confidence: Confidence of the decision, in [0.5, 1): a network that breaks the budget is
             accepted with a probability of at most 1 - confidence.
+
+    Example:
+        >>> import torch
+        >>> from regrow.metrics import Budget, CorrectEvidence, decide
+        >>> labels = torch.zeros(2000)
+        >>> before = CorrectEvidence.of(torch.arange(2000) < 1900, labels)
+        >>> after = CorrectEvidence.of(torch.arange(2000) < 1895, labels)
+        >>> decide(before, after, Budget(max_drop=0.01)).is_met
+        True
     """
 
     max_drop: float = 0.01
@@ -34,15 +43,15 @@ class Budget:
             raise BadInput(f"budget.confidence is {self.confidence}, it must lie in [0.5, 1)")
 
     def used(self, drop: float) -> float:
-        """Give the share of the budget that a drop of the score uses up.
+        """Compute the share of the budget that a drop of the score uses up.
 
         Returns:
-            At most 1 inside the budget, also at its very edge; infinite for a drop that is no
-            number.
+            A share in [0, 1] within the budget, its edge included; infinite beyond it, and for a
+            drop that is NaN.
         """
         if drop <= 0:
             return 0.0
-        # Less the rounding of the subtraction that made the drop.
+        # The subtraction that made the drop is rounded.
         if drop <= self.max_drop + 1e-9:
             return min(drop / max(self.max_drop, 1e-9), 1.0)
         return inf
@@ -50,18 +59,19 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a budget was met, on what ground.
+    """The decision about a budget, and the figures behind it.
 
     Args:
         is_met: True or False at the budget's confidence, or `undecided`.
         interval: Low and high end of score(after) - score(before). Each end alone holds at the
-            budget's confidence (of 95 %, say), so that both hold together at 90 %.
+            budget's confidence, so with 95 % both hold together at 90 %.
         num_images: Number of images that both networks were scored on.
-        num_needed: Estimate of the images that would decide it; None when decided, or when the
-            score is so near the limit that no number of images can be named.
-        sampling: The part of the interval that comes of what the images were seen to vary by; None
-            for accuracy, whose exact test does not tell the parts apart.
-        unseen: The other part: a change that so many images may not show at all.
+        num_needed: Estimated number of images that would decide it; None when decided, or when the
+            score is too near the limit for an estimate.
+        sampling: The part of the interval that is due to the variation between images; None for
+            accuracy, whose exact test does not separate the two parts.
+        unseen: The other part of the interval: a change that can occur without showing on any of so
+            many images.
     """
 
     is_met: bool | Literal["undecided"]
@@ -73,16 +83,16 @@ class Verdict:
 
 
 def decide(before: Evidence, after: Evidence, budget: Budget) -> Verdict:
-    """Decide whether the network after pruning keeps the budget.
+    """Decide whether a pruned network keeps the budget.
 
     Args:
-        before: What the unpruned network gave for each image.
-        after: What the pruned network gave for the same images in the same order.
+        before: Per-image evidence of the unpruned network.
+        after: Per-image evidence of the pruned network, the same images in the same order.
         budget: The accepted drop and the confidence.
 
     Returns:
-        Met if the low end of the interval of the difference lies at or above `-max_drop`, broken if
-        the high end lies below, else undecided.
+        Met if the low end of the interval of the difference lies at or above `-max_drop`, not met
+        if the high end lies below it, else undecided.
 
     Raises:
         ValueError: If the two were not scored on the same number of images.
@@ -113,16 +123,16 @@ def _sampling(
 
 
 def foresee(shown: Shown, limit: float, confidence: float, images: str) -> str | None:
-    """Say that so many images cannot decide about a limit, whatever is done to the network.
+    """Describe a test set that is too small to decide about a limit, whatever the network.
 
     Args:
-        shown: How many images there are, and how many show each class.
+        shown: The number of images, and how many show each class.
         limit: The largest accepted drop, a share in [0, 1].
-        confidence: How sure the decision must be.
-        images: What they are called, such as `test images`.
+        confidence: The confidence of the decision.
+        images: The name of the images in the sentence, such as `test images`.
 
     Returns:
-        A line; None where they can.
+        One sentence; None where the images can decide.
     """
     reach = shown.unseen(confidence)
     if reach <= limit + 1e-12:
@@ -158,24 +168,23 @@ def images_needed(
     num_images: int,
     unseen: float | Callable[[float], float],
 ) -> int | None:
-    """Estimate how many images would move the limit out of an interval that holds it.
+    """Estimate how many images would narrow an interval until it excludes the limit.
 
-    The interval narrows around the same difference. It has two parts, of which the squares add up:
-    what was seen to vary falls with the root of the number of images, and what no image showed
-    with about the number itself. Each is taken on by itself.
+    The measured difference is taken to stay the same. The interval has two parts, whose squares add
+    up: the sampling part shrinks with the root of the number of images, the unseen part (see
+    `Shown.unseen`) about in proportion to the number.
 
     Args:
         low: Low end of the interval.
         high: High end of the interval.
-        difference: The difference that was measured.
-        limit: The value that must lie outside.
+        difference: The measured difference.
+        limit: The value that the interval must exclude.
         num_images: The number of images now.
-        unseen: The least distance of an end from the difference, by the rule of three, as a
-            function of the number of images; or that of now, of a score over all images alike
-            (2 s / (1 + s), see `Shown.unseen`).
+        unseen: The unseen part as a function of the number of images; or its value now, for a score
+            over all images alike (2 s / (1 + s), see `Shown.unseen`).
 
     Returns:
-        The number of images, or None if the difference is the limit.
+        The number of images, or None if the difference equals the limit.
     """
     margin = difference - limit
     if margin == 0:
@@ -192,12 +201,12 @@ def images_needed(
 
 
 def sampling_part(reach: float, unseen: float) -> float:
-    """Return the part of an interval's reach that comes of what the images were seen to vary by."""
+    """Compute the part of an interval's reach that is due to the variation between images."""
     return sqrt(max(reach**2 - unseen**2, 0.0))
 
 
 def _of_all(unseen: float, num_images: int) -> Callable[[float], float]:
-    """Continue 2 s / (1 + s), where (1 - s)^n stays the same, to other numbers of images."""
+    """Return 2 s / (1 + s) as a function of the number of images n, where (1 - s)^n is constant."""
     left = 1 - unseen / (2 - unseen)
 
     def of(count: float) -> float:

@@ -222,7 +222,7 @@ class BoxEvidence(Collector):
         return part
 
     def update(self, predictions: Any, targets: Any) -> None:
-        """Add detections and objects, one mapping an image, boxes xyxy in pixels."""
+        """Add detections and objects, one mapping per image, boxes xyxy in pixels."""
         for predicted, truth in zip(predictions, targets, strict=True):
             best = predicted["scores"].cpu().argsort(descending=True, stable=True)
             boxes = predicted["boxes"].detach().cpu().double()[best]

@@ -1,9 +1,9 @@
-"""The exact test of a difference of paired proportions: images lost and gained, of so many.
+"""The exact test of the difference of two paired proportions, such as two accuracies.
 
-A pair of networks is right or wrong about the same images. `lost` counts the images that only the
-first has right, `gained` those that only the second has. What may be claimed of the difference
-P(gained) - P(lost) depends on a second number that nobody knows, how often the two disagree. The
-test takes the worst case of it, so that its level holds for all.
+Two networks classify the same images. `lost` counts the images that only the first classifies
+correctly, `gained` those that only the second does. The distribution of gained - lost depends on
+P(gained) - P(lost), and on an unknown second number: how often the two networks disagree. The test
+takes the worst case over that number, so its level holds whatever it is.
 """
 
 from math import ceil, log, sqrt
@@ -25,7 +25,7 @@ LARGE = 20_000
 def score_statistic(
     lost: Any, gained: Any, num_images: int, difference: float, *, correction: float = 0.0
 ) -> Any:
-    """Give the score statistic that a difference is larger than the one supposed.
+    """Compute Tango's score statistic of the hypothesis that the difference is the supposed one.
 
     Source: Tango, Equivalence test and confidence interval for the difference in proportions for
     the paired-sample design, Statistics in Medicine 17, 1998.
@@ -34,13 +34,13 @@ def score_statistic(
         lost: Images that only the first network has right; whole or not, or an array of them.
         gained: Images that only the second has right.
         num_images: The number of images.
-        difference: The difference supposed, P(gained) - P(lost), in [-1, 1].
-        correction: What is taken off the gain where the networks disagree on all images, in
-            images; elsewhere as much less as they disagree less.
+        difference: The supposed difference P(gained) - P(lost), in [-1, 1].
+        correction: Continuity correction, in images: subtracted from the gain in full where the
+            networks disagree on all images, else in proportion to their disagreement.
 
     Returns:
-        A standard normal deviate if the supposed is true, more if the difference is larger; 0 where
-        there is no variance.
+        Approximately standard normal if the difference is the supposed one, larger if it is larger;
+        0 where there is no variance.
     """
     n, d = num_images, difference
     b = lost + gained - (2 * n + lost - gained) * d
@@ -52,10 +52,10 @@ def score_statistic(
 
 
 def rank(lost: float, gained: float, num_images: int, confidence: float) -> float:
-    """Give the largest difference that the score test rejects, by which tables are ranked.
+    """Compute the largest difference that the score test rejects; tables are ranked by it.
 
-    Where two networks disagree on all images, gained - lost moves in steps of two. Without half a
-    step of correction the test would be at its worst there, and pay for it where anybody uses it.
+    Where two networks disagree on all images, gained - lost moves in steps of two. Without a
+    correction of half a step the test would be worst there, and weaker everywhere else for it.
 
     Args:
         lost: Images that only the first network has right.
@@ -64,7 +64,7 @@ def rank(lost: float, gained: float, num_images: int, confidence: float) -> floa
         confidence: One minus the level of the score test, in [0.5, 1).
 
     Returns:
-        A difference, in [-1, 1]: nearly the bound itself, were the test not made exact.
+        A difference, in [-1, 1]: close to the bound that the exact test ends with.
     """
     deviate = norm.ppf(confidence)
     low, high = -1.0, 1.0
@@ -78,13 +78,12 @@ def rank(lost: float, gained: float, num_images: int, confidence: float) -> floa
 
 
 def low_end(lost: float, gained: float, num_images: int, confidence: float) -> float:
-    """Give the exact lower bound of P(gained) - P(lost), alone at a confidence.
+    """Compute the exact one-sided lower confidence bound of P(gained) - P(lost).
 
-    The tables that speak for a larger difference are ranked by the score test, with a correction of
-    ours for continuity. The bound is the smallest difference at which this table, or one that ranks
-    higher, has a probability of more than 1 - confidence at some rate of disagreement. Of all
-    bounds that follow the ranking it is the largest that is valid. The upper bound is minus the
-    lower one of the counts swapped.
+    All tables of lost and gained images are ranked by the score test, with a continuity correction
+    of ours. The bound is the smallest difference at which this table, or one that ranks higher, has
+    a probability of more than 1 - confidence at some rate of disagreement. It is the largest valid
+    bound that follows this ranking. The upper bound is minus the lower bound of the counts swapped.
 
     Source: Buehler, Confidence intervals for the product of two binomial parameters, JASA 52,
     1957; for paired proportions Lloyd and Moldovan, Exact one-sided confidence limits for the
@@ -121,14 +120,14 @@ def low_end(lost: float, gained: float, num_images: int, confidence: float) -> f
 def is_at_least(
     lost: float, gained: float, num_images: int, limit: float, confidence: float
 ) -> bool:
-    """Decide whether P(gained) - P(lost) is a limit or more: whether `low_end` is.
+    """Whether P(gained) - P(lost) is shown to be at least a limit: whether `low_end` is.
 
     Args:
         lost: Images that only the first network has right; need not be whole.
         gained: Images that only the second has right.
         num_images: The number of images, at least 1.
         limit: The difference in question, in [-1, 1].
-        confidence: One minus the largest probability of a wrong yes, in [0.5, 1).
+        confidence: One minus the largest probability of a wrong True, in [0.5, 1).
     """
     most = _most_lost(rank(lost, gained, num_images, confidence), num_images, confidence)
     return _worst_tail(most, num_images, limit) <= 1 - confidence
@@ -137,17 +136,17 @@ def is_at_least(
 def images_to_decide(
     lost: float, gained: float, num_images: int, limit: float, confidence: float
 ) -> int | None:
-    """Estimate the images at which the rates that were seen would move a bound past a limit.
+    """Estimate how many images would decide about a limit, at the measured rates.
 
     Args:
         lost: Images that only the first network has right.
         gained: Images that only the second has right.
         num_images: The number of images now.
-        limit: The difference that has to lie outside, in (-1, 1).
+        limit: The difference that the interval must exclude, in (-1, 1).
         confidence: The confidence of each end, in [0.5, 1).
 
     Returns:
-        A number larger than that of now; None if the difference seen is the limit.
+        A number larger than that of now; None if the measured difference equals the limit.
     """
     deviate = float(score_statistic(lost, gained, num_images, limit))
     if deviate == 0:
@@ -178,9 +177,11 @@ def _ranking(lost: Any, gained: Any, num_images: int, difference: float) -> Any:
 
 
 def _most_lost(least: float, num_images: int, confidence: float) -> Counts:
-    """Give the most lost images of tables of at least a rank, by images gained, (n + 1,).
+    """Compute, for each number of gained images, the most lost images of tables of at least a rank.
 
-    Never less for more gained, as the sources have it of the score test; -1 where there is none.
+    Returns:
+        (n + 1,), -1 where no table has the rank; never less for more gained images, as the sources
+        have it of the score test.
     """
     deviate = norm.ppf(confidence)
     gained = np.arange(num_images + 1)
@@ -197,11 +198,11 @@ def _most_lost(least: float, num_images: int, confidence: float) -> Counts:
 
 
 def _worst_tail(most: Counts, num_images: int, difference: float) -> float:
-    """Give the largest probability of the tables up to `most`, over all rates of disagreement.
+    """Compute the largest probability of the tables up to `most`, over all rates of disagreement.
 
-    The rates are those of what both networks gain and lose alike. Where images are few the
-    probability ripples with them, so they are taken in steps of half an image from either end, and
-    wider ones between; then closely around the three highest.
+    A rate is the share of images that is lost and gained alike. Near either end the probability
+    ripples with the rate, so rates are tried in steps of half an image there and in wider ones
+    between; then closely around the three highest.
     """
     top = num_images * (1 - abs(difference)) / 2
     few = min(top / 2, 30)
@@ -218,7 +219,7 @@ def _worst_tail(most: Counts, num_images: int, difference: float) -> float:
 
 
 def _tails(most: Counts, num_images: int, difference: float, rates: Floats) -> Floats:
-    """Give the probability of the tables up to `most`, for each rate that both have alike, (r,)."""
+    """Compute the probability of the tables up to `most`, for each rate of disagreement, (r,)."""
     return np.array(
         [_tail(most, num_images, r + max(-difference, 0), r + max(difference, 0)) for r in rates]
     )

@@ -1,4 +1,4 @@
-"""What losses and scores make of ignored boxes, see `regrow.data.ignored`: nothing.
+"""Ignored boxes in losses and scores: neither objects nor background, see `regrow.data.ignored`.
 
 Shapes: b batch, c classes, k anchors or points, m ignored boxes, n boxes. Boxes are xyxy in pixels.
 """
@@ -12,17 +12,17 @@ from torchvision.ops import box_iou
 from regrow.data.ignored import IGNORED_BOXES, IGNORED_LABELS, IS_CROWD
 from regrow.data.partial_labels import HIDDEN
 
-COVERED = 0.5  # the share of an anchor in an ignored box from which on it is in it
+COVERED = 0.5  # least share of an anchor inside an ignored box at which it is ignored too
 BEYOND = 1e11  # an area beyond every range of COCO's evaluation, the last of which ends at 1e10
 
 
 def has_ignored(targets: Sequence[Mapping[str, Tensor]]) -> bool:
-    """Whether the targets of a batch have ignored boxes apart; then all have."""
+    """Whether the targets of a batch list ignored boxes; either all do or none does."""
     return bool(targets) and IGNORED_BOXES in targets[0]
 
 
 def coverage(boxes: Tensor, regions: Tensor) -> Tensor:
-    """Return the share of each box that lies in each region, (n, m) in [0, 1].
+    """Compute the share of each box's area that lies in each region, (n, m) in [0, 1].
 
     Source: COCO's evaluation, the overlap with a crowd (`maskApi.c`, bbIou).
 
@@ -37,24 +37,24 @@ def coverage(boxes: Tensor, regions: Tensor) -> Tensor:
 
 
 def is_covered(boxes: Tensor, regions: Tensor) -> Tensor:
-    """Whether half of each box or more lies in one of some regions, (n,)."""
+    """Whether at least half of each box lies in one of the regions, (n,)."""
     return (coverage(boxes, regions) >= COVERED).any(1)
 
 
 def is_inside(points: Tensor, regions: Tensor) -> Tensor:
-    """Whether each point, (n, 2), lies in one of some regions, (m, 4); gives (n,)."""
+    """Whether each point, (n, 2), lies in one of the regions, (m, 4); returns (n,)."""
     after = points[:, None] > regions[:, :2]
     before = points[:, None] < regions[:, 2:]
     return (after & before).all(2).any(1)
 
 
 def spared(logits: Tensor, places: Tensor, background: int = 0) -> Tensor:
-    """Return logits that have neither loss nor gradient as background at some places.
+    """Return logits that have neither background loss nor gradient at some anchors.
 
     Args:
-        logits: Of classes, (b, k, background + c).
-        places: Where, (b, k).
-        background: How many logits before those of the classes are of the background, 0 or 1.
+        logits: Class logits, (b, k, background + c).
+        places: Whether each anchor is spared, (b, k).
+        background: Number of background logits before those of the classes, 0 or 1.
     """
     hidden = logits[..., background:].masked_fill(places[..., None], HIDDEN)
     return torch.cat([logits[..., :background], hidden], -1) if background else hidden
@@ -63,11 +63,11 @@ def spared(logits: Tensor, places: Tensor, background: int = 0) -> Tensor:
 def spared_points(
     logits: Tensor, points: Tensor, targets: Sequence[Mapping[str, Tensor]]
 ) -> Tensor:
-    """Return logits without loss as background at points in ignored boxes, but those in objects.
+    """Return logits without background loss at points that lie in ignored boxes but in no object.
 
     Args:
-        logits: Of classes, (b, k, c).
-        points: Where they are, (k, 2).
+        logits: Class logits, (b, k, c).
+        points: The points, (k, 2).
         targets: The targets of the batch.
     """
     if not has_ignored(targets):
@@ -79,20 +79,20 @@ def spared_points(
 def falls_on_ignored(
     boxes: Tensor, target: Mapping[str, Tensor], label: int, threshold: float = 0.5
 ) -> Tensor:
-    """Whether detections of a class, none of which has an object, are on ignored boxes of it.
+    """Whether unmatched detections of a class overlap ignored boxes of that class.
 
-    Any number may be, as on a difficult object in VOC's evaluation (`VOCevaldet.m`: a detection
-    that overlaps one most is neither right nor wrong) and on a crowd in COCO's, where the overlap
-    is the share of the detection that lies in it.
+    Several detections may fall on one ignored box: on a difficult object as in VOC's evaluation
+    (`VOCevaldet.m`: a detection that overlaps one most is neither right nor wrong), on a crowd as
+    in COCO's, where the overlap is the share of the detection that lies in it.
 
     Args:
-        boxes: Detections, (n, 4).
+        boxes: Detections of the class, (n, 4).
         target: The target of their image.
         label: The class.
         threshold: The least overlap.
 
     Returns:
-        A flag a detection, (n,).
+        One flag per detection, (n,).
     """
     if IGNORED_BOXES not in target:
         return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
@@ -106,15 +106,16 @@ def falls_on_ignored(
 def as_coco(
     predicted: Mapping[str, Tensor], target: Mapping[str, Tensor], least: float
 ) -> dict[str, Tensor]:
-    """Return a target as torchmetrics hands it to COCO's evaluation, with what it ignores.
+    """Return a target in the form that torchmetrics passes to COCO's evaluation.
 
-    That evaluation ignores crowds, and boxes of areas out of its range. The latter it gives to one
-    detection each; a difficult object stands there once for each detection that overlaps it.
+    That evaluation ignores crowds, and boxes whose area is out of its range. Each of the latter
+    absorbs one detection only, so a difficult object is repeated once per detection that overlaps
+    it.
 
     Args:
         predicted: The detections of the image.
-        target: Its target.
-        least: The least overlap that is looked at.
+        target: The target of the image.
+        least: The least IoU at which a detection overlaps a difficult object.
     """
     boxes, labels = target["boxes"], target["labels"]
     if IGNORED_BOXES not in target:

@@ -1,4 +1,4 @@
-"""Intervals of the difference between two networks, paired image by image."""
+"""Confidence intervals of the difference between two networks, paired image by image."""
 
 import math
 
@@ -10,7 +10,7 @@ from regrow.metrics.evidence import CorrectEvidence, Evidence
 from regrow.metrics.exact_test import low_end
 from regrow.metrics.unseen import Shown
 
-ROUNDING = 1e-9  # differences of scores that spread by less are equal
+ROUNDING = 1e-9  # differences of scores that spread by less are taken as equal
 
 
 def paired_interval(
@@ -20,24 +20,23 @@ def paired_interval(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Give the low and the high end of score(after) - score(before), each alone at a confidence.
+    """Compute the confidence interval of score(after) - score(before), paired by image.
 
     Each end is a one-sided bound: the true difference lies below the low end with a probability of
     at most 1 - confidence, and above the high end likewise. Both together hold at 2 confidence - 1.
 
     Accuracy: the exact paired test, `regrow.metrics.exact_test`. Other scores: random splits of the
-    images into thirds, the same for both networks; see `_reaches`. What no image showed comes on
-    top, see `unseen`: together the two reach as far as the root of the sum of their squares
-    (Newcombe, Statistics in Medicine 17, 1998, for two proportions; Zou and Donner, Statistics in
-    Medicine 27, 2008, for two parameters of any kind). Where no image shows one of the classes, the
-    interval is everything.
+    images into thirds, the same for both networks; see `_reaches`. A change that no image shows is
+    added, see `unseen`, as the root of the sum of both squares (Newcombe, Statistics in Medicine
+    17, 1998, for two proportions; Zou and Donner, Statistics in Medicine 27, 2008, for two
+    parameters of any kind). Where no image shows any of the classes, the interval is [-1, 1].
 
     Args:
         before: Evidence of the first network.
         after: Evidence of the second, the same images in the same order.
         confidence: The confidence of each end, in [0.5, 1).
-        num_resamples: Number of thirds that are scored, at least.
-        seed: What the splits are made from.
+        num_resamples: Least number of thirds that are scored.
+        seed: Seed of the random splits.
 
     Returns:
         The low and the high end.
@@ -74,13 +73,15 @@ def lost_and_gained(before: CorrectEvidence, after: CorrectEvidence) -> tuple[in
 
 
 def shown_by(evidence: Evidence) -> Shown:
-    """Return how many images there are to see a change on, and how many show each class."""
+    """Return the number of images of an evidence, and how many show each class."""
     is_accuracy = isinstance(evidence, CorrectEvidence)
     return Shown(evidence.num_images, evidence.images_by_class.tolist(), is_accuracy)
 
 
 def unseen(evidence: Evidence, confidence: float) -> float:
-    """Return the change of a score that so many images may not show at all, see `Shown.unseen`.
+    """Compute the change of a score that can occur without showing on any image.
+
+    See `Shown.unseen`.
 
     Args:
         evidence: Evidence of some images.
@@ -98,7 +99,7 @@ def _shows_nothing(evidence: Evidence) -> bool:
 
 
 def _thirds(count: int, num_splits: int, seed: int) -> Tensor:
-    """Split images at random into thirds, as equal as may be; flags (3 num_splits, count)."""
+    """Split images at random into near-equal thirds; returns flags (3 * num_splits, count)."""
     generator = torch.Generator().manual_seed(seed)
     ranks = torch.rand(num_splits, count, generator=generator).argsort(1).argsort(1)
     return torch.stack([ranks * 3 // count == third for third in range(3)], 1).view(-1, count)
@@ -107,28 +108,30 @@ def _thirds(count: int, num_splits: int, seed: int) -> Tensor:
 def _reaches(
     difference: Tensor, centre: float, count: int, confidence: float
 ) -> tuple[float, float]:
-    """Give how far a difference may lie below and above what was seen, from its thirds, (r, 3).
+    """Compute how far the true difference may lie below and above the measured one.
 
-    Sets of n / 3 images that share none have three times the variance of all n, and three times the
-    event size. The bootstrap shows an image more than once, and with each copy the place of a false
-    detection, so that it hides how uneven the precision of few detections is: of mean AP it finds
-    0.4 of the bias and 0.6 to 0.8 of the event size where objects are mistaken, thirds find both.
+    The input is the difference on the three thirds of each of r random splits, (r, 3). Disjoint
+    sets of n / 3 images have three times the variance of all n, and three times the event size. The
+    bootstrap repeats images, and with each copy the rank of a false detection, which hides how
+    uneven the precision of few detections is: of mean AP it finds 0.4 of the bias and 0.6 to 0.8 of
+    the event size where objects are mistaken; thirds find both.
     Source: Shao and Wu, A general theory for jackknife variance estimation, Annals of Statistics
-    17, 1989 (scores that are not smooth ask for sets that leave out a share of the images); there
-    about the score of all images, here about the mean of three sets that share none.
+    17, 1989 (scores that are not smooth need sets that leave out a share of the images); there
+    centred on the score of all images, here on the mean of three disjoint sets.
 
-    A loss larger than the one seen comes with more variance: of rare events of a size s, each more
-    of them adds s to the loss and s^2 to the variance. The reach x solves x = s / 2 + k v^0.5 +
-    b v / variance for v = variance + s x, k being Student's quantile. Without b it is the interval
-    of Wilson (1927) for one proportion with its correction for continuity (Newcombe, Statistics in
-    Medicine 17, 1998). The size is the third moment over the second, and 0 where they lean to the
-    other side.
+    A true loss larger than the measured one comes with more variance: each further rare event of
+    size s adds s to the loss and s^2 to the variance. The reach x solves x = s / 2 + k v^0.5 +
+    b v / variance for v = variance + s x, where k is Student's quantile. Without b it is the
+    interval of Wilson (1927) for one proportion with its continuity correction (Newcombe,
+    Statistics in Medicine 17, 1998). The event size s is the third moment over the second, and 0
+    where the skew is to the other side.
 
-    The bias b is that of the score of n images, if it moves the end out. Mean AP takes the largest
-    of uneven precisions, and its bias falls with n^-0.5, so that thirds have 3^0.5 times the bias
-    of all images (Schucany, Gray and Owen, On bias reduction in estimation, JASA 66, 1971, take two
-    sizes of set for a bias of a known order). The same events make the bias and the variance, so
-    that it grows with it. Where it outgrows the loss, the reach has no end.
+    The bias b is that of the score of n images, used only where it widens the interval. Mean AP
+    takes the largest of uneven precisions, and its bias falls with n^-0.5, so thirds have 3^0.5
+    times the bias of all images (Schucany, Gray and Owen, On bias reduction in estimation, JASA 66,
+    1971, take two sizes of set for a bias of a known order). The same events make the bias and the
+    variance, so the bias is taken to grow with the variance. Where it outgrows the loss, the reach
+    is infinite.
     """
     spread = difference - difference.mean(1, keepdim=True)
     second, third = float(spread.square().mean()), float(spread.pow(3).mean())

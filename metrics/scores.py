@@ -1,4 +1,4 @@
-"""The metrics of the three tasks, on torchmetrics: a headline score, one a class, and others."""
+"""Metrics of the three tasks on torchmetrics: accuracy, mean IoU, mean average precision."""
 
 import functools
 from collections.abc import Callable
@@ -21,9 +21,9 @@ RECALLS: list[float] = np.linspace(0, 1, 101).tolist()
 
 
 class ByClass(Metric):
-    """A metric whose `per_class` stays a vector, (c,), where there is just one class.
+    """A metric whose `per_class` is a vector, (c,), even with a single class.
 
-    torchmetrics makes every result with a single element a scalar.
+    torchmetrics turns every result of one element into a scalar.
     """
 
     full_state_update = False
@@ -40,7 +40,7 @@ class ByClass(Metric):
 
 
 class Accuracy(ByClass):
-    """Share of images whose most probable class is the true one.
+    """Accuracy: the share of images whose most probable class is the true one.
 
     Args:
         num_classes: Number of classes.
@@ -55,7 +55,7 @@ class Accuracy(ByClass):
         self.counts.update(predictions.argmax(1), targets)
 
     def compute(self) -> dict[str, Tensor]:
-        """Give `accuracy`, `macro_accuracy` and `per_class`; NaN for classes without images."""
+        """Compute `accuracy`, `macro_accuracy` and `per_class`; NaN for classes without images."""
         counts = self.counts.compute().double()
         right, total = counts.diag(), counts.sum(1)
         per_class = right / total
@@ -66,15 +66,16 @@ class Accuracy(ByClass):
         }
 
     def reset(self) -> None:
-        """Begin again."""
+        """Clear the state."""
         super().reset()
         self.counts.reset()
 
 
 class MeanIoU(ByClass):
-    """Mean over classes of intersection over union, each summed over the whole set.
+    """Mean IoU: intersection over union of each class over the whole set, averaged over classes.
 
-    Void pixels are ignored; a class that neither the truth nor the prediction has is left out.
+    Void pixels are ignored; a class that occurs neither in the truth nor in the prediction is left
+    out of the mean.
 
     Args:
         num_classes: Number of classes.
@@ -89,7 +90,7 @@ class MeanIoU(ByClass):
         self.counts.update(predictions.long(), targets.long())
 
     def compute(self) -> dict[str, Tensor]:
-        """Give `miou`, `pixel_accuracy` and `per_class`; NaN for classes without pixels."""
+        """Compute `miou`, `pixel_accuracy` and `per_class`; NaN for classes without pixels."""
         counts = self.counts.compute().double()
         return {
             "miou": mean_iou(counts),
@@ -98,19 +99,19 @@ class MeanIoU(ByClass):
         }
 
     def reset(self) -> None:
-        """Begin again."""
+        """Clear the state."""
         super().reset()
         self.counts.reset()
 
 
 def iou(counts: Tensor) -> Tensor:
-    """Give intersection over union by class from counts (..., truth, prediction); NaN for 0/0."""
+    """Compute IoU by class from confusion matrices (..., truth, prediction); NaN for 0/0."""
     right = counts.diagonal(dim1=-2, dim2=-1)
     return right / (counts.sum(-1) + counts.sum(-2) - right)
 
 
 def mean_iou(counts: Tensor) -> Tensor:
-    """Give the mean over the classes that occur, from counts (..., truth, prediction)."""
+    """Compute the mean IoU of the classes that occur, from matrices (..., truth, prediction)."""
     return iou(counts).nanmean(-1)
 
 
@@ -132,7 +133,7 @@ class MeanAP(ByClass):
         )
 
     def update(self, predictions: Any, targets: Any) -> None:
-        """Add detections and objects, one mapping an image, boxes xyxy in pixels.
+        """Add detections and objects, one mapping per image, boxes xyxy in pixels.
 
         Targets may have ignored boxes, see `regrow.data.ignored`.
         """
@@ -142,7 +143,7 @@ class MeanAP(ByClass):
         )
 
     def compute(self) -> dict[str, Tensor]:
-        """Give `map50`, `map` (over thresholds .5 to .95), `mar` and `per_class` (of map50)."""
+        """Compute `map50`, `map` (over IoUs of 0.5 to 0.95), `mar` and `per_class` (of map50)."""
         values = self.coco.compute()
         per_class = torch.full((self.num_classes,), float("nan"))
         # Axes: overlap threshold, recall, class, area, number of detections.
@@ -158,13 +159,13 @@ class MeanAP(ByClass):
         }
 
     def reset(self) -> None:
-        """Begin again."""
+        """Clear the state."""
         super().reset()
         self.coco.reset()
 
 
 def alone(metric: Metric) -> Metric:
-    """Let a metric ask no other process: this one sees all images, and the others may be gone."""
+    """Make a metric compute in this process alone, which sees all images; returns the metric."""
     for part in metric.modules():
         if isinstance(part, Metric):
             # Not `sync_on_compute`, which torchmetrics reads once, when the metric is made.

@@ -1,4 +1,4 @@
-"""What no image showed: how much a score may change, by chance, without a trace in any image."""
+"""The rule of three for scores: the change that can occur without showing on any image."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How many images there are to see a change on, and how many of them show each class.
+    """The number of images of a test set, and how many of them show each class.
 
     Args:
         num_images: The number of images.
-        by_class: How many show each class that the score is a mean over; empty where classes do
-            not count, as in accuracy.
-        is_accuracy: Whether the score is a share of the images, which the exact test decides about.
+        by_class: The number of images that show each class, if the score is a mean over classes;
+            empty for accuracy.
+        is_accuracy: Whether the score is accuracy, which the exact test decides about.
     """
 
     num_images: int
@@ -21,22 +21,21 @@ class Shown:
     is_accuracy: bool = False
 
     def unseen(self, confidence: float, num_images: float | None = None) -> float:
-        """Return the change of the score that so many images may not show at all.
+        """Compute the change of the score that can occur without showing on any of the images.
 
-        What happens on a share s = 1 - (1 - confidence)^(1 / n) of all images is seen on none of n
-        with a probability of 1 - confidence. Of accuracy s is lost. Of mean IoU and mean AP, if all
-        is mistaken on these, it is missing where it belongs and found where it does not: of an
-        intersection 1 - s and a union 1 + s are left, so 2 s / (1 + s) is lost. In a mean over
-        classes, what is missing on a share of the images that show a class is lost of that class.
-        A class of few objects loses more if all goes to it that is mistaken for another; that is
-        not bounded here.
+        An event on a share s = 1 - (1 - confidence)^(1 / n) of all images occurs on none of n
+        with a probability of 1 - confidence. Accuracy then loses s. Mean IoU and mean AP, if all is
+        mistaken on these images, lose true positives and gain false ones: an intersection of 1 - s
+        and a union of 1 + s are left, a loss of 2 s / (1 + s). In a mean over classes, a class
+        loses the share s of the images that show it. A class of few objects loses more if all
+        mistaken objects of other classes are taken for it; that is not bounded here.
 
         Source: Hanley and Lippman-Hand, If nothing goes wrong, is everything all right?, JAMA 249,
         1983 (the rule of three: a share of about 3 / n at 95 %).
 
         Args:
             confidence: The confidence, in (0, 1).
-            num_images: The number of images, if it were another; classes are shown as often.
+            num_images: Another number of images, which show the classes in the same proportions.
 
         Returns:
             A change of the score, in (0, 1].
@@ -52,25 +51,26 @@ class Shown:
         return max(2 * share / (1 + share), _share(rarest, confidence) / len(shown))
 
     def least_images(self, limit: float, confidence: float) -> int | None:
-        """Return the fewest images that could decide about a limit, were nothing to change at all.
+        """Return the least number of images that could decide about a limit.
+
+        So many decide if the score does not change at all on them.
 
         Args:
-            limit: The change in question, in [0, 1].
+            limit: The accepted change, in [0, 1].
             confidence: The confidence of the decision, in (0, 1).
 
         Returns:
-            The number; None where none decides, for a limit of 0.
+            The number; None where no number decides, for a limit of 0.
         """
         return first(lambda count: self.unseen(confidence, count) <= limit + 1e-12, 1)
 
 
 def count_shown(names: Sequence[Collection[str]], is_accuracy: bool) -> Shown:
-    """Count images and the classes that they show, before any network has seen them.
+    """Count images and the classes that they show, from their labels alone.
 
     Args:
-        names: For each image the names of the classes that its label shows.
-        is_accuracy: Whether the score is accuracy: images that show none of the classes are left
-            out then.
+        names: For each image the names of the classes in its label.
+        is_accuracy: Whether the score is accuracy, which leaves out images that show no class.
     """
     by_class = Counter(name for own in names for name in own)
     if is_accuracy:
@@ -83,12 +83,12 @@ def _share(num_images: float, confidence: float) -> float:
 
 
 def first(holds: Callable[[int], bool], start: int, limit: float = 1e12) -> int | None:
-    """Return the first number from which something holds, which holds ever after.
+    """Return the least integer at which a monotone condition holds, by binary search.
 
     Args:
-        holds: Whether it holds at a number.
-        start: The least number in question.
-        limit: Where the search ends.
+        holds: The condition; where it holds it holds for all larger numbers.
+        start: The least number that is tried.
+        limit: The number at which the search ends.
 
     Returns:
         The number; None if there is none up to the limit.

@@ -9,19 +9,19 @@ from pytorch_lightning import LightningModule
 
 
 class NotAttached(AttributeError, RuntimeError):
-    """A task that is asked for its trainer, and has none; Lightning raises a RuntimeError alone."""
+    """The error of a task without a trainer; an AttributeError too, so that `hasattr` is false."""
 
 
 class Attachable(LightningModule):
-    """A LightningModule whose attributes can all be looked at while it has no trainer."""
+    """A LightningModule whose attributes can all be read while it has no trainer."""
 
     @property
     def trainer(self) -> Any:
-        """Give the trainer that this task is attached to.
+        """Trainer that this task is attached to.
 
         Raises:
-            NotAttached: If it is to none. `hasattr` is then false, as those expect who look at all
-                that a module has, such as `torch.jit.trace`.
+            NotAttached: If there is none. `hasattr` is then false, as code expects that reads all
+                attributes of a module, such as `torch.jit.trace`.
         """
         if self._trainer is None and self._fabric is None:
             raise NotAttached(f"{type(self).__name__} is not attached to a `Trainer`")
@@ -32,7 +32,7 @@ class Attachable(LightningModule):
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     def __getattr__(self, name: str) -> Any:
-        """Give what `nn.Module` finds; it comes here too where a property has raised."""
+        """Look an attribute up in `nn.Module`; also called where a property has raised."""
         if name == "trainer":
             raise NotAttached(f"{type(self).__name__} is not attached to a `Trainer`")
         return super().__getattr__(name)

@@ -1,8 +1,8 @@
-"""Buffers that no state dict holds, so that a network is reloaded with the very ones it had.
+"""Non-persistent buffers: recorded in the checkpoint, since a state dict leaves them out.
 
-A buffer with `persistent=False` is one that the network can make again: a grid, an index, a mask of
-attention. Some make it again when images of another size come, some draw it at random, and surgery
-may have cut it. So a checkpoint holds those that are not what a fresh network begins with.
+A buffer with `persistent=False` is one that the network can compute again: a grid, an index, a mask
+of attention. But some networks change it with the size of the images, some draw it at random, and
+pruning may have cut it. So a checkpoint holds those that differ from a fresh network's.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,14 +15,14 @@ from regrow.errors import BadInput
 
 
 def record(net: nn.Module, dense: nn.Module) -> dict[str, Tensor | None]:
-    """Return the buffers outside of the state dict that differ from those of a fresh network.
+    """Return the non-persistent buffers that differ from those of a fresh network.
 
     Args:
         net: The network.
         dense: A fresh network of the same name and arguments.
 
     Returns:
-        By name the buffer, on the CPU; None for one that is gone.
+        The buffers by name, on the CPU; None for a buffer that is now None.
     """
     modules = dict(dense.named_modules())
     found: dict[str, Tensor | None] = {}
@@ -42,11 +42,11 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Tensor | None]:
 
 
 def rebuild_(net: nn.Module, record: Any) -> None:
-    """Give a network the buffers of a record, in place.
+    """Set the non-persistent buffers of a network from a record, in place.
 
     Args:
         net: The network, fresh or with other buffers.
-        record: What `record` gave, perhaps out of a stranger's file.
+        record: The result of `record`, perhaps from an untrusted file.
 
     Raises:
         BadInput: If the record names a buffer that the network lacks, or that its state dict holds.

@@ -1,8 +1,8 @@
-"""The checkpoint: one file that says what it is and loads without running any of its code.
+"""The checkpoint file: written atomically, described by its own record, loaded without code.
 
-Besides Lightning's own state it holds one record, `regrow`: the task and its arguments, the
-structure and masks of a pruned network, and where it comes from. What a file names is a stranger's
-word, so a record may name regrow's own tasks and networks that regrow, torchvision or timm list.
+Besides Lightning's state it holds one record, `regrow`: the task and its arguments, the structure
+and masks of a pruned network, and its provenance. A checkpoint is untrusted input, so a record may
+name only regrow's own tasks, and networks that regrow, torchvision or timm list.
 """
 
 import copy
@@ -37,13 +37,13 @@ WAY_OUT = "take an earlier checkpoint of the run, or save it again with regrow"
 
 
 def file_hash(path: Path) -> str:
-    """Give the SHA-256 of a file, in hex."""
+    """Compute the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's reader and writer of checkpoints: atomic, and without pickled code."""
+    """Lightning plugin that writes checkpoints atomically and refuses pickled code in them."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -54,17 +54,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Read the checkpoint; a file that needs more than plain data is refused."""
+        """Read the checkpoint; a file of more than plain data and tensors is refused."""
         return read(Path(path))
 
 
 def save(path: Path, task: Task, state: Mapping[str, Any] | None = None) -> None:
-    """Write a network outside of training.
+    """Write the checkpoint of a task outside of training.
 
     Args:
         path: The file; it is replaced atomically.
         task: The network with its classes and provenance.
-        state: Plain data and tensors of another run than training, to stand beside it by name.
+        state: Further plain data and tensors by name, such as the state of a pruning run.
     """
     payload = {**(state or {}), "state_dict": task.state_dict(), "regrow": task.record()}
     write_atomic(path, lambda file: torch.save(payload, file))
@@ -100,18 +100,28 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) -> Task:
-    """Rebuild the very network that a checkpoint holds, pruned or not, bit for bit.
+    """Load the network of a checkpoint, pruned or not, bit for bit.
 
     Args:
         path: The checkpoint.
-        allow: Other people's packages that its network may come from.
-        kind: The kind of targets expected (`labels`, `boxes`, `masks`), if any.
+        allow: Top-level packages other than regrow, torchvision and timm that the network may be
+            imported from.
+        kind: Expected kind of targets (`labels`, `boxes`, `masks`), if any.
 
     Returns:
         The task, in evaluation mode, on the CPU, in the precision of the file.
 
     Raises:
         BadInput: If the file cannot be used, names something it may not, or is of another kind.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from regrow.models import Classification, load, save
+        >>> path = Path(tempfile.mkdtemp(), "cats.ckpt")
+        >>> save(path, Classification(["cat", "dog"], (32, 32)))
+        >>> load(path).classes
+        ['cat', 'dog']
     """
     payload = read(path)
     record = payload["regrow"]
@@ -127,12 +137,12 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
         buffers.rebuild_(task.net, record.get("buffers", {}))
         masks.rebuild_(task.net, record.get("masks", {}))
         task.provenance = _provenance(record["provenance"])
-        # An allowed network is the user's own, and may need a GPU.
+        # An allowed network is the user's own and may need a GPU, so it is not called here.
         if not runs and task.net_name in list_nets(task.kind):
             _call(task)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
-    # Its record is a stranger's, and so is what goes wrong with it.
+    # The record is untrusted, so loading it may raise anything.
     except Exception as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path}: its record does not fit its weights ({line})") from error
@@ -145,7 +155,7 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
 
 
 def load_provenance(path: Path) -> Provenance:
-    """Read where a network comes from, without building it.
+    """Read the provenance of a checkpoint, without building its network.
 
     Raises:
         BadInput: If the file cannot be used.
@@ -154,34 +164,34 @@ def load_provenance(path: Path) -> Provenance:
 
 
 def provenance_of(payload: Mapping[str, Any], path: Path) -> Provenance:
-    """Return where a network comes from, by what `read` gave.
+    """Return the provenance in the content of a checkpoint.
 
     Args:
-        payload: The content of a checkpoint.
-        path: Its file, for errors.
+        payload: The content, as `read` returns it.
+        path: The file, for errors.
 
     Raises:
-        BadInput: If it does not say so.
+        BadInput: If the content has no valid provenance.
     """
     try:
         return _provenance(payload["regrow"]["provenance"])
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
-    except Exception as error:  # as when it is loaded
+    except Exception as error:  # untrusted, as in `load`
         raise BadInput(f"{path}: its record does not say where it comes from") from error
 
 
 def net_state(payload: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Give the weights of the net alone, by their names inside the net."""
+    """Return the weights of the network alone, by their names inside the network."""
     state = payload["state_dict"]
     return {n.removeprefix("net."): v for n, v in state.items() if n.startswith("net.")}
 
 
 def take_dtypes_(task: Task, state: Mapping[str, Any]) -> None:
-    """Give a task, in place, the floating-point types of the weights that it is about to load.
+    """Cast a task, in place, to the floating-point types of the weights that it will load.
 
-    What no file holds, such as the mean of the images, goes with the first of them, as it does
-    where a whole task is cast.
+    Tensors that no file holds, such as the mean of the images, take the type of the first weight,
+    as if the whole task were cast.
     """
     dtypes = {n: v.dtype for n, v in state.items() if isinstance(v, Tensor)}
     changed = _of_another_dtype(task.net, dtypes)
@@ -194,10 +204,12 @@ def take_dtypes_(task: Task, state: Mapping[str, Any]) -> None:
 
 
 def _refuse_numbers_of_other_kinds(net: nn.Module, state: Mapping[str, Any]) -> None:
-    """Refuse weights that would be rounded, or lose a part, as they are loaded.
+    """Refuse weights of another kind of number than the network's: whole, real or complex.
+
+    Loading would round them, or drop their imaginary part.
 
     Raises:
-        BadInput: Naming the first.
+        BadInput: Naming the first such weight.
     """
     for name, tensor in net.state_dict(keep_vars=True).items():
         found = state.get(name)
@@ -209,7 +221,7 @@ def _refuse_numbers_of_other_kinds(net: nn.Module, state: Mapping[str, Any]) -> 
 
 
 def _of_another_dtype(net: nn.Module, dtypes: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
-    """Give the tensors of a net that a file holds in another floating-point type, by name."""
+    """Return the tensors of a network that a file holds in another float type, by name."""
     return {
         name: tensor
         for name, tensor in net.state_dict(keep_vars=True).items()
@@ -220,7 +232,7 @@ def _of_another_dtype(net: nn.Module, dtypes: Mapping[str, torch.dtype]) -> dict
 
 @torch.no_grad()
 def _call(task: Task) -> None:
-    """Call a network once, in a precision that every device has."""
+    """Call a copy of a network once, in single precision, to find one that cannot run."""
     with torch.random.fork_rng(devices=[]):
         copy.deepcopy(task).eval().float()(task.example_images())
 
@@ -228,7 +240,7 @@ def _call(task: Task) -> None:
 def _build(
     record: Mapping[str, Any], state: Mapping[str, Tensor], allow: tuple[str, ...]
 ) -> tuple[Task, bool]:
-    """Build the dense network of a record; also return whether it is known to take its images."""
+    """Build the dense task of a record; also return whether its network is known to run."""
     name, args = record["task"], dict(record["args"])
     if name not in TASKS:
         raise BadInput(f"names the task {name!r}; regrow's own are {', '.join(TASKS)}")

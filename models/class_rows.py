@@ -1,4 +1,4 @@
-"""Where the rows of each class lie in a layer that carries one block of rows a class.
+"""Class rows: the places of each class's rows among the output rows of a layer.
 
 The layout is anchor-major, as in torchvision's SSD and RetinaNet heads: for every anchor first the
 background entries (if any), then the classes; each entry has the same number of consecutive rows.
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ClassRows:
-    """One layer whose output rows belong to classes.
+    """The layout of one layer whose output rows belong to classes.
 
     Args:
         layer: The layer's name inside `task.net`.
-        num_anchors: How often the whole block of background and classes is repeated.
-        background: Entries before the classes in each block, with as many rows each as a class.
-        rows_per_class: Consecutive rows of one class (4 where a class has its own box).
+        num_anchors: Number of anchors: repetitions of the block of background and classes.
+        background: Number of background entries before the classes in each block; each has as many
+            rows as a class.
+        rows_per_class: Number of consecutive rows of one class (4 where a class has its own box).
     """
 
     layer: str
@@ -28,7 +29,7 @@ class ClassRows:
         return self.num_anchors * (self.background + num_classes) * self.rows_per_class
 
     def indices(self, class_index: int, num_classes: int) -> list[int]:
-        """Give all rows of one class, in ascending order.
+        """Return all rows of one class, in ascending order.
 
         Raises:
             IndexError: If there is no such class.
@@ -38,7 +39,7 @@ class ClassRows:
         return self._entry_rows(range(class_index, class_index + 1), self.background, num_classes)
 
     def background_indices(self, num_classes: int) -> list[int]:
-        """Give all rows that belong to no class, in ascending order."""
+        """Return all rows of the background, in ascending order."""
         return self._entry_rows(range(self.background), 0, num_classes)
 
     def _entry_rows(self, entries: range, offset: int, num_classes: int) -> list[int]:

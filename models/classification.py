@@ -1,4 +1,4 @@
-"""Image classification: one label an image."""
+"""Image classification: one label per image."""
 
 from typing import Any, ClassVar, Literal
 
@@ -17,16 +17,24 @@ from regrow.models.task import Task
 
 
 class Classification(Task):
-    """Give an image its class.
+    """Image classification with cross-entropy; the score is accuracy.
 
     Args:
         classes: Class names, in the order of the head's rows.
         size: Height and width of the images, in pixels.
-        label_smoothing: Share of the target that is spread over all classes, in [0, 1).
-        class_weights: Class weights in the loss: `balanced` weighs each class by the inverse of the
-            number of training images that show it; null weighs all images alike.
-            Together with data.balance, rare classes are favoured twice.
-        **kwargs: What all tasks take.
+        label_smoothing: Label smoothing: share of the target spread over all classes, in [0, 1).
+        class_weights: Class weights of the loss: `balanced` weighs each class by the inverse of the
+            number of training images that show it; null weighs all images the same. Together with
+            data.balance it favours rare classes twice.
+        **kwargs: The arguments of `regrow.models.Task`.
+
+    Example:
+        >>> import torch
+        >>> from regrow.models import Classification
+        >>> task = Classification(["cat", "dog"], (32, 32), net="small")
+        >>> images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+        >>> task.eval().predict(task(images)).shape
+        torch.Size([4, 2])
     """
 
     kind: ClassVar[Kind] = "labels"
@@ -48,15 +56,15 @@ class Classification(Task):
         self.class_weights = class_weights
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:
-        """Give `logits` (b, c) for normalised images, (b, 3, h, w)."""
+        """Compute `logits` (b, c) for normalised images, (b, 3, h, w)."""
         return {"logits": self.net(features)}
 
     def losses(self, outputs: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
-        """Give the cross-entropy with labels (b,)."""
+        """Compute the cross-entropy with labels (b,)."""
         logits, smoothing = outputs["logits"].float(), self.label_smoothing
         if self.loss_weights is None:
             return {"ce": F.cross_entropy(logits, targets, label_smoothing=smoothing)}
-        # Not torch's weighted mean, which counts the images of a batch by what else is in it.
+        # Not torch's weighted mean, in which the weight of an image depends on the rest of its batch.
         weights = self.loss_weights.float()
         total = F.cross_entropy(
             logits, targets, weights, label_smoothing=smoothing, reduction="sum"
@@ -64,15 +72,15 @@ class Classification(Task):
         return {"ce": total / len(targets)}
 
     def predict(self, outputs: dict[str, Tensor]) -> Tensor:
-        """Give probabilities (b, c)."""
+        """Return class probabilities (b, c)."""
         return outputs["logits"].float().softmax(1)
 
     def decode(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give `probabilities` (b, c)."""
+        """Compute `probabilities` (b, c)."""
         return {"probabilities": self.predict(outputs)}
 
     def from_decoded(self, decoded: dict[str, Tensor]) -> Tensor:
-        """Give the probabilities."""
+        """Return the class probabilities (b, c)."""
         return decoded["probabilities"]
 
     def distillation_loss(
@@ -82,26 +90,26 @@ class Classification(Task):
         shared: Shared,
         temperature: float,
     ) -> Tensor:
-        """Give the divergence of a teacher's softened probabilities."""
+        """Compute the divergence between softened probabilities of teacher and student."""
         return soft_divergence(outputs["logits"], wanted["logits"], shared, temperature)
 
     @property
     def even_score(self) -> str:
-        """Name the mean over classes; accuracy itself counts images."""
+        """Name of the mean accuracy over classes; accuracy itself weighs images."""
         return "macro_accuracy"
 
     def make_metric(self) -> Metric:
-        """Give accuracy."""
+        """Return the accuracy metric."""
         return Accuracy(len(self.classes))
 
     def make_evidence(self) -> Collector:
-        """Give the collector of right and wrong."""
+        """Return an empty collector of correct and wrong images."""
         return CorrectEvidence()
 
     def class_rows(self) -> list[ClassRows]:
-        """Give the last layer."""
+        """Return the last layer, which has one row per class."""
         return find_class_rows(self.kind, self.net_name, self.size, self.net_args)
 
     def output_layers(self) -> list[str]:
-        """Return the names of the layers whose widths follow from the classes."""
+        """Return the names of the layers whose width changes with the number of classes."""
         return find_class_layers(self.kind, self.net_name, self.size, self.net_args)

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates, latency, memory, bytes."""
+"""Cost of a network: parameters, multiply-accumulates (MACs), peak memory, file size."""
 
 import io
 import weakref
@@ -47,10 +47,10 @@ def count_params(net: nn.Module) -> int:
 
 @contextmanager
 def counted_attention(task: Task) -> Iterator[None]:
-    """Let attention run as the matrix products that a counter can see; in evaluation mode.
+    """Context manager: run attention as plain matrix products, which a FLOP counter can see.
 
-    Parameters are frozen: the counter follows what requires a gradient back to its graph, and a
-    view of a parameter has none here.
+    The task is in evaluation mode meanwhile, and its parameters are frozen: the counter looks for
+    the graph of what requires a gradient, and a view of a parameter has none here.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -62,10 +62,9 @@ def counted_attention(task: Task) -> Iterator[None]:
 
 
 def count_macs(task: Task) -> int:
-    """Count the multiply-accumulates of one image: half of PyTorch's own floating-point count.
+    """Count the multiply-accumulates (MACs) of one image: half of PyTorch's FLOP count.
 
-    Convolutions and matrix products count, with attention in full (the fast paths hide it);
-    norms and activations do not.
+    Convolutions and matrix products count, attention included; norms and activations do not.
     """
     counter = FlopCounterMode(display=False)
     images = task.example_images(1)
@@ -75,15 +74,15 @@ def count_macs(task: Task) -> int:
 
 
 def peak_memory(task: Task, images: Tensor) -> int:
-    """Give the most memory that an inference needs at once, in bytes.
+    """Measure the peak memory of an inference, in bytes.
 
-    That is parameters and buffers, and on top of them, on CUDA, the most that PyTorch's allocator
-    gave out during the inference; on the CPU, the most that tensors made during it hold at once,
-    without what a kernel needs for itself. The images are not counted.
+    That is parameters and buffers plus the peak during the inference: on CUDA of PyTorch's
+    allocator, on the CPU of the tensors alive at once, without the workspace of kernels. The images
+    are not counted.
 
     Args:
         task: The network.
-        images: uint8 images, (b, 3, h, w), on its device.
+        images: uint8 images, (b, 3, h, w), on the device of the network.
     """
     tensors = [*task.net.parameters(), *task.net.buffers()]
     weights = sum(tensor.nbytes for tensor in tensors)
@@ -106,10 +105,10 @@ def _allocated_peak(call: Callable[[], Any], device: torch.device) -> int:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations make, as long as something holds them.
+    """Counts the bytes of the tensors that operations create, while they are alive.
 
     Attributes:
-        peak: The most at any time.
+        peak: The largest count so far.
     """
 
     def __init__(self) -> None:
@@ -120,7 +119,7 @@ class _LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        # A view of what was there before is nothing new.
+        # The result may be a view of an input that existed before.
         given = {storage._cdata for storage in _storages((args, kwargs))} - self._sizes.keys()
         made = func(*args, **(kwargs or {}))
         for storage in _storages(made):
@@ -137,12 +136,12 @@ def _storages(values: Any) -> list[torch.UntypedStorage]:
 
 
 def measure(task: Task) -> Cost:
-    """Give parameters, MACs and the file size; latency is measured side by side instead."""
+    """Measure parameters, MACs and file size; for latency see `regrow.models.Clock`."""
     return Cost(count_params(task.net), count_macs(task), None, file_size(task.net))
 
 
 def file_size(net: nn.Module) -> int:
-    """Give the size of a file with the weights alone, in bytes."""
+    """Compute the size of a file with the weights alone, in bytes."""
     file = io.BytesIO()
     torch.save(net.state_dict(), file)
     return file.tell()

@@ -1,4 +1,4 @@
-"""Object detection: boxes with a class each."""
+"""Object detection: boxes with a class and a score each."""
 
 from typing import Any, ClassVar
 
@@ -17,20 +17,31 @@ from regrow.models.task import Task
 
 
 class Detection(Task):
-    """Find objects: boxes, xyxy in pixels of the resized image, each with a class and a score.
+    """Object detection; the score is mean AP at an IoU of 0.5.
+
+    Boxes are xyxy in pixels of the resized image.
 
     Shapes: b batch, c classes, h height, w width, k anchors or points, n objects.
 
     Args:
         classes: Class names, in the order of the head's rows.
         size: Height and width of the images, in pixels.
-        score_threshold: Detections with this score or less are dropped, in [0, 1].
-        iou_threshold: Of two boxes of a class that overlap by more, the better stays, in [0, 1].
-        max_detections: How many detections an image may have.
-        **kwargs: What all tasks take.
+        score_threshold: Score threshold: detections at or below it are dropped, in [0, 1).
+        iou_threshold: Non-maximum suppression: of two boxes of a class whose IoU is larger, the
+            better stays, in (0, 1].
+        max_detections: Most detections per image.
+        **kwargs: The arguments of `regrow.models.Task`.
 
     Raises:
         BadInput: If the network is not a `regrow.models.nets.detector.Detector`.
+
+    Example:
+        >>> import torch
+        >>> from regrow.models import Detection
+        >>> task = Detection(["car", "person"], (64, 64), net="fcos")
+        >>> images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+        >>> sorted(task.eval().predict(task(images))[0])
+        ['boxes', 'labels', 'scores']
     """
 
     kind: ClassVar[Kind] = "boxes"
@@ -66,25 +77,25 @@ class Detection(Task):
         }
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:
-        """Give the raw outputs of the net's heads for normalised images, (b, 3, h, w)."""
+        """Compute the raw outputs of the network's heads for normalised images, (b, 3, h, w)."""
         return self.net(features)
 
     def losses(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Give the net's own losses.
+        """Compute the losses that the network defines.
 
         Args:
             outputs: Raw outputs.
-            targets: `boxes` (n, 4) and `labels` (n,) from 0 an image; n may be 0. Perhaps ignored
-                boxes beside them.
+            targets: Per image `boxes` (n, 4) and `labels` (n,) from 0, where n may be 0, and
+                ignored boxes if the data has them.
         """
         return self.net.losses({k: v.float() for k, v in outputs.items()}, targets)
 
     def predict(self, outputs: dict[str, Tensor]) -> Detections:
-        """Give `boxes` (n, 4), `scores` (n,) and `labels` (n,) an image, best first."""
+        """Return `boxes` (n, 4), `scores` (n,) and `labels` (n,) per image, best first."""
         return self.net.predict({k: v.float() for k, v in outputs.items()}, **self.suppression)
 
     def decode(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give `boxes` (b, k, 4) inside the image and `scores` (b, c, k) in [0, 1].
+        """Compute `boxes` (b, k, 4) inside the image and `scores` (b, c, k) in [0, 1].
 
         Raises:
             BadInput: If the network has two stages.
@@ -92,11 +103,15 @@ class Detection(Task):
         return self.net.decode(outputs)
 
     def from_decoded(self, decoded: dict[str, Tensor]) -> Detections:
-        """Give detections from dense boxes and scores."""
+        """Return detections from the decoded boxes and scores, by non-maximum suppression."""
         return suppress(decoded["boxes"], decoded["scores"], **self.suppression)
 
     def hide(self, outputs: dict[str, Tensor], known: Tensor) -> dict[str, Tensor]:
-        """Take unknown classes out of the logits of dense detectors."""
+        """Remove unknown classes from the logits of a one-stage detector.
+
+        Raises:
+            BadInput: If the network has two stages.
+        """
         if "cls_logits" not in outputs:
             raise BadInput(
                 f"net {self.net_name!r} cannot train on labels that know some classes only; train "
@@ -111,25 +126,25 @@ class Detection(Task):
         shared: Shared,
         temperature: float,
     ) -> Tensor:
-        """Give how far the raw outputs are from a teacher's, with the eye on what it has found.
+        """Compute the network's distillation loss, weighted by the objects that the teacher finds.
 
-        The temperature has no part in it: every score stands alone, and softening would lift those
-        of the background, which are many.
+        The temperature is ignored: every score is independent, and softening would raise the many
+        scores of the background.
         """
         return self.net.distillation_loss(outputs, wanted, shared)
 
     def make_metric(self) -> Metric:
-        """Give COCO's average precision."""
+        """Return the mean average precision metric of COCO."""
         return MeanAP(len(self.classes))
 
     def make_evidence(self) -> Collector:
-        """Give the collector of each image's matches."""
+        """Return an empty collector of the matches in each image."""
         return BoxEvidence(len(self.classes))
 
     def class_rows(self) -> list[ClassRows]:
-        """Give the layers of the net that carry rows of weights a class."""
+        """Return the layers of the network whose output rows belong to classes."""
         return self.net.class_rows()
 
     def output_layers(self) -> list[str]:
-        """Give the last layers of the net's branches."""
+        """Return the last layers of the network's branches."""
         return self.net.output_layers()

@@ -1,4 +1,4 @@
-"""The interface of a task: what classification, detection and segmentation each define."""
+"""The interface of a task: the methods that classification, detection, segmentation define."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from regrow.models.distillation_losses import Shared
 
 
 class Interface(Attachable, ABC):
-    """The parts of a LightningModule that differ from task to task.
+    """Abstract LightningModule: outputs, losses, predictions, metric and class rows of a task.
 
     Shapes: b batch, c classes, h height, w width, n objects.
     """
@@ -26,46 +26,47 @@ class Interface(Attachable, ABC):
 
     @abstractmethod
     def outputs(self, features: Tensor) -> dict[str, Tensor]:
-        """Give the raw outputs of the net by name for normalised images, (b, 3, h, w).
+        """Compute the raw outputs of the network by name for normalised images, (b, 3, h, w).
 
-        The same names in the same order in training and evaluation, on the autograd graph.
+        The names and their order are the same in training and evaluation; the tensors are on the
+        autograd graph.
         """
 
     @abstractmethod
     def losses(self, outputs: dict[str, Tensor], targets: Any) -> dict[str, Tensor]:
-        """Give the named terms of the loss, scalars."""
+        """Compute the terms of the loss by name, scalars."""
 
     @abstractmethod
     def predict(self, outputs: dict[str, Tensor]) -> Any:
-        """Give what a user sees: probabilities (b, c); boxes, scores, labels an image; masks."""
+        """Return predictions: probabilities (b, c); boxes, scores, labels per image; or masks."""
 
     @abstractmethod
     def decode(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give the traceable part of `predict`, which an exported graph ends with."""
+        """Compute the traceable part of `predict`, with which an exported graph ends."""
 
     @abstractmethod
     def from_decoded(self, decoded: dict[str, Tensor]) -> Any:
-        """Give predictions from what `decode` gave, here or in an exported graph."""
+        """Return predictions from the outputs of `decode` or of an exported graph."""
 
     @abstractmethod
     def make_metric(self) -> Metric:
-        """Give the metric, whose `compute` names the headline score and `per_class`."""
+        """Return the metric; its `compute` returns the headline score by name, and `per_class`."""
 
     @abstractmethod
     def make_evidence(self) -> Collector:
-        """Give the collector of per-image statistics that paired intervals are made from."""
+        """Return an empty collector of the per-image evidence for paired intervals."""
 
     @abstractmethod
     def class_rows(self) -> list[ClassRows]:
-        """Give the layers of the net that carry rows of weights a class."""
+        """Return the layers of the network whose output rows belong to classes."""
 
     @abstractmethod
     def output_layers(self) -> list[str]:
-        """Give the names of the net's layers whose output width must stay."""
+        """Return the names of the layers whose output width must not be pruned."""
 
     @property
     def even_score(self) -> str:
-        """Name the score in which all classes count alike, however many images show them."""
+        """Name of the score in which all classes weigh the same, however many images show them."""
         return self.score
 
     def distillation_loss(
@@ -75,27 +76,32 @@ class Interface(Attachable, ABC):
         shared: Shared,
         temperature: float,
     ) -> Tensor:
-        """Give how far raw outputs are from those of a teacher, a scalar, 0 where both agree.
+        """Compute the distillation loss between student and teacher, 0 where both agree.
 
         Args:
-            outputs: The raw outputs of this task.
-            wanted: Those of another task of this kind on the same images.
+            outputs: The raw outputs of this task, the student.
+            wanted: The raw outputs of the teacher, a task of the same kind, on the same images.
             shared: The classes in common.
-            temperature: What the logits of classes that compete are divided by.
+            temperature: Distillation temperature: logits of competing classes are divided by it.
 
         Raises:
-            BadInput: If the task does not say how, or the outputs do not compare.
+            BadInput: If the task has no such loss, or the outputs cannot be compared.
         """
         raise BadInput(
             f"distillation: {type(self).__name__} has no method `distillation_loss`; write one"
         )
 
     def hide(self, outputs: dict[str, Tensor], known: Tensor) -> dict[str, Tensor]:
-        """Give raw outputs in which classes that a label does not know take no part.
+        """Return raw outputs without the classes that an image's label does not cover.
+
+        Such labels are partial: they were made before a class was added.
 
         Args:
             outputs: The raw outputs.
-            known: Which classes the label of each image knows, (b, c).
+            known: Whether the label of each image covers each class, (b, c).
+
+        Raises:
+            BadInput: If the task cannot train on partial labels.
         """
         raise BadInput(
             f"{type(self).__name__} cannot train on labels that know some classes only; label all "

@@ -1,4 +1,4 @@
-"""How long a network takes on what will run it, measured beside the network it was pruned from."""
+"""Latency of networks, measured side by side with a reference in the same rounds."""
 
 import random
 import statistics
@@ -19,17 +19,17 @@ from regrow.models.task import Task
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Clock:
-    """How networks are timed.
+    """Settings of latency measurements: runtime, batch size, rounds.
 
-    On the CPU they run in ONNX Runtime, in one thread whose own time is counted, which other
-    programs on the machine disturb least. A network that cannot be exported, and every network on
-    CUDA, runs in PyTorch.
+    On the CPU networks run in ONNX Runtime, in one thread, by the CPU time of that thread, which
+    other programs on the machine disturb least. A network that cannot be exported, and every
+    network on CUDA, runs in PyTorch.
 
     Args:
-        runtime: `onnxruntime`, `torch`, or `auto`, which is PyTorch for a network on CUDA and
-            ONNX Runtime for any other.
-        batch: Number of images at once.
-        rounds: Number of rounds whose median counts.
+        runtime: Runtime for timing: `onnxruntime`, `torch`, or `auto`, which is PyTorch for a
+            network on CUDA and ONNX Runtime for any other.
+        batch: Batch size for timing.
+        rounds: Number of timed rounds; their median counts.
 
     Raises:
         BadInput: If a value is out of range.
@@ -47,7 +47,7 @@ class Clock:
             )
 
     def beside(self, reference: Task) -> "Latency":
-        """Give what times networks beside this one.
+        """Return a timer of networks side by side with a reference.
 
         Raises:
             BadInput: If ONNX Runtime is asked for and the network cannot be exported.
@@ -64,12 +64,12 @@ class Clock:
 
 
 class Latency:
-    """Times networks beside one that they are compared with.
+    """Timer of networks side by side with a reference network.
 
     Args:
-        reference: That network, as it is now.
-        clock: How both are timed.
-        runtime: What runs them.
+        reference: The reference, as it is now.
+        clock: Batch size and rounds.
+        runtime: The runtime of both networks.
     """
 
     def __init__(
@@ -80,40 +80,40 @@ class Latency:
         self.reference = self.prepared(reference, clock.batch)
 
     def __call__(self, task: Task) -> tuple[float, float]:
-        """Give the times of the reference and of a network, in milliseconds a batch.
+        """Measure the latency of the reference and of a network, in milliseconds per batch.
 
-        One round after the other, so that both see the same machine; the median of each.
+        Both run in every round, so that they see the same machine; the median of each counts.
         """
         return times_of(self.reference, self.prepared(task, self.clock.batch), self.clock.rounds)
 
     def share(self, task: Task) -> float:
-        """Give the time of a network as a share of the reference's."""
+        """Measure the latency of a network as a share of the reference's."""
         before, after = self(task)
         return after / before
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A call, and the time that it takes.
+    """A call and the clock by which it is timed.
 
     Args:
-        call: Runs the network once.
-        clock: Gives a time in seconds, of which differences count.
+        call: Function that runs the network once.
+        clock: Function that returns the time in seconds.
     """
 
     call: Callable[[], Any]
     clock: Callable[[], float]
 
     def milliseconds(self) -> float:
-        """Run once, and say how long it took."""
+        """Run the call once and return its time, in milliseconds."""
         start = self.clock()
         self.call()
         return 1000 * (self.clock() - start)
 
 
 def times_of(one: Timed, other: Timed, rounds: int, warm_up: int = 3) -> tuple[float, float]:
-    """Time two calls by turns, and give the median of each, in milliseconds."""
-    # The order alternates: whoever comes second finds the machine warm.
+    """Time two calls in turns; returns the median of each, in milliseconds."""
+    # The order alternates, since the second call finds the machine warm.
     orders = [(1, 0) if round_ % 2 else (0, 1) for round_ in range(warm_up + rounds)]
     first, second = medians([one.milliseconds, other.milliseconds], orders, warm_up)
     return first, second
@@ -158,16 +158,17 @@ def latency_ms(
     threads: int | None = None,
     device: torch.device | None = None,
 ) -> list[float]:
-    """Time calls side by side: one round after the other, the median of each.
+    """Measure the latency of several calls side by side.
 
-    Every round has an order of its own, so that none always runs after the same one.
+    All calls run in every round, each round in a random order, so that none always runs after the
+    same one.
 
     Args:
-        calls: What is timed.
-        repeats: Number of rounds.
-        warm_up: Rounds before, that do not count.
-        threads: Threads of PyTorch during the timing; None keeps them.
-        device: What all calls compute on; if it is CUDA, its own events are the clock.
+        calls: The timed functions.
+        repeats: Number of timed rounds.
+        warm_up: Number of rounds before that do not count.
+        threads: Number of PyTorch threads during the timing; None keeps the current number.
+        device: The device that all calls compute on; on CUDA they are timed by its events.
 
     Returns:
         The median of each call, in milliseconds.
@@ -187,12 +188,12 @@ def latency_ms(
 def medians(
     timers: Sequence[Callable[[], float]], orders: Iterable[Sequence[int]], warm_up: int
 ) -> list[float]:
-    """Give the median of what each timer says, one round after the other.
+    """Run timers round by round and return the median of each.
 
     Args:
-        timers: Each runs something and says how long that took.
-        orders: For each round the places of the timers, in the order in which they run.
-        warm_up: Rounds at the start that do not count.
+        timers: Functions that run something and return its time.
+        orders: For each round the indices of the timers, in the order in which they run.
+        warm_up: Number of rounds at the start that do not count.
     """
     times: list[list[float]] = [[] for _ in timers]
     for round_, order in enumerate(orders):

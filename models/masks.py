@@ -1,14 +1,13 @@
-"""Masks of single weights: which weights of a network are zero, and stay zero.
+"""Masks for unstructured sparsity: single weights that are zero and stay zero in training.
 
-A mask is a boolean buffer of the layer, beside the weight that it is for. So it goes where the
-layer goes: to another device, into a copy, into another task; it is no part of the state dict,
-whose names stay those of the dense network. The weights themselves hold the zeros: what reads them
-(the forward pass, an export, other tools) needs no mask. Two things keep them zero in training: the
-gradients of masked weights are cleared before they are clipped, so that the norm, the momentum and
-the moments are those of a network without these weights, and the weights are set to zero after each
-step, whatever the optimizer does. An average of zeros is zero. Surgery that moves weights takes
-their masks along (`carried`), and a checkpoint holds the masks as bits in its record: zeros alone
-would not tell a masked weight from one that happens to be zero.
+A mask is a non-persistent boolean buffer of a layer, beside its weight. So it moves with the layer
+to another device, into a copy or another task, and the state dict keeps the names of the dense
+network. The weights themselves hold the zeros, so the forward pass, an export and other tools need
+no mask. Two steps keep them zero in training: gradients of masked weights are cleared before
+clipping, so that norm, momentum and moments are those of a network without these weights, and
+masked weights are set to zero after each optimizer step. Pruning of channels moves the masks with
+the weights (`carried`). A checkpoint holds the masks as bits in its record, since zeros alone do
+not tell a masked weight from one that happens to be zero.
 """
 
 import math
@@ -28,11 +27,11 @@ _SUFFIX = "_kept"
 
 @dataclass(frozen=True, slots=True)
 class Sparsity:
-    """How much of a network is masked.
+    """The sparsity of a network: the shares of its weights that are masked, in [0, 1].
 
     Args:
-        by_weight: The masked share of each weight that has a mask, in [0, 1].
-        masked: The masked share of all weights that have masks together; 0 where none has.
+        by_weight: The masked share of each weight tensor that has a mask.
+        masked: The masked share of all weight tensors with masks together; 0 without masks.
         overall: The masked share of all parameters.
     """
 
@@ -42,15 +41,15 @@ class Sparsity:
 
 
 def mask_weights_(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Set weights to zero for good, in place; what is masked already stays masked.
+    """Mask weights of a network, in place; weights that are masked already stay masked.
 
     Args:
         net: The network.
-        masks: By the name of the weight, booleans of its shape: True where it is kept.
+        masks: For each weight by name a boolean tensor of its shape, True where a weight is kept.
 
     Raises:
         BadInput: If the network has no such weight, it is a bias or a scale, or the mask has
-            another shape or type; nothing is changed then.
+            another shape or type; the network is unchanged then.
     """
     places = {name: _place(net, name, mask) for name, mask in masks.items()}
     for name, mask in masks.items():
@@ -62,11 +61,11 @@ def mask_weights_(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def remask_(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Give weights other masks than they have, in place; what grows is zero until it is trained.
+    """Replace masks of a network, in place; unmasked weights are zero until they are trained.
 
     Args:
         net: The network.
-        masks: As for `mask_weights_`; what they do not name keeps its mask.
+        masks: As for `mask_weights_`; other weights keep their masks.
 
     Raises:
         BadInput: As `mask_weights_` does.
@@ -79,7 +78,7 @@ def remask_(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def masks_of(net: nn.Module) -> dict[str, Tensor]:
-    """Give the masks of a network by the names of the weights, True where a weight is kept."""
+    """Return the masks of a network by weight name, True where a weight is kept."""
     found = {}
     for name, module, key in _masked(net):
         found[f"{name}.{key}" if name else key] = module._buffers[key + _SUFFIX]
@@ -87,18 +86,18 @@ def masks_of(net: nn.Module) -> dict[str, Tensor]:
 
 
 def unmask_(net: nn.Module) -> None:
-    """Let all masked weights grow again; they are zero until they are trained."""
+    """Remove all masks of a network, in place; the weights are zero until they are trained."""
     for _, module, key in _masked(net):
         del module._buffers[key + _SUFFIX]
 
 
 def zero_masked_(net: nn.Module) -> None:
-    """Set the masked weights of a network to zero, after training that did not keep them."""
+    """Set the masked weights of a network to zero, in place."""
     _fill_(_weights(net), 0)
 
 
 def sparsity(net: nn.Module) -> Sparsity:
-    """Give the shares of a network's weights that are masked."""
+    """Compute the sparsity of a network."""
     masks = masks_of(net)
     gone = {name: int((~mask).sum()) for name, mask in masks.items()}
     size = sum(mask.numel() for mask in masks.values())
@@ -110,11 +109,11 @@ def sparsity(net: nn.Module) -> Sparsity:
 
 
 class Hold:
-    """Keeps masked weights at zero while an optimizer trains them.
+    """Keeps masked weights at zero while an optimizer trains the network.
 
     Args:
         net: The network, on the device where it is trained.
-        optimizer: The optimizer of its parameters; masked weights are zero after each of its steps.
+        optimizer: The optimizer of its parameters, which gets a hook after each step.
     """
 
     def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -124,11 +123,11 @@ class Hold:
             optimizer.register_step_post_hook(self._zero_weights)
 
     def follow(self) -> None:
-        """Hold the masks that the network has now; to be called when they have moved."""
+        """Take up the current masks of the network; call it when they have changed."""
         self.weights = _weights(self.net)
 
     def clear_gradients(self) -> None:
-        """Set the gradients of masked weights to zero; to be called before they are clipped."""
+        """Set the gradients of masked weights to zero; call it before they are clipped."""
         _fill_([(w.grad, gone) for w, gone in self.weights if w.grad is not None], 0)
 
     def _zero_weights(self, *_: Any) -> None:
@@ -137,16 +136,16 @@ class Hold:
 
 @contextmanager
 def carried(net: nn.Module) -> Iterator[None]:
-    """Let masks follow their weights through surgery that moves weights but computes nothing.
+    """Context manager: carry masks along while weights are moved, as by the pruning of channels.
 
-    Masked weights are not-a-number meanwhile, and wherever such a weight ends up it is masked. New
-    weights are not.
+    Masked weights are NaN meanwhile, and wherever a NaN ends up is masked afterwards. New weights
+    are not masked.
 
     Args:
         net: The network, whose layers stay the same objects.
 
     Raises:
-        BadInput: If a masked layer holds weights that are not a number already.
+        BadInput: If a masked layer holds weights that are NaN already.
     """
     places = [(module, key) for _, module, key in _masked(net)]
     for name, mask in masks_of(net).items():
@@ -162,11 +161,12 @@ def carried(net: nn.Module) -> Iterator[None]:
 
 
 def record(net: nn.Module) -> dict[str, Tensor]:
-    """Give the masks of a network as bits, to be put into a checkpoint.
+    """Return the masks of a network as packed bits, for a checkpoint.
 
     Returns:
-        By the name of a weight of n entries uint8 (ceil(n / 8),): eight entries a byte in the order
-        of the flat tensor, the first in the highest bit, 1 where one is kept; zeros fill up.
+        For each weight of n entries by name, uint8 (ceil(n / 8),): eight entries per byte in the
+        order of the flat tensor, the first in the highest bit, 1 where a weight is kept, padded
+        with zeros.
 
     Raises:
         BadInput: If a masked weight is not zero.
@@ -178,15 +178,15 @@ def record(net: nn.Module) -> dict[str, Tensor]:
 
 
 def rebuild_(net: nn.Module, record: Any) -> None:
-    """Give a network the masks of a record, in place.
+    """Mask a network by a record, in place.
 
     Args:
         net: The network with its weights.
-        record: What `record` gave, perhaps out of a stranger's file.
+        record: The result of `record`, perhaps from an untrusted file.
 
     Raises:
-        BadInput: If the record names what the network does not have, its bits are of another
-            number, or a masked weight is not zero.
+        BadInput: If the record names a weight that the network lacks, has another number of bits,
+            or masks a weight that is not zero.
     """
     if not isinstance(record, Mapping):
         raise BadInput("its masks are not a record")
@@ -203,12 +203,12 @@ def rebuild_(net: nn.Module, record: Any) -> None:
 
 
 def is_n_of_m(kept: Tensor, n: int = 2, m: int = 4, dim: int = 1) -> bool:
-    """Say whether of each m consecutive weights along the inputs at most n are kept.
+    """Whether a mask has the pattern n:m: of m consecutive inputs at most n are kept.
 
     Args:
         kept: True where a weight is kept.
-        n: The number of weights that may be kept.
-        m: The size of a block.
+        n: Most weights kept in a block.
+        m: Number of weights in a block.
         dim: The dimension of the inputs, 1 unless the layer is a transposed convolution.
     """
     if kept.shape[dim] % m:
@@ -217,9 +217,10 @@ def is_n_of_m(kept: Tensor, n: int = 2, m: int = 4, dim: int = 1) -> bool:
 
 
 def pattern_dim(layer: nn.Module, kept: Tensor) -> int | None:
-    """Give the dimension of the inputs of a mask of the pattern 2:4; None if it has no pattern.
+    """Return the input dimension of a mask that has the pattern 2:4, or None if it has not.
 
-    Very sparse masks may fit by chance. The pattern is meant where half of its places are used.
+    A very sparse mask may fit by chance, so at least a quarter of its weights must be kept, half of
+    what the pattern allows.
 
     Args:
         layer: The layer of the weight.
@@ -231,7 +232,7 @@ def pattern_dim(layer: nn.Module, kept: Tensor) -> int | None:
 
 
 def _masked(net: nn.Module) -> list[tuple[str, nn.Module, str]]:
-    """Give the modules with masks, each with its name and the name of the weight in it."""
+    """Return the modules with masks, each with its name and the name of the weight in it."""
     return [
         (name, module, buffer.removesuffix(_SUFFIX))
         for name, module in net.named_modules()
@@ -241,7 +242,7 @@ def _masked(net: nn.Module) -> list[tuple[str, nn.Module, str]]:
 
 
 def _weights(net: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Give the weights with masks, each with a tensor that is True where it is masked."""
+    """Return the weights with masks, each with a tensor that is True where it is masked."""
     places = [
         (module._parameters[k], module._buffers[k + _SUFFIX]) for _, module, k in _masked(net)
     ]

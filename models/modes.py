@@ -1,4 +1,4 @@
-"""The state that a network is put into for a while, and back out of whatever happens."""
+"""Context managers: evaluation mode, frozen and unfrozen parameters; copies that keep modes."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -12,9 +12,9 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def copied(module: M) -> M:
-    """Copy a module with all that it holds, each of its parts in the mode of the original.
+    """Return a deep copy of a module, each part in the mode (training or not) of the original.
 
-    `copy.deepcopy` puts the graph modules of `torch.fx`, with all below them, into training mode.
+    `copy.deepcopy` alone puts graph modules of `torch.fx` and their children into training mode.
     """
     twin = copy.deepcopy(module)
     parts = dict(twin.named_modules())
@@ -25,13 +25,13 @@ def copied(module: M) -> M:
 
 
 def set_modes_(modes: Mapping[nn.Module, bool]) -> None:
-    """Put modules into training or evaluation mode, each by itself.
+    """Set training or evaluation mode of single modules, in place, without their children.
 
     Args:
-        modes: Whether each module is in training mode; outer modules come before inner ones.
+        modes: Whether each module is in training mode; parents come before their children.
     """
     for module, is_training in modes.items():
-        # torchvision's have a graph for each mode, which they change in this method alone.
+        # torchvision's have a graph for each mode, and switch it in this method only.
         if isinstance(module, GraphModule):
             module.train(is_training)
     for module, is_training in modes.items():
@@ -40,20 +40,20 @@ def set_modes_(modes: Mapping[nn.Module, bool]) -> None:
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and each of its modules back into its own."""
+    """Context manager: evaluation mode; each module returns to its own mode afterwards."""
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
         yield
     finally:
-        # Once more: some of timm's modules keep what they computed, with its graph, until told so.
+        # Again, since some of timm's modules cache results with their graph until `eval` is called.
         net.eval()
         set_modes_(modes)
 
 
 @contextmanager
 def thawed(net: nn.Module) -> Iterator[None]:
-    """Let all parameters have gradients, frozen ones too, and freeze those again."""
+    """Context manager: all parameters have gradients; frozen ones are frozen again afterwards."""
     with _kept_flags(net):
         for parameter in net.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
@@ -62,7 +62,7 @@ def thawed(net: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(net: nn.Module) -> Iterator[None]:
-    """Let no parameter have a gradient, and thaw those again that had."""
+    """Context manager: no parameter has a gradient; each gets its flag back afterwards."""
     with _kept_flags(net):
         net.requires_grad_(False)
         yield

@@ -1,4 +1,4 @@
-"""The optimizer and its learning rate, as a function of progress."""
+"""The optimizer, and its learning rate as a function of progress."""
 
 import math
 from collections.abc import Mapping
@@ -15,26 +15,32 @@ POLY_POWER = 0.9
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Optimization:
-    """How the weights move.
+    """Settings of the optimizer and its learning rate schedule.
 
     Args:
-        optimizer: `sgd`, `adamw` or `rmsprop`.
-        lr: The peak learning rate.
-        weight_decay: Decay of weight matrices and filters; biases and norms have none.
-        momentum: Momentum of `sgd` and `rmsprop`; ignored by `adamw`.
-        warmup: Share of the run in which the rate rises linearly to its peak, in [0, 1).
-        schedule: `cosine` and `poly`, a power of what is left of the run, fall to zero at its end;
-            `constant` stays at the peak; `steps` falls by `factor` at each of the `milestones`.
-        milestones: Shares of the run that are done when `steps` falls, in (0, 1).
-        factor: What `steps` multiplies the rate by, in [0, 1].
-        nesterov: Whether the momentum of `sgd` is Nesterov's.
-        beta1: Decay of the mean of gradients of `adamw`, in [0, 1).
-        beta2: Decay of the mean of squared gradients of `adamw`, in [0, 1).
-        alpha: Decay of the mean of squared gradients of `rmsprop`, in [0, 1).
-        eps: What `adamw` and `rmsprop` add to what they divide by.
+        optimizer: Optimizer: `sgd`, `adamw` or `rmsprop`.
+        lr: Learning rate at its peak.
+        weight_decay: Weight decay of matrices and filters; biases and norms have none.
+        momentum: Momentum of `sgd` and `rmsprop`, in [0, 1); `adamw` ignores it.
+        warmup: Warm-up: share of the run in which the learning rate rises linearly, in [0, 1).
+        schedule: Learning rate schedule after the warm-up: `cosine` or `poly` to zero at the end,
+            `constant`, or `steps`, which multiplies by `factor` at each of `milestones`.
+        milestones: Milestones of `steps`: shares of the run at which the rate falls, in (0, 1).
+        factor: Factor of `steps`: what the rate is multiplied by at each milestone, in [0, 1].
+        nesterov: Nesterov momentum for `sgd`.
+        beta1: Beta 1 of `adamw`: decay of the mean of gradients, in [0, 1).
+        beta2: Beta 2 of `adamw`: decay of the mean of squared gradients, in [0, 1).
+        alpha: Alpha of `rmsprop`: decay of the mean of squared gradients, in [0, 1).
+        eps: Epsilon of `adamw` and `rmsprop`, added to the denominator.
 
     Raises:
         BadInput: If a value is out of range.
+
+    Example:
+        >>> from regrow.models import Optimization
+        >>> schedule = Optimization(lr=0.1, warmup=0.1, schedule="cosine")
+        >>> [round(schedule.rate(progress), 3) for progress in (0, 0.1, 0.55, 1)]
+        [0.0, 0.1, 0.05, 0.0]
     """
 
     optimizer: Literal["sgd", "adamw", "rmsprop"] = "adamw"
@@ -76,10 +82,11 @@ class Optimization:
             raise BadInput("optimization.schedule is steps; say when, in optimization.milestones")
 
     def build(self, net: nn.Module) -> torch.optim.Optimizer:
-        """Give the optimizer of the net's trainable parameters.
+        """Build the optimizer of a network's trainable parameters.
 
-        It is not a fused one: that is wrong without a word where a weight and its gradient or
-        momentum differ in memory format, and Lightning does not clip for it in mixed precision.
+        It is not a fused one: fused optimizers silently compute wrong steps where a weight and its
+        gradient or momentum differ in memory format, and Lightning does not clip gradients for them
+        in mixed precision.
         """
         decayed = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
         plain = [p for p in net.parameters() if p.requires_grad and p.ndim <= 1]
@@ -107,7 +114,7 @@ class Optimization:
 
     @property
     def remembered(self) -> dict[str, Any]:
-        """Return what the optimizer remembers of a weight, (1, 1), after a step."""
+        """Example of the optimizer's state of one weight, (1, 1), after a step."""
         probe = nn.Linear(1, 1, bias=False)
         optimizer = self.build(probe)
         probe.weight.grad = torch.zeros_like(probe.weight)
@@ -115,9 +122,9 @@ class Optimization:
         return dict(optimizer.state[probe.weight])
 
     def rate(self, progress: float) -> float:
-        """Give the learning rate at a point of the run.
+        """Compute the learning rate at a point of the run.
 
-        It is a function of progress alone, so a resumed run needs no scheduler state.
+        It depends on progress alone, so a resumed run needs no scheduler state.
 
         Source: linear warm-up, Goyal et al. 2017, arXiv 1706.02677; cosine without restarts,
         Loshchilov and Hutter 2016, arXiv 1608.03983; poly and its power, Chen et al., DeepLab,
@@ -142,7 +149,7 @@ class Optimization:
 
 
 def state_by_name(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str, dict[str, Any]]:
-    """Give what an optimizer remembers of each weight, by the weight's name in the net."""
+    """Return the state of an optimizer by the weights' names in the network."""
     return {
         name: dict(optimizer.state[p]) for name, p in net.named_parameters() if p in optimizer.state
     }
@@ -151,16 +158,16 @@ def state_by_name(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str,
 def refuse_unlike_state(
     wanted: Mapping[str, Any], weight: torch.Tensor, found: Any, name: str
 ) -> None:
-    """Refuse what an optimizer is said to remember of a weight, if one of its kind cannot have.
+    """Refuse optimizer state of one weight that an optimizer of this kind cannot have.
 
     Args:
-        wanted: What one of its kind remembers of a weight, (1, 1).
+        wanted: State of such an optimizer for a weight of shape (1, 1).
         weight: The weight.
-        found: What it is said to remember, perhaps in a stranger's file.
-        name: What the weight is called.
+        found: The state to check, perhaps from an untrusted file.
+        name: The name of the weight, for errors.
 
     Raises:
-        BadInput: If names, shapes or types differ.
+        BadInput: If keys, shapes or types differ.
     """
     if not isinstance(found, Mapping) or found.keys() != wanted.keys():
         raise BadInput(f"its optimizer remembers something else of {name} than this run's does")
@@ -185,14 +192,14 @@ def load_state_by_name_(
     state: Mapping[str, Mapping[str, Any]],
     wanted: Mapping[str, Any],
 ) -> None:
-    """Let an optimizer go on with what another one remembered of each weight.
+    """Load the state of an earlier optimizer into a new one, weight by weight, in place.
 
     Args:
-        optimizer: The optimizer of the net's parameters, new.
-        net: The net.
-        state: What `state_by_name` gave for an optimizer of the same kind; weights that it does
-            not name, or that are trained no more, begin anew.
-        wanted: What an optimizer of that kind remembers of a weight, (1, 1).
+        optimizer: The new optimizer of the network's parameters.
+        net: The network.
+        state: The result of `state_by_name` for an optimizer of the same kind; weights that it does
+            not name start with fresh state, and those that are no longer trained are skipped.
+        wanted: State of such an optimizer for a weight of shape (1, 1).
 
     Raises:
         BadInput: If an entry does not fit its weight.

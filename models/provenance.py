@@ -1,4 +1,4 @@
-"""The checkpoints that a network comes from, as it remembers them once their files are gone."""
+"""Provenance and lineage of a checkpoint: its data, parent, command, scores and ancestors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -8,7 +8,7 @@ from typing import Any
 from regrow.data.snapshot import SPLITS, Manifest, diff
 from regrow.errors import BadInput
 
-# What a generation may take up; what is longer is cut.
+# Limits of what is kept of each ancestor; longer text is cut.
 MAX_TEXT = 2000  # characters
 MAX_NAMES = 50  # class names, and scores
 MAX_GENERATIONS = 1000  # the oldest are forgotten first
@@ -17,20 +17,21 @@ CUT = "..."
 
 @dataclass(slots=True)
 class Provenance:
-    """Where a network comes from; it travels in the checkpoint.
+    """The origin of a network, kept in its checkpoint.
 
     Args:
-        data: Hash of the manifest of the data it was trained on.
-        manifest: That manifest as tensors and lists, to be diffed with a later one.
-        parent: Hash of the checkpoint file it was warm-started or pruned from.
-        scores: What it reached, by name, such as `val/accuracy`.
-        command: The command that made it.
+        data: Hash of the manifest of the training data.
+        manifest: The manifest as tensors and lists, for a diff with later data.
+        parent: Hash of the checkpoint file that the network was warm-started or pruned from.
+        scores: Validation scores by name, such as `val/accuracy`.
+        command: The command that made the checkpoint.
         settings: The settings of the run, which a resumed run must repeat.
-        date: When the run that made it began, as ISO 8601 in UTC.
-        change: What changed from the parent's data, in a line.
-        lineage: What is remembered of its ancestors, oldest first, as `regrow.models.provenance`
-            writes it, so that it survives their files.
-        scratch_epochs: Epochs of the training from scratch that it goes back to; 0 if unknown.
+        date: Start of the run, as ISO 8601 in UTC.
+        change: One-line summary of the difference between the parent's data and this run's.
+        lineage: One mapping per ancestor, oldest first (see `Ancestor`), so that it outlives their
+            files.
+        scratch_epochs: Number of epochs of the training from scratch at the root of the lineage; 0
+            if unknown.
     """
 
     data: str | None = None
@@ -47,19 +48,19 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Ancestor:
-    """A checkpoint, without its weights and without the list of its images.
+    """An ancestor in the lineage: a checkpoint without its weights and its list of images.
 
     Args:
         checkpoint: Hash of the file.
         parent: Hash of the checkpoint file that it was warm-started or pruned from.
         command: The command that made it.
-        date: When, as ISO 8601 in UTC.
+        date: Start of the run, as ISO 8601 in UTC.
         data: Hash of the manifest of its data.
         num_images: The number of images in each split.
         num_classes: The number of classes in its data.
-        classes: The names of the first of them.
-        change: What changed from its parent's data, in a line.
-        scores: What it reached, by name, less those of single classes.
+        classes: The names of the first classes.
+        change: One-line summary of the difference between its parent's data and its own.
+        scores: Validation scores by name, without those of single classes.
     """
 
     checkpoint: str
@@ -75,11 +76,11 @@ class Ancestor:
 
     @classmethod
     def of(cls, checkpoint: str, provenance: Provenance) -> "Ancestor":
-        """Give what is remembered of a checkpoint.
+        """Return the lineage entry of a checkpoint.
 
         Args:
-            checkpoint: Hash of its file.
-            provenance: What it says of itself.
+            checkpoint: Hash of the file.
+            provenance: Provenance in the checkpoint.
         """
         num_images, classes = {}, []
         if provenance.manifest is not None:
@@ -103,10 +104,10 @@ class Ancestor:
 
     @classmethod
     def from_dict(cls, values: Any) -> "Ancestor":
-        """Read what `dataclasses.asdict` gave, which a file of anyone's may hold.
+        """Read an ancestor from a mapping, as `dataclasses.asdict` makes it; untrusted input.
 
         Raises:
-            BadInput: If it is something else, or longer than what is ever written.
+            BadInput: If it is no such mapping, or exceeds the limits of what regrow writes.
         """
         if not isinstance(values, Mapping):
             raise BadInput("its lineage has an entry that is no mapping")
@@ -126,23 +127,23 @@ class Ancestor:
 
 
 def descent(checkpoint: str, parent: Provenance) -> list[dict[str, Any]]:
-    """Give the lineage of what is made from a checkpoint, as a checkpoint can hold it.
+    """Return the lineage of a network that is made from a checkpoint, for its own checkpoint.
 
     Args:
         checkpoint: Hash of the parent's file.
-        parent: What the parent says of itself.
+        parent: Provenance of the parent.
 
     Returns:
-        One mapping an ancestor, oldest first; the last is the parent.
+        One mapping per ancestor, oldest first; the last is the parent.
     """
     return [*parent.lineage, asdict(Ancestor.of(checkpoint, parent))][-MAX_GENERATIONS:]
 
 
 def read_lineage(values: Any) -> list[Ancestor]:
-    """Read what `descent` gave, which a file of anyone's may hold.
+    """Read a lineage, as `descent` returns it, from untrusted input.
 
     Raises:
-        BadInput: If it is something else.
+        BadInput: If it is no such list.
     """
     if not isinstance(values, list) or len(values) > MAX_GENERATIONS:
         raise BadInput(f"its lineage is no list of at most {MAX_GENERATIONS} ancestors")
@@ -150,17 +151,20 @@ def read_lineage(values: Any) -> list[Ancestor]:
 
 
 def change_between(old: Provenance, new: Manifest) -> str | None:
-    """Say in a line what changed in the data; None where the old one is not known.
+    """Summarise the difference between the parent's data and new data, in one line.
 
     Args:
-        old: What the parent says of itself.
-        new: The data now.
+        old: Provenance of the parent.
+        new: The new data.
+
+    Returns:
+        The line; None where the parent's data is unknown.
     """
     return str(diff(Manifest.from_dict(old.manifest), new)) if old.manifest is not None else None
 
 
 def now() -> str:
-    """Give the time as ISO 8601 in UTC, to the second."""
+    """Return the current time as ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

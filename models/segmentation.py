@@ -1,4 +1,4 @@
-"""Semantic segmentation: one class a pixel."""
+"""Semantic segmentation: one class per pixel."""
 
 import math
 from collections.abc import Mapping
@@ -21,16 +21,26 @@ from regrow.models.task import Task
 
 
 class Segmentation(Task):
-    """Give each pixel its class; pixels that are void in the truth count nowhere.
+    """Semantic segmentation with cross-entropy; the score is mean IoU.
+
+    Pixels that are void in the truth have no loss and no score.
 
     Args:
         classes: Class names, in the order of the head's rows.
         size: Height and width of the images, in pixels.
-        dice: Weight of the soft Dice loss beside the cross-entropy.
-        class_weights: Class weights in the cross-entropy: `balanced` weighs each class by the
-            inverse of the number of its pixels in the training images; null weighs all pixels
-            alike. The Dice loss counts classes alike in any case.
-        **kwargs: What all tasks take.
+        dice: Weight of the soft Dice loss that is added to the cross-entropy; 0 leaves it out.
+        class_weights: Class weights of the cross-entropy: `balanced` weighs each class by the inverse
+            of the number of its pixels in the training images; null weighs all pixels the same.
+            The Dice loss weighs classes the same in any case.
+        **kwargs: The arguments of `regrow.models.Task`.
+
+    Example:
+        >>> import torch
+        >>> from regrow.models import Segmentation
+        >>> task = Segmentation(["sky", "road"], (32, 48), net="small")
+        >>> images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8)
+        >>> task.eval().predict(task(images)).shape
+        torch.Size([2, 32, 48])
     """
 
     kind: ClassVar[Kind] = "masks"
@@ -52,12 +62,12 @@ class Segmentation(Task):
         self.class_weights = class_weights
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:
-        """Give `logits` (b, c, h, w); an auxiliary head, which torchvision can add, is left out."""
+        """Compute `logits` (b, c, h, w); torchvision's auxiliary head is left out."""
         out = self.net(features)
         return {"logits": out["out"] if isinstance(out, Mapping) else out}
 
     def losses(self, outputs: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
-        """Give the cross-entropy with masks (b, h, w), and the Dice loss if it is asked for."""
+        """Compute the cross-entropy with masks (b, h, w), and the Dice loss if it has a weight."""
         logits, truth = outputs["logits"].float(), targets.long()
         # A batch may be void all over: its mean would be 0/0.
         known = (truth != VOID).sum().clamp(min=1)
@@ -68,19 +78,19 @@ class Segmentation(Task):
         return {"ce": ce, "dice": self.dice * soft_dice(logits, truth)}
 
     def predict(self, outputs: dict[str, Tensor]) -> Tensor:
-        """Give masks of class indices, uint8 (b, h, w)."""
+        """Return masks of class indices, uint8 (b, h, w)."""
         return outputs["logits"].argmax(1).to(torch.uint8)
 
     def decode(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give `logits` (b, c, h, w) and `mask` (b, h, w)."""
+        """Compute `logits` (b, c, h, w) and `mask` (b, h, w)."""
         return {"logits": outputs["logits"].float(), "mask": self.predict(outputs)}
 
     def from_decoded(self, decoded: dict[str, Tensor]) -> Tensor:
-        """Give the mask."""
+        """Return the masks of class indices, uint8 (b, h, w)."""
         return decoded["mask"]
 
     def hide(self, outputs: dict[str, Tensor], known: Tensor) -> dict[str, Tensor]:
-        """Take unknown classes out of the softmax."""
+        """Remove unknown classes from the softmax of each pixel."""
         return hidden(outputs, "logits", known, 1)
 
     def distillation_loss(
@@ -90,35 +100,36 @@ class Segmentation(Task):
         shared: Shared,
         temperature: float,
     ) -> Tensor:
-        """Give the divergence of a teacher's softened probabilities, a pixel on average.
+        """Compute the mean over pixels of the divergence between softened probabilities.
 
-        Channel-wise distillation (Shu et al. 2021, arXiv 2011.13256) compares where each class is
-        rather than which class each pixel has: its loss stays the same when a class gains on the
+        Channel-wise distillation (Shu et al. 2021, arXiv 2011.13256) instead compares where each
+        class is, not which class each pixel has: its loss stays the same when a class gains on the
         others everywhere, though the masks change.
         """
         return soft_divergence(outputs["logits"], wanted["logits"], shared, temperature)
 
     def make_metric(self) -> Metric:
-        """Give the mean intersection over union."""
+        """Return the mean IoU metric."""
         return MeanIoU(len(self.classes))
 
     def make_evidence(self) -> Collector:
-        """Give the collector of each image's confusions."""
+        """Return an empty collector of each image's confusion matrix."""
         return ConfusionEvidence(len(self.classes))
 
     def class_rows(self) -> list[ClassRows]:
-        """Give the last layer."""
+        """Return the last layer, which has one row per class."""
         return find_class_rows(self.kind, self.net_name, self.size, self.net_args)
 
     def output_layers(self) -> list[str]:
-        """Return the names of the layers whose widths follow from the classes."""
+        """Return the names of the layers whose width changes with the number of classes."""
         return find_class_layers(self.kind, self.net_name, self.size, self.net_args)
 
 
 def soft_dice(logits: Tensor, truth: Tensor) -> Tensor:
-    """Give one minus the mean soft Dice coefficient over the classes of the batch.
+    """Compute the soft Dice loss: one minus the mean soft Dice coefficient over classes.
 
-    Source: Milletari et al., V-Net, 2016, arXiv 1606.04797, for several classes.
+    Source: Milletari et al., V-Net, 2016, arXiv 1606.04797, for several classes; classes
+    that are not in the batch are left out.
 
     Args:
         logits: Raw scores, (b, c, h, w).

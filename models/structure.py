@@ -1,4 +1,4 @@
-"""The record from which a pruned network is rebuilt, without the code that pruned it."""
+"""The structure record of a pruned network, from which it is rebuilt without pruning code."""
 
 import math
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from regrow.models.nets.attention import convert_, is_converted, is_convertible
 
 
 def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
-    """Say how a network differs from the dense one that its name and arguments build.
+    """Return the differences in structure between a network and its dense original.
 
     Args:
         net: The network, pruned or not.
         dense: A fresh network of the same name and arguments; its weights do not matter.
 
     Returns:
-        Plain data: `converted`, names of attention layers that may have lost heads; `attributes`,
-        whole numbers and tuples of them by module, where they became smaller; `shapes` of
-        parameters and buffers of the state dict by name; `trainable` flags of parameters. Empty
-        for a network left as it was. For other buffers see `regrow.models.buffers`.
+        Plain data: `converted`, the names of attention layers that may have lost heads;
+        `attributes`, whole numbers and tuples of them that became smaller, by module; `shapes` of
+        parameters and persistent buffers by name; `trainable`, `requires_grad` flags of parameters.
+        Each is empty for an unchanged network. For other buffers see `regrow.models.buffers`.
     """
     attributes: dict[str, dict[str, Any]] = {}
     modules = dict(dense.named_modules())
@@ -37,7 +37,7 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
         if name not in modules:
             continue
         own, other = _sizes(module), _sizes(modules[name])
-        # What grew is no size that a cut left: a network may count its own steps.
+        # A number that grew is no size that pruning left, such as a count of steps.
         changed = {
             key: value
             for key, value in own.items()
@@ -66,17 +66,17 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
 
 
 def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> set[str]:
-    """Give a fresh dense network the structure of a record, in place; weights are then loaded.
+    """Resize a fresh dense network to a structure record, in place, before weights are loaded.
 
     Args:
         net: The dense network.
-        record: What `record` gave, perhaps out of a stranger's file.
+        record: The result of `record`, perhaps from an untrusted file.
 
     Returns:
-        The names of the tensors that have other shapes now, and no values until weights are loaded.
+        The names of the resized tensors, which are uninitialised until weights are loaded.
 
     Raises:
-        BadInput: If the record names what the network does not have, or sizes that pruning cannot
+        BadInput: If the record names a part that the network lacks, or a size that pruning cannot
             have left.
     """
     if not isinstance(record, Mapping):
@@ -96,7 +96,7 @@ def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> set[str]:
             _set_size(modules[name], name, key, value)
     tensors, unsaved = _tensors(net), dict(net.named_buffers())
     shapes = _mapping(record, "shapes")
-    # Once the shape of a buffer was recorded that no file holds; the fresh one's is right then.
+    # Older records have shapes of non-persistent buffers too; those of the fresh network hold.
     shapes = {name: s for name, s in shapes.items() if name in tensors or name not in unsaved}
     for name, shape in shapes.items():
         if name not in tensors:
@@ -112,14 +112,13 @@ def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> set[str]:
 
 @torch.no_grad()
 def fresh_twin(net: nn.Module, dense: nn.Module) -> nn.Module:
-    """Build a network of a pruned one's architecture with fresh weights.
+    """Build a network with the structure of a pruned one and freshly initialised weights.
 
-    They are a part of the fresh dense network's own draws, whatever its initialisation: entries of
-    a weight are drawn alike, so some of them are draws too. Their scale grows as the sums that they
-    enter become shorter.
+    Each weight is a slice of the fresh dense network's, whatever its initialisation, since the
+    entries of a weight are drawn alike. It is scaled up as its number of inputs falls.
 
-    Source: He et al. 2015, arXiv 1502.01852, equation 10, for the scale: a variance of one over the
-    number of inputs.
+    Source: He et al. 2015, arXiv 1502.01852, equation 10, for the scale: a variance proportional to
+    one over the number of inputs.
 
     Args:
         net: The pruned network.
@@ -154,7 +153,7 @@ def _sizes(module: nn.Module) -> dict[str, int | tuple[int, ...]]:
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers by name, as far as a state dict holds them."""
+    """Return the parameters and persistent buffers by name."""
     held = net.state_dict(keep_vars=True).keys()
     tensors = dict(net.named_parameters()) | dict(net.named_buffers())
     return {name: tensor for name, tensor in tensors.items() if name in held}
@@ -168,7 +167,7 @@ def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _is_part(new: int | tuple[int, ...], old: int | tuple[int, ...]) -> bool:
-    """Whether a cut can have left a size, or each of some sizes, of another."""
+    """Whether pruning can have reduced an old size, or a tuple of sizes, to a new one."""
     if isinstance(new, int) or isinstance(old, int):
         return isinstance(new, int) and isinstance(old, int) and 1 <= new <= old
     return len(new) == len(old) and all(map(_is_part, new, old))

@@ -1,4 +1,4 @@
-"""One LightningModule for the three tasks: the steps, the logs, the optimizer, written once."""
+"""The base LightningModule of the three tasks: steps, logging, optimizer and checkpoint record."""
 
 import math
 from collections.abc import Mapping
@@ -26,37 +26,38 @@ RECORD_VERSION = 1
 
 
 class Penalty(nn.Module):
-    """A term added to the loss from outside the task: distillation, a sparsity penalty."""
+    """A loss term that is added from outside the task, such as distillation or sparsity."""
 
     name: str = "penalty"
 
     def forward(self, task: "Task", images: Tensor, outputs: dict[str, Tensor]) -> Tensor:
-        """Give the term, a scalar, from the raw outputs of the task on the images."""
+        """Compute the term, a scalar, from the raw outputs of the task on the images."""
         raise NotImplementedError
 
     def watching(self, task: "Task") -> AbstractContextManager[None]:
-        """Give what surrounds a step of the task, where a penalty can see inside its network."""
+        """Return a context manager around each training step, for hooks into the network."""
         return nullcontext()
 
 
 class Task(Interface):
-    """A network with its losses, predictions and metric.
+    """A network with its losses, predictions, metric and optimizer.
 
     Shapes: b batch, c classes, h height, w width, n objects.
 
     Args:
         classes: Class names, in the order of the head's rows.
         size: Height and width of the images, in pixels.
-        net: The network by name, as `regrow.models.nets.build` lists them, or an import path.
+        net: Network: a name that `regrow.models.nets.build.list_nets` lists, such as `small` or
+            `torchvision/resnet18`, or the import path of an `nn.Module`.
         net_args: Further arguments of the network, plain data.
-        weights: `DEFAULT` for the library's pretrained weights (needs a network), or a local
-            file with a state dict.
-        mean: Channel means that are subtracted from images in [0, 1].
-        std: Channel deviations that the images are then divided by.
-        optimization: The optimizer and its schedule.
-        channels_last: Keep images and weights in channels-last memory order.
+        weights: Initial weights: `DEFAULT` for the library's pretrained ones (downloaded), or a
+            local file with a state dict; null starts from random weights.
+        mean: Normalisation: channel means, subtracted from images in [0, 1].
+        std: Normalisation: channel standard deviations, which images are then divided by.
+        optimization: The optimizer and its learning rate schedule.
+        channels_last: Memory format: keep images and weights in channels-last order.
         compile_net: Compile the network with `torch.compile` for training.
-        penalties: Further terms of the loss.
+        penalties: Further loss terms, such as distillation.
 
     Raises:
         BadInput: If class names repeat, or are fewer than the task needs.
@@ -64,7 +65,7 @@ class Task(Interface):
 
     mean: Tensor
     std: Tensor
-    # Set by a task that can weigh the classes in its loss, and by whoever trains it.
+    # Class weights of the loss: whether a task has them, and their values, which training sets.
     class_weights: Literal["balanced"] | None = None
     loss_weights: Tensor | None
 
@@ -96,10 +97,10 @@ class Task(Interface):
         self.compile_net = compile_net
         self.penalties = nn.ModuleList(penalties or [])
         self.provenance = Provenance()
-        # The score by which `best.ckpt` is chosen.
+        # The validation score by which `best.ckpt` is chosen.
         self.chosen_by = self.score
         self.seed = 0
-        # What an earlier optimizer remembered of each weight, for the next one to go on with.
+        # Optimizer state of each weight from an earlier run, which the next optimizer begins with.
         self.momenta: dict[str, dict[str, Any]] = {}
         self._hold: masks.Hold | None = None
         self.net = self.fresh_net(weights)
@@ -134,7 +135,7 @@ class Task(Interface):
         self.momenta = {}
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Task":
-        """Move or cast the task; what images are scaled by is rounded once, from its own values."""
+        """Move or cast the task; mean and std are rounded once, from their exact values."""
         super()._apply(fn, recurse)
         for name, values in self._scale.items():
             now = self.get_buffer(name)
@@ -144,27 +145,31 @@ class Task(Interface):
 
     @property
     def name(self) -> str:
-        """Return the name of the task, such as `classification`, as reports and files have it."""
+        """Name of the task in reports and files, such as `classification`."""
         return type(self).__name__.lower()
 
     @property
     def net_package(self) -> str:
-        """Return the package that the network is imported from, which `load` may have to allow."""
+        """Top-level package of the network, which `load` may have to be told to allow."""
         return self.net_name.split(".")[0]
 
     def fresh_net(self, weights: str | None = None) -> nn.Module:
-        """Build the dense network that this task names, with new weights."""
+        """Build the dense (unpruned) network of this task with fresh weights."""
         return build_net(
             self.kind, self.net_name, len(self.classes), self.size, self.net_args, weights
         )
 
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments that rebuild this task, as plain data."""
+        """Return the arguments that rebuild this task, as plain data."""
         current = {**self.hparams, "classes": self.classes, "size": self.size}
         return {str(name): _plain(value) for name, value in current.items()}
 
     def record(self) -> dict[str, Any]:
-        """Give what rebuilds this task and says where it comes from, as plain data and tensors."""
+        """Return the checkpoint record: what rebuilds this task, and its provenance.
+
+        Plain data and tensors: the task with its arguments, and the structure, buffers and masks in
+        which its network differs from the dense one.
+        """
         with torch.random.fork_rng(devices=[]):
             dense = self.fresh_net()
         return {
@@ -187,19 +192,19 @@ class Task(Interface):
         return images
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Give the raw outputs for uint8 images, (b, 3, h, w)."""
+        """Compute the raw outputs for uint8 images, (b, 3, h, w)."""
         return self.outputs(self.prepare(images))
 
     def as_labelled(
         self, outputs: dict[str, Tensor], targets: Any
     ) -> tuple[dict[str, Tensor], Any]:
-        """Return raw outputs and targets as losses and metrics take them.
+        """Convert raw outputs and targets of a batch to the form that losses and metrics take.
 
-        Labels that know some of the classes only are met here, see `regrow.data.partial_labels`.
+        Handles labels that cover some of the classes only, see `regrow.data.partial_labels`.
 
         Args:
             outputs: The raw outputs.
-            targets: Targets as a batch has them.
+            targets: The targets of the batch.
         """
         known = known_classes(targets)
         if known is not None:
@@ -207,14 +212,14 @@ class Task(Interface):
         return outputs, plain_targets(targets)
 
     def example_images(self, batch: int = 1) -> Tensor:
-        """Give images of the right shape, uint8 noise that is the same at every call."""
+        """Return example input: uint8 noise of the right shape, the same at every call."""
         generator = torch.Generator().manual_seed(0)
         shape = (batch, 3, *self.size)
         images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         return images.to(self.mean.device)
 
     def training_step(self, batch: tuple[Tensor, Any], batch_idx: int) -> Tensor:
-        """Give the loss of one batch."""
+        """Compute the loss of one batch, all its terms together, and log them."""
         images, targets = batch
         penalties = [cast(Penalty, penalty) for penalty in self.penalties]
         with ExitStack() as watches:
@@ -237,7 +242,7 @@ class Task(Interface):
         self.metric.update(self.predict(outputs), targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the score, and one score a class."""
+        """Log the scores of the metric, and the score of each class."""
         values: Mapping[str, Tensor] = self.metric.compute()
         for name, value in values.items():
             if name == "per_class":
@@ -248,7 +253,10 @@ class Task(Interface):
         self.metric.reset()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Give the optimizer, which keeps masked weights zero; its rate is set before each step."""
+        """Build the optimizer, which keeps masked weights at zero.
+
+        The learning rate is set before each step, see `on_train_batch_start`.
+        """
         optimizer = self.optimization.build(self.net)
         if self.momenta:
             wanted = self.optimization.remembered
@@ -262,25 +270,25 @@ class Task(Interface):
             self._hold.clear_gradients()
 
     def remask(self, weights: Mapping[str, Tensor]) -> None:
-        """Give weights of the net other masks while it is trained, by name as `masks.remask_`."""
+        """Replace masks of the network's weights during training, by name as `masks.remask_`."""
         masks.remask_(self.net, weights)
         if self._hold is not None:
             self._hold.follow()
 
     def on_fit_start(self) -> None:
-        """Lay the weights out as asked, and compile."""
+        """Set the memory format of the weights, and compile the network if asked to."""
         if self.channels_last:
             self.net.to(memory_format=torch.channels_last)
         if self.compile_net:
             self.net.compile()
 
     def on_fit_end(self) -> None:
-        """Leave a plain network behind."""
+        """Undo the compilation, and end the hold on masked weights."""
         self.net._compiled_call_impl = None
         self._hold = None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the rate and the seed of this step, both functions of counters alone."""
+        """Set the learning rate and the seed of this step; both depend on counters alone."""
         epoch, epochs = self.current_epoch, self.trainer.max_epochs or 1
         progress = (epoch + batch_idx / max(self.trainer.num_training_batches, 1)) / epochs
         rate = self.optimization.rate(min(progress, 1.0))
@@ -292,12 +300,12 @@ class Task(Interface):
             self.log("train/lr", rate, batch_size=1)
 
     def _is_logging(self) -> bool:
-        """Whether the logger takes this step's values; Lightning's `log` costs a millisecond."""
+        """Whether this step's values are logged; Lightning's `log` costs a millisecond."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return every > 0 and (self.global_step + 1) % every == 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the record of this network into Lightning's checkpoint."""
+        """Add the record of this task to Lightning's checkpoint."""
         for name in ("hyper_parameters", "hparams_name"):
             checkpoint.pop(name, None)
         metrics = {n: float(v) for n, v in self.trainer.callback_metrics.items()}
@@ -306,12 +314,12 @@ class Task(Interface):
 
 
 def loss_of(task: Task, images: Tensor, targets: Any) -> Tensor:
-    """Give the loss of a batch, all its terms together, wherever the batch is.
+    """Compute the loss of one batch, all its terms together, on the device of the task.
 
     Args:
-        task: The task, in the mode that it is in.
+        task: The task; it stays in its current mode.
         images: Images of one batch, uint8 (b, 3, h, w).
-        targets: Their targets.
+        targets: The targets of the images.
     """
     images, targets = move_data_to_device((images, targets), task.mean.device)
     losses = task.losses(*task.as_labelled(task(images), targets))
@@ -319,10 +327,10 @@ def loss_of(task: Task, images: Tensor, targets: Any) -> Tensor:
 
 
 def seed_step(seed: int, device: torch.device) -> None:
-    """Seed what a step draws from, on the CPU and its device.
+    """Seed the random number generators of one step, on the CPU and the device.
 
-    `torch.manual_seed` does so too, but where CUDA is not in use it queues a call and a stack trace
-    for later, at every step: 0.2 ms, and memory that is never given back.
+    `torch.manual_seed` would do so too, but where CUDA is not in use it queues a call and a stack
+    trace at every step: 0.2 ms, and memory that is never freed.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

@@ -1,10 +1,10 @@
-"""The one reader of files that `torch.save` wrote: plain data and dense tensors, or a refusal.
+"""Safe reader of files written by `torch.save`: plain data and dense tensors only.
 
-Such a file is an archive of one pickle and the bytes of each tensor. A stranger's may hold code, or
-be small and ask for all memory: compressed records, records that lie over each other, tensors that
-show the same bytes again and again, lists of lists that are one list. So the archive's directory
-is checked before anything of it is read, the names in the pickle before it is run, and every value
-before it is given to anyone. What is read takes memory in proportion to the file.
+Such a file is an archive of one pickle and the bytes of each tensor. An untrusted one may hold
+code, or be small and expand to all memory: compressed or overlapping records, tensors that share
+the same bytes many times, nested lists that are one list. So the directory of the archive is
+checked before it is read, the names in the pickle before it is run, and every value before it is
+returned. The memory used is in proportion to the size of the file.
 """
 
 import io
@@ -24,12 +24,12 @@ from regrow.files import is_there, open_regular
 
 MAX_RECORDS = 100_000
 MAX_PICKLE = 32 * 2**20  # bytes
-MAX_VALUES = 2_000_000  # plain values and tensors, counted where they stand
+MAX_VALUES = 2_000_000  # plain values and tensors, counted at every occurrence
 MAX_DEPTH = 64
 MAX_INT = 2**64
-# How often all of a file's bytes may be shown by its tensors: layers that share their weights.
+# How often the tensors may cover all bytes of a file together: layers can share weights.
 MAX_SHARING = 16
-# What a pickle of plain data and dense tensors names; anything else would make something else.
+# The names in a pickle of plain data and dense tensors; all others are refused.
 KNOWN = re.compile(
     r"collections OrderedDict"
     r"|torch\._utils _rebuild_(tensor_v2|tensor_v3|parameter)"
@@ -42,7 +42,7 @@ CODE = "it holds pickled code or is no checkpoint"
 
 
 def read_torch(path: Path) -> Any:
-    """Read what `torch.save` wrote, on the CPU, if it is plain data and dense tensors.
+    """Read a file that `torch.save` wrote, on the CPU, if it is plain data and dense tensors.
 
     Args:
         path: The file.
@@ -51,7 +51,7 @@ def read_torch(path: Path) -> Any:
         Numbers, texts, tensors, and dicts, lists, tuples and sets of these.
 
     Raises:
-        BadInput: If it is no such file, or would take memory out of proportion to its size.
+        BadInput: If it is no such file, or would need memory out of proportion to its size.
     """
     if not is_there(path):  # a folder, a pipe or a device neither
         raise BadInput(f"{path}: no such file")
@@ -67,7 +67,7 @@ def read_torch(path: Path) -> Any:
         values = torch.load(content, weights_only=True, map_location="cpu")
     except BadInput:
         raise
-    # A file of anything makes the readers raise anything.
+    # An arbitrary file makes the readers raise arbitrary errors.
     except Exception as error:
         raise BadInput(f"{path}: truncated or damaged, or none that torch.save wrote") from error
     _Check(path, size).values(values)
@@ -75,7 +75,7 @@ def read_torch(path: Path) -> Any:
 
 
 def _content(file: Any, path: Path) -> io.BytesIO:
-    """Check an archive, and give its records as an archive that torch reads as we do."""
+    """Check an archive, and copy its records to a new one, so that torch reads what was checked."""
     content = io.BytesIO()
     with zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
@@ -91,7 +91,7 @@ def _content(file: Any, path: Path) -> io.BytesIO:
 
 
 def _refuse_records(infos: list[zipfile.ZipInfo], path: Path) -> None:
-    """Refuse an archive by its directory alone."""
+    """Refuse an archive whose directory is not like one that torch writes."""
     if len(infos) > MAX_RECORDS:
         raise BadInput(f"{path}: refused, it has {len(infos):,} records, above {MAX_RECORDS:,}")
     names = [info.filename for info in infos]
@@ -109,7 +109,7 @@ def _refuse_records(infos: list[zipfile.ZipInfo], path: Path) -> None:
 
 
 def _refuse_names(pickled: bytes, path: Path) -> None:
-    """Refuse a pickle that names more than plain data and dense tensors need."""
+    """Refuse a pickle with names other than those of plain data and dense tensors."""
     for operation, argument, _ in pickletools.genops(pickled):
         if operation.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
             raise BadInput(f"{path}: refused, {CODE}")
@@ -121,18 +121,18 @@ def _refuse_names(pickled: bytes, path: Path) -> None:
 
 
 class _Check:
-    """Checks every value of a file, with an account of what they would take.
+    """Checks every value of a file, and counts values and bytes against the limits.
 
     Args:
         path: The file.
-        size: Its bytes.
+        size: The size of the file, in bytes.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self.path, self.num_values, self.left = path, 0, MAX_SHARING * size
 
     def values(self, value: Any, depth: int = 0) -> None:
-        """Check a value and all in it."""
+        """Check a value and all values inside it."""
         self.num_values += 1
         if self.num_values > MAX_VALUES or depth > MAX_DEPTH:
             raise BadInput(
@@ -175,14 +175,14 @@ class _Check:
 
 
 def is_state_dict(values: Any) -> bool:
-    """Whether values are tensors by name."""
+    """Whether values are a state dict: a mapping from names to tensors."""
     return isinstance(values, Mapping) and all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in values.items()
     )
 
 
 def is_plain(values: Any) -> bool:
-    """Whether values are numbers, texts, None, and lists and dicts of these, as JSON can hold."""
+    """Whether values are plain data as in JSON: numbers, texts, None, lists and dicts of these."""
     if isinstance(values, dict):
         return all(isinstance(name, str) and is_plain(value) for name, value in values.items())
     if isinstance(values, list | tuple):

@@ -1,4 +1,4 @@
-"""A chart of points in a plane, for pages and TensorBoard."""
+"""Scatter charts with error bars, for report pages and TensorBoard."""
 
 import math
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ RADIUS = 6
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point with its name, and the range of its height.
+    """A named point with a vertical error bar.
 
     Args:
-        name: What the legend says.
-        x: Across.
-        y: Up.
-        low: The low end of its range.
-        high: The high end.
+        name: Text in the legend.
+        x: Horizontal coordinate.
+        y: Vertical coordinate.
+        low: Low end of the error bar.
+        high: High end of the error bar.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Point:
 
 
 def scatter(points: Sequence[Point], across: str, up: str) -> Tensor:
-    """Draw points, each in a colour of its own, with a legend.
+    """Draw a scatter chart with a legend; each point has its own colour.
 
     Args:
-        points: What is shown, one or more; all finite.
-        across: What the horizontal axis shows.
-        up: What the vertical axis shows.
+        points: The points, one or more; all finite.
+        across: Label of the horizontal axis.
+        up: Label of the vertical axis.
 
     Returns:
         uint8, (3, 620, 1100).
@@ -76,11 +76,13 @@ def scatter(points: Sequence[Point], across: str, up: str) -> Tensor:
 
 
 def ticks(values: Sequence[float], about: int = 6) -> list[float]:
-    """Give round numbers that span values: steps of 1, 2 or 5 times a power of ten.
+    """Compute the ticks of an axis: round numbers that span the values.
+
+    Steps are 1, 2 or 5 times a power of ten.
 
     Args:
-        values: What is shown, one or more.
-        about: How many are wished for.
+        values: The values on the axis, one or more.
+        about: Approximate number of ticks.
     """
     low, high = min(values), max(values)
     if low == high:

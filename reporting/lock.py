@@ -1,8 +1,9 @@
-"""One run at a time in a folder: a lock on a file there, which ends with its process.
+"""Lock of a run folder: one run at a time, until its process ends.
 
-It is a record lock of POSIX (`fcntl.lockf`). The kernel drops it when the process ends, however
-that is; forked workers do not hold it; it goes along when the folder is renamed; and NFS has it
-where its lock service runs. The file's text says who holds it, and decides nothing.
+It is a POSIX record lock (`fcntl.lockf`) on a file in the folder. The kernel releases it when the
+process ends in any way; forked workers do not hold it; it moves with the folder when that is
+renamed; and NFS supports it where its lock service runs. The text of the file names the holder for
+error messages only.
 """
 
 import errno
@@ -23,7 +24,7 @@ from regrow.logs import log
 from regrow.text import printable
 
 LOCK = ".lock"
-LONGEST = 500  # characters about the holder
+LONGEST = 500  # characters of the holder's name
 IN_USE = (errno.EACCES, errno.EAGAIN)
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,25 +37,25 @@ class _Held:
     owner: int
 
 
-# What this process holds, by device and number of the file. A second handle of such a file must
-# not be opened: closing it would drop the lock.
+# The locks of this process, by device and inode of the file. A second handle of such a file must
+# not be opened: closing it would release the lock.
 _held: dict[tuple[int, int], _Held] = {}
 _told: set[Path] = set()
 
 
 def hold(folder: Path, about: str = "") -> None:
-    """Hold a folder for the run of this process, with the runs in it, until it is released.
+    """Lock a folder and the runs inside it for this process, until they are released.
 
-    A folder that this process holds already stays so. Where the file system has no locks, that is
-    said once, and the run goes on.
+    A folder that this process has locked already stays locked. Where the file system has no locks,
+    a warning is logged once, and the run goes on.
 
     Args:
         folder: The folder.
-        about: What holds it, by default the command of this process.
+        about: Name of the holder, by default the command of this process.
 
     Raises:
-        BadInput: If another process holds it, or a run in it.
-        FileNotFoundError: If the folder is not there, or was moved meanwhile.
+        BadInput: If another process has locked it, or a run inside it.
+        FileNotFoundError: If the folder does not exist, or was moved meanwhile.
     """
     _hold(folder, about)
     for file in sorted(folder.rglob(LOCK)):
@@ -64,7 +65,7 @@ def hold(folder: Path, about: str = "") -> None:
 
 
 def release(folder: Path) -> None:
-    """Release a folder and the runs in it, as far as this process holds them."""
+    """Release the locks of a folder and the runs inside it that this process holds."""
     for file in folder.rglob(LOCK):
         with suppress(FileNotFoundError):
             key = _key(file.lstat())
@@ -74,7 +75,7 @@ def release(folder: Path) -> None:
 
 
 def releases_folders(function: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a function so that the folders held in it are released when it ends."""
+    """Decorator that releases the folders locked in a function when it ends."""
 
     @wraps(function)
     def wrapped(*args: P.args, **options: P.kwargs) -> R:

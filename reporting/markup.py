@@ -1,4 +1,4 @@
-"""Text on a page: names and sentences are shown as they are, only what is marked so is Markdown."""
+"""Escaping for Markdown pages: text is shown as it is unless it is marked as Markdown."""
 
 import os
 import re
@@ -7,22 +7,22 @@ from urllib.parse import quote
 from regrow.text import printable
 
 LONGEST = 20_000  # characters of a cell or a paragraph
-# An underscore within a word marks nothing.
+# An underscore within a word has no meaning in Markdown.
 SPECIAL = re.compile(r"[\\`*|~$\[\]]|(?<![^\W_])_|_(?![^\W_])|^[#=]")
 ENTITIES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 
 
 class Markdown(str):
-    """Text that is Markdown, for which its writer answers."""
+    """Text that is valid Markdown already, and is not escaped."""
 
 
 def escape(text: str) -> Markdown:
-    """Return a text as Markdown that shows it as it is, on one line.
+    """Escape a text for Markdown, on one line.
 
-    Angle brackets become entities, so that they make no HTML where a page is taken for that either.
+    Angle brackets become entities, so that a text is no HTML either.
 
     Args:
-        text: The text, perhaps with names of strangers in it; Markdown stays as it is.
+        text: The text, perhaps with names from untrusted data; `Markdown` is returned unchanged.
     """
     if isinstance(text, Markdown):
         return text
@@ -31,14 +31,14 @@ def escape(text: str) -> Markdown:
 
 
 def paragraphs(text: str) -> Markdown:
-    """Return a text of several paragraphs as Markdown that shows it as it is."""
+    """Escape a text of several paragraphs for Markdown."""
     if isinstance(text, Markdown):
         return text
     return Markdown("\n\n".join(escape(part) for part in text.split("\n\n")))
 
 
 def code(text: str) -> Markdown:
-    """Return a text as code on one line, such as a command; it may hold backticks itself."""
+    """Format a text as inline code, such as a command; it may contain backticks."""
     line = printable(text, LONGEST).replace("|", "\\|")
     fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
     gap = " " if line.startswith("`") or line.endswith("`") else ""
@@ -46,5 +46,5 @@ def code(text: str) -> Markdown:
 
 
 def link(path: str) -> str:
-    """Return the path of a file as the target of a link."""
+    """Return the path of a file as the target of a Markdown link."""
     return f"<{quote(os.fsencode(path), safe='/ ()+,=@~')}>"

@@ -1,4 +1,4 @@
-"""Pictures of what a network predicts, beside the truth."""
+"""Pictures of predictions beside the ground truth."""
 
 import colorsys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,25 +16,25 @@ from regrow.data.labels import VOID, Kind
 from regrow.files import write_atomic
 from regrow.text import printable
 
-CELL = 200  # pixels that the longer side of a small image is enlarged to
+CELL = 200  # pixels: least length of the longer side of an image; smaller ones are enlarged
 LONGEST = 60  # characters of a class's name in a picture
 CAPTION = 16  # height of the line of text below an image
-MIN_SCORE = 0.4  # boxes below are not drawn
+MIN_SCORE = 0.4  # boxes of lower scores are not drawn
 RIGHT, WRONG, TRUTH = (110, 220, 130), (255, 110, 100), (235, 235, 235)
-IGNORED = (150, 150, 150)  # of the boxes that no score counts
+IGNORED = (150, 150, 150)  # colour of ignored boxes
 
 
 def draw(
     images: Tensor, predictions: Any, targets: Any, classes: Sequence[str], kind: Kind
 ) -> Tensor:
-    """Draw each image twice: the truth on the left, the prediction on the right.
+    """Draw each image twice: the ground truth on the left, the prediction on the right.
 
     Args:
         images: uint8, (b, 3, h, w).
-        predictions: As `Task.predict` gives them.
-        targets: As a batch has them.
+        predictions: Predictions, as `Task.predict` returns them.
+        targets: Targets of the batch.
         classes: Class names in row order.
-        kind: What is predicted; it chooses the manner.
+        kind: Kind of targets: `labels`, `boxes` or `masks`.
 
     Returns:
         uint8, (b, 3, h', w'); small images are enlarged by a whole factor.
@@ -51,7 +51,7 @@ def draw(
 def picture(
     images: Tensor, predictions: Any, targets: Any, classes: Sequence[str], kind: Kind
 ) -> Tensor:
-    """Draw all pairs of `draw` in one image with a legend, uint8, (3, h, w)."""
+    """Draw the pairs of `draw` as one image with a legend, uint8, (3, h, w)."""
     pairs = draw(images, predictions, targets, classes, kind)
     columns = max(1, min(len(pairs), 1280 // pairs.shape[-1]))
     grid = make_grid(pairs, nrow=columns, padding=4, pad_value=255)
@@ -64,9 +64,9 @@ def save_picture(path: Path, image: Tensor) -> None:
 
 
 def color(index: int) -> tuple[int, int, int]:
-    """Give the colour of a class, red, green and blue in 0 to 255.
+    """Return the colour of a class: red, green and blue, 0 to 255.
 
-    Hues a golden section apart: any number of neighbours differ.
+    Hues are a golden section apart, so that neighbouring classes differ.
     """
     red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.85 - 0.3 * (index % 2), 1)
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -152,7 +152,7 @@ def _overlaid(image: Tensor, mask: Tensor, classes: Sequence[str], scale: int) -
     return draw_segmentation_masks(image, layers, alpha=0.5, colors=[color(i) for i in indices])
 
 
-# How each kind of target is drawn, beside its prediction.
+# The drawing function of each kind of target.
 DRAWERS: dict[Kind, Callable[..., Tensor]] = {
     "labels": _draw_label,
     "boxes": _draw_boxes,

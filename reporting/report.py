@@ -1,4 +1,4 @@
-"""What a command leaves behind: `report.json` for machines and `report.md` for people."""
+"""The report of a run: `report.json` for machines and `report.md` for people."""
 
 import json
 import math
@@ -33,11 +33,23 @@ class Report:
     """The figures of one run, and the page that shows them.
 
     Args:
-        run: The run's folder; both files go there.
+        run: The run's folder, which both files are written to.
         title: The heading of the page.
         command: The command line.
         task: The name of the task.
         classes: The class names in row order.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from regrow.reporting import Report
+        >>> run = Path(tempfile.mkdtemp())
+        >>> report = Report(run, title="A run", command="-", task="classification", classes=["a"])
+        >>> report.set_score("accuracy", 0.9, images="test", num_images=100)
+        >>> report.say("The network kept its budget.")
+        >>> report.write()
+        >>> sorted(file.name for file in run.iterdir())
+        ['report.json', 'report.md']
     """
 
     def __init__(
@@ -72,58 +84,58 @@ class Report:
         return cls(run, title=title, command=command, task=task.name, classes=task.classes)
 
     def set(self, **figures: Any) -> None:
-        """Put figures at the top level of the JSON; records become mappings.
+        """Set figures at the top level of the JSON; dataclasses become mappings.
 
         Args:
-            figures: Their names and values, such as `before={"score": 0.9}` or `parent="ab12"`.
+            figures: Figures by name, such as `before={"score": 0.9}` or `parent="ab12"`.
         """
         self.figures.update({name: as_json(value) for name, value in figures.items()})
 
     def set_score(self, name: str, value: float, **about: Any) -> None:
-        """Put the headline score.
+        """Set the headline score.
 
         Args:
-            name: Its name.
-            value: A share in [0, 1].
-            about: What it was measured on, such as `images="test"` and `num_images=100`.
+            name: Name of the score.
+            value: The score, in [0, 1].
+            about: The data it was measured on, such as `images="test"` and `num_images=100`.
         """
         self.figures["score"] = {"name": name, "value": as_json(value), **about}
 
     def say(self, sentence: str) -> None:
-        """Add a sentence to the verdict, the paragraph that the page begins with, as plain text."""
+        """Add a sentence of plain text to the verdict, the first paragraph of the page."""
         self._verdict.append(sentence)
 
     def add_section(self, heading: str, text: str) -> None:
-        """Add a section to the page: paragraphs of plain text, unless marked as `Markdown`."""
+        """Add a section to the page: paragraphs of plain text, or `Markdown`."""
         self._sections.append(f"## {escape(heading)}\n\n{paragraphs(text).strip()}\n")
 
     def add_table(
         self, heading: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = ""
     ) -> None:
-        """Add a section that is a table.
+        """Add a section with a table.
 
         Args:
-            heading: What it shows.
-            columns: The headings of the columns.
-            rows: One sequence of cells a row, as plain text; floats are shown with four digits.
-            note: A paragraph above it, such as on what data and at what confidence.
+            heading: Heading of the section.
+            columns: Headings of the columns.
+            rows: One sequence of cells per row, as plain text; floats are shown with four digits.
+            note: Paragraph above the table, such as its data and confidence.
         """
         parts = (paragraphs(note), markdown_table(columns, rows))
         self.add_section(heading, Markdown("\n\n".join(part for part in parts if part)))
 
     def add_picture(self, path: Path, caption: str) -> None:
-        """Add a picture to the page, by a link relative to the run's folder."""
+        """Add a picture to the page, as a link relative to the run's folder."""
         target = Path(relpath(path, self.run)).as_posix()
         self._sections.append(f"![{escape(caption)}]({link(target)})\n\n{escape(caption)}\n")
 
     def add_before_after(
         self, before: Mapping[str, Any], after: Mapping[str, Any], name: str = "score"
     ) -> None:
-        """Put the figures `before` and `after`, and their table.
+        """Set the figures `before` and `after`, and add their table to the page.
 
         Args:
-            before: `score` and the fields of `Cost`, as far as known; see `side`.
-            after: The same, later.
+            before: Score and costs before, as `side` returns them.
+            after: Score and costs after.
             name: The name of the score.
         """
         self.set(before=before, after=after)
@@ -137,13 +149,13 @@ class Report:
         name: str,
         old_names: Mapping[str, str] | None = None,
     ) -> None:
-        """Put the score of each class, what was gained and lost, and their table.
+        """Set the score of each class before and after, and add their table to the page.
 
         Args:
-            before: Scores by class name.
-            after: Scores by class name; its order is the table's.
+            before: Scores before by class name.
+            after: Scores after by class name, in the order of the table.
             name: The name of the score.
-            old_names: The classes known before, new name to old name; all where it is None.
+            old_names: Old class names by new names; None if no class is new or renamed.
         """
         known = {c: c for c in before} if old_names is None else old_names
         rows, figures = [], {}
@@ -159,7 +171,7 @@ class Report:
         self.add_table("Classes", ["class", f"{name} before", "after", "change", ""], rows)
 
     def to_markdown(self) -> str:
-        """Give the page."""
+        """Return the page as Markdown."""
         about = [
             ["command", code(self.figures["command"])],
             ["task", self.figures["task"]],
@@ -178,14 +190,14 @@ class Report:
 
     @rank_zero_only
     def write(self) -> None:
-        """Write both files, each atomically."""
+        """Write `report.json` and `report.md`, each atomically."""
         figures = json.dumps(as_json(self.figures), indent=2, ensure_ascii=False, allow_nan=False)
         write_text(self.run / "report.json", figures + "\n")
         write_text(self.run / "report.md", self.to_markdown())
 
 
 def side(score: float | None = None, cost: Cost | None = None) -> dict[str, Any]:
-    """Give one side of before and after: the score and the costs, null where unknown."""
+    """Return the figures of one network, before or after: score and costs, None where unknown."""
     costs = cost.figures() if cost is not None else {}
     return {"score": score} | {name: costs.get(name) for name in COSTS}
 
@@ -193,11 +205,11 @@ def side(score: float | None = None, cost: Cost | None = None) -> dict[str, Any]
 def before_after_rows(
     before: Mapping[str, Any], after: Mapping[str, Any], name: str = "score"
 ) -> list[list[str]]:
-    """Give the rows of a table of before and after, with the change: points or a share.
+    """Return the rows of a table of before and after, with the change in points or percent.
 
     Args:
-        before: `score` and the fields of `Cost`, as far as known.
-        after: The same, later.
+        before: Score and costs before, as `side` returns them.
+        after: Score and costs after.
         name: The name of the score.
     """
     old, new = before.get("score"), after.get("score")
@@ -213,7 +225,7 @@ def before_after_rows(
 def before_after_table(
     before: Mapping[str, Any], after: Mapping[str, Any], name: str = "score", title: str = ""
 ) -> Table:
-    """Give the table of before and after for the terminal; see `before_after_rows`."""
+    """Return the table of before and after for the terminal; see `before_after_rows`."""
     table = Table(title=title or None)
     for heading in ("", "before", "after", "change"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -223,14 +235,14 @@ def before_after_table(
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a table in Markdown, of cells that are plain text unless marked as `Markdown`."""
+    """Return a table in Markdown; cells are plain text unless they are `Markdown`."""
     cells = [[escape(as_text(cell)) for cell in row] for row in (columns, *rows)]
     cells.insert(1, [Markdown("---")] * len(columns))
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def as_text(value: Any) -> str:
-    """Give a value as people read it: counts with separators, floats with four digits."""
+    """Format a value for people: counts with separators, floats with four digits."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
     if isinstance(value, bool):
@@ -243,21 +255,21 @@ def as_text(value: Any) -> str:
 
 
 def signed(change: float | None) -> str:
-    """Give the difference of two shares in points."""
+    """Format a difference of two scores in points (hundredths), with its sign."""
     if change is None or not math.isfinite(change):
         return "-"
     return f"{100 * change:+.2f} points"
 
 
 def ranged(interval: tuple[float, float] | None) -> str:
-    """Give an interval of a difference of shares in points; `[-]` where there is none."""
+    """Format an interval of a difference of scores in points; `[-]` if there is none."""
     if interval is None:
         return "[-]"
     return f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
 
 
 def as_json(value: Any) -> Any:
-    """Give a value as JSON can hold it: records as mappings, NaN and infinities as null."""
+    """Convert a value to JSON data: dataclasses to mappings, NaN and infinities to None."""
     if is_dataclass(value) and not isinstance(value, type):
         return as_json(asdict(value))
     if isinstance(value, Mapping):
@@ -274,7 +286,7 @@ def as_json(value: Any) -> Any:
 
 
 def device_name(device: torch.device) -> str:
-    """Name a device, such as the one that a run computed on."""
+    """Return the name of a device, such as the GPU model or the number of CPU threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":

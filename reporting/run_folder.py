@@ -1,4 +1,4 @@
-"""A run: its folder, its command line, and the code it ends with."""
+"""The folder of a run: made anew, locked, and never overwritten."""
 
 import errno
 import os
@@ -13,26 +13,26 @@ from regrow.errors import BadInput
 from regrow.logs import log
 from regrow.reporting.lock import LOCK, hold, release
 
-# Holds the command, and tells a run's folder from any other.
+# File with the command line; it marks a folder as a run of regrow's.
 MARK = "regrow.txt"
 
 
 def open_run(path: Path, command_line: str = "") -> Path:
-    """Make a new run folder; an earlier run of that name is first moved aside, whole.
+    """Make and lock a new run folder; an earlier run of that name is first moved aside.
 
-    The move is one rename, to the first free of `<name>-1`, `<name>-2` and so on: whoever looks
-    sees the old run under its old name or under its new one. Only the first process of several
-    (DDP) moves anything.
+    The move is one rename, to the first free of `<name>-1`, `<name>-2` and so on, so that the old
+    run always has its old name or its new one. Only the first process of several (DDP) moves and
+    locks folders.
 
     Args:
         path: The folder.
-        command_line: The command that makes it, which `regrow.txt` there keeps.
+        command_line: The command of the run, which is written to `regrow.txt` in the folder.
 
     Returns:
         The same path, now a folder.
 
     Raises:
-        BadInput: If the path is a file or a folder of something else, or cannot be made or moved.
+        BadInput: If the path is a file or a folder with other files, or cannot be made or moved.
     """
     refuse_run(path)
     try:
@@ -46,7 +46,7 @@ def open_run(path: Path, command_line: str = "") -> Path:
 
 
 def _take(path: Path, command_line: str) -> None:
-    """Hold the folder, empty; an earlier run there is moved aside first."""
+    """Lock the folder; an earlier run there is moved aside first."""
     while True:
         try:
             hold(path, command_line)
@@ -62,32 +62,32 @@ def _take(path: Path, command_line: str) -> None:
 
 
 def reopen_run(path: Path, command_line: str = "") -> None:
-    """Hold the folder of a run that goes on; without one there is nothing to hold.
+    """Lock the folder of a run that is resumed, if it exists.
 
     Raises:
-        BadInput: If another process is at work in it.
+        BadInput: If another process has locked it.
     """
     if _is_first() and path.is_dir():
         hold(path, command_line)
 
 
 def _is_first() -> bool:
-    """Whether this is the first process of several (DDP), which alone opens and holds folders."""
+    """Whether this is the first process of several (DDP), which alone makes and locks folders."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def refuse_run(path: Path, *needed: Path | None) -> None:
-    """Refuse a folder that no run may take, before any work is done for it.
+    """Refuse a folder that cannot become a run folder, before any work is done.
 
-    An earlier run there is held, so that no other process goes on with it or moves it meanwhile.
+    An earlier run there is locked, so that no other process resumes or moves it meanwhile.
 
     Args:
         path: The folder that is asked for.
-        needed: Files that the run reads, which an earlier run in that folder would take along.
+        needed: Files that the run reads; none may be in an earlier run there, which is moved aside.
 
     Raises:
-        BadInput: If the path is a file or a folder of something else, another process is at work
-            in it, or a needed file is in it.
+        BadInput: If the path is a file or a folder with other files, another process has locked
+            it, or a needed file is in it.
     """
     if path.exists() and not path.is_dir():
         raise BadInput(f"{path} is a file; give another run folder")
@@ -127,14 +127,14 @@ def _move_aside(path: Path) -> Path:
 
 @contextmanager
 def advised(run: Path, command_line: str, saved: Sequence[str], option: str) -> Iterator[None]:
-    """Let the line that a signal ends a command with say how to go on.
+    """Context manager: add to an interruption by a signal how the run can be resumed.
 
     Args:
         run: The run's folder.
-        command_line: The command that makes it, without which the folder holds an earlier run;
-            empty for a run that goes on.
-        saved: Names of what the run leaves there once it can go on.
-        option: What goes on with it then.
+        command_line: The command of the run, by which the folder is told from an earlier run's;
+            empty for a run that is resumed itself.
+        saved: Names of the files in the folder that make the run resumable.
+        option: The option that resumes it.
     """
     try:
         yield

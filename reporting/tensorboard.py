@@ -1,4 +1,4 @@
-"""Hyperparameters and final scores, as TensorBoard compares them over runs."""
+"""TensorBoard's HParams tab: settings and final scores of each run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from regrow.text import printable
 
 
 def common_hparams(command: str, task: Task, epochs: int, lr: float) -> dict[str, Any]:
-    """Return the settings that runs of every command have, by the same names.
+    """Return the settings that runs of all commands have in common.
 
     Args:
-        command: What was done, such as `train`.
-        task: The network.
-        epochs: How long it was trained, each time.
+        command: The command, such as `train`.
+        task: The task with its network.
+        epochs: Number of training epochs, per step if there are several steps.
         lr: The learning rate.
     """
     return {"command": command, "net": task.net_name, "epochs": epochs, "lr": lr}
@@ -25,13 +25,13 @@ def common_hparams(command: str, task: Task, epochs: int, lr: float) -> dict[str
 def log_hparams(
     logger: Logger | None, hparams: Mapping[str, Any], scores: Mapping[str, float], step: int = 0
 ) -> None:
-    """Put the settings and final scores of a run into TensorBoard's HParams tab.
+    """Write the settings and final scores of a run to TensorBoard's HParams tab.
 
     Args:
-        logger: The run's logger; nothing happens without one.
-        hparams: Settings, nested as they may be; lists and None are shown as text.
+        logger: The run's logger; without one nothing is written.
+        hparams: Settings, perhaps nested; lists and None are shown as text.
         scores: Final scores by name.
-        step: Where the scores stand among the run's other figures.
+        step: The step at which the scores are logged.
     """
     writer = _writer(logger)
     if writer is not None:
@@ -41,19 +41,19 @@ def log_hparams(
 def write_hparams(
     writer: SummaryWriter, hparams: Mapping[str, Any], scores: Mapping[str, float], step: int = 0
 ) -> None:
-    """Put the settings and final scores of a run into TensorBoard's HParams tab.
+    """Write the settings and final scores of a run to TensorBoard's HParams tab, by a writer.
 
-    Commands have different settings, and TensorBoard takes its columns from the first run that
-    lists some: those of others stay blank. Where no run does, it shows the columns of all.
+    Commands have different settings. TensorBoard takes its columns from the first run that declares
+    some, and leaves those of others blank. So no run declares any: then it shows all columns.
 
     Args:
-        writer: What writes the run's other figures.
-        hparams: Settings, nested as they may be; lists and None are shown as text.
+        writer: The writer of the run's other figures.
+        hparams: Settings, perhaps nested; lists and None are shown as text.
         scores: Final scores by name.
-        step: Where the scores stand among the run's other figures.
+        step: The step at which the scores are logged.
     """
     values = {
-        # Of text that is no UTF-8 its files cannot be written.
+        # TensorBoard cannot write text that is not UTF-8.
         printable(name): value if type(value) in (int, float) else printable(str(value))
         for name, value in flat(hparams).items()
     }
@@ -66,12 +66,12 @@ def write_hparams(
 
 
 def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Give nested settings by dotted name, such as `data.batch_size`.
+    """Flatten nested settings to dotted names, such as `data.batch_size`.
 
     Args:
-        settings: Mappings within mappings; the arguments of a class, below `init_args`, count as
-            settings of what the class is given for.
-        prefix: What all names begin with.
+        settings: Nested mappings; the arguments of a class, below `init_args`, are named as
+            settings of the option that takes the class.
+        prefix: Prefix of all names.
     """
     if not isinstance(settings, Mapping) or not settings:
         return {prefix: settings}

@@ -1,9 +1,9 @@
-"""Attention with fewer heads than its width allows, as pruned networks run it.
+"""Attention with any number of heads, for pruned networks.
 
 A layer that has lost heads projects its tokens to less than their own width, which PyTorch's and
 torchvision's attention refuse. The classes here compute the same with any number of heads. A layer
-is converted by giving the object another class, not by putting another object into its place: its
-parameters, their names, its hooks and whoever holds it stay as they are, and it can be undone.
+is converted by changing the class of the object, not by replacing the object: its parameters, their
+names, its hooks and references to it stay as they are, and the conversion can be undone.
 """
 
 import math
@@ -17,7 +17,7 @@ from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedW
 
 from regrow.errors import BadInput
 
-# What torchvision adds to the scores of tokens that only meet in a window because it was shifted.
+# Added by torchvision to the scores of tokens that share a window only because of the shift.
 APART = -100.0
 
 
@@ -26,7 +26,7 @@ class HeadedAttention(nn.MultiheadAttention):
 
     @property
     def _qkv_same_embed_dim(self) -> bool:  # type: ignore[override]
-        # PyTorch's fused encoder layer, which knows whole attention only, asks for this.
+        # PyTorch's fused encoder layer, which supports unpruned attention only, reads this.
         return self.in_proj_weight.shape == (3 * self.embed_dim, self.embed_dim)
 
     def forward(
@@ -46,17 +46,17 @@ class HeadedAttention(nn.MultiheadAttention):
             query: Tokens (b, n, d), or (n, b, d) unless `batch_first`.
             key: Tokens that are attended to, likewise.
             value: Their values, likewise.
-            key_padding_mask: (b, n), bool where a key is left out, or what is added to scores.
-            need_weights: Whether to give weights too; they are of the heads that there are.
+            key_padding_mask: (b, n), True where a key is left out, or floats added to scores.
+            need_weights: Whether to return the attention weights of the remaining heads too.
             attn_mask: (n, n), likewise.
             average_attn_weights: Whether the weights are averaged over heads.
-            is_causal: Says that `attn_mask` is causal.
+            is_causal: Whether `attn_mask` is causal.
 
         Returns:
             The tokens, and the weights: (b, n, n), or (b, heads, n, n) for each head; or None.
 
         Raises:
-            BadInput: If heads are gone, and it is called without a batch, or with a mask for each
+            BadInput: If heads are pruned and it is called without a batch, or with one mask per
                 head.
         """
         if query.ndim != 3 or (attn_mask is not None and attn_mask.ndim != 2):
@@ -102,10 +102,10 @@ class HeadedAttention(nn.MultiheadAttention):
 
 
 class HeadedWindowAttention(ShiftedWindowAttention):
-    """torchvision's attention of Swin with any number of heads."""
+    """torchvision's shifted window attention (Swin) with any number of heads."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend inside of shifted windows.
+        """Attend within shifted windows.
 
         Args:
             x: Tokens (b, h, w, d).
@@ -117,7 +117,7 @@ class HeadedWindowAttention(ShiftedWindowAttention):
         (rows, columns) = self.window_size
         x = F.pad(x, (0, 0, 0, -width % columns, 0, -height % rows))
         size = (x.shape[1], x.shape[2])
-        # A window that holds everything is not shifted.
+        # A window that covers the whole map is not shifted.
         pairs = zip(self.window_size, size, self.shift_size, strict=True)
         shift = [0 if window >= length else step for window, length, step in pairs]
         x = x.roll((-shift[0], -shift[1]), (1, 2))
@@ -150,7 +150,7 @@ class HeadedWindowAttention(ShiftedWindowAttention):
 
 
 class HeadedWindowAttentionV2(HeadedWindowAttention, ShiftedWindowAttentionV2):
-    """torchvision's attention of Swin V2, by cosines, with any number of heads."""
+    """torchvision's shifted window attention by cosines (Swin V2) with any number of heads."""
 
     def _project(self, x: Tensor) -> Tensor:
         if self.qkv.bias is None:
@@ -173,7 +173,7 @@ HEADED: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def is_convertible(module: nn.Module) -> bool:
-    """Say whether a layer is attention that can be converted: of a known class, not of a subclass.
+    """Whether a layer is attention that can be converted: of a known class, not of a subclass.
 
     `nn.MultiheadAttention` must project queries, keys and values of one width, and add no tokens.
     """
@@ -184,15 +184,15 @@ def is_convertible(module: nn.Module) -> bool:
 
 
 def is_converted(module: nn.Module) -> bool:
-    """Say whether a layer is attention that may have any number of heads."""
+    """Whether a layer is attention that may have any number of heads."""
     return type(module) in HEADED.values()
 
 
 def convert_(module: nn.Module) -> None:
-    """Let attention have any number of heads; what it computes stays the same.
+    """Convert an attention layer, in place, so that heads can be pruned; its output is unchanged.
 
     Raises:
-        BadInput: If it is no attention that can be converted.
+        BadInput: If the layer is no attention that can be converted.
     """
     if not is_convertible(module):
         raise BadInput(f"a {type(module).__name__} is no attention that can lose heads")
@@ -201,7 +201,7 @@ def convert_(module: nn.Module) -> None:
 
 @contextmanager
 def converted(net: nn.Module) -> Iterator[None]:
-    """Convert all attention of a network for a while, so that its projections are called."""
+    """Context manager: convert all attention of a network, so that its projections are called."""
     before = {module: type(module) for module in net.modules() if is_convertible(module)}
     for module in before:
         convert_(module)
@@ -219,7 +219,7 @@ def _additive(mask: Tensor, like: Tensor) -> Tensor:
 
 
 def _apart(size: tuple[int, int], window: list[int], shift: list[int], like: Tensor) -> Tensor:
-    """Give what is added to the scores of tokens from different sides, (windows, n, n)."""
+    """Compute the mask added to the scores of tokens from different sides, (windows, n, n)."""
 
     def sides(axis: int) -> Tensor:
         places = torch.arange(size[axis], device=like.device)

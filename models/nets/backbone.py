@@ -1,4 +1,4 @@
-"""Feature maps of timm's networks, for the heads of our own."""
+"""Backbones from timm: networks without a head that return feature maps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,16 +15,16 @@ TIMM = "timm/"
 def build_backbone(
     name: str, levels: Sequence[int], *, pretrained: bool = False
 ) -> tuple[nn.Module, list[int]]:
-    """Build one of timm's networks without its head; stages past the last level are left out.
+    """Build a timm network without its head, up to the stage of the last level.
 
     Args:
         name: `timm/<name>`.
-        levels: The strides of the maps that it gives, in pixels.
-        pretrained: Take timm's weights, which needs a network.
+        levels: Strides of the returned feature maps, in pixels.
+        pretrained: Whether to load timm's pretrained weights, which are downloaded.
 
     Returns:
-        The network, whose parameters keep timm's names, and the channels of its maps, finest
-        first.
+        The network, whose parameters keep timm's names, and the channels of its feature maps,
+        finest first.
 
     Raises:
         BadInput: If there is no such network, or it has no such level.
@@ -46,7 +46,7 @@ def build_backbone(
 
 
 def _leave_out_later_stages_(maps: nn.Module) -> None:
-    """Remove what timm keeps, and runs, past the last map: in EfficientNets and MobileNets."""
+    """Remove the layers past the last map, which timm keeps in EfficientNets and MobileNets."""
     features: Any = maps.feature_info
     stages, *places = features.module_name()[-1].split(".")
     layers = getattr(maps, stages, None)

@@ -1,4 +1,4 @@
-"""Building the network that a stranger's file names, no larger than the weights it comes with."""
+"""Limits on the network that an untrusted checkpoint names: no larger than its weights."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,30 +16,30 @@ from regrow.models import buffers, structure
 from regrow.models.nets.build import build_net, list_nets
 
 MAX_SIDE = 2**16  # pixels
-# Entries that a dense network may always have: a gigabyte in single precision.
+# Entries that a dense network may have in any case: a gigabyte in single precision.
 FREE_ENTRIES = 2**28
-# What pruning may have left of more than that.
+# Least share of the entries that pruning may have left, above that number.
 LEAST_SHARE = 0.01
-# Modules and tensors that a network may always have, and how many for each tensor of the file.
+# Modules and tensors that a network may have in any case, and per tensor of the file.
 FREE_PARTS, PARTS_PER_TENSOR = 2_000, 10
 
 
 def refuse_unlike(
     kind: Kind, args: Mapping[str, Any], record: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> bool:
-    """Refuse a record whose network is not that of the weights beside it, before it is allocated.
+    """Refuse a record whose network does not match its weights, before memory is allocated.
 
-    A network of the libraries is built without memory, on torch's `meta` device, and called once.
-    One that cannot be built or called so, by its own code, is left to the real thing.
+    A network of regrow, torchvision or timm is built without memory, on torch's `meta` device, and
+    called once. If its own code cannot run there, the check is left to the actual loading.
 
     Args:
         kind: The kind of task.
         args: The arguments of the task in the record.
-        record: The record, of which structure and buffers are used.
-        state: The weights beside it, by their names inside the net.
+        record: The record; its structure and buffers are used.
+        state: The weights in the file, by their names inside the network.
 
     Returns:
-        Whether the network could be called, with images of its size.
+        Whether the network was called, with images of its size.
 
     Raises:
         BadInput: If names or shapes differ, or the dense network is out of proportion.
@@ -53,14 +53,14 @@ def refuse_unlike(
         raise BadInput("its record has a size that is no height and width of images")
     (height, width), net_args = size, args.get("net_args") or {}
     if args.get("net", "small") not in list_nets(kind):
-        return False  # the user's own, whose code may keep what it makes
+        return False  # the user's own network, whose code may keep tensors of this device
     try:
         with torch.device("meta"), bounded(state):
             net = build_net(kind, args.get("net", "small"), len(classes), (height, width), net_args)
     except BadInput as error:
         if error.__cause__ is None:
             raise
-        return False  # perhaps it looks at numbers, and there are none
+        return False  # perhaps it reads values, which this device has none of
     num_entries = sum(tensor.numel() for tensor in [*net.parameters(), *net.buffers()])
     if num_entries > _most_entries(state):
         raise BadInput(f"its dense network has {num_entries:,} weights, and few of them are left")
@@ -76,20 +76,20 @@ def refuse_unlike(
     try:
         with torch.no_grad():
             net.eval()(torch.empty(1, 3, height, width, device="meta"))
-    except Exception:  # its own, or that of a device without numbers
+    except Exception:  # of the network itself, or since this device has no values
         return False
     return True
 
 
 @contextmanager
 def bounded(state: Mapping[str, Tensor]) -> Iterator[None]:
-    """Refuse a network, while it is being built, that is out of proportion to the weights for it.
+    """Context manager: stop the building of a network that is far larger than its weights.
 
     Args:
-        state: The weights.
+        state: The weights for the network.
 
     Raises:
-        BadInput: If it has far more parts than these, or far more entries.
+        BadInput: If the network has far more modules and tensors than these, or far more entries.
     """
     num_parts, num_entries = 0, 0
 
@@ -119,7 +119,7 @@ def _is_name(name: Any) -> bool:
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Get the shapes of tensors by name; a network of one's own may keep more than tensors."""
+    """Return the shapes of tensors by name; a user's own network may save more than tensors."""
     return {name: tuple(t.shape) for name, t in state.items() if isinstance(t, Tensor)}
 
 

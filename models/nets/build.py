@@ -1,8 +1,8 @@
-"""Networks by name, their weights, and what a checkpoint may name.
+"""Building networks by name, with pretrained weights; the names that a checkpoint may use.
 
 Names: `small`, `cifar_resnet20` (32, 44, 56, 110), `fcos`, `lraspp`, `torchvision/<name>`,
-`timm/<name>`, or the import path of anyone's `nn.Module`, which is called with `num_classes` and
-the further arguments.
+`timm/<name>`, or the import path of any `nn.Module`, which is called with `num_classes` and the
+further arguments.
 """
 
 import difflib
@@ -33,7 +33,7 @@ from regrow.models.nets.torchvision_detectors import build_detector
 TORCHVISION, TIMM = "torchvision/", "timm/"
 OTHER_TASKS = ("raft", "maskrcnn", "keypointrcnn")  # of torchvision: flow, instances, keypoints
 INCEPTIONS = ("googlenet", "inception_v3")
-# What would make a library fetch or read a file.
+# Arguments by which a library would download or read a file.
 REFUSED_ARGS = {
     "weights",
     "weights_backbone",
@@ -48,9 +48,9 @@ REFUSED_ARGS = {
     "file",
     "hf_hub_id",
 }
-# What a file may give a network at most: numbers, and values in all.
+# Limits of the arguments in a checkpoint: of a number, of their count, of the length of a text.
 MAX_NUMBER, MAX_VALUES, MAX_LENGTH = 10**5, 1000, 1000
-BARE = " (a parameter)"  # how what changes with the classes is told from a layer
+BARE = " (a parameter)"  # marks a parameter outside of a known layer that changes with the classes
 Build = Callable[[int, tuple[int, int], dict[str, Any]], nn.Module]
 OWN: dict[Kind, dict[str, Build]] = {
     "labels": {
@@ -73,7 +73,7 @@ OWN: dict[Kind, dict[str, Build]] = {
 
 
 def list_nets(kind: Kind) -> list[str]:
-    """List the names that a task of this kind can be given."""
+    """List the names of the networks for a kind of task: `labels`, `boxes` or `masks`."""
     names = list(OWN[kind])
     if kind == "boxes":
         module: Any = torchvision.models.detection
@@ -87,17 +87,17 @@ def list_nets(kind: Kind) -> list[str]:
 
 
 def check_name(kind: Kind, name: Any, args: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
-    """Refuse a network that a file may not name: a stranger wrote the file, not the user.
+    """Refuse a network name or arguments that a checkpoint, as untrusted input, may not use.
 
     Args:
         kind: The kind of task.
         name: The name in the file.
         args: The arguments in the file.
-        allow: Top-level packages of other people that the user has allowed.
+        allow: Other top-level packages that the user has allowed.
 
     Raises:
-        BadInput: If the name is none of the lists, or an argument is not plain data or would load
-            something.
+        BadInput: If the name is in none of the lists, or an argument is not plain data, out of
+            bounds, or would load something.
     """
     if not isinstance(name, str):
         raise BadInput(f"its network's name is a {type(name).__name__}")
@@ -112,7 +112,7 @@ def check_name(kind: Kind, name: Any, args: Mapping[str, Any], allow: Sequence[s
 
 
 def _refuse_args(value: Any, key: str = "net_args", depth: int = 0) -> int:
-    """Refuse arguments that load something, or are out of all measure; count the values."""
+    """Refuse arguments that load something or are out of bounds; returns the number of values."""
     if depth > 8:
         raise BadInput(f"its network's argument {key!r} is nested too deeply")
     if isinstance(value, Mapping):
@@ -155,16 +155,21 @@ def build_net(
     """Build a dense network with a head for `num_classes` classes.
 
     Args:
-        kind: The kind of task.
+        kind: The kind of task: `labels`, `boxes` or `masks`.
         name: The network's name, or an import path.
         num_classes: Number of classes, without background.
         size: Height and width of the images, in pixels.
         args: Further arguments of the network.
-        weights: `DEFAULT` for the library's pretrained weights, which need a network; a local file
-            with a state dict, of the whole net or of its backbone; or None.
+        weights: `DEFAULT` for the library's pretrained weights, which are downloaded; a local file
+            with a state dict, of the whole network or of its backbone; or None.
 
     Raises:
         BadInput: If there is no such network, or the weights do not fit.
+
+    Example:
+        >>> from regrow.models import build_net, count_params
+        >>> count_params(build_net("labels", "cifar_resnet20", 10, (32, 32)))
+        269722
     """
     args = dict(args or {})
     pretrained = weights == "DEFAULT"
@@ -274,19 +279,19 @@ def _imported(path: str) -> Callable[..., nn.Module]:
 def find_class_rows(
     kind: Kind, name: str, size: tuple[int, int], args: Mapping[str, Any] | None = None
 ) -> list[ClassRows]:
-    """Find the layers with one row a class: those that change when there is one class more.
+    """Find the layers with one row per class: those that grow by one row with one more class.
 
     Source: OpenVINO Training Extensions finds the rows of a head in the same way.
 
     Args:
-        kind: The kind of task; heads with anchors name their rows themselves.
+        kind: The kind of task; detection networks name their rows themselves.
         name: The network's name.
         size: Height and width of the images, in pixels.
         args: Further arguments of the network.
 
     Raises:
-        BadInput: If it cannot be told which of its rows are whose, as where a layer has several
-            rows a class.
+        BadInput: If rows cannot be assigned to classes, as where a layer has several rows per
+            class.
     """
     rows, unclear = _class_rows(kind, name, tuple(size), _frozen(args))
     if unclear or not rows:
@@ -298,7 +303,7 @@ def find_class_rows(
 def find_class_layers(
     kind: Kind, name: str, size: tuple[int, int], args: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """Name the layers whose widths change with the number of classes, whatever their rows mean.
+    """Find the layers whose width changes with the number of classes, whatever their rows mean.
 
     Args:
         kind: The kind of task.
@@ -307,7 +312,7 @@ def find_class_layers(
         args: Further arguments of the network.
 
     Raises:
-        BadInput: If no layer changes, or what changes is no layer.
+        BadInput: If no layer changes, or a parameter outside of a known layer does.
     """
     rows, unclear = _class_rows(kind, name, tuple(size), _frozen(args))
     bare = [entry for entry in unclear if entry.endswith(BARE)]
@@ -328,7 +333,7 @@ def _frozen(args: Mapping[str, Any] | None) -> str:
 def _class_rows(
     kind: Kind, name: str, size: tuple[int, int], args: str
 ) -> tuple[tuple[ClassRows, ...], tuple[str, ...]]:
-    """Find the layers with one row a class, and those that change otherwise."""
+    """Find the layers with one row per class, and those that change in another way."""
     with torch.device("meta"):
         few, more = (build_net(kind, name, count, size, json.loads(args)) for count in (5, 6))
     shapes = {key: value.shape for key, value in more.named_parameters()}

@@ -1,4 +1,4 @@
-"""The ResNets for 32x32 images, with shortcuts that have no parameters (option A).
+"""CIFAR ResNets: residual networks for 32x32 images, with parameter-free shortcuts (option A).
 
 Source: He et al., Deep Residual Learning for Image Recognition, 2015, arXiv 1512.03385, 4.2.
 """
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class PadShortcut(nn.Module):
-    """Halve the resolution by taking every second pixel, and pad new channels with zeros.
+    """Shortcut that halves the resolution and pads new channels with zeros.
 
     Args:
-        added: Number of channels added, half of them before the old ones and half after.
+        added: Number of new channels, half of them before the old ones and half after.
     """
 
     def __init__(self, added: int) -> None:
@@ -19,13 +19,13 @@ class PadShortcut(nn.Module):
         self.added = added
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Give (b, d + added, h / 2, w / 2) from (b, d, h, w)."""
+        """Map (b, d, h, w) to (b, d + added, h / 2, w / 2), taking every second pixel."""
         half = self.added // 2
         return F.pad(maps[:, :, ::2, ::2], (0, 0, 0, 0, half, self.added - half))
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions around a shortcut."""
+    """Residual block of two 3x3 convolutions."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -36,20 +36,20 @@ class Block(nn.Module):
         self.shortcut = nn.Identity() if stride == 1 else PadShortcut(width - inputs)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Give the block's output."""
+        """Compute the output of the block."""
         inner = F.relu(self.bn1(self.conv1(maps)))
         return F.relu(self.bn2(self.conv2(inner)) + self.shortcut(maps))
 
 
 class CifarResNet(nn.Module):
-    """A ResNet for small images.
+    """ResNet for 32x32 images.
 
     Args:
         depth: Number of layers, 6 n + 2.
         num_classes: Number of classes.
 
     Raises:
-        ValueError: If there is no such depth.
+        ValueError: If the depth is not 6 n + 2.
     """
 
     def __init__(self, depth: int, num_classes: int) -> None:
@@ -68,7 +68,7 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits (b, c) for images (b, 3, h, w)."""
+        """Compute logits (b, c) for images (b, 3, h, w)."""
         maps = F.relu(self.bn1(self.conv1(images)))
         maps = self.layer3(self.layer2(self.layer1(maps)))
         return self.linear(maps.mean((2, 3)))

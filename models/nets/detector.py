@@ -1,4 +1,4 @@
-"""What the detection task asks of a network, and the suppression that all networks share."""
+"""The interface of detection networks, non-maximum suppression, and anchors."""
 
 from abc import ABC, abstractmethod
 
@@ -19,44 +19,45 @@ Detections = list[dict[str, Tensor]]
 class Detector(nn.Module, ABC):
     """A detection network for images of one size.
 
-    Shapes: b batch, c classes, k anchors or points, n objects. Boxes are xyxy in pixels, targets
-    dicts of `boxes` (n, 4) and `labels` (n,) from 0; where the data has ignored boxes, which shall
-    have no loss, also of what `regrow.data.ignored.separated` gives. `forward` takes normalised
-    images (b, 3, h, w) and gives raw tensors by name, the same names in training and evaluation,
-    all on the autograd graph, with no suppression.
+    `forward` takes normalised images (b, 3, h, w) and returns raw tensors by name: the same names
+    in training and evaluation, all on the autograd graph, without suppression.
+
+    Shapes: b batch, c classes, k anchors or points, n objects. Boxes are xyxy in pixels. Targets
+    are dicts of `boxes` (n, 4) and `labels` (n,) from 0, and of the entries of
+    `regrow.data.ignored.separated` where the data has ignored boxes, which have no loss.
     """
 
     @abstractmethod
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Give the named terms of the loss, scalars."""
+        """Compute the terms of the loss by name, scalars."""
 
     @abstractmethod
     def decode(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give `boxes` (b, k, 4) inside the image and `scores` (b, c, k) in [0, 1], traceable."""
+        """Compute `boxes` (b, k, 4) in the image and `scores` (b, c, k) in [0, 1]; traceable."""
 
     @abstractmethod
     def class_rows(self) -> list[ClassRows]:
-        """Give the layers that carry rows of weights a class."""
+        """Return the layers whose output rows belong to classes."""
 
     @abstractmethod
     def output_layers(self) -> list[str]:
-        """Give the names of the layers whose output width must stay."""
+        """Return the names of the layers whose output width must not be pruned."""
 
     def distillation_loss(
         self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
     ) -> Tensor:
-        """Give how far raw outputs are from those of a teacher, a scalar, 0 where both agree.
+        """Compute the distillation loss between student and teacher, 0 where both agree.
 
-        Here by what `decode` makes of them, which suits every network that has no better way: sides
-        of boxes in those of the teacher's box. A score that ends at 0 or 1 has no gradient.
+        This default compares decoded scores and boxes, the sides of boxes relative to the teacher's
+        box; it suits any network. A score that saturates at 0 or 1 has no gradient.
 
         Args:
-            raw: Raw outputs.
-            wanted: Raw outputs of another network of this kind on the same images.
+            raw: Raw outputs of this network, the student.
+            wanted: Raw outputs of the teacher, a network of this kind, on the same images.
             shared: The classes in common.
 
         Raises:
-            BadInput: If the outputs do not compare.
+            BadInput: If the outputs cannot be compared.
         """
         own, theirs = self.decode(raw), self.decode(wanted)
         corners = theirs["boxes"]
@@ -76,7 +77,7 @@ class Detector(nn.Module, ABC):
         iou_threshold: float,
         max_detections: int,
     ) -> Detections:
-        """Give `boxes` (n, 4), `scores` (n,) and `labels` (n,) an image, best first."""
+        """Return `boxes` (n, 4), `scores` (n,) and `labels` (n,) per image, best first."""
         decoded = self.decode(raw)
         return suppress(
             decoded["boxes"],
@@ -90,11 +91,11 @@ class Detector(nn.Module, ABC):
 def heads_distillation_loss(
     raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
 ) -> Tensor:
-    """Give how far the raw outputs of FCOS, RetinaNet and the like are from a teacher's.
+    """Compute the distillation loss of a one-stage detector, such as FCOS or RetinaNet.
 
     Args:
-        raw: `cls_logits` (b, k, c) without background; `bbox_regression` (b, k, 4) in any code;
-            `bbox_ctrness` (b, k, 1), a logit, if there is one.
+        raw: Of the student `cls_logits` (b, k, c) without background; `bbox_regression` (b, k, 4)
+            in any box encoding; `bbox_ctrness` (b, k, 1), a logit, if the network has it.
         wanted: The same of the teacher.
         shared: The classes in common.
     """
@@ -119,21 +120,21 @@ def suppress(
     max_detections: int,
     max_candidates: int = 1000,
 ) -> Detections:
-    """Keep the best boxes of each class and drop those that overlap a better one.
+    """Non-maximum suppression: keep the best boxes of each class, drop those that overlap a better.
 
-    Torchvision's one-stage detectors take their candidates a level (SSD: a class), here they are
-    the best of the image; with fewer candidates than the limit the detections are the same.
+    Torchvision's one-stage detectors select candidates per level (SSD: per class); here they are
+    the best of the image. With fewer candidates than the limit the detections are the same.
 
     Args:
         boxes: Boxes, xyxy in pixels, (b, k, 4).
         scores: Scores in [0, 1], (b, c, k).
-        score_threshold: Scores up to this are dropped.
-        iou_threshold: Boxes of one class that overlap a better one by more are dropped.
-        max_detections: How many to keep in an image at most.
-        max_candidates: How many scores of an image are looked at, at most.
+        score_threshold: Scores at or below it are dropped.
+        iou_threshold: Boxes whose IoU with a better one of their class is larger are dropped.
+        max_detections: Most detections per image.
+        max_candidates: Number of best scores per image that are considered.
 
     Returns:
-        `boxes` (n, 4), `scores` (n,) and `labels` (n,) from 0 an image, best first.
+        `boxes` (n, 4), `scores` (n,) and `labels` (n,) from 0 per image, best first.
     """
     detections = []
     for image_boxes, image_scores in zip(boxes, scores, strict=True):
@@ -153,7 +154,7 @@ def behind_background(targets: Targets) -> Targets:
 
 
 def feature_shapes(backbone: nn.Module, size: tuple[int, int]) -> list[tuple[int, int, int]]:
-    """Give channels, height and width of each feature map of a backbone, without computing any.
+    """Return channels, height and width of each feature map of a backbone, without computing it.
 
     Raises:
         BadInput: If images of this size are too small for the backbone.

@@ -27,16 +27,17 @@ from regrow.models.nets.detector import (
 class FasterRcnn(Detector):
     """Torchvision's Faster R-CNN; logit 0 of the second stage is the background.
 
-    `forward` runs the second stage on a fixed number of proposals, the RPN's best without
-    suppression and without gradient, so that its layers have a cost and a place on the graph.
-    Losses and predictions choose their proposals as torchvision does, from the raw feature maps.
+    `forward` runs the second stage on a fixed number of the RPN's best proposals, without
+    suppression and without their gradient, so that its layers are counted in the cost and traced.
+    Losses and predictions select their proposals as torchvision does, and run the second stage on
+    them from the raw feature maps.
 
     Source: Ren et al., Faster R-CNN, 2015, arXiv 1506.01497.
 
     Args:
-        detector: Torchvision's network; only its transform is not used.
+        detector: Torchvision's network; its transform is not used.
         size: Height and width of the images, in pixels.
-        num_proposals: How many proposals an image the forward pass runs on.
+        num_proposals: Number of proposals per image in `forward`.
     """
 
     detector: Any
@@ -57,7 +58,7 @@ class FasterRcnn(Detector):
         self.num_proposals = min(num_proposals, len(anchors))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Give feature maps, the RPN's outputs and the second stage's on its best proposals."""
+        """Compute feature maps, RPN outputs, and second-stage outputs on the best proposals."""
         maps = self.detector.backbone(images)
         objectness, deltas = concat_box_prediction_layers(*self.detector.rpn.head([*maps.values()]))
         raw = {f"features.{name}": value for name, value in maps.items()}
@@ -66,7 +67,7 @@ class FasterRcnn(Detector):
         return {**raw, **self._on_proposals_of(raw, maps)}
 
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Give the losses of both stages."""
+        """Compute the losses of both stages."""
         proposals = self._suppressed(raw)
         if has_ignored(targets):
             proposals = [self._counted(*pair) for pair in zip(proposals, targets, strict=True)]
@@ -87,7 +88,7 @@ class FasterRcnn(Detector):
         }
 
     def _first_losses(self, raw: dict[str, Tensor], targets: Targets) -> tuple[Tensor, Tensor]:
-        """Give the loss of objectness and of the boxes of proposals."""
+        """Compute the RPN's losses: of objectness and of the boxes of proposals."""
         rpn, anchors = self.detector.rpn, [self.anchors] * len(targets)
         is_object, matched = rpn.assign_targets_to_anchors(anchors, behind_background(targets))
         if has_ignored(targets):
@@ -107,7 +108,7 @@ class FasterRcnn(Detector):
     def distillation_loss(
         self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
     ) -> Tensor:
-        """Give how far both stages are from a teacher's, the second on the teacher's proposals."""
+        """Compute the distillation loss of both stages, the second on the teacher's proposals."""
         first = focused_divergence(
             raw["objectness"][..., None],
             raw["rpn_deltas"],
@@ -126,7 +127,7 @@ class FasterRcnn(Detector):
         iou_threshold: float,
         max_detections: int,
     ) -> Detections:
-        """Give `boxes` (n, 4), `scores` (n,) and `labels` (n,) an image, best first."""
+        """Return `boxes` (n, 4), `scores` (n,) and `labels` (n,) per image, best first."""
         heads = copy.copy(self.detector.roi_heads)
         heads.score_thresh, heads.nms_thresh = score_threshold, iou_threshold
         heads.detections_per_img = max_detections
@@ -140,7 +141,7 @@ class FasterRcnn(Detector):
         ]
 
     def decode(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Refuse: the second stage depends on which proposals survive the first.
+        """Refuse to decode: the second stage depends on the proposals that survive the first.
 
         Raises:
             BadInput: Always.
@@ -151,7 +152,7 @@ class FasterRcnn(Detector):
         )
 
     def class_rows(self) -> list[ClassRows]:
-        """Give the classification layer, and the box layer, which has four rows a class."""
+        """Return the classification layer, and the box layer, which has four rows per class."""
         name = "detector.roi_heads.box_predictor"
         return [
             ClassRows(f"{name}.cls_score", background=1),
@@ -159,14 +160,14 @@ class FasterRcnn(Detector):
         ]
 
     def output_layers(self) -> list[str]:
-        """Give the last layers of both stages."""
+        """Return the last layers of both stages."""
         rpn = [f"detector.rpn.head.{name}" for name in ("cls_logits", "bbox_pred")]
         return rpn + [rows.layer for rows in self.class_rows()]
 
     def _on_proposals_of(
         self, raw: dict[str, Tensor], maps: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Run the second stage on the best proposals of a first one, maybe another network's."""
+        """Run the second stage on the best proposals of a first stage, maybe another network's."""
         with torch.no_grad():
             best = raw["objectness"].topk(self.num_proposals).indices
             proposals = clip_boxes_to_image(self._proposals(raw), self.size)
@@ -190,7 +191,7 @@ class FasterRcnn(Detector):
         return flat.reshape(deltas.shape)
 
     def _counted(self, proposals: Tensor, target: dict[str, Tensor]) -> Tensor:
-        """Leave out proposals in ignored boxes, but those that have an object."""
+        """Return the proposals without those that lie in ignored boxes and match no object."""
         least = self.detector.roi_heads.proposal_matcher.low_threshold
         has_object = (box_iou(proposals, target["boxes"]) >= least).any(1)
         return proposals[has_object | ~is_covered(proposals, target[IGNORED_BOXES])]
@@ -209,7 +210,7 @@ def _feature_maps(raw: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _by_class(second: dict[str, Tensor], classes: list[int] | slice) -> tuple[Tensor, Tensor]:
-    """Give logits (b, p * c, 1) and boxes (b, p * c, 4), a place for each class of a proposal."""
+    """Return logits (b, p * c, 1) and boxes (b, p * c, 4), one per class of each proposal."""
     logits = one_against_rest(second["cls_logits"])[..., 1:][..., classes]
     boxes = second["bbox_regression"].unflatten(-1, (-1, 4))[:, :, 1:][:, :, classes]
     return logits.flatten(1)[..., None], boxes.flatten(1, 2)

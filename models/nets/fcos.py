@@ -1,9 +1,9 @@
-"""Our own one-stage detector: FCOS with batch norm over any backbone, small enough for a CPU.
+"""FCOS, our one-stage detector: batch norm, any backbone, small enough for a CPU.
 
 Source: Tian et al., FCOS: A simple and strong anchor-free object detector, 2020, arXiv 2006.09214.
-Ours shares one tower between the branches and normalises by batch (a pruner cuts batch norms
-exactly). Distances are exponentials, as in the paper's first version (arXiv 1904.01355), but in
-strides, which makes its learnt scale a level needless.
+Ours shares one tower between the branches and has batch norm, which can be pruned exactly.
+Distances are exponentials, as in the paper's first version (arXiv 1904.01355), but in units of
+strides, so that no learnt scale per level is needed.
 """
 
 import math
@@ -26,17 +26,18 @@ RADIUS = 1.5
 
 
 class Fcos(Detector):
-    """A backbone, a light feature pyramid, and one head over its levels.
+    """Detector of a backbone, a light feature pyramid, and one head shared by its levels.
 
     Args:
-        backbone: Gives a list of feature maps, finest first.
+        backbone: Backbone that returns a list of feature maps, finest first.
         num_classes: Number of classes, without background.
         size: Height and width of the images, in pixels.
-        levels: The strides of the feature maps that are used, in pixels, ascending.
-        channels: The width of pyramid and head.
-        num_convs: Convolutions of the head before its last layers.
-        prior: The share of points that are taken for objects before training, in (0, 1).
-        reach: How far the sides of a level's objects may be, in strides; the coarsest has no limit.
+        levels: Strides of the feature maps that are used, in pixels, ascending.
+        channels: Number of channels of pyramid and head.
+        num_convs: Number of convolutions of the head before its last layers.
+        prior: Initial probability of an object at each point, in (0, 1).
+        reach: Largest distance from a point to the sides of its object, in strides of the level;
+            the coarsest level has no limit.
 
     Raises:
         BadInput: If the backbone has no feature map with such a stride.
@@ -79,7 +80,7 @@ class Fcos(Detector):
         self.register_buffer("ranges", ranges, persistent=False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Give raw outputs of all points.
+        """Compute the raw outputs of all points.
 
         Args:
             images: Normalised images, (b, 3, h, w).
@@ -101,10 +102,10 @@ class Fcos(Detector):
         }
 
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Give focal loss, box loss and centerness loss, each over the points that see an object.
+        """Compute focal loss, box loss and centerness loss, normalised by the points with objects.
 
-        The same figures as torchvision's `FCOS.compute_loss`, for all images at once and without
-        waiting for the device. Points in ignored boxes are no background.
+        Equal to torchvision's `FCOS.compute_loss`, for all images at once and without waiting for
+        the device. Points in ignored boxes are not background.
         """
         boxes, labels = self.assign(targets)
         is_object = labels >= 0
@@ -125,14 +126,17 @@ class Fcos(Detector):
         }
 
     def assign(self, targets: Targets) -> tuple[Tensor, Tensor]:
-        """Give each point the smallest object that it lies in, near its centre, in its range.
+        """Assign to each point the smallest object around it that is near and in range.
+
+        Near: the point is close to the object's centre. In range: the object's size is one of the
+        point's level.
 
         Args:
-            targets: `boxes` (n, 4) and `labels` (n,) an image.
+            targets: Per image `boxes` (n, 4) and `labels` (n,).
 
         Returns:
-            Boxes (b, k, 4), and labels (b, k), -1 where a point has no object. Points without one
-            have themselves, stride-wide, for a box.
+            Boxes (b, k, 4), and labels (b, k), -1 where a point has no object. The box of such a
+            point is a square of one stride around it.
         """
         own = self._own_boxes()
         most = max((len(target["labels"]) for target in targets), default=0)
@@ -155,7 +159,7 @@ class Fcos(Detector):
         return chosen.where(found[..., None], own), labels
 
     def decode(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give all points' boxes and scores."""
+        """Compute the boxes and scores of all points."""
         scores = raw["cls_logits"].float().sigmoid() * raw["bbox_ctrness"].float().sigmoid()
         boxes = clip_boxes_to_image(self._boxes(raw), self.size)
         return {"boxes": boxes, "scores": scores.sqrt().transpose(1, 2)}
@@ -163,15 +167,15 @@ class Fcos(Detector):
     def distillation_loss(
         self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
     ) -> Tensor:
-        """Give how far the raw outputs are from a teacher's."""
+        """Compute the distillation loss of the raw outputs."""
         return heads_distillation_loss(raw, wanted, shared)
 
     def class_rows(self) -> list[ClassRows]:
-        """Give the classification layer."""
+        """Return the classification layer."""
         return [ClassRows("cls_logits")]
 
     def output_layers(self) -> list[str]:
-        """Give the last layers of the three branches."""
+        """Return the last layers of the three branches."""
         return ["cls_logits", "bbox_reg", "bbox_ctrness"]
 
     def _boxes(self, raw: dict[str, Tensor]) -> Tensor:
@@ -195,7 +199,7 @@ def build_fcos(
     reach: float = 8.0,
     pretrained: bool = False,
 ) -> Fcos:
-    """Build the detector over a backbone of ours or of timm's.
+    """Build FCOS over a small backbone or one of timm's.
 
     The parameters of a timm backbone keep timm's names, under `backbone.`.
 
@@ -203,14 +207,15 @@ def build_fcos(
         num_classes: Number of classes, without background.
         size: Height and width of the images, in pixels.
         backbone: `small`, or `timm/<name>`.
-        channels: The width of pyramid and head.
-        num_convs: Convolutions of the head before its last layers.
-        levels: The strides of the feature maps used; by default 8 for `small`, 8, 16 and 32 for
-            timm's.
-        prior: The share of points that are taken for objects before training, in (0, 1).
-        reach: How far the sides of a level's objects may be, in strides. The paper's 8 is for
-            images of 800 pixels; where a large object has 100, 4 puts it on a coarser level.
-        pretrained: Take timm's weights for the backbone, which needs a network.
+        channels: Number of channels of pyramid and head.
+        num_convs: Number of convolutions of the head before its last layers.
+        levels: Strides of the feature maps that are used; by default 8 for `small`, and 8, 16 and
+            32 for timm's.
+        prior: Initial probability of an object at each point, in (0, 1).
+        reach: Largest distance from a point to the sides of its object, in strides of the level.
+            The paper's 8 is for images of 800 pixels; where a large object has 100, 4 puts it on a
+            coarser level.
+        pretrained: Whether to load timm's pretrained weights of the backbone (downloaded).
 
     Raises:
         BadInput: If there is no such backbone, or it has no such level.

@@ -1,7 +1,7 @@
-"""A light segmentation head over any timm backbone.
+"""LR-ASPP: a light segmentation head over any timm backbone.
 
-Source: Howard et al., Searching for MobileNetV3, 2019, arXiv 1905.02244, 6.3 (LR-ASPP); ours
-takes the finer map at stride 4 or 8 too, and has batch norms after every projection.
+Source: Howard et al., Searching for MobileNetV3, 2019, arXiv 1905.02244, 6.3; ours also uses the
+finer map at stride 4 or 8, and has batch norm after every projection.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from regrow.models.nets.small import SmallBackbone, conv, enlarged
 
 
 class Lraspp(nn.Module):
-    """A backbone, and a head that fuses its finest, middle and coarsest maps.
+    """Segmentation network of a backbone and a head that fuses its feature maps.
 
     Args:
-        backbone: Gives a list of feature maps, finest first.
-        channels: Channels of those maps.
+        backbone: Backbone that returns a list of feature maps, finest first.
+        channels: Number of channels of each map.
         num_classes: Number of classes.
-        width: Channels of the head.
+        width: Number of channels of the head.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Lraspp(nn.Module):
         self.head = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits (b, c, h, w) for normalised images (b, 3, h, w)."""
+        """Compute logits (b, c, h, w) for normalised images (b, 3, h, w)."""
         maps = list(self.backbone(images))
         gate = torch.sigmoid(self.gate(maps[-1].mean((2, 3), keepdim=True)))
         fused = self.lateral[-1](maps[-1]) * gate
@@ -52,14 +52,14 @@ def build_lraspp(
     levels: Sequence[int] = (4, 8, 16),
     pretrained: bool = False,
 ) -> Lraspp:
-    """Build the network over a backbone of ours or of timm's.
+    """Build LR-ASPP over a small backbone or one of timm's.
 
     Args:
         num_classes: Number of classes.
         backbone: `small`, or `timm/<name>`; a timm backbone keeps its parameters' names.
-        width: Channels of the head.
+        width: Number of channels of the head.
         levels: Strides of the timm backbone's maps that are used, ascending.
-        pretrained: Take timm's weights for the backbone, which needs a network.
+        pretrained: Whether to load timm's pretrained weights of the backbone (downloaded).
 
     Raises:
         BadInput: If there is no such backbone, or it has no such level.

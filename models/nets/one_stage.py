@@ -26,17 +26,17 @@ from regrow.models.nets.detector import (
 
 
 class DenseDetector(Detector):
-    """What torchvision's one-stage detectors share: a head over anchors that are known before.
+    """Base of torchvision's one-stage detectors: a head over a fixed set of anchors.
 
     Args:
-        detector: Torchvision's SSD, RetinaNet or FCOS; only its transform is not used.
+        detector: Torchvision's SSD, RetinaNet or FCOS; its transform is not used.
         size: Height and width of the images, in pixels.
     """
 
     detector: Any
     anchors: Tensor
     keys: tuple[str, ...] = ("cls_logits", "bbox_regression")
-    background: int = 0  # how many logits it has, before those of the classes
+    background: int = 0  # number of background logits before those of the classes
 
     def __init__(self, detector: nn.Module, size: tuple[int, int]) -> None:
         super().__init__()
@@ -48,12 +48,12 @@ class DenseDetector(Detector):
         self.num_points = [h * w for _, h, w in shapes]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Give `cls_logits` (b, k, c or 1 + c), `bbox_regression` (b, k, 4) and what else is."""
+        """Compute `cls_logits` (b, k, c or 1 + c), `bbox_regression` (b, k, 4) and the like."""
         raw = self.detector.head(list(self.detector.backbone(images).values()))
         return {key: raw[key] for key in self.keys}
 
     def decode(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give all anchors' boxes and scores."""
+        """Compute the boxes and scores of all anchors."""
         deltas = raw["bbox_regression"].float()
         anchors = self.anchors.expand(deltas.shape[0], -1, -1)
         boxes = self._boxes(deltas, anchors)
@@ -63,13 +63,13 @@ class DenseDetector(Detector):
     def distillation_loss(
         self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
     ) -> Tensor:
-        """Give how far the raw outputs are from a teacher's."""
+        """Compute the distillation loss of the raw outputs."""
         return heads_distillation_loss(
             self._with_sigmoids(raw), self._with_sigmoids(wanted), shared
         )
 
     def class_rows(self) -> list[ClassRows]:
-        """Give the classification layer."""
+        """Return the classification layer."""
         (num_anchors,) = set(self.detector.anchor_generator.num_anchors_per_location())
         return [ClassRows("detector.head.classification_head.cls_logits", num_anchors)]
 
@@ -81,13 +81,13 @@ class DenseDetector(Detector):
         return raw["cls_logits"].sigmoid()
 
     def _match(self, boxes: Tensor) -> Tensor:
-        """Give the object of each anchor, (k,), below 0 where it has none."""
+        """Return the index of the object of each anchor, (k,), below 0 where it has none."""
         if len(boxes) == 0:
             return torch.full((len(self.anchors),), -1, dtype=torch.int64, device=boxes.device)
         return self.detector.proposal_matcher(box_iou(boxes, self.anchors))
 
     def _spared(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Take the loss as background from anchors in ignored boxes."""
+        """Remove the background loss of anchors in ignored boxes from the logits."""
         if not has_ignored(targets):
             return raw
         places = torch.stack(
@@ -112,12 +112,12 @@ class RetinaNet(DenseDetector):
     """
 
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Give focal loss and box loss."""
+        """Compute focal loss and box loss."""
         raw = self._spared(raw, targets)
         return self.detector.compute_loss(targets, raw, self._anchors_of(raw))
 
     def output_layers(self) -> list[str]:
-        """Give the last layers of both branches."""
+        """Return the last layers of both branches."""
         head = "detector.head"
         return [f"{head}.classification_head.cls_logits", f"{head}.regression_head.bbox_reg"]
 
@@ -136,12 +136,12 @@ class TorchvisionFcos(DenseDetector):
         return {**raw, "cls_logits": spared_points(raw["cls_logits"], points, targets)}
 
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Give focal loss, box loss and centerness loss."""
+        """Compute focal loss, box loss and centerness loss."""
         raw = self._spared(raw, targets)
         return self.detector.compute_loss(targets, raw, self._anchors_of(raw), self.num_points)
 
     def output_layers(self) -> list[str]:
-        """Give the last layers of the three branches."""
+        """Return the last layers of the three branches."""
         box = "detector.head.regression_head"
         return [
             "detector.head.classification_head.cls_logits",
@@ -165,7 +165,7 @@ class Ssd(DenseDetector):
     background = 1
 
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Give cross-entropy over the hardest negatives, and box loss."""
+        """Compute cross-entropy over objects and the hardest negatives, and box loss."""
         raw = self._spared(raw, targets)
         matches = [self._match(target["boxes"]) for target in targets]
         return self.detector.compute_loss(
@@ -173,13 +173,13 @@ class Ssd(DenseDetector):
         )
 
     def class_rows(self) -> list[ClassRows]:
-        """Give the classification layer of each level."""
+        """Return the classification layer of each level."""
         layers = self._last_convs("classification_head")
         counts = self.detector.anchor_generator.num_anchors_per_location()
         return [ClassRows(n, a, background=1) for n, a in zip(layers, counts, strict=True)]
 
     def output_layers(self) -> list[str]:
-        """Give the last layers of both branches of each level."""
+        """Return the last layers of both branches of each level."""
         return self._last_convs("classification_head") + self._last_convs("regression_head")
 
     def _scores(self, raw: dict[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: plain state dicts, loaded without running any code."""
+"""Loading of initial weights from plain state dicts, without running any code."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +11,9 @@ from regrow.models.torch_file import is_state_dict, read_torch
 
 
 def load_weights_(net: nn.Module, path: Path) -> None:
-    """Load a local file with a plain state dict into a network, or into its backbone.
+    """Load a local file with a plain state dict into a network or its backbone, in place.
 
-    A classifier of another number of classes stays fresh; everything else must fit.
+    A head with another number of classes keeps its fresh weights; all other weights must fit.
 
     Raises:
         BadInput: If the file is missing, needs pickled code, or does not fit.
@@ -52,7 +52,7 @@ def load_weights_(net: nn.Module, path: Path) -> None:
 
 
 def with_trunk_of(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """Give a network the weights of another that fit; those of another shape stay fresh."""
+    """Load the weights of a state dict that fit; those of another shape stay fresh."""
     own = net.state_dict()
     net.load_state_dict({n: state[n] if state[n].shape == v.shape else v for n, v in own.items()})
     return net

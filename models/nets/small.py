@@ -1,4 +1,4 @@
-"""Small networks for the built-in sample, of convolutions, batch norms and ReLUs."""
+"""Small networks for the built-in sample: classifier, backbone and segmenter."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
-    """Give a convolution with batch norm and ReLU."""
+    """Build a convolution with batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),
@@ -15,7 +15,7 @@ def conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequ
 
 
 class Residual(nn.Module):
-    """Two convolutions around an identity."""
+    """Residual block of two convolutions."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -24,16 +24,16 @@ class Residual(nn.Module):
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Give the block's output."""
+        """Compute the output of the block."""
         return F.relu(maps + self.norm(self.second(self.first(maps))))
 
 
 class SmallClassifier(nn.Module):
-    """A residual network for 32x32 images, about 2.5 million multiply-accumulates.
+    """Residual classifier for 32x32 images, about 2.5 million multiply-accumulates.
 
     Args:
         num_classes: Number of classes.
-        width: Channels of the first stage; the later ones have two and four times as many.
+        width: Number of channels of the first stage; later ones have two and four times as many.
     """
 
     def __init__(self, num_classes: int, width: int = 16) -> None:
@@ -45,16 +45,16 @@ class SmallClassifier(nn.Module):
         self.head = nn.Linear(4 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits (b, c) for images (b, 3, h, w)."""
+        """Compute logits (b, c) for images (b, 3, h, w)."""
         maps = self.three(self.two(self.one(self.stem(images))))
         return self.head(maps.mean((2, 3)))
 
 
 class SmallBackbone(nn.Module):
-    """Feature maps at strides 4 and 8.
+    """Backbone with feature maps at strides 4 and 8.
 
     Args:
-        width: Channels at stride 2; the maps have two and four times as many.
+        width: Number of channels at stride 2; the maps have two and four times as many.
     """
 
     def __init__(self, width: int = 16) -> None:
@@ -65,17 +65,17 @@ class SmallBackbone(nn.Module):
         self.channels = [2 * width, 4 * width]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Give the maps, finest first."""
+        """Compute the feature maps, finest first."""
         fine = self.one(self.stem(images))
         return [fine, self.two(fine)]
 
 
 class SmallSegmenter(nn.Module):
-    """An encoder and a decoder with skips by concatenation.
+    """Segmentation network of an encoder and a decoder with skip connections, as in U-Net.
 
     Args:
         num_classes: Number of classes.
-        width: Channels at full resolution's half; deeper levels have two and four times as many.
+        width: Number of channels at stride 2; deeper levels have two and four times as many.
     """
 
     def __init__(self, num_classes: int, width: int = 16) -> None:
@@ -88,7 +88,7 @@ class SmallSegmenter(nn.Module):
         self.head = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits (b, c, h, w) for images (b, 3, h, w)."""
+        """Compute logits (b, c, h, w) for images (b, 3, h, w)."""
         stem = self.stem(images)
         one = self.one(stem)
         maps = self.up_one(torch.cat([enlarged(self.two(one), one), one], 1))
@@ -97,5 +97,5 @@ class SmallSegmenter(nn.Module):
 
 
 def enlarged(maps: Tensor, like: Tensor) -> Tensor:
-    """Give maps (b, d, h, w) the height and width of others, by bilinear interpolation."""
+    """Resize maps (b, d, h, w) to the height and width of others, by bilinear interpolation."""
     return F.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=False)

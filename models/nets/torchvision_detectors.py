@@ -13,13 +13,13 @@ from regrow.models.nets.detector import Detector
 from regrow.models.nets.faster_rcnn import FasterRcnn
 from regrow.models.nets.one_stage import DenseDetector, RetinaNet, Ssd, TorchvisionFcos
 
-# Arguments of torchvision's resizing, and of its suppression, which the task has knobs for.
+# Arguments of torchvision's resizing and suppression, which the data and the task set.
 UNUSED = (
     *("min_size", "max_size", "topk_candidates"),
     *("score_thresh", "nms_thresh", "detections_per_img"),
     *("box_score_thresh", "box_nms_thresh", "box_detections_per_img"),
 )
-# Torchvision trained these with a batch norm that forgot its epsilon, and keeps it so
+# Torchvision trained these with a batch norm without epsilon, and keeps it so
 # (pytorch/vision#2933, `overwrite_eps`).
 WITHOUT_EPSILON = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
 
@@ -35,8 +35,8 @@ def build_detector(
 
     With pretrained weights, torchvision freezes the backbone's batch norms and its first layers.
     Here every layer is trainable and every batch norm a plain `BatchNorm2d` with the same
-    statistics, scale and shift: the same network in evaluation, but one that a pruner can cut; in
-    training its statistics move, so give it batches of more than a few images.
+    statistics, scale and shift: the same network in evaluation, but one that can be pruned. In
+    training its statistics move, so train it on batches of more than a few images.
 
     Args:
         name: Its name in `torchvision.models.detection`.
@@ -84,7 +84,7 @@ FAMILIES: dict[str, tuple[type[nn.Module], type[DenseDetector] | type[FasterRcnn
 
 
 def _arguments(family: type[nn.Module]) -> list[str]:
-    """Give the numbers that a family takes; torchvision swallows any other without a word."""
+    """Return the numeric arguments of a family; torchvision silently ignores unknown ones."""
     parameters = inspect.signature(family).parameters.values()
     return [p.name for p in parameters if type(p.default) in (int, float) and p.name not in UNUSED]
 

@@ -1,8 +1,8 @@
-"""The raw ONNX graph of a task: images in, decoded outputs out.
+"""Export to ONNX: the graph of a task from images to decoded outputs, with metadata.
 
-A detector's graph ends with the standard NonMaxSuppression, so that no runtime needs code of ours
-to find objects. What a runtime must know besides (how images are made ready, what the outputs mean,
-class names in row order, thresholds) travels in the file's metadata.
+A detector's graph ends with the standard NonMaxSuppression operator, so a runtime finds objects
+without code of ours. The metadata of the file holds what a runtime needs besides: how images are
+prepared, the meaning of the outputs, class names in row order, thresholds.
 """
 
 import copy
@@ -25,13 +25,13 @@ from regrow.models.task import Task
 
 InputType = Literal["uint8", "float32"]
 OPSET = 18
-MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
-# As many scores of an image as `regrow.models.nets.detector.suppress` looks at.
+MAX_BYTES = 2**31 - 1  # limit of one protobuf message
+# Scores per image that are considered, as in `regrow.models.nets.detector.suppress`.
 MAX_CANDIDATES = 1000
 PREFIX = "regrow."
 # As `regrow.data.images.transforms.resize` does it.
 RESIZE = "bilinear and antialiased (Pillow's BILINEAR; OpenCV's INTER_LINEAR is not antialiased)"
-# What the outputs of the three tasks hold, as a reader of the file is told.
+# The meaning of the outputs of the three tasks, for the metadata.
 MEANINGS = {
     "probabilities": "float32 (batch, classes): of each class, summing to 1",
     "logits": "float32 (batch, classes, height, width): of each pixel, before the softmax",
@@ -44,7 +44,7 @@ MEANINGS = {
 
 
 class Decoded(nn.Module):
-    """A task as the exporter sees it: images to decoded outputs, in a fixed order.
+    """Module for the exporter: from images to decoded outputs, in a fixed order.
 
     Args:
         task: The task.
@@ -55,7 +55,7 @@ class Decoded(nn.Module):
         self.task = task
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Give the decoded outputs, and `candidates` (b, c, k) where boxes are to be suppressed."""
+        """Compute the decoded outputs, and `candidates` (b, c, k) if boxes are to be suppressed."""
         decoded = dict(self.task.decode(self.task(images)))
         if suppression_of(self.task):
             decoded["candidates"] = _best(decoded["scores"])
@@ -65,26 +65,26 @@ class Decoded(nn.Module):
 def export_graph(
     task: Task, path: Path, *, opset: int = OPSET, input_type: InputType = "uint8"
 ) -> Path:
-    """Write a task's graph as one ONNX file, atomically, and check it.
+    """Check the ONNX graph of a task and write it to one file, atomically.
 
-    The input is `images`, RGB (b, 3, h, w) with any b, uint8 or, for runtimes that take no such
-    input, float32 from 0 to 1; the outputs are those of the task's `decode`. Where the task
-    suppresses boxes there is also `selected`, int64 (n, 3): image, class and box of each detection
-    that survives, to be read with `regrow.deploy.runtime.detections`. The file's metadata holds
-    JSON under `regrow.input`, `regrow.outputs`, `regrow.classes` (names in row order),
-    `regrow.task`, `regrow.kind`, `regrow.size`, `regrow.suppression` and `regrow.version`.
+    The input is `images`, RGB (b, 3, h, w) with any b: uint8, or float32 in [0, 1] for runtimes
+    without uint8 inputs. The outputs are those of the task's `decode`, and for detection also
+    `selected`, int64 (n, 3): image, class and box of each detection that is left after
+    suppression, see `regrow.deploy.runtime.detections`. The file's metadata holds JSON under
+    `regrow.input`, `regrow.outputs`, `regrow.classes` (names in row order), `regrow.task`,
+    `regrow.kind`, `regrow.size`, `regrow.suppression` and `regrow.version`.
 
     Args:
-        task: The task; exported in evaluation mode, its modes are put back.
+        task: The task; it is exported in evaluation mode, and its modes are restored.
         path: The file.
-        opset: Version of ONNX's operators.
-        input_type: Of the images.
+        opset: Opset: version of the ONNX operators.
+        input_type: Data type of the images.
 
     Returns:
         The path.
 
     Raises:
-        BadInput: If the network cannot be exported, not in these operators, or fits no single file.
+        BadInput: If the network cannot be exported in this opset, or needs more than one file.
     """
     model = build_graph(task, opset=opset, input_type=input_type)
     if model.ByteSize() > MAX_BYTES:
@@ -97,12 +97,13 @@ def export_graph(
 def build_graph(
     task: Task, *, opset: int = OPSET, input_type: InputType = "uint8"
 ) -> onnx.ModelProto:
-    """Give a task's graph as `export_graph` writes it, unchecked.
+    """Build the ONNX graph of a task, as `export_graph` writes it, without checking it.
 
-    In single precision where the weights have less: ONNX Runtime has no such convolutions on CPUs.
+    Weights of half precision become single precision, since ONNX Runtime on CPUs has no
+    half-precision convolutions.
     """
     wrapper = Decoded(in_single_precision(task))
-    # Two images: an exporter takes a size of one for a constant.
+    # Two images, since the exporter treats a dimension of one as constant.
     images = as_input(task.example_images(2), input_type)
     with evaluating(wrapper), torch.no_grad():
         names = list(wrapper(images))
@@ -125,11 +126,11 @@ def build_graph(
 
 
 def in_single_precision(task: Task) -> Task:
-    """Return a task whose weights have 32 bits or more: the same one, or a copy."""
+    """Return a task whose weights have at least 32 bits: the task itself, or a copy."""
     small = (tensor for tensor in task.net.state_dict().values() if tensor.is_floating_point())
     if all(tensor.dtype.itemsize >= torch.float32.itemsize for tensor in small):
         return task
-    # Neither its trainer nor its penalties are copied, and these are shared, so not cast.
+    # Trainer and penalties are shared with the copy, so they are not cast.
     twin = copy.copy(task)
     twin.__dict__["_modules"] = dict(task._modules)
     twin.__dict__["_buffers"] = dict(task._buffers)
@@ -139,18 +140,18 @@ def in_single_precision(task: Task) -> Task:
 
 
 def as_input(images: Tensor, input_type: InputType) -> Tensor:
-    """Return images, uint8, as a graph with such an input takes them."""
+    """Convert uint8 images to the input type of a graph."""
     return images if input_type == "uint8" else images.to(torch.float32) / 255
 
 
 def metadata(entries: Mapping[str, str]) -> dict[str, Any]:
-    """Read a file's metadata as `export_graph` writes it.
+    """Read regrow's metadata of an ONNX file, as `export_graph` writes it.
 
     Args:
-        entries: The metadata of the file, text by name.
+        entries: All metadata of the file, text by name.
 
     Returns:
-        The values by name, without the prefix; empty where regrow did not write the file.
+        The values by name, without the prefix `regrow.`; empty if regrow did not write the file.
 
     Raises:
         BadInput: If a value is not JSON.
@@ -165,13 +166,13 @@ def metadata(entries: Mapping[str, str]) -> dict[str, Any]:
 
 
 def suppression_of(task: Task) -> dict[str, Any]:
-    """Give the thresholds with which a task suppresses boxes; empty where it does not."""
+    """Return the thresholds of a task's non-maximum suppression; empty if it has none."""
     return dict(getattr(task, "suppression", {}))
 
 
 def _exported(wrapper: nn.Module, images: Tensor, names: list[str]) -> Any:
     with warnings.catch_warnings():
-        # The exporter's and tracer's own business: what they say is about their insides.
+        # Warnings about the internals of exporter and tracer.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.|copyreg")
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
         program = torch.onnx.export(
@@ -189,7 +190,7 @@ def _exported(wrapper: nn.Module, images: Tensor, names: list[str]) -> Any:
 
 
 def _best(scores: Tensor) -> Tensor:
-    """Put the scores of an image that are not among its best to 0, (b, c, k)."""
+    """Set all but the best scores of each image to 0, (b, c, k)."""
     if scores.shape[1] * scores.shape[2] <= MAX_CANDIDATES:
         return scores
     least = scores.flatten(1).topk(MAX_CANDIDATES).values[:, -1]
@@ -197,7 +198,7 @@ def _best(scores: Tensor) -> Tensor:
 
 
 def _append_suppression_(graph: onnx.GraphProto, suppression: Mapping[str, Any]) -> None:
-    """End the graph with NonMaxSuppression, whose corner boxes may come in either order of axes."""
+    """Append NonMaxSuppression to the graph; its corner boxes may have either order of axes."""
     helper, numbers = onnx.helper, onnx.TensorProto
     constants = {
         "max_detections": (numbers.INT64, suppression["max_detections"]),
@@ -215,7 +216,7 @@ def _append_suppression_(graph: onnx.GraphProto, suppression: Mapping[str, Any])
 
 
 def _strip_(model: onnx.ModelProto) -> None:
-    """Take out the exporter's notes, which hold stack traces with the paths of this machine."""
+    """Remove the exporter's notes, which hold stack traces with paths of this machine."""
     graph = model.graph
     for noted in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         noted.ClearField("metadata_props")

@@ -1,4 +1,4 @@
-"""ONNX files in another version of its operators."""
+"""Conversion of an ONNX model to another opset (version of its operators)."""
 
 import onnx
 from onnx import version_converter
@@ -6,22 +6,22 @@ from onnx.helper import find_min_ir_version_for, get_attribute_value
 
 from regrow.errors import BadInput
 
-OLDEST = 7  # what ONNX's converter knows anything of
-# Attributes that came with opset 18 and say by 0 what older operators do anyway; the converter
-# leaves them where they are, and no older operator has them.
+OLDEST = 7  # the oldest opset that ONNX's converter knows
+# Operators whose attribute of opset 18 states, by 0, what older ones do anyway. The converter keeps
+# it, and no older operator has it.
 NEW_FLAGS = {"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSumSquare", "ReduceL2", "ReduceProd"}
 NEW_FLAG = "noop_with_empty_axes"
 
 
 def in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """Return a model whose operators are of a version, with the oldest file format that has it.
+    """Convert a model to an opset, with the oldest file format that supports it.
 
     Args:
         model: The model.
-        opset: The version.
+        opset: The opset.
 
     Raises:
-        BadInput: If the model cannot be had in it, with the versions in which it can.
+        BadInput: If the model cannot be converted; the message names the opsets that are possible.
     """
     has, newest = _opset(model), onnx.defs.onnx_opset_version()
     if opset == has:
@@ -45,7 +45,7 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto | None:
-    """Convert a model, and check what has come of it; None where that fails."""
+    """Convert a model and check the result; None if that fails."""
     given = onnx.ModelProto()
     given.CopyFrom(model)
     for node in given.graph.node:
