@@ -64,7 +64,7 @@ class Classification(Task):
         logits, smoothing = outputs["logits"].float(), self.label_smoothing
         if self.loss_weights is None:
             return {"ce": F.cross_entropy(logits, targets, label_smoothing=smoothing)}
-        # Not torch's weighted mean, in which the weight of an image depends on the rest of its batch.
+        # Not torch's weighted mean, in which an image's weight depends on the rest of its batch.
         weights = self.loss_weights.float()
         total = F.cross_entropy(
             logits, targets, weights, label_smoothing=smoothing, reduction="sum"

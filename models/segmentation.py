@@ -29,9 +29,9 @@ class Segmentation(Task):
         classes: Class names, in the order of the head's rows.
         size: Height and width of the images, in pixels.
         dice: Weight of the soft Dice loss that is added to the cross-entropy; 0 leaves it out.
-        class_weights: Class weights of the cross-entropy: `balanced` weighs each class by the inverse
-            of the number of its pixels in the training images; null weighs all pixels the same.
-            The Dice loss weighs classes the same in any case.
+        class_weights: Class weights of the cross-entropy: `balanced` weighs each class by the
+            inverse of the number of its pixels in the training images; null weighs all pixels the
+            same. The Dice loss weighs classes the same in any case.
         **kwargs: The arguments of `regrow.models.Task`.
 
     Example:

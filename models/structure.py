@@ -26,29 +26,14 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
         parameters and persistent buffers by name; `trainable`, `requires_grad` flags of parameters.
         Each is empty for an unchanged network. For other buffers see `regrow.models.buffers`.
     """
-    attributes: dict[str, dict[str, Any]] = {}
     modules = dict(dense.named_modules())
-    converted = [
-        name
-        for name, module in net.named_modules()
-        if is_converted(module) and name in modules and is_convertible(modules[name])
-    ]
-    for name, module in net.named_modules():
-        if name not in modules:
-            continue
-        own, other = _sizes(module), _sizes(modules[name])
-        # A number that grew is no size that pruning left, such as a count of steps.
-        changed = {
-            key: value
-            for key, value in own.items()
-            if key in other and value != other[key] and _is_part(value, other[key])
-        }
-        if changed:
-            attributes[name] = changed
-    tensors, before = _tensors(net), _tensors(dense)
+    pairs = [(n, module, modules[n]) for n, module in net.named_modules() if n in modules]
+    converted = [n for n, own, other in pairs if is_converted(own) and is_convertible(other)]
+    attributes = {n: _smaller(_sizes(own), _sizes(other)) for n, own, other in pairs}
+    before = _tensors(dense)
     shapes = {
         name: list(tensor.shape)
-        for name, tensor in tensors.items()
+        for name, tensor in _tensors(net).items()
         if name in before and tensor.shape != before[name].shape
     }
     flags = {name: p.requires_grad for name, p in dense.named_parameters()}
@@ -59,9 +44,19 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
     }
     return {
         "converted": converted,
-        "attributes": attributes,
+        "attributes": {name: changed for name, changed in attributes.items() if changed},
         "shapes": shapes,
         "trainable": trainable,
+    }
+
+
+def _smaller(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a layer that pruning made smaller than those of the dense layer."""
+    # A number that grew is no size that pruning left, such as a count of steps.
+    return {
+        key: value
+        for key, value in own.items()
+        if key in other and value != other[key] and _is_part(value, other[key])
     }
 
 

@@ -72,23 +72,21 @@ class HeadedAttention(nn.MultiheadAttention):
             tokens = [x.transpose(0, 1) for x in tokens]
         is_self = query is key and key is value
         q, k, v = (self._heads(x) for x in self._project(tokens, is_self))
-        bias = None
-        for mask in (attn_mask, key_padding_mask):
-            if mask is not None:
-                added = _additive(mask, q)
-                added = added[:, None, None] if mask is key_padding_mask else added
-                bias = added if bias is None else bias + added
-        dropout = self.dropout if self.training else 0.0
-        weights = None
-        if need_weights:
-            scores = q / math.sqrt(self.head_dim) @ k.transpose(-2, -1)
-            weights = F.dropout((scores if bias is None else scores + bias).softmax(-1), dropout)
-            x = weights @ v
-            weights = weights.mean(1) if average_attn_weights else weights
-        else:
-            x = F.scaled_dot_product_attention(q, k, v, bias, dropout)
+        x, weights = self._attend(q, k, v, _bias(attn_mask, key_padding_mask, q), need_weights)
+        if weights is not None and average_attn_weights:
+            weights = weights.mean(1)
         x = self.out_proj(x.transpose(1, 2).flatten(2))
         return (x if self.batch_first else x.transpose(0, 1)), weights
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, need_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        dropout = self.dropout if self.training else 0.0
+        if not need_weights:
+            return F.scaled_dot_product_attention(q, k, v, bias, dropout), None
+        scores = q / math.sqrt(self.head_dim) @ k.transpose(-2, -1)
+        weights = F.dropout((scores if bias is None else scores + bias).softmax(-1), dropout)
+        return weights @ v, weights
 
     def _project(self, tokens: list[Tensor], is_self: bool) -> tuple[Tensor, ...]:
         if is_self:
@@ -210,6 +208,15 @@ def converted(net: nn.Module) -> Iterator[None]:
     finally:
         for module, kind in before.items():
             module.__class__ = kind
+
+
+def _bias(attn_mask: Tensor | None, padding: Tensor | None, like: Tensor) -> Tensor | None:
+    """Return the sum of two masks as one that is added to scores, (n, n) or (b, 1, 1, n)."""
+    bias = None if attn_mask is None else _additive(attn_mask, like)
+    if padding is None:
+        return bias
+    added = _additive(padding, like)[:, None, None]
+    return added if bias is None else bias + added
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:

@@ -44,19 +44,13 @@ def refuse_unlike(
     Raises:
         BadInput: If names or shapes differ, or the dense network is out of proportion.
     """
-    classes: Any = args.get("classes")
-    size: Any = args.get("size")
-    if not isinstance(classes, list) or not all(map(_is_name, classes)):
-        raise BadInput("its record has classes that are no list of names that can be printed")
-    is_size = isinstance(size, list | tuple) and len(size) == 2
-    if not is_size or not all(type(n) is int and 0 < n <= MAX_SIDE for n in size):
-        raise BadInput("its record has a size that is no height and width of images")
-    (height, width), net_args = size, args.get("net_args") or {}
-    if args.get("net", "small") not in list_nets(kind):
+    num_classes, size = _dimensions(args)
+    name, net_args = args.get("net", "small"), args.get("net_args") or {}
+    if name not in list_nets(kind):
         return False  # the user's own network, whose code may keep tensors of this device
     try:
         with torch.device("meta"), bounded(state):
-            net = build_net(kind, args.get("net", "small"), len(classes), (height, width), net_args)
+            net = build_net(kind, name, num_classes, size, net_args)
     except BadInput as error:
         if error.__cause__ is None:
             raise
@@ -65,20 +59,36 @@ def refuse_unlike(
     if num_entries > _most_entries(state):
         raise BadInput(f"its dense network has {num_entries:,} weights, and few of them are left")
     structure.rebuild_(net, record["structure"])
-    wanted, found = _shapes(net.state_dict()), _shapes(state)
+    _refuse_other_shapes(net.state_dict(), state)
+    buffers.rebuild_(net, record.get("buffers", {}))
+    try:
+        with torch.no_grad():
+            net.eval()(torch.empty(1, 3, *size, device="meta"))
+    except Exception:  # of the network itself, or since this device has no values
+        return False
+    return True
+
+
+def _dimensions(args: Mapping[str, Any]) -> tuple[int, tuple[int, int]]:
+    """Return the number of classes and the size in a record, if they are in bounds."""
+    classes: Any = args.get("classes")
+    size: Any = args.get("size")
+    if not isinstance(classes, list) or not all(map(_is_name, classes)):
+        raise BadInput("its record has classes that are no list of names that can be printed")
+    is_size = isinstance(size, list | tuple) and len(size) == 2
+    if not is_size or not all(type(n) is int and 0 < n <= MAX_SIDE for n in size):
+        raise BadInput("its record has a size that is no height and width of images")
+    return len(classes), (size[0], size[1])
+
+
+def _refuse_other_shapes(expected: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    wanted, found = _shapes(expected), _shapes(state)
     for name in [*wanted, *found]:
         if wanted.get(name) != found.get(name):
             raise BadInput(
                 f"its record does not fit its weights ({name} is {found.get(name, 'missing')}, "
                 f"in the record {wanted.get(name, 'missing')})"
             )
-    buffers.rebuild_(net, record.get("buffers", {}))
-    try:
-        with torch.no_grad():
-            net.eval()(torch.empty(1, 3, height, width, device="meta"))
-    except Exception:  # of the network itself, or since this device has no values
-        return False
-    return True
 
 
 @contextmanager

@@ -172,11 +172,33 @@ def build_net(
         269722
     """
     args = dict(args or {})
-    pretrained = weights == "DEFAULT"
+    net = _build_or_refuse(kind, name, num_classes, size, args, weights == "DEFAULT")
+    for layer, module in net.named_modules():
+        if any(map(is_lazy, module._parameters.values())):
+            raise BadInput(
+                f"net {name!r}: {layer or 'it'} is a {type(module).__name__} that has no shape "
+                "yet; give the layer its sizes"
+            )
+    if any(not parameter.numel() for parameter in net.parameters()):
+        raise BadInput(f"net {name!r} with net_args {args}: has layers without any weights")
+    if weights is not None and weights != "DEFAULT":
+        load_weights_(net, Path(weights))
+    return net
+
+
+def _build_or_refuse(
+    kind: Kind,
+    name: str,
+    num_classes: int,
+    size: tuple[int, int],
+    args: dict[str, Any],
+    pretrained: bool,
+) -> nn.Module:
+    """Build a network; errors of the libraries become a BadInput of one line."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # refused below
-            net = _build(kind, name, num_classes, size, args, pretrained)
+            return _build(kind, name, num_classes, size, args, pretrained)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise BadInput(f"net {name!r} with net_args {args}: {error}") from error
     except (OSError, RuntimeError) as error:
@@ -188,17 +210,6 @@ def build_net(
             f"net {name!r}: its pretrained weights cannot be had ({error}); give a local file, or "
             "none"
         ) from error
-    for layer, module in net.named_modules():
-        if any(map(is_lazy, module._parameters.values())):
-            raise BadInput(
-                f"net {name!r}: {layer or 'it'} is a {type(module).__name__} that has no shape "
-                "yet; give the layer its sizes"
-            )
-    if any(not parameter.numel() for parameter in net.parameters()):
-        raise BadInput(f"net {name!r} with net_args {args}: has layers without any weights")
-    if weights is not None and not pretrained:
-        load_weights_(net, Path(weights))
-    return net
 
 
 def _build(
