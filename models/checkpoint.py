@@ -21,8 +21,9 @@ from regrow.data.snapshot import Manifest
 from regrow.errors import BadInput
 from regrow.files import is_there, write_atomic
 from regrow.models import buffers, masks, structure
+from regrow.models.nets.allowed import check_name
 from regrow.models.nets.bounded import bounded, refuse_unlike
-from regrow.models.nets.build import check_name, list_nets
+from regrow.models.nets.build import list_nets
 from regrow.models.optimization import Optimization
 from regrow.models.provenance import Provenance, read_lineage
 from regrow.models.task import RECORD_VERSION, Task
