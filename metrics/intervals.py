@@ -43,6 +43,14 @@ def paired_interval(
 
     Raises:
         ValueError: If the two hold different numbers of images.
+
+    Example:
+        >>> import torch
+        >>> from regrow.metrics import ConfusionEvidence, paired_interval
+        >>> before = ConfusionEvidence.of(torch.tensor([[[90, 10], [5, 95]]]).repeat(200, 1, 1))
+        >>> low, high = paired_interval(before, before)
+        >>> low == -high  # equal networks: what is left is a change that no image shows
+        True
     """
     count = before.num_images
     if count != after.num_images:

@@ -50,6 +50,16 @@ def evaluate(
         loader: Images and targets.
         forward: A function from uint8 images to raw outputs, in place of the network.
         description: The text of the progress bar.
+
+    Example:
+        >>> import torch
+        >>> from regrow.models import Classification
+        >>> from regrow.training import evaluate
+        >>> task = Classification(["cat", "dog"], (32, 32))
+        >>> images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+        >>> result = evaluate(task, [(images, torch.zeros(8, dtype=torch.int64))])
+        >>> result.name, result.num_images
+        ('accuracy', 8)
     """
     metric = alone(task.make_metric().to(task.mean.device))
     evidence = task.make_evidence()
