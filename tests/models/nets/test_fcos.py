@@ -16,7 +16,7 @@ from regrow.errors import BadInput
 from regrow.models.nets.backbone import build_backbone
 from regrow.models.nets.fcos import Fcos, build_fcos
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("REGROW_DATA", ROOT.parent / "shared" / "data"))
 LITE0 = DATA / "weights" / "tf_efficientnet_lite0_imagenet_fp16.pth"
 SIZE = (64, 96)
