@@ -46,8 +46,6 @@ class GrowingData(LightningDataModule):
         num_workers: Processes that decode and augment; 0 does it in the training process.
         seed: The seed of the order of images and of their augmentation.
         skip_corrupt: Leave out images that cannot be decoded, and count them, instead of ending.
-        skip_bad: Leave out rows and boxes of annotations that cannot be used, and count them,
-            instead of ending: an image with its row, of a box the box alone.
         max_images: Largest number of images of each split of the source, drawn at random, the same
             ones every time; null takes all.
         cache_bytes: Memory for resized images and masks, in bytes. An image that is known from an
@@ -58,6 +56,8 @@ class GrowingData(LightningDataModule):
             clipped; null is 0 and 65535. Whoever serves the network has to do the same.
         classes: Class names in the order that labels count in, where not that of the data; a label
             that is none of them is refused.
+        skip_bad: Leave out rows and boxes of annotations that cannot be used, and count them,
+            instead of ending: an image with its row, of a box the box alone.
         stratify: Stratified splits: where no split is official, each class has its share in
             validation and test, an image counting for the rarest class that it shows. Later runs
             keep the splits of the checkpoint that they start, resume or prune from; without one,
