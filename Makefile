@@ -1,13 +1,14 @@
-# `make demo` shows the whole loop, `make test` checks it. Both install what they need into .venv.
+# `make demo` shows the whole loop, `make test` checks it, `make docs` builds the pages of docs/.
+# Each installs what it needs into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TASK ?= classification
-# The packages as type checkers see them: they cannot follow the import hook of an editable install.
+# The packages as they are installed, for tools that cannot follow an editable install's import hook.
 TYPES := $(VENV)/types
 ROOMS := $(filter-out api,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
 
-.PHONY: demo test test-slow lint types install clean
+.PHONY: demo test test-slow lint types docs links install clean
 
 demo: install
 	$(BIN)/python scripts/demo.py --task $(TASK)
@@ -22,11 +23,17 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: install
+types: install links
+	MYPYPATH=$(TYPES) $(BIN)/mypy
+
+docs: install links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/docs/index.html"
+
+links:
 	rm -rf $(TYPES) && mkdir -p $(TYPES)/regrow
 	ln -s $(CURDIR)/api/* $(TYPES)/regrow
 	for room in $(ROOMS); do ln -s $(CURDIR)/$$room $(TYPES)/regrow; done
-	MYPYPATH=$(TYPES) $(BIN)/mypy
 
 install: $(VENV)/installed
 

@@ -15,7 +15,7 @@ SAGEMAKER_BASE_DIR:
                                       `run` and `resume` are the container's own. Without
                                       `config`, the hyperparameters are those of SageMaker's
                                       built-in Image Classification, Object Detection or Semantic
-                                      Segmentation, which the README maps to regrow's; options of
+                                      Segmentation, see docs/sagemaker.md; options of
                                       scripts/train.py may stand beside them.
   input/data/train, .../validation,   The images, in any format of regrow. One channel is split by
   .../test                            regrow; several are the official splits.

@@ -34,7 +34,8 @@ from regrow.prune.target import Target
 from regrow.training.fit import Fit
 
 ROOT = Path(__file__).parents[1]
-LINES = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
+README = (ROOT / "README.md").read_text()
+LINES = [line.strip() for line in README.splitlines()]
 MAKE = [line.partition("#")[0].strip() for line in LINES if line.startswith("make ")]
 PYTHON = [line for line in LINES if line.startswith("python scripts/")]
 
@@ -52,7 +53,7 @@ def test_there_are_lines_to_check() -> None:
 
 @pytest.mark.parametrize("line", PYTHON)
 def test_script_and_config_of_a_line_exist(line: str) -> None:
-    for word in shlex.split(line):
+    for word in shlex.split(line, comments=True):
         if word.startswith(("scripts/", "configs/")):
             assert (ROOT / word).is_file(), line
 
@@ -86,9 +87,16 @@ def test_the_lines_of_use_work_one_after_the_other(
         ],
     }
     for line in PYTHON:
-        _, script, *words = shlex.split(line)
+        _, script, *words = shlex.split(line, comments=True)
         name = Path(script).stem
         assert import_module(f"regrow.scripts.{name}").main([*words, *short[name]]) == 0, line
+
+
+def test_the_python_is_the_quickstart() -> None:
+    """`test_examples_folder.py` runs the file."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    quickstart = (ROOT / "examples" / "quickstart.py").read_text()
+    assert quickstart.partition("\n\n")[2] == block
 
 
 KNOBS = {

@@ -34,7 +34,7 @@ class Hyperparameter:
     Args:
         name: The name.
         defaults: The value that counts where a job gives none, by algorithm; None is no value.
-        becomes: What becomes of it, as the README says it.
+        becomes: What becomes of it, as `docs/sagemaker.md` says it.
         only: The value that is accepted, where there is no choice.
         is_idle: Whether it has no effect.
     """
@@ -229,9 +229,9 @@ class Values:
                 near = difflib.get_close_matches(name, [*known, *self.options], 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise BadInput(
-                    f"hyperparameter {name}: {self.algorithm} has none of this name{hint} (the "
-                    "README lists them; regrow's own options, such as fit.clip and replay, may "
-                    "stand beside them)"
+                    f"hyperparameter {name}: {self.algorithm} has none of this name{hint} "
+                    "(docs/sagemaker.md lists them; regrow's own options, such as fit.clip and "
+                    "replay, may stand beside them)"
                 )
             only = NAMES[name].only
             if only is not None and not _agrees(self.text(name), only):

@@ -19,6 +19,6 @@ def find_source(root: Path) -> str:
         raise BadInput(
             f"channel {records.parent.name}: {records.name} is RecordIO, which regrow does not "
             "read; unpack it with mxnet.recordio.MXRecordIO and unpack_img into images, with "
-            "train_lst, train_annotation or a manifest beside them, as the README lists formats"
+            "train_lst, train_annotation or a manifest beside them; docs/data.md lists the formats"
         )
     return first_format(root).class_path

@@ -26,7 +26,7 @@ from regrow.deploy.sagemaker.translation import (
 from regrow.errors import BadInput
 from regrow.models.nets.build import list_nets
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Job = Callable[..., Container]
 
 
@@ -353,7 +353,7 @@ def test_no_hyperparameter_is_ignored(name: str, algorithm: str) -> None:
     changed = set(translate(values)) ^ set(translate(Values(algorithm, beside)))
     assert changed
     assert values.lines() == []
-    # What the README names is what changes.
+    # What the table of the docs names is what changes.
     entry = next(entry for entry in TABLE if entry.name == name)
     named = re.findall(r"`([\w.]+)`", entry.becomes)[0]
     assert any(word.startswith(f"--{named}=") for word in changed), (named, changed)
@@ -387,9 +387,9 @@ def test_what_has_no_effect_is_said() -> None:
     ]
 
 
-def test_the_readme_has_the_table() -> None:
+def test_the_docs_have_the_table() -> None:
     """Name by name: the algorithms that have it, and what becomes of it."""
-    lines = (ROOT / "README.md").read_text().splitlines()
+    lines = (ROOT / "docs" / "sagemaker.md").read_text().splitlines()
     start = lines.index("| hyperparameter | of | becomes |") + 2
     end = next(n for n in range(start, len(lines)) if not lines[n].startswith("|"))
     shown: dict[str, tuple[str, str]] = {}

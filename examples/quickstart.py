@@ -1,0 +1,21 @@
+"""Train, grow, prune and export a digit classifier on the built-in sample, in under a minute."""
+
+from pathlib import Path
+
+from regrow.data.module import GrowingData
+from regrow.data.sample import Digits
+from regrow.models.classification import Classification
+from regrow.pipelines.export import run_export
+from regrow.pipelines.prune import run_pruning
+from regrow.pipelines.train import run_training
+from regrow.prune.target import Target
+from regrow.training.fit import Fit
+
+runs, fit = Path("runs/quickstart"), Fit(epochs=5)
+young, grown = GrowingData(Digits("young")), GrowingData(Digits())  # 8 classes, then 10
+
+run_training(Classification, young, fit, runs / "train")
+run_training(Classification, grown, fit, runs / "grow", warm_start=runs / "train" / "best.ckpt")
+run_pruning(runs / "grow" / "best.ckpt", grown, target=Target(macs=0.5), run=runs / "prune")
+report = run_export(runs / "prune" / "pruned.ckpt", grown, runs / "export")
+print(f"model.onnx scores {report.figures['score']['value']:.3f} on test images")
