@@ -98,6 +98,21 @@ def run_pruning(
         BadInput: If anything given cannot be used.
         CheckFailed: If the target was not reached, or the budget is broken; checkpoint and report
             are written all the same.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from regrow.metrics import Budget
+        >>> from regrow.pipelines import run_pruning
+        >>> from regrow.prune import Target
+        >>> report = run_pruning(
+        ...     Path("runs/train/best.ckpt"),
+        ...     target=Target(macs=0.7),
+        ...     budget=Budget(max_drop=1.0),  # any score is accepted
+        ...     num_steps=2,
+        ...     run=Path("runs/prune"),
+        ... )
+        >>> report.figures["after"]["macs"] <= 0.7 * report.figures["before"]["macs"]
+        True
     """
     started, packages = time.monotonic(), tuple(allow or ())
     _refuse_counts(num_steps, final_epochs)

@@ -102,8 +102,8 @@ class Job:
                 num_steps=num_steps,
                 adapts=adapts,
                 budget=self.budget,
-                recover=self._trained(self.recovery.epochs),
-                finish=self._trained(self.final_epochs),
+                recover=self.trained(self.recovery.epochs),
+                finish=self.trained(self.final_epochs),
                 seed=self.seed,
                 begun=begun,
                 on_step=partial(_show, writer),
@@ -121,8 +121,12 @@ class Job:
             log.info(f"budget: {foreseen}")
         return foreseen
 
-    def _trained(self, epochs: int) -> Recover | None:
-        """Return what trains a cut network for some epochs; None for no epochs."""
+    def trained(self, epochs: int) -> Recover | None:
+        """Return what trains a cut network for some epochs; None for no epochs.
+
+        Args:
+            epochs: Passes over the training images.
+        """
         if not epochs:
             return None
         fit = replace(self.recovery, epochs=epochs)

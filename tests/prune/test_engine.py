@@ -370,8 +370,9 @@ def test_layers_found_out_on_the_way_may_exhaust_the_target(make_task):
 def test_a_cut_that_is_not_exact_is_undone(make_task, monkeypatch):
     task = make_task("plain")
     found = Findings(1e-3, "cutting it is not exact: the output moves by 1.0e-03")
+    channels = Channels(task, selection=Selection(round_to=2))
     monkeypatch.setattr(exactness, "compare", lambda *_, **__: found)
-    result = Bench(0.9).run(task, num_steps=1)
+    result = Bench(0.9).run(task, channels, num_steps=1)
     assert result.stopped == "exhausted"
     assert widths(result.task.net) == widths(task.net)
     assert "1.0e-03" in result.left_whole["body.0.0"]

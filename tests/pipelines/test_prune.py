@@ -1,0 +1,108 @@
+"""A pruning run, called from Python."""
+
+import doctest
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from regrow.data.module import GrowingData
+from regrow.errors import BadInput
+from regrow.logs import log
+from regrow.metrics.budget import Budget
+from regrow.models.checkpoint import load, save
+from regrow.models.classification import Classification
+from regrow.models.latency import Clock
+from regrow.models.task import Task
+from regrow.pipelines import commands
+from regrow.pipelines.prune import run_pruning
+from regrow.prune.masking import Weights
+from regrow.training.fit import Fit
+
+QUICK = {"clock": Clock(runtime="torch", rounds=1), "num_steps": 1, "budget": Budget(1.0)}
+
+
+def checkpoint(folder: Path) -> Path:
+    torch.manual_seed(0)
+    task = Classification(["a", "b"], (16, 16), net_args={"width": 8})
+    save(folder / "dense.ckpt", task)
+    return folder / "dense.ckpt"
+
+
+def test_the_example_of_its_docstring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Path(__file__).parents[2] / "configs" / "classification.yaml"
+    short = ["--data.max_images=24", "--data.batch_size=8", "--fit.epochs=1"]
+    monkeypatch.chdir(tmp_path)
+    commands.train([f"--config={config}", *short, "--run=runs/train"])
+    capsys.readouterr()
+    monkeypatch.setattr(log, "handlers", [])
+    (test,) = doctest.DocTestFinder(recurse=False).find(run_pruning, "run_pruning", globs={})
+    said: list[str] = []
+    result = doctest.DocTestRunner().run(test, out=said.append)
+    assert result.attempted > 1
+    assert result.failed == 0, "".join(said)
+    assert (tmp_path / "runs" / "prune" / "pruned.ckpt").is_file()
+    # From Python nothing is printed unasked.
+    assert capsys.readouterr().out == ""
+
+
+def test_a_criterion_is_written_by_the_path_that_stays(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A shorter one is offered by the room, and may move."""
+    for name in ("Taylor", "regrow.prune.Taylor", "regrow.prune.criteria.Taylor"):
+        with pytest.raises(SystemExit):
+            commands.prune(["--checkpoint=x", f"--criterion={name}", "--print_config"])
+        assert "class_path: regrow.prune.criteria.Taylor\n" in capsys.readouterr().out
+
+
+def test_fine_tuning_is_an_argument(tmp_path: Path, data: GrowingData) -> None:
+    calls: list[dict] = []
+
+    def train(task: Task, given: GrowingData, fit: Fit, run: Path, **options: object) -> None:
+        assert given is data
+        calls.append({"epochs": fit.epochs, "run": run, **options})
+
+    run, file = tmp_path / "run", checkpoint(tmp_path)
+    report = run_pruning(
+        file, data, run=run, train=train, recovery=Fit(epochs=3, devices=1), final_epochs=2,
+        seed=7, **QUICK,
+    )  # fmt: skip
+    told = [(call["epochs"], call["run"], call["seed"], call["round_"]) for call in calls]
+    assert told == [(3, run, 7, 1), (2, run, 7, 2)]
+    assert [call["state"] for call in calls] == [run / "recovery" / "1", run / "recovery" / "2"]
+    assert [step["is_final"] for step in report.figures["steps"]] == [False, True]
+    assert json.loads((run / "report.json").read_text()) == report.figures
+    assert report.figures["seeds"] == [7]
+
+
+def test_masked_weights_take_no_target(
+    tmp_path: Path, data: GrowingData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, file = tmp_path / "run", checkpoint(tmp_path)
+    options = QUICK | {"recovery": Fit(epochs=0, devices=1)}
+    run_pruning(file, data, weights=Weights(share=0.5), run=run, **options)
+    said = capsys.readouterr().out
+    assert "target and selection have no say: weights are masked, and no channel goes" in said
+    pruned, dense = load(run / "pruned.ckpt"), load(file)
+    assert [p.shape for p in pruned.net.parameters()] == [p.shape for p in dense.net.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"num_steps": 0}, "num_steps is 0, it must be at least 1, and final_epochs 0"),
+        ({"final_epochs": -1}, "and final_epochs -1, it must be 0 or more"),
+        ({"recovery": Fit(devices=2)}, r"recovery\.devices: pruning runs in one process"),
+        ({"resume": True}, "has no pruning run that was stopped; start it without --resume"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_a_folder_is_made(
+    tmp_path: Path, data: GrowingData, options: dict, said: str
+) -> None:
+    with pytest.raises(BadInput, match=said):
+        run_pruning(checkpoint(tmp_path), data, run=tmp_path / "run", **QUICK | options)
+    assert not (tmp_path / "run").exists()
