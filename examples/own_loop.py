@@ -12,11 +12,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from regrow.data.sample import Digits
-from regrow.models.classification import Classification
-from regrow.models.cost import count_macs
-from regrow.prune.channels.groups import find_groups
-from regrow.prune.channels.surgery import cut_
-from regrow.prune.criteria import Magnitude
+from regrow.models import count_macs
+from regrow.prune import Magnitude, as_task, cut_, find_groups, lowest, score_groups
 
 SIZE = (32, 32)
 
@@ -42,27 +39,22 @@ class PruneOnce(lightning.Callback):
     """Remove the weakest quarter of each group's units when an epoch has ended.
 
     Args:
-        classes: The names of the classes.
         after_epoch: The epoch, counted from 0.
         share: The share of each group that is removed, in (0, 1).
     """
 
-    def __init__(self, classes: list[str], after_epoch: int = 0, share: float = 0.25) -> None:
-        self.classes, self.after_epoch, self.share = classes, after_epoch, share
+    def __init__(self, after_epoch: int = 0, share: float = 0.25) -> None:
+        self.after_epoch, self.share = after_epoch, share
         self.macs: tuple[int, int] | None = None
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: MyTraining) -> None:
         """Find the groups, score their units, and cut the weakest ones out."""
         if trainer.current_epoch != self.after_epoch:
             return
-        task = Classification(self.classes, SIZE, net="torchvision/resnet18")
-        task.net = module.net  # the very network that is trained
+        task = as_task(module.net, SIZE)  # the very network that is trained
         before = count_macs(task)
         groups = find_groups(task).groups
-        plan = []
-        for group, scores in zip(groups, Magnitude().scores(task, groups, None), strict=True):
-            weakest = scores.argsort()[: int(self.share * group.num_units)]
-            plan.append((group, weakest.tolist()))
+        plan = lowest(groups, score_groups(task, groups, Magnitude()), self.share)
         cut_(task, plan, trainer.optimizers[0])  # training goes on with the smaller network
         self.macs = (before, count_macs(task))
 
@@ -81,7 +73,7 @@ def main() -> None:
     lightning.seed_everything(0, verbose=False)
     digits, classes = load_digits()
     module = MyTraining(torchvision.models.resnet18(num_classes=len(classes)))
-    prune = PruneOnce(classes)
+    prune = PruneOnce()
     trainer = lightning.Trainer(
         max_epochs=3, callbacks=[prune], accelerator="cpu", logger=False, enable_checkpointing=False
     )
