@@ -21,10 +21,12 @@ from regrow.errors import BadInput
 from regrow.files import GAP, SPLIT_NAMES, name_below, open_regular
 
 HEAD = 2**16  # bytes of a file that are looked at
+PART, LONGEST = 2**20, 100  # bytes that are searched at once, and of what is searched for
 NUM_FILES = 20  # of a kind of files that are looked at
 FORMATS, SAGEMAKER = "regrow.data.formats", "regrow.data.sagemaker"
 # The name of a split in that of a file, as in `instances_train2017.json`.
 SPLIT = re.compile(rf"(?<![a-z])({'|'.join(SPLIT_NAMES)})(?![a-z])")
+REGION = re.compile(rb'"segmentation"\s*:\s*(\[\s*\[|\{)')
 FOLDERS_OF_COCO = (
     *("images/{split}", "{split}", "images/{split}2017", "{split}2017", "{split}/images"),
     *("images", "JPEGImages", "."),
@@ -74,6 +76,17 @@ def head(file: Path) -> str:
     with suppress(OSError, BadInput), open_regular(file) as opened:
         return opened.read(HEAD).decode("utf-8-sig", "replace").replace("\r\n", "\n")
     return ""
+
+
+def holds(file: Path, pattern: re.Pattern[bytes]) -> bool:
+    """Whether a file holds what a pattern matches, as far as that lies within one part of it."""
+    with suppress(OSError, BadInput), open_regular(file) as opened:
+        before = b""
+        while part := opened.read(PART):
+            if pattern.search(before + part):
+                return True
+            before = part[-LONGEST:]
+    return False
 
 
 def _first(root: Path, *patterns: str) -> str | None:
@@ -181,12 +194,9 @@ def coco(root: Path) -> Found | None:
         if below.is_dir() and (not names or (below / names[0]).is_file()):
             images = folder
             break
-    return Found(
-        f"{FORMATS}.Coco",
-        path,
-        ("boxes",),
-        {"images": images, "annotations": annotations},
-    )
+    kinds: tuple[Kind, ...] = ("boxes", "masks") if holds(file, REGION) else ("boxes",)
+    given = {"images": images, "annotations": annotations}
+    return Found(f"{FORMATS}.Coco", path, kinds, given, has_kind=True)
 
 
 def _is_coco(text: str) -> bool:

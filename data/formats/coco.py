@@ -1,4 +1,4 @@
-"""COCO: categories, images and boxes in one JSON file a split.
+"""COCO: categories, images, and boxes or masks in one JSON file a split.
 
 Source: https://cocodataset.org/#format-data.
 """
@@ -14,9 +14,12 @@ import numpy as np
 
 from regrow.data.checks.faults import BOXES, Faults, reading, shown
 from regrow.data.checks.remarks import Remarks
+from regrow.data.formats.coco_regions import region_of
+from regrow.data.formats.tools.shapes import Kind as BoxesOrMasks
 from regrow.data.formats.unlisted import UNREAD, count_unlisted, files_of
 from regrow.data.ignored import mark_of
-from regrow.data.labels import Boxes, Item
+from regrow.data.images.regions import Drawn, Region, mask_numbers
+from regrow.data.labels import VOID, Boxes, Item, Mask
 from regrow.data.names.lookup import match_files
 from regrow.data.names.tidy import class_name, clean_name, declared_size
 from regrow.data.source import Content, Source, locate
@@ -26,15 +29,43 @@ from regrow.files import GAP, SPLIT_NAMES, name_below, one_line, read_json
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box as the file has it: left, top, width and height, its class, and what it stands for."""
+    """An annotation: a box as the file has it, or the region that it covers.
+
+    Args:
+        sides: Left, top, width and height; none where masks are read.
+        name: Its class.
+        mark: What it stands for, see `Boxes`.
+        region: The pixels that it covers, for masks.
+        area: Their number, by which smaller ones lie on top.
+    """
 
     sides: tuple[float, ...]
     name: str
     mark: int
+    region: Region | None = None
+    area: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How annotations are read.
+
+    Args:
+        kind: As boxes or as masks.
+        background: The class of pixels of no annotation, for masks; None makes them void.
+    """
+
+    kind: BoxesOrMasks = "boxes"
+    background: str | None = None
 
 
 def coco_items(
-    path: Path, folder: Path, root: Path, split: str | None, faults: Faults
+    path: Path,
+    folder: Path,
+    root: Path,
+    split: str | None,
+    faults: Faults,
+    how: Reading = Reading(),
 ) -> tuple[list[str], list[Item]]:
     """Read the annotations of a split.
 
@@ -44,6 +75,7 @@ def coco_items(
         root: The folder of the data, below which items are called.
         split: Their official split.
         faults: Where annotations and images are noted that cannot be used.
+        how: As boxes or masks.
 
     Returns:
         The class names, and the images.
@@ -54,22 +86,33 @@ def coco_items(
     content = read_json(path)
     with _layout(str(path)):
         names = _categories(path, content["categories"])
-        boxes = _boxes(path, content["annotations"], names, faults)
+        boxes = _boxes(path, content["annotations"], names, faults, how.kind)
         entries, listed = _images(path, content["images"], faults)
     for image in boxes.keys() - listed:
         where = f"{path}: annotations are of the image {shown(image)}"
         faults.add(f"{where}, which is not listed; list it or remove them", where)
     files = match_files({w: e["file_name"] for w, e in entries.items()}, [folder], faults)
     items = []
+    numbers = mask_numbers([*names.values()], how.background) if how.kind == "masks" else {}
     for where, file in files.items():
         with faults.row(where), _layout(where):
             entry = entries[where]
-            size, target = declared_size(entry), _target(boxes.get(entry["id"], []))
+            own, size = boxes.get(entry["id"], []), declared_size(entry)
+            target = _mask(file, own, numbers, how) if how.kind == "masks" else _target(own)
             name = name_below(root, file)
             items.append(
                 Item(name, file, target, split, declared=size, declared_by=f"{path} ({name})")
             )
-    return list(names.values()), items
+    return list(numbers.values() if numbers else names.values()), items
+
+
+def _mask(file: Path, boxes: list[Box], numbers: Mapping[int, str], how: Reading) -> Mask:
+    """Return the mask of an image, the smallest regions on top."""
+    places = {name: number for number, name in numbers.items()}
+    ordered = sorted(boxes, key=lambda box: -box.area)
+    regions = tuple((places[b.name], b.region) for b in ordered if b.region is not None)
+    below = VOID if how.background is None else places[how.background]
+    return Mask(Drawn(file, regions, below), numbers)
 
 
 def _categories(path: Path, entries: Any) -> dict[Any, str]:
@@ -89,7 +132,7 @@ def _categories(path: Path, entries: Any) -> dict[Any, str]:
 
 
 def _boxes(
-    path: Path, entries: Any, names: Mapping[Any, str], faults: Faults
+    path: Path, entries: Any, names: Mapping[Any, str], faults: Faults, kind: BoxesOrMasks
 ) -> dict[Any, list[Box]]:
     """Read the annotations, by the image that each is of."""
     boxes: dict[Any, list[Box]] = defaultdict(list)
@@ -101,6 +144,11 @@ def _boxes(
                 raise BadInput(
                     f"{where} has the category {shown(category)}, which is not listed; list it"
                 )
+            if kind == "masks":
+                region, area = region_of(entry)
+                own = Box((), names[category], mark_of(entry), region, area)
+                boxes[entry["image_id"]].append(own)
+                continue
             if not isinstance(entry["bbox"], list) or len(entry["bbox"]) != 4:
                 raise ValueError(f"the bbox is {shown(entry['bbox'])}, not four numbers")
             sides = tuple(float(side) for side in entry["bbox"])
@@ -157,11 +205,13 @@ def _layout(where: str) -> Iterator[None]:
 
 
 class Coco(Source):
-    """Images with boxes in COCO's JSON; those of crowds (`iscrowd`) are ignored.
+    """Images with boxes or masks in COCO's JSON; boxes of crowds (`iscrowd`) are ignored.
 
     Args:
         images: The folder of a split's images, below the root.
         annotations: The file of a split's annotations, below the root.
+        kind: The labels to read: `boxes`, or `masks` of `segmentation`, the smallest on top.
+        background: The class of pixels of no annotation, for masks; null makes them void.
         group: Groups of images that a split keeps together, see `Source`.
     """
 
@@ -169,10 +219,13 @@ class Coco(Source):
         self,
         images: str = "images/{split}",
         annotations: str = "annotations/instances_{split}.json",
+        kind: BoxesOrMasks = "boxes",
+        background: str | None = "background",
         group: str | None = None,
     ) -> None:
         super().__init__(group)
         self.images, self.annotations = images, annotations
+        self.how = Reading(kind, background)
 
     def _read(self, root: Path | None, faults: Faults) -> Content:
         """Read all splits that have annotations."""
@@ -185,7 +238,7 @@ class Coco(Source):
             path = root / self.annotations.replace(GAP, name)
             if path.is_file():
                 folder = root / self.images.replace(GAP, name)
-                names, found = coco_items(path, folder, root, split, faults)
+                names, found = coco_items(path, folder, root, split, faults, self.how)
                 classes += [name for name in names if name not in classes]
                 items += found
                 lists.append(path)
@@ -201,4 +254,4 @@ class Coco(Source):
             count_unlisted(folder, used, remarks, root)
         for path in sorted({f for own in lists for f in own.parent.glob("*.json")} - {*lists}):
             remarks.add(UNREAD, name_below(root, path))
-        return Content("boxes", classes, items, remarks)
+        return Content(self.how.kind, classes, items, remarks)

@@ -67,6 +67,23 @@ def test_instances_go_before_other_annotations_of_coco(tmp_path: Path) -> None:
     assert found.arguments["annotations"] == "annotations/instances_{split}.json"
 
 
+def test_regions_of_coco_are_found_however_late_they_come(tmp_path: Path) -> None:
+    content = coco_of("a.png")
+    path = write(tmp_path / "a.json", content)
+    found = signs.coco(tmp_path)
+    assert found is not None
+    assert found.kinds == ("boxes",)
+    content["images"][0]["note"] = "x" * (signs.PART - 500)
+    for count in range(400, 460, 7):  # at the end of a part, across it and behind
+        content["images"][0]["more"] = "x" * count
+        content["annotations"][0]["segmentation"] = [[1, 2, 3, 4, 5, 6]]
+        write(path, content)
+        found = signs.coco(tmp_path)
+        assert found is not None
+        assert found.kinds == ("boxes", "masks")
+    assert not signs.holds(tmp_path / "nothing", signs.REGION)
+
+
 def test_other_json_is_not_coco_for_sure(tmp_path: Path) -> None:
     assert signs.coco(tmp_path) is None
     write(tmp_path / "settings.json", {"images": 3, "info": {}})
