@@ -3,6 +3,7 @@
 from regrow.data.formats.coco import Coco
 from regrow.data.formats.hugging_face import HuggingFace
 from regrow.data.formats.image_folder import ImageFolder
+from regrow.data.formats.label_format import LabelFormat
 from regrow.data.formats.manifest import ManifestFile
 from regrow.data.formats.masks import Masks
 from regrow.data.formats.several import Part, Several
@@ -16,6 +17,7 @@ __all__ = [
     "Coco",
     "HuggingFace",
     "ImageFolder",
+    "LabelFormat",
     "LabelMe",
     "LabelStudio",
     "ManifestFile",
