@@ -17,7 +17,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Voc
+from regrow.data.formats import (
+    Coco,
+    HuggingFace,
+    ImageFolder,
+    LabelMe,
+    LabelStudio,
+    ManifestFile,
+    Masks,
+    Part,
+    Several,
+    Voc,
+    Yolo,
+)
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes, SageMakerList, SageMakerMasks
 from regrow.data.source import Source
@@ -155,6 +167,72 @@ def sagemaker_masks(root: Path) -> None:
     write(root / "label_map" / "train_label_map.json", json.dumps({"map": {"0": 0, "1": 1}}))
 
 
+def yolo(root: Path) -> None:
+    pictures(root / "images")
+    for n in numbers():
+        row = "0.1 0.1 0.6 0.1 0.6 0.7" if n % 2 else "0.1 0.2 0.7 0.3 0.5 0.9 0.2 0.8"
+        write(root / "labels" / f"{n}.txt", f"{n % 2} {row}\n")
+    write(root / "data.yaml", "path: ../x\ntrain: ../images\nnames:\n  0: ant\n  1: bee\nnc: 2\n")
+
+
+def labelme(root: Path) -> None:
+    pictures(root)
+    kinds = (("rectangle", 2), ("polygon", 4), ("circle", 2))
+    for n in numbers():
+        kind, count = kinds[n % 3]
+        points = [[5.5, 6.0], [8.0, 9.5], [5.0, 10.0], [4.0, 7.0]][:count]
+        shape = {"label": "ab"[n % 2], "points": points, "shape_type": kind}
+        content = {"shapes": [shape], "imagePath": f"{n}.png", "imageHeight": SIDE}
+        write(root / f"{n}.json", json.dumps({**content, "imageWidth": SIDE}))
+
+
+def hugging_face(root: Path) -> None:
+    pictures(root)
+    rows = [
+        {"file_name": f"{n}.png", "objects": {"bbox": [[1, 2, 8, 9]], "categories": [n % 2]}}
+        for n in numbers()
+    ]
+    write(root / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def label_studio(root: Path) -> None:
+    pictures(root / "images")
+    # A brush stroke over all: 32 bits of the number of values, 5 and four times 4 of the widths.
+    bits = f"{4 * SIDE * SIDE:032b}{7:05b}{'1111' * 4}1{0:02b}{4 * SIDE * SIDE - 1:016b}{255:08b}"
+    stroke = [int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8)]
+    values: list[dict[str, Any]] = [
+        {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 5, "rectanglelabels": ["a"]},
+        {"points": [[10, 20], [60, 30], [50, 70]], "polygonlabels": ["b"]},
+        {"x": 50, "y": 50, "radiusX": 20, "radiusY": 30, "rotation": 9, "ellipselabels": ["a"]},
+        {"format": "rle", "rle": stroke, "brushlabels": ["b"]},
+    ]
+    tasks = []
+    for n in numbers():
+        result = {"from_name": "x", "value": values[n % 4]}
+        result |= {"original_width": SIDE, "original_height": SIDE}
+        data = {"image": f"/data/upload/1/{n}.png"}
+        tasks.append({"data": data, "annotations": [{"result": [result]}]})
+    write(root / "x.json", json.dumps(tasks))
+
+
+def coco_masks(root: Path) -> None:
+    coco(root)
+    content = json.loads((root / "x.json").read_text())
+    forms: tuple[Any, ...] = (
+        [[1, 2, 9, 2, 9, 11, 1, 11]],
+        {"counts": [20, SIDE * SIDE - 20], "size": [SIDE, SIDE]},
+        {"counts": "d0\\7", "size": [SIDE, SIDE]},
+    )
+    for n, entry in enumerate(content["annotations"]):
+        entry["segmentation"] = forms[n % 3]
+    write(root / "x.json", json.dumps(content))
+
+
+def several(root: Path) -> None:
+    coco(root)
+    labelme(root / "more")
+
+
 def classes_in_folders(root: Path) -> None:
     for name, ending in (("a", "png"), ("b", "jpg"), ("c", "tif"), ("d", "webp")):
         pictures(root / name, ending)
@@ -182,6 +260,19 @@ LAYOUTS: dict[str, tuple[Source, Make, str]] = {
     "masks": (Masks("images", "masks"), masked, "masks/*.png"),
     "classes of masks": (Masks("images", "masks"), masked, "classes.json"),
     "sagemaker masks": (SageMakerMasks(2), sagemaker_masks, "train_annotation/*.png"),
+    "yolo": (Yolo(), yolo, "labels/*.txt"),
+    "yolo masks": (Yolo(kind="masks"), yolo, "labels/*.txt"),
+    "data.yaml of yolo": (Yolo(), yolo, "data.yaml"),
+    "labelme": (LabelMe(), labelme, "*.json"),
+    "labelme masks": (LabelMe(kind="masks"), labelme, "*.json"),
+    "hugging face": (HuggingFace(), hugging_face, "metadata.jsonl"),
+    "label studio": (LabelStudio(kind="masks"), label_studio, "x.json"),
+    "coco masks": (Coco("images", "x.json", kind="masks"), coco_masks, "x.json"),
+    "several": (
+        Several([Part(Coco("images", "x.json")), Part(LabelMe(), Path("more"))]),
+        several,
+        "more/*.json",
+    ),
     "label map": (SageMakerMasks(2), sagemaker_masks, "label_map/*.json"),
     "images": (ImageFolder(), classes_in_folders, "*/*.*"),
     "memory": (Stored(), memory, "snapshot.json"),
