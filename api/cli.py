@@ -9,8 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from jsonargparse import Namespace
-
 from regrow.class_path import with_stable_paths
 from regrow.errors import BadInput
 from regrow.files import read_yaml
@@ -75,7 +73,7 @@ def read(
     function: Callable[..., Any],
     options: Mapping[str, Any],
     *,
-    config: Path | None = None,
+    base: Path | Mapping[str, Any] = MappingProxyType({}),
     skip: Sequence[str] = (),
     choices: Choices = MappingProxyType({}),
 ) -> Call:
@@ -85,7 +83,7 @@ def read(
         function: The function; its types, defaults and docstring make the options.
         options: Values by the name of their option, such as `fit.epochs`. A text is read as on a
             command line, so that `3` may be a number or a name, as the option wants it.
-        config: A YAML file with further options, which those of the mapping change.
+        base: A YAML file or a mapping with further options, which those of the first one change.
         skip: Arguments that are no options.
         choices: Classes that an option can name, where its arguments stand behind dots.
 
@@ -96,14 +94,18 @@ def read(
         BadInput: If there is no such option, or a class refuses its value.
     """
     parser, mappings = _parser(function, skip, {}, choices), _mappings(function)
-    names = {name: _underscored(f"--{name}", mappings)[2:] for name in options}
-    content = nested({names[n]: value for n, value in options.items()}, choices, mappings)
+
+    def content_of(given: Mapping[str, Any]) -> dict[str, Any]:
+        named = {_underscored(f"--{n}", mappings)[2:]: value for n, value in given.items()}
+        return nested(named, choices, mappings)
+
+    below = _content_of(base) if isinstance(base, Path) else content_of(base)
+    if not isinstance(below, dict):
+        raise BadInput(f"{base}: holds a {type(below).__name__}; expected options by name")
+    content = content_of(options)
+    _refuse_deep_texts(below, str(base) if isinstance(base, Path) else "an option")
     _refuse_deep_texts(content, "an option")
-    base = {} if config is None else _content_of(config)
-    _refuse_deep_texts(base, str(config))
-    if not isinstance(base, dict):
-        raise BadInput(f"{config}: holds a {type(base).__name__}; expected options by name")
-    return _call(parser, _read(parser, content, base))
+    return _call(parser, _read(parser, content, below))
 
 
 def _parser(
@@ -158,7 +160,7 @@ def _parsed(parser: Parser, words: Sequence[str]) -> Any:
 def _read(parser: Parser, content: dict[str, Any], base: dict[str, Any]) -> Any:
     """Return what a parser makes of options and of the config below them."""
     try:
-        return parser.parse_object(content, Namespace(base))
+        return parser.parse_nested(content, base)
     except RecursionError as error:
         raise BadInput("an option is nested too deeply; no value that regrow takes is") from error
     except BadInput as error:

@@ -7,12 +7,12 @@ from numbers import Number
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import SUPPRESS, ArgumentParser
+from jsonargparse import SUPPRESS, ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 
 from regrow.class_path import class_path, with_stable_paths
 from regrow.errors import BadInput
-from regrow.suggestions import NO_WORD, closest, suggestion
+from regrow.suggestions import NO_KEY, NO_WORD, closest, suggestion
 
 
 def _number(value: Any) -> int | float:
@@ -60,20 +60,45 @@ class Parser(ArgumentParser):
         if number is not None:
             line += f"; a name that looks like a number needs quotes, '\"{number[1]}\"'"
         hint = suggestion(line, self, self.choices)
-        line = NO_WORD.sub(r"\1: no such option", line) + hint
-        raise BadInput(f"{line}; --help all explains every option") from ex
+        line = NO_KEY.sub(_named, NO_WORD.sub(r"\1: no such option", line))
+        raise BadInput(f"{line}{hint}; --help all explains every option") from ex
 
     def dump(self, *args: Any, **options: Any) -> str:
         """Return settings as YAML, in which classes go by the paths that stay."""
         content = yaml.safe_load(super().dump(*args, **options))
         return yaml.safe_dump(with_stable_paths(content), sort_keys=False)
 
+    def group_names(self) -> list[str]:
+        """Return the names of the groups of options, such as `growth` and `growth.mixing`."""
+        names = [action.dest for action in self._actions]
+        parts = [name.split(".") for name in names if not name.endswith(".help")]
+        found = [".".join(p[:count]) for p in parts for count in range(1, len(p))]
+        return list(dict.fromkeys(found))
+
     def topics(self) -> list[str]:
         """Return the topics of the help: groups of options, what is in none of them, and all."""
-        nested = [action.dest.partition(".") for action in self._actions]
-        groups = [group for group, dot, name in nested if dot and name != "help"]
-        groups += [option.partition(".")[0] for option in self.choices]
-        return [*([GENERAL] if groups else []), *dict.fromkeys(groups), ALL]
+        names = [name.partition(".")[0] for name in [*self.group_names(), *self.choices]]
+        return [*([GENERAL] if names else []), *dict.fromkeys(names), ALL]
+
+    def parse_nested(self, options: Mapping[str, Any], base: Mapping[str, Any]) -> Namespace:
+        """Return the settings that nested options mean, above those of a config.
+
+        Raises:
+            BadInput: If an option is none, or its value is not what it takes.
+        """
+        for name, value in [*self._by_group(base).items(), *self._by_group(options).items()]:
+            if name in self.group_names() and not isinstance(value, str | Mapping):
+                self.error(f"{name} is {value!r}, and it must hold options by their names")
+        return self.parse_object(dict(options), Namespace(self._by_group(base)))
+
+    def _by_group(self, options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        """Return options by their full names, so that a part of a group leaves its other parts."""
+        found: dict[str, Any] = {}
+        for key, value in options.items():
+            name = f"{prefix}{key}"
+            is_group = isinstance(value, Mapping) and name in self.group_names()
+            found |= self._by_group(value, f"{name}.") if is_group else {name: value}
+        return found
 
     def show_help(self, topic: str) -> NoReturn:
         """Print the help on a topic, or on everything if it is empty, and exit.
@@ -115,6 +140,10 @@ def _help_of(option: str, choice: type) -> str:
     skip = GIVEN & set(signature(choice).parameters) if option == "task" else set()
     inner.add_class_arguments(choice, option, skip=skip)
     return f"--{option} {class_path(choice)}\n{inner.format_help().partition(chr(10) * 2)[2]}"
+
+
+def _named(key: re.Match[str]) -> str:
+    return f"{key[1] or f'{key[2]}.{key[3]}'}: no such option"
 
 
 def without_noise(message: str) -> str:

@@ -78,8 +78,8 @@ def option_names(parser: ArgumentParser, choices: Mapping[str, Sequence[type]]) 
 
 
 def _names_of(parser: ArgumentParser) -> list[str]:
-    skipped = ("help", "print_config")
-    return [action.dest for action in parser._actions if action.dest not in skipped]
+    names = [action.dest for action in parser._actions]
+    return [n for n in names if n != "print_config" and n.rpartition(".")[2] != "help"]
 
 
 def _path(before: str, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from regrow.cli import parse
 from regrow.data.config import DATA_CHOICES
@@ -35,25 +36,39 @@ TASKS = [Classification, Detection, Segmentation]
 CRITERIA = [Taylor, Magnitude, Fisher, NormScale, Lamp, ActivationGradient, Random]
 
 
+# How the options of a training are read, from words or from a mapping.
+TRAINING: dict[str, Any] = {
+    "skip": NO_OPTIONS,
+    "choices": {
+        "task": TASKS,
+        "growth.distillation": [Distillation],
+        "gate": [Gate],
+        **DATA_CHOICES,
+    },
+}
+
+
 def train(args: Sequence[str] | None = None) -> Report:
-    """Train a network, or warm-start it from a checkpoint on data that grew.
+    """Train a network, or warm-start it from a checkpoint on data that has grown.
 
     Raises:
         CheckFailed: If the gate is shut; all files are there all the same.
     """
-    values, settings = parse(
-        run_training,
-        args,
-        description=train.__doc__ or "",
-        skip=NO_OPTIONS,
-        choices={
-            "task": TASKS,
-            "growth.distillation": [Distillation],
-            "gate": [Gate],
-            **DATA_CHOICES,
-        },
-    )
-    line = command("train", args)
+    values, settings = parse(run_training, args, description=train.__doc__ or "", **TRAINING)
+    return train_as_read(values, settings, command("train", args))
+
+
+def train_as_read(values: dict[str, Any], settings: dict[str, Any], line: str) -> Report:
+    """Train with options that have been read; tell how to go on after a stop, and judge the gate.
+
+    Args:
+        values: The arguments of `run_training`.
+        settings: The same as plain data.
+        line: The command that a person can type for this.
+
+    Raises:
+        CheckFailed: If the gate is shut; all files are there all the same.
+    """
     saved, goes_on = ("last.ckpt", *EARLIER), values["resume"] is not None
     with advised(values["run"], "" if goes_on else line, saved, "--resume auto"):
         report = run_training(**values, settings=settings, command_line=line)
@@ -74,7 +89,7 @@ def prune(args: Sequence[str] | None = None, train: Train = fine_tune_) -> Repor
     values, settings = parse(
         run_pruning,
         args,
-        description=(prune.__doc__ or "").partition("\n")[0],
+        description=prune.__doc__ or "",
         skip=["settings", "command_line", "train"],
         choices={"criterion": CRITERIA, **DATA_CHOICES},
     )

@@ -5,9 +5,14 @@ from inspect import signature
 from pathlib import Path
 
 import regrow.configs
+from regrow.cli import read
+from regrow.deploy.sagemaker.options import TrainingCall
 from regrow.deploy.sagemaker.training_job import run_container, stop_with_parent
-from regrow.pipelines.commands import export, train
+from regrow.guard import command
+from regrow.pipelines.commands import TRAINING, train_as_read
+from regrow.pipelines.export import run_export
 from regrow.pipelines.train import NO_OPTIONS, run_training
+from regrow.reporting.report import Report
 
 CONFIGS = Path(regrow.configs.__file__).parent
 OPTIONS = [name for name in signature(run_training).parameters if name not in NO_OPTIONS]
@@ -16,4 +21,14 @@ OPTIONS = [name for name in signature(run_training).parameters if name not in NO
 def train_job(args: Sequence[str] | None = None) -> None:
     """Train as the platform asks; words are ignored, since its toolkit repeats hyperparameters."""
     stop_with_parent()
-    run_container(train, export, CONFIGS, OPTIONS)
+    run_container(_train, _export, CONFIGS, OPTIONS)
+
+
+def _train(call: TrainingCall) -> Report:
+    values, settings = read(run_training, call.options, base=call.base, **TRAINING)
+    return train_as_read(values, settings, command("train", call.words()))
+
+
+def _export(checkpoint: Path, run: Path) -> Report:
+    line = command("export", [str(checkpoint), f"--run={run}"])
+    return run_export(checkpoint, run=run, command_line=line)

@@ -1,6 +1,5 @@
-"""A job for one of SageMaker's built-in image algorithms, as a command line of regrow."""
+"""A job for one of SageMaker's built-in image algorithms, as options of regrow's training."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -43,8 +42,8 @@ DECAYING = {IC: ("sgd", "nag"), OD: ("sgd", "rmsprop"), SS: ("sgd", "nag")}
 CROP = 224 / 256
 
 
-def translate(values: Values, num_devices: int = 1) -> list[str]:
-    """Give the options of `scripts/train.py` for a job, less where its data is.
+def translate(values: Values, num_devices: int = 1) -> Options:
+    """Return the options of `scripts/train.py` for a job, by name, without those of its folder.
 
     Args:
         values: The hyperparameters.
@@ -64,13 +63,11 @@ def translate(values: Values, num_devices: int = 1) -> list[str]:
     options["data.batch_size"] = max(1, values.whole("mini_batch_size") // num_devices)
     moves = _optimizer(values) | _schedule(values)
     options |= {f"task.optimization.{name}": value for name, value in moves.items()}
-    options |= _length(values)
-    texts = {n: v if isinstance(v, str) else json.dumps(v) for n, v in options.items()}
-    return [f"--{name}={text}" for name, text in texts.items()]
+    return options | _length(values)
 
 
-def data_words(values: Values, root: Path, own: Mapping[str, Any]) -> list[str]:
-    """Give the options that say where the data is, and compare it with what the job says of it.
+def data_options(values: Values, root: Path, own: Mapping[str, Any]) -> Options:
+    """Return the options of the data's folder and format, compared with what the job says of it.
 
     Args:
         values: The hyperparameters.
@@ -81,21 +78,21 @@ def data_words(values: Values, root: Path, own: Mapping[str, Any]) -> list[str]:
         BadInput: If the data cannot be read, or has more classes than the job says.
     """
     path = find_source(root)
-    words = [f"--data.root={root}", f"--data.source={path}"]
+    options: Options = {"data.root": str(root), "data.source": path}
     prefix = "data.source."
     arguments = {n.removeprefix(prefix): v for n, v in own.items() if n.startswith(prefix)}
     if path == MASKS or (path == MANIFEST and values.algorithm == SS):
         arguments = {"num_classes": values.whole("num_classes"), **arguments}
-        words.append(f"--{prefix}num_classes={arguments['num_classes']}")
+        options[f"{prefix}num_classes"] = arguments["num_classes"]
     if "data.source" in own or "class_path" in arguments:
-        return words  # whatever reads it, the job has chosen it
+        return options  # whatever reads it, the job has chosen it
     module, _, name = path.rpartition(".")
     try:
         source = getattr(import_module(module), name)(**arguments)
     except TypeError as error:
         raise BadInput(f"hyperparameter data.source: {path} does not take it: {error}") from error
     _compare(values, source.read(root))
-    return words
+    return options
 
 
 def _compare(values: Values, content: Content) -> None:
@@ -191,7 +188,7 @@ def _optimizer(values: Values) -> Options:
 
 
 def _schedule(values: Values) -> Options:
-    """Give the schedule; a fall at or after the last epoch is none."""
+    """Return the schedule; a fall at or after the last epoch is none."""
     if values.algorithm == SS:
         schedule = values.choice("lr_scheduler", SCHEDULES)
     else:
@@ -208,7 +205,7 @@ def _schedule(values: Values) -> Options:
 
 
 def _length(values: Values) -> Options:
-    """Give how long the training is."""
+    """Return the options of the length of the training."""
     options: Options = {"fit.epochs": values.whole("epochs")}
     trainer: Options = {}
     if values.flag("early_stopping"):

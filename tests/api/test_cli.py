@@ -1,5 +1,6 @@
 """Configs and command lines, whoever wrote them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from regrow.cli import names_option, parse
+from regrow.cli import names_option, parse, read
 from regrow.data.config import data_beside
+from regrow.data.formats import ImageFolder
 from regrow.data.module import GrowingData
+from regrow.data.sample import Digits
 from regrow.errors import BadInput
 from regrow.plain import refuse_unbounded
 from regrow.training.fit import Fit
@@ -111,6 +114,85 @@ def test_the_data_beside_a_checkpoint_is_named_in_errors(tmp_path: Path) -> None
         with pytest.raises(BadInput, match=said) as told:
             data_beside(tmp_path / "best.ckpt")
         assert str(told.value).startswith(str(file))
+
+
+# Options from a mapping.
+
+CHOICES = {"data": [GrowingData], "data.source": [Digits, ImageFolder]}
+SAME: list[dict[str, Any]] = [
+    {},
+    {"fit.epochs": "3", "fit.precision": "32", "fit.patience": "null", "fit.clip": "1"},
+    {"fit.epochs": 3, "data.size": [48, 64], "data.skip_corrupt": True},
+    {"fit.epochs": "3.0", "data.size": "[48.0, 64]"},
+    {"data.size": "[48, 64]", "data.skip_corrupt": "true", "data.batch-size": "8"},
+    {"data.source.stage": "young"},
+    {"data.source": "regrow.data.formats.ImageFolder", "data.root": "images"},
+    {"data.source": "regrow.data.sample.Digits", "data.source.mislabelled": "3"},
+    {"data.source.class_path": "regrow.data.sample.Digits"},
+    {"data.source": {"class_path": "regrow.data.sample.Digits"}, "data.source.stage": "young"},
+    {"fit.trainer": {"min_epochs": 1}},
+    {"fit": {"epochs": 4}, "fit.clip": 0.5},
+    {"renamed": {"white cell": "w", "a.b": "c"}},
+    {"data.augment": []},
+]
+
+
+@pytest.mark.parametrize("options", SAME)
+@pytest.mark.parametrize("is_below", [False, True])
+def test_a_mapping_means_what_its_command_line_does(
+    tmp_path: Path, options: dict[str, Any], is_below: bool
+) -> None:
+    file, source = tmp_path / "c.yaml", {"data.source": "regrow.data.sample.Digits"}
+    file.write_text(yaml.safe_dump(CONFIG))
+    base = [f"--config={file}"] if is_below else ["--data.source=regrow.data.sample.Digits"]
+    words = [f"--{n}={v if isinstance(v, str) else json.dumps(v)}" for n, v in options.items()]
+    _, line = parse(_only, base + words, description="", choices=CHOICES)
+    values, settings = read(_only, options, base=file if is_below else source, choices=CHOICES)
+    assert settings == line
+    assert isinstance(values["data"], GrowingData)
+
+
+def test_a_key_of_a_users_own_keeps_its_dots_spaces_and_dashes() -> None:
+    given = {"data.source": "regrow.data.sample.Digits", "renamed.white-cell no. 1": "w"}
+    assert read(_only, given, choices=CHOICES)[0]["renamed"] == {"white-cell no. 1": "w"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"fit.epohcs": "3"}, r"^fit\.epohcs: no such option; did you mean fit\.epochs\?"),
+        ({"epohcs": "3"}, "^epohcs: no such option"),
+        ({"data.source.stge": "young"}, "stge: no such option; did you mean stage"),
+        ({"help": "data"}, "^help: no such option"),
+        ({"print_config": ""}, "^print_config: no such option"),
+        ({"fit.epochs": "ten"}, "fit.epochs.*Expected a <class 'int'>"),
+        ({"fit.epochs": 1.5}, "fit.epochs.*Expected a <class 'int'>"),
+        ({"fit": "x", "fit.epochs": 3}, "fit.epochs is part of fit, which is given as 'x'"),
+        ({"data.size": [3], "data.size.x": 3}, "data.size.x is part of data.size"),
+        ({"fit": 3}, "^fit is 3, and it must hold options by their names"),
+        ({"a b": 3}, "a b"),
+        ({"data.size": "[" * 300}, "an option: a text: nested more than 100 deep"),
+        ({"fit.clip": "1e999"}, "fit.clip is inf; give a finite number"),
+        ({"data": {"init_args": 3}}, "data"),
+    ],
+)
+def test_a_mapping_that_cannot_be_used_is_refused_in_one_line(
+    options: dict[str, Any], said: str
+) -> None:
+    base = {"data.source": "regrow.data.sample.Digits"} if "data" not in options else {}
+    with pytest.raises(BadInput, match=said) as told:
+        read(_only, options, base=base, choices=CHOICES)
+    assert str(told.value).isprintable()
+
+
+@pytest.mark.parametrize(("text", "said"), [("- a", "holds a list; expected options"), ("[", "not"),
+                                            ("a b: 3", "a b")])  # fmt: skip
+def test_a_config_below_a_mapping_is_refused_with_its_name(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(BadInput, match=said):
+        read(_only, {"data.source": "regrow.data.sample.Digits"}, base=tmp_path / "c.yaml")
 
 
 @pytest.mark.slow

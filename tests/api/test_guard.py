@@ -13,7 +13,7 @@ import pytest
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from regrow.errors import BadInput, CheckFailed
-from regrow.guard import Terminated, command, entry, guard, help_topic
+from regrow.guard import ExitCode, Terminated, command, entry, guard, help_topic
 
 CHILD = """
 import sys, time
@@ -236,3 +236,9 @@ def test_a_command_is_guarded_without_lightning() -> None:
     code = "import sys, regrow.guard; print(*({'torch', 'pytorch_lightning'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_an_exit_code_is_where_the_toolkit_looks() -> None:
+    with pytest.raises(ExitCode, match="exit code 3") as raised:
+        raise ExitCode(3)
+    assert raised.value.errno == 3

@@ -9,7 +9,14 @@ import pytest
 
 from regrow.cli import parse
 from regrow.errors import BadInput
-from regrow.option_values import as_option, as_options, check_numbers, with_whole_number
+from regrow.option_values import (
+    as_option,
+    as_options,
+    check_numbers,
+    nested,
+    with_whole,
+    with_whole_number,
+)
 
 
 class Inner:
@@ -130,3 +137,44 @@ def test_numbers_that_are_not_finite_are_refused_wherever_they_stand(value: floa
 def test_numbers_of_yaml_that_are_not_finite_are_refused(value: str) -> None:
     with pytest.raises(BadInput, match=r"inner\.rate is .*finite"):
         values(f"--inner.rate={value}")
+
+
+def test_options_by_name_are_nested_as_in_a_config() -> None:
+    given = {
+        "task.net": "n",
+        "task": "T",
+        "task.optimization.lr": "1",
+        "data.source": "S",
+        "data.source.k": 3,
+        "data.source.init_args.z": 1,
+        "data.root": "/x",
+        "renamed.a.b c": "q",
+        "fit": {"trainer": {"a": 1}},
+        "fit.epochs": 2,
+    }
+    assert nested(given, ["task", "data", "data.source"], ["renamed"]) == {
+        "task": {"class_path": "T", "init_args": {"net": "n", "optimization": {"lr": "1"}}},
+        "data": {
+            "init_args": {
+                "root": "/x",
+                "source": {"class_path": "S", "init_args": {"k": 3, "z": 1}},
+            }
+        },
+        "renamed": {"a.b c": "q"},
+        "fit": {"trainer": {"a": 1}, "epochs": 2},
+    }
+    assert given["fit"] == {"trainer": {"a": 1}}
+
+
+def test_an_option_is_given_whole_or_in_parts() -> None:
+    with pytest.raises(BadInput, match="fit.epochs is part of fit, which is given as 3; give one"):
+        nested({"fit": 3, "fit.epochs": 2}, [], [])
+
+
+def test_the_number_that_was_refused_becomes_whole_where_it_stands() -> None:
+    said = "\"data.size\": Expected a <class 'int'>. Got value: 32.0"
+    given = {"data": {"init_args": {"size": [32.0, "32.0"], "rate": 32.0}}, "size": 32.0}
+    made = with_whole(given, said)
+    assert made == {"data": {"init_args": {"size": ["32", "32"], "rate": 32.0}}, "size": 32.0}
+    assert with_whole(made, said) is None
+    assert with_whole(given, "something else") is None

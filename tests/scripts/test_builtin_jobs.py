@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.cli import parse
+from regrow.cli import parse, read
 from regrow.deploy.sagemaker.builtin import ALGORITHMS, IC, NAMES, OD, SS, Values
+from regrow.deploy.sagemaker.options import TrainingCall
 from regrow.deploy.sagemaker.translation import translate
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
 from regrow.pipelines import sagemaker
+from regrow.pipelines.commands import TRAINING
 from regrow.pipelines.train import NO_OPTIONS, run_training
 from regrow.scripts import sagemaker_entry
 
@@ -193,9 +195,11 @@ def test_no_option_of_training_is_called_like_their_hyperparameters() -> None:
 def test_what_a_job_becomes_is_a_command_line_of_training(
     algorithm: str, given: dict[str, Any]
 ) -> None:
-    words = translate(Values(algorithm, given))
-    source = "--data.source=regrow.data.sagemaker.SageMakerList"
-    values, settings = parse(run_training, [*words, source], description="", skip=NO_OPTIONS)
+    source = {"data.source": "regrow.data.sagemaker.SageMakerList"}
+    call = TrainingCall(translate(Values(algorithm, given)) | source, {"task.net": "small"})
+    values, settings = read(run_training, call.options, base=call.base, **TRAINING)
     assert values["fit"].epochs == (10 if algorithm == SS else 30)
     assert values["data"].batch_size == (16 if algorithm == SS else 32)
     assert settings["task"]["class_path"].endswith(algorithm.rpartition("-")[2].capitalize())
+    # The line that is logged, typed by a person.
+    assert parse(run_training, call.words(), description="", **TRAINING)[1] == settings

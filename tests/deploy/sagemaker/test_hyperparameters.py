@@ -11,14 +11,15 @@ import pytest
 from PIL import Image
 
 import regrow.configs
-from regrow.cli import parse
-from regrow.data.config import DATA_CHOICES
+from regrow.cli import read
 from regrow.deploy.sagemaker.builtin import IC, NAMES, OD, SS, Values
 from regrow.deploy.sagemaker.hyperparameters import check_hyperparameter, parsed
-from regrow.deploy.sagemaker.training_job import Container, base_folder, run_container
+from regrow.deploy.sagemaker.options import TrainingCall
+from regrow.deploy.sagemaker.training_job import run_container
 from regrow.deploy.sagemaker.translation import translate
 from regrow.errors import BadInput
-from regrow.pipelines.train import NO_OPTIONS, run_training
+from regrow.pipelines.commands import TRAINING
+from regrow.pipelines.train import run_training
 
 CONFIGS = Path(regrow.configs.__file__).parent
 OPTIONS = ("replay", "fit", "data", "task", "growth", "renamed")
@@ -125,63 +126,11 @@ def test_odd_values_of_each_hyperparameter_are_taken_or_named(
                 assert refused is None or name in refused
 
 
-# The platform's other files.
+# Everything at once.
 
 
 def write(base: Path, name: str, content: Any) -> None:
     (base / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
-
-
-@pytest.mark.parametrize("hosts", ["algo-1", 3, {"a": 1}, [1], [None], [["algo-1"]]])
-def test_hosts_that_are_no_names_are_refused(base: Path, hosts: Any) -> None:
-    write(base, "resourceconfig", {"hosts": hosts})
-    with pytest.raises(BadInput, match=r"resourceconfig\.json: hosts is"):
-        Container.from_environment(CONFIGS)
-
-
-@pytest.mark.parametrize("place", [3, ["a"], "\x00", {"a": "b"}, True])
-def test_a_folder_of_checkpoints_that_is_no_path_is_refused(base: Path, place: Any) -> None:
-    write(base, "checkpointconfig", {"LocalPath": place})
-    with pytest.raises(BadInput, match=r"checkpointconfig\.json: LocalPath is"):
-        Container.from_environment(CONFIGS)
-
-
-@pytest.mark.parametrize("name", ["..", ".", "a/b", "../../etc", "", "a b", "\x00", "x" * 65])
-def test_channels_lie_below_the_folder_of_inputs(base: Path, name: str) -> None:
-    write(base, "inputdataconfig", {name: {"TrainingInputMode": "File"}})
-    with pytest.raises(BadInput, match="channel .*SageMaker's names"):
-        Container.from_environment(CONFIGS)
-
-
-def test_an_empty_base_is_none() -> None:
-    assert base_folder({"SAGEMAKER_BASE_DIR": ""}) == Path("/opt/ml")
-
-
-@pytest.mark.parametrize("name", ["run", "resume", "run.x"])
-def test_what_the_container_decides_is_refused_wherever_it_stands(
-    base: Path, tmp_path: Path, name: str
-) -> None:
-    write(base, "hyperparameters", {"config": "classification", name: "x"})
-    with pytest.raises(BadInput, match=f"hyperparameter {name}: the container sets it"):
-        Container.from_environment(CONFIGS).arguments()
-    config = tmp_path / "own.yaml"
-    config.write_text(f"data: {{source: null}}\n{name}: elsewhere\n")
-    write(base, "hyperparameters", {"config": str(config)})
-    with pytest.raises(BadInput, match=f"own.yaml: {name}: the container sets it"):
-        Container.from_environment(CONFIGS).arguments()
-
-
-def test_a_failure_is_written_whatever_its_text(base: Path) -> None:
-    def train(words: list[str]) -> None:
-        raise RuntimeError("\ud800")
-
-    write(base, "hyperparameters", {"config": "classification"})
-    with pytest.raises(RuntimeError):
-        run_container(train, print, CONFIGS)
-    assert "RuntimeError: \\ud800" in (base / "output" / "failure").read_text()
-
-
-# Everything at once.
 
 
 FILES: dict[str, Any] = {
@@ -230,8 +179,8 @@ def test_500_mutated_jobs_parse_or_say_why_in_a_line(
         Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(folder / f"{number}.png")
     monkeypatch.chdir(tmp_path)
 
-    def train(words: list[str]) -> None:
-        parse(run_training, words, description="", skip=NO_OPTIONS, choices=DATA_CHOICES)
+    def train(call: TrainingCall) -> None:
+        read(run_training, call.options, base=call.base, **TRAINING)
 
     ends = {"parsed": 0, "refused": 0}
     for seed in range(500):
