@@ -10,7 +10,7 @@ import sys
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ SHORT = {"config": "classification", "fit.epochs": "1", "data.batch_size": "8"}
 # 24 images, 4 in a batch, 8 epochs.
 LONG = {"config": "classification", "fit.epochs": "8", "data.batch_size": "4"}
 LONG_STEPS = 48
+CHANNELS = (("train", "train"), ("validation", "val"), ("test", "test"))
 Job = Callable[..., Path]
 toolkit = pytest.mark.skipif(
     importlib.util.find_spec("sagemaker_training") is None,
@@ -38,13 +39,17 @@ toolkit = pytest.mark.skipif(
 
 
 def make_job(
-    base: Path, images: Path, hyperparameters: dict[str, str], model: Path | None = None
+    base: Path,
+    images: Path,
+    hyperparameters: dict[str, str],
+    model: Path | None = None,
+    channels: Sequence[tuple[str, str]] = CHANNELS,
 ) -> Path:
     """Lay out a job's files as the platform does, and give the base folder."""
     config, data = base / "input" / "config", base / "input" / "data"
-    for place in (config, base / "model", base / "output" / "data", base / "checkpoints"):
+    for place in (config, data, base / "model", base / "output" / "data", base / "checkpoints"):
         place.mkdir(parents=True)
-    for channel, split in (("train", "train"), ("validation", "val"), ("test", "test")):
+    for channel, split in channels:
         shutil.copytree(images / split, data / channel)
     if model is not None:
         (data / "model").mkdir()
@@ -258,8 +263,7 @@ def test_of_two_processes_one_delivers(images: Path, tmp_path: Path) -> None:
 
 
 def test_help_explains_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        sagemaker_entry.main(["--help"])
+    assert sagemaker_entry.main(["--help"]) == 0
     printed = capsys.readouterr().out
     for word in (
         "SAGEMAKER_BASE_DIR",
@@ -273,6 +277,17 @@ def test_help_explains_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
         "SAGEMAKER_TRAINING_MODULE=regrow.scripts.sagemaker_entry:train_module",
     ):
         assert word in printed, word
+
+
+def test_a_hyperparameter_called_help_is_no_call_for_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The toolkit repeats hyperparameters as words, and would take the text for a training."""
+    base = make_job(tmp_path / "job", tmp_path / "none", {"help": "1"} | SHORT, channels=())
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(base))
+    monkeypatch.setattr(sagemaker, "stop_with_parent", lambda: None)
+    assert sagemaker_entry.main(["--help", "1", "--config", "classification"]) == 2
+    assert "help: no such option" in capsys.readouterr().err
 
 
 def test_a_module_of_the_toolkit_ends_with_the_code(
