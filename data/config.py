@@ -1,8 +1,9 @@
 """The data of a run as its folder keeps it: written beside its checkpoints, and read again."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -12,7 +13,7 @@ from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.files import read_yaml, write_atomic
 
-DATA_FILE = "data.yaml"
+DATA_FILE, CONFIG_FILE = "data.yaml", "config.yaml"
 
 
 DATA_CHOICES: Choices = {
@@ -49,6 +50,19 @@ def data_beside(checkpoint: Path) -> GrowingData:
 
 
 def write_data_file(run: Path, settings: Mapping[str, Any]) -> None:
-    """Leave the settings of the data in a run's folder, for the commands that come after."""
-    text = yaml.safe_dump({"data": settings["data"]}, sort_keys=False)
-    write_atomic(run / DATA_FILE, lambda file: file.write(text.encode()))
+    """Write the settings of a run into its folder, for later commands and for `--config`.
+
+    `data.yaml` has those of the data alone, `config.yaml` all of them, defaults too.
+
+    Args:
+        run: The run's folder.
+        settings: The settings, as plain data.
+    """
+    own = {name: value for name, value in settings.items() if name != "resume"}
+    for name, part in ((DATA_FILE, {"data": settings["data"]}), (CONFIG_FILE, own)):
+        text = yaml.safe_dump(part, sort_keys=False).encode()
+        write_atomic(run / name, partial(_put, text=text))
+
+
+def _put(file: IO[bytes], text: bytes) -> None:
+    file.write(text)
