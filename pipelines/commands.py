@@ -1,5 +1,6 @@
 """The command lines of the pipelines: words are read into a call, and the call is made."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from regrow.pipelines.export import run_export
 from regrow.pipelines.prune import run_pruning
 from regrow.pipelines.prune_inputs import PROGRESS
 from regrow.pipelines.prune_job import Train
+from regrow.pipelines.recipes.command_line import with_recipe
 from regrow.pipelines.train import NO_OPTIONS, run_training
 from regrow.prune.criteria import (
     ActivationGradient,
@@ -32,6 +34,9 @@ from regrow.training.distillation import Distillation
 from regrow.training.stages import EARLIER
 from regrow.training.trainer import fine_tune_
 
+TRAINING = """Train a network, or warm-start it from a checkpoint on data that grew.
+
+--task classification|detection|segmentation --data.root FOLDER chooses all else by the images."""
 TASKS = [Classification, Detection, Segmentation]
 CRITERIA = [Taylor, Magnitude, Fisher, NormScale, Lamp, ActivationGradient, Random]
 
@@ -54,8 +59,13 @@ def train(args: Sequence[str] | None = None) -> Report:
     Raises:
         CheckFailed: If the gate is shut; all files are there all the same.
     """
-    values, settings = parse(run_training, args, description=train.__doc__ or "", **TRAINING)
+    with with_recipe(sys.argv[1:] if args is None else args, _read_training) as words:
+        values, settings = _read_training(words)
     return train_as_read(values, settings, command("train", args))
+
+
+def _read_training(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    return parse(run_training, words, description=train.__doc__ or "", **TRAINING)
 
 
 def train_as_read(values: dict[str, Any], settings: dict[str, Any], line: str) -> Report:
