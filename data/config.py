@@ -1,4 +1,4 @@
-"""The data of a run as its folder keeps it: written beside its checkpoints, and read again."""
+"""The settings of a run in its folder: written beside its checkpoints, and read again."""
 
 from collections.abc import Mapping
 from functools import partial

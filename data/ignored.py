@@ -1,8 +1,7 @@
-"""Boxes that are no objects to find: VOC's difficult objects and COCO's crowds.
+"""Ignored boxes: VOC's difficult objects and COCO's crowds.
 
-They are neither trained on nor scored, as in the evaluations of both: what is found on them is
-neither right nor wrong. In a batch they stand apart from the objects, so that whatever knows
-nothing of them takes them for neither.
+They are neither trained on nor scored, as in the evaluations of both: a detection on them is
+neither right nor wrong. In a batch they have keys of their own, apart from the objects.
 
 Source: Everingham et al., The PASCAL Visual Object Classes Challenge: A Retrospective, 2014,
 section 4.1; COCO's evaluation, https://cocodataset.org/#detection-eval.
@@ -27,7 +26,7 @@ YES, NO = ("1", "true", "yes"), ("", "0", "false", "no", "none", "null", "unspec
 
 
 def mark_of(entry: Mapping[str, Any]) -> int:
-    """Return what an entry of boxes stands for, by its keys `iscrowd` and `difficult`.
+    """Return the kind of an annotated box, by its keys `iscrowd` and `difficult`.
 
     Args:
         entry: An entry, in which either may be missing.

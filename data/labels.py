@@ -69,7 +69,7 @@ Target = str | Boxes | Mask
 
 
 class Declared(NamedTuple):
-    """What an annotation says of its image: its size in pixels and channels, 0 where it does not.
+    """The size that an annotation declares for its image, 0 where it declares none.
 
     Args:
         height: Rows of pixels.
@@ -108,14 +108,14 @@ class Item:
 
 
 def pixels_hash(pixels: np.ndarray) -> bytes:
-    """Give the hash of decoded pixels and their shape, 16 bytes."""
+    """Return the hash of decoded pixels and their shape, 16 bytes."""
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=HASH_BYTES)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
 
 
 def label_digest(target: Target, mask: np.ndarray | None = None) -> bytes:
-    """Give the digest of a label by class names, 8 bytes: the order of classes does not matter.
+    """Return the digest of a label by class names, 8 bytes; the order of classes does not matter.
 
     Args:
         target: The label.
@@ -145,7 +145,7 @@ def label_digest(target: Target, mask: np.ndarray | None = None) -> bytes:
 
 
 def shown_classes(target: Target, numbers: Collection[int] = ()) -> set[str | int]:
-    """Give the names of the classes that a label shows; and 255 where a mask has it as void.
+    """Return the names of the classes that a label shows; and 255 where a mask has it as void.
 
     Boxes that are ignored show nothing.
 
@@ -162,7 +162,7 @@ def shown_classes(target: Target, numbers: Collection[int] = ()) -> set[str | in
 
 
 def renamed(target: Target, called: Mapping[str, str]) -> Target:
-    """Give a label with classes called otherwise.
+    """Return a label with other names of classes.
 
     Args:
         target: The label.
@@ -177,7 +177,7 @@ def renamed(target: Target, called: Mapping[str, str]) -> Target:
 
 
 def without(target: Target, classes: Collection[str]) -> Target | None:
-    """Give a label without some classes: what shows them is background, in a mask void.
+    """Return a label without some classes: what shows them is background, in a mask void.
 
     Args:
         target: The label.

@@ -150,7 +150,7 @@ class GrowingData(LightningDataModule):
         called: Mapping[str, str] | None = None,
         removed: Collection[str] = (),
     ) -> None:
-        """Take images of other data too, in place, each in the split that it has there.
+        """Join the images of other data to these, in place, each in the split that it has there.
 
         Those that show the same pixels as an image of this data stay out. Boxes and masks know the
         classes of their own data; what they do not show of others is unknown.
@@ -357,7 +357,7 @@ class GrowingData(LightningDataModule):
 
     @contextmanager
     def another_order(self, round_: int) -> Iterator[None]:
-        """Take order and augmentation of another round of training for a while; 0 leaves them."""
+        """Use order and augmentation of another round of training for a while; 0 leaves them."""
         seed = self.seed
         self.seed = counter_seed(seed, round_) if round_ else seed
         try:

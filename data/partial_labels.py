@@ -1,6 +1,6 @@
-"""Labels that know some of the classes only: old images were labelled before a class was new.
+"""Partial labels: images that were labelled before a class was added.
 
-What such a label does not show of another class is unknown, and no background.
+Regions without a label of such a class are ignored in the loss, not treated as background.
 """
 
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ HIDDEN = -1e4  # a logit whose probability and gradient are 0 in any float type
 
 
 def known_classes(targets: Any) -> Tensor | None:
-    """Give for each image which classes its label knows, (b, c); None where all know all."""
+    """Return for each image which classes its label knows, (b, c); None where all know all."""
     if not isinstance(targets, list) or not targets or "known" not in targets[0]:
         return None
     return torch.stack([target["known"] for target in targets])
 
 
 def plain_targets(targets: Any) -> Any:
-    """Give targets as metrics and losses take them, without what they know."""
+    """Return targets as metrics and losses take them, without the classes that they know."""
     if known_classes(targets) is None:
         return targets
     if "mask" in targets[0]:
@@ -29,7 +29,7 @@ def plain_targets(targets: Any) -> Any:
 
 
 def hidden(outputs: Mapping[str, Tensor], name: str, known: Tensor, dim: int) -> dict[str, Tensor]:
-    """Take the classes that labels do not know out of logits: they have no loss and no say.
+    """Return logits in which classes that labels do not know get no probability and no gradient.
 
     Args:
         outputs: Raw outputs.

@@ -1,4 +1,4 @@
-"""Randomness as a function of counters: the order of examples, and the seed of anything else."""
+"""Randomness as a function of counters: the order of examples, and seeds for anything else."""
 
 import hashlib
 from collections import Counter
@@ -15,7 +15,7 @@ Key = tuple[int, ...]  # epoch, index; and which of its copies, where an epoch h
 
 
 def counter_seed(*counters: int) -> int:
-    """Give a seed that is a function of counters alone, such as seed, epoch and index.
+    """Return a seed that is a function of counters alone, such as seed, epoch and index.
 
     Args:
         counters: Whole numbers of up to 127 bits; their order matters.
@@ -28,7 +28,7 @@ def counter_seed(*counters: int) -> int:
 
 
 class EpochSampler(Sampler[Key]):
-    """Give the keys of examples in an order that is a function of seed and epoch.
+    """The order of the examples in an epoch, as keys; a function of seed and epoch alone.
 
     Args:
         length: Number of examples.
@@ -55,7 +55,7 @@ class EpochSampler(Sampler[Key]):
         self.skipped, self.mixture = 0, mixture
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, as Lightning does before each."""
+        """Set the epoch, as Lightning does before each."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class EpochSampler(Sampler[Key]):
         return len(range(self.rank, self.length, self.world))
 
     def __iter__(self) -> Iterator[Key]:
-        """Give the key of each, less those skipped once by a resumed run."""
+        """Yield the key of each example, less those skipped once by a resumed run."""
         order = list(range(self.length))
         if self.shuffle and order:
             generator = torch.Generator().manual_seed(counter_seed(self.seed, self.epoch))
@@ -80,7 +80,7 @@ class EpochSampler(Sampler[Key]):
         return iter(keys[self.rank :: self.world][skipped:])
 
     def _keys(self, order: Sequence[int]) -> list[Key]:
-        """Number the copies of an example, so that each is augmented in its own way."""
+        """Return keys that number copies of an example, so that each is augmented differently."""
         seen: Counter[int] = Counter()
         keys: list[Key] = []
         for index in order:
@@ -90,7 +90,7 @@ class EpochSampler(Sampler[Key]):
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A loader that knows how many batches it gave, so that a resumed run goes on after them.
+    """A data loader whose state is the number of batches given, so that a run resumes after them.
 
     Its sampler is an EpochSampler. Lightning saves and restores the state of loaders that have one.
     """
@@ -100,24 +100,24 @@ class ResumableLoader(DataLoader[Any]):
     _resumed: dict[str, int] | None = None
 
     def state_dict(self) -> dict[str, int]:
-        """Give the number of batches given, and of which epoch."""
+        """Return the number of batches given, and of which epoch."""
         return {"batch": self._given, "epoch": self._epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Skip that many batches in the next epoch that is read, without decoding them.
+        """Skip as many batches in the next epoch that is read, without decoding them.
 
         Nothing is skipped in another epoch than that of the state: a checkpoint written after an
         epoch's last batch is followed by a whole epoch.
 
         Args:
-            state: What `state_dict` gave; without `epoch`, the next epoch is meant.
+            state: What `state_dict` returned; without `epoch`, the next epoch is meant.
         """
         self._resumed = {name: int(value) for name, value in state.items()}
         self._given = self._resumed["batch"]
         self._epoch = self._resumed.get("epoch", 0)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Give the batches of an epoch, or what is left of it.
+        """Yield the batches of an epoch, or what is left of it.
 
         Raises:
             BadInput: If an image cannot be read, in one line whichever process read it.

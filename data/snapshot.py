@@ -1,4 +1,4 @@
-"""A snapshot of labelled images: what it holds, what each item is, and what changed since."""
+"""Snapshots of labelled images, their manifests of hashes, and the difference of two manifests."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from regrow.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a snapshot holds, without the images.
+    """The hashes, labels and splits of a snapshot, without the images.
 
     Args:
         hashes: One row an image, uint8 (n, 16).
@@ -34,7 +34,7 @@ class Manifest:
     classes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the manifest as a checkpoint can hold it."""
+        """Return the manifest as a checkpoint can hold it."""
         return {
             "hashes": self.hashes,
             "digests": self.digests,
@@ -44,7 +44,7 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Manifest":
-        """Read what `to_dict` gave.
+        """Read what `to_dict` returned.
 
         Raises:
             BadInput: If it is something else.
@@ -70,7 +70,7 @@ class Manifest:
 
     @property
     def rows(self) -> list[bytes]:
-        """Give the hash, the digest of the label and the split of each image, 25 bytes each."""
+        """Return the hash, the digest of the label and the split of each image, 25 bytes each."""
         parts = [self.hashes.numpy(), self.digests.numpy(), self.splits.numpy()[:, None]]
         return [row.tobytes() for row in np.concatenate(parts, axis=1)]
 
@@ -82,7 +82,7 @@ class Manifest:
 
     @property
     def hash(self) -> str:
-        """Give the hash of everything in it; the order of the items does not matter."""
+        """Return the hash of everything in it; the order of the items does not matter."""
         digest = hashlib.blake2b(json.dumps(sorted(self.classes)).encode(), digest_size=16)
         digest.update(b"".join(sorted(self.rows)))
         return digest.hexdigest()
@@ -90,7 +90,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What changed from one snapshot to a later one.
+    """The difference between a snapshot and a later one.
 
     Args:
         num_added: Images that only the later one has.
@@ -107,7 +107,7 @@ class Diff:
     removed_classes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return it in words, in one line."""
         parts = [f"+{self.num_added} image{'s' * (self.num_added != 1)}"]
         if self.num_removed:
             parts.append(f"-{self.num_removed} image{'s' * (self.num_removed != 1)}")
@@ -120,7 +120,7 @@ class Diff:
 
 
 def diff(old: Manifest, new: Manifest) -> Diff:
-    """Compare two manifests by what the images show; names and order do not matter.
+    """Return the difference of two manifests; names of files and their order do not matter.
 
     Equal images count as often as they occur.
     """
@@ -145,7 +145,7 @@ def _labels_by_image(manifest: Manifest) -> dict[bytes, Counter[bytes]]:
 
 
 class Snapshot:
-    """Labelled images of one moment.
+    """The labelled images of a data set at one moment.
 
     Args:
         kind: What the labels are.
@@ -171,11 +171,11 @@ class Snapshot:
         self.splits = tuple(splits)
 
     def indices(self, split: str) -> list[int]:
-        """Give the places of a split's items."""
+        """Return the places of a split's items."""
         return [index for index, own in enumerate(self.splits) if own == split]
 
     def manifest(self) -> Manifest:
-        """Give what it holds, without the images."""
+        """Return the manifest: what it holds, without the images."""
         return Manifest(
             _rows(self.hashes, HASH_BYTES),
             digest_rows(self.digests),
@@ -185,12 +185,12 @@ class Snapshot:
 
     @cached_property
     def hash(self) -> str:
-        """Give the hash of the manifest."""
+        """Return the hash of the manifest."""
         return self.manifest().hash
 
 
 def check_items(classes: Sequence[str], items: Sequence[Item], where: str) -> None:
-    """Refuse what cannot be a data set.
+    """Refuse classes and images that cannot be a data set.
 
     Args:
         classes: Class names.
@@ -230,7 +230,7 @@ def _names(target: Target) -> Collection[str]:
 
 
 def digest_rows(digests: Sequence[bytes]) -> Tensor:
-    """Give digests of labels as a manifest holds them, uint8 (n, 8)."""
+    """Return digests of labels as a manifest holds them, uint8 (n, 8)."""
     return _rows(digests, DIGEST_BYTES)
 
 

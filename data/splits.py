@@ -193,7 +193,7 @@ def _strata(units: Sequence[_Unit], shown: Sequence[Collection[str]]) -> list[li
 
 
 def _hold_out_(units: Sequence[_Unit], shares: Shares) -> None:
-    """Give open units of a stratum to validation and test, until each has its share of images."""
+    """Assign open units of a stratum to validation and test, until each has its share."""
     total = sum(unit.size for unit in units)
     held = Counter({name: sum(u.size for u in units if u.split == name) for name in SPLITS})
     num_left = sum(unit.split in (None, "train") for unit in units)

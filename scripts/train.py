@@ -1,11 +1,14 @@
 """Train a network, or warm-start it from a checkpoint on data that has grown.
 
+python scripts/train.py --task detection --data.root FOLDER
 python scripts/train.py --config configs/classification.yaml
 python scripts/train.py --config configs/classification.yaml --warm-start runs/train/best.ckpt --run runs/grown
 python scripts/train.py --config configs/classification.yaml --resume auto
 
 Options that are used most; each is also a key of a YAML file, and the last one given counts:
   --config FILE                 read options from a YAML file; may be repeated
+  --task NAME                   classification, detection or segmentation: with --data.root alone, all
+                                else is chosen by the images and the machine, and printed
   --data.root FOLDER            the folder of the images
   --data.source CLASS           the format of the data, such as regrow.data.formats.Coco
   --data.batch_size NUMBER      images in a batch

@@ -18,11 +18,12 @@ from regrow.data.detect import detect
 from regrow.data.labels import Kind
 from regrow.errors import BadInput
 from regrow.files import read_yaml
+from regrow.guard import help_topic
 from regrow.logs import log
 from regrow.models.checkpoint import load
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
-from regrow.models.nets.build import check_name
+from regrow.models.nets.allowed import check_name
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 from regrow.pipelines.recipes.recipe import Given, choose, remarks_on
@@ -33,8 +34,7 @@ KINDS: Mapping[str, Kind] = {name: kind for kind, name in TASK_NAMES.items()}
 TASKS: Mapping[Kind, type[Task]] = {
     own.kind: own for own in (Classification, Detection, Segmentation)
 }
-HELP, PRINT = ("-h", "--help"), "--print_config"
-RECIPE = ("task", "data", "fit")  # the parts of a config that a recipe has
+PRINT = "--print_config"
 NAMES = "classification, detection or segmentation"
 
 
@@ -58,7 +58,7 @@ def with_recipe(words: Sequence[str], read: Read) -> Iterator[list[str]]:
     name = _option(words, "task")
     kind = KINDS.get(name or "")
     rest = _without(words, "task") if kind is not None else list(words)
-    if _names_config(words) or any(word in HELP for word in words):
+    if _names_config(words) or help_topic(words) is not None:
         yield [*rest, f"--task={class_path(TASKS[kind])}"] if kind is not None else rest
         return
     root, parent = _option(words, "data.root"), _option(words, "warm_start")

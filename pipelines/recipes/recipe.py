@@ -57,7 +57,7 @@ ON_CUDA: Mapping[Kind, Scale] = {
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What is settled before a recipe is chosen: by the user, or by the parent of a warm start.
+    """Settings that a recipe may not choose: those of the user, or of the parent of a warm start.
 
     Args:
         size: Height and width of the resized images, in pixels.

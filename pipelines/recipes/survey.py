@@ -1,4 +1,4 @@
-"""What a recipe is chosen by: the images and labels of a folder, and the machine."""
+"""The facts that a recipe is chosen by: images and labels of a folder, and the machine."""
 
 import os
 from collections import Counter
@@ -22,7 +22,7 @@ SMALL_SHARE = 0.1  # of the objects: the size of those at this quantile counts a
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a machine has to train with.
+    """The hardware of a machine.
 
     Args:
         has_cuda: Whether there is a GPU that torch can use.
@@ -36,13 +36,13 @@ class Machine:
 
     @classmethod
     def at_hand(cls) -> "Machine":
-        """Look at the machine that this runs on."""
+        """Return the hardware of the machine that this runs on."""
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return cls(torch.cuda.is_available(), min(cores or 1, torch.get_num_threads()), pages)
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return it in words, in one line."""
         cores = f"{self.num_cores} core{'s' * (self.num_cores > 1)}"
         device = torch.cuda.get_device_name() if self.has_cuda else "CPU"
         return f"{device}, {cores}, {self.memory / 2**30:.0f} GiB of memory"
@@ -50,7 +50,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a folder of labelled images holds, as far as its lists and some headers tell.
+    """The contents of a folder of labelled images, by its lists and the headers of some images.
 
     Args:
         kind: What the labels are.
@@ -81,7 +81,7 @@ class Survey:
         return self.num_images.get("train", 0) + self.num_images.get("open", 0)
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return it in words, in one line."""
         splits = ", ".join(f"{name} {count}" for name, count in self.num_images.items())
         few = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
         what = {"labels": "labelled as", "boxes": "with boxes of", "masks": "with masks of"}
@@ -94,7 +94,7 @@ class Survey:
 
 
 def survey(data: GrowingData) -> Survey:
-    """Look at the lists of a source, and at the headers of some of its images.
+    """Return the contents of a folder, by the lists of its source and the headers of some images.
 
     Args:
         data: The data. Its images are not read.
