@@ -12,7 +12,7 @@ import yaml
 
 from regrow.class_path import class_path
 from regrow.data.config import CONFIG_FILE
-from regrow.data.described import ForeignName, build_data
+from regrow.data.described import build_data
 from regrow.data.detect import TASKS as TASK_NAMES
 from regrow.data.detect import detect
 from regrow.data.labels import Kind
@@ -170,7 +170,7 @@ def _stopped_recipe(words: Sequence[str]) -> dict[str, Any] | None:
         build_data(data)
         own = next(made for made in TASKS.values() if class_path(made) == task["class_path"])
         check_name(own.kind, arguments["net"], arguments.get("net_args") or {}, _allowed(words))
-    except ForeignName as error:
+    except BadInput as error:
         raise BadInput(f"{file}: {error}; {wayout}") from error
     except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
         raise BadInput(f"{file}: no config of a training run ({error}); {wayout}") from error

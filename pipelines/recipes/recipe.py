@@ -46,7 +46,7 @@ class Scale:
 ON_CPU: Mapping[Kind, Scale] = {
     "labels": Scale(96 * 96, 64, 3000),
     "boxes": Scale(256 * 320, 8, 600),
-    "masks": Scale(192 * 256, 8, 900),
+    "masks": Scale(192 * 256, 8, 700),
 }
 ON_CUDA: Mapping[Kind, Scale] = {
     "labels": Scale(224 * 224, 128, 20_000),
