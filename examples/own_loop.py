@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from regrow.data.sample import Digits
+from regrow.data import Digits
 from regrow.models import count_macs
 from regrow.prune import Magnitude, as_task, cut_, find_groups, lowest, score_groups
 
@@ -51,7 +51,7 @@ class PruneOnce(lightning.Callback):
         """Find the groups, score their units, and cut the weakest ones out."""
         if trainer.current_epoch != self.after_epoch:
             return
-        task = as_task(module.net, SIZE)  # the very network that is trained
+        task = as_task(module.net, SIZE)  # around the very network that is trained
         before = count_macs(task)
         groups = find_groups(task).groups
         plan = lowest(groups, score_groups(task, groups, Magnitude()), self.share)
@@ -59,20 +59,20 @@ class PruneOnce(lightning.Callback):
         self.macs = (before, count_macs(task))
 
 
-def load_digits() -> tuple[TensorDataset, list[str]]:
-    """Return the training images of the built-in sample with their labels, and the class names."""
+def load_digits() -> TensorDataset:
+    """Return the training images of the built-in sample with their labels."""
     content = Digits().read(None)
     items = [item for item in content.items if item.split == "train"]
     images = torch.stack([torch.from_numpy(item.image).permute(2, 0, 1) / 255 for item in items])
     labels = torch.tensor([content.classes.index(item.target) for item in items])
-    return TensorDataset(images, labels), list(content.classes)
+    return TensorDataset(images, labels)
 
 
 def main() -> None:
     """Train for three epochs, with a cut after the first."""
     lightning.seed_everything(0, verbose=False)
-    digits, classes = load_digits()
-    module = MyTraining(torchvision.models.resnet18(num_classes=len(classes)))
+    digits = load_digits()
+    module = MyTraining(torchvision.models.resnet18(num_classes=10))
     prune = PruneOnce()
     trainer = lightning.Trainer(
         max_epochs=3, callbacks=[prune], accelerator="cpu", logger=False, enable_checkpointing=False

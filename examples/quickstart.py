@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-from regrow.data.module import GrowingData
-from regrow.data.sample import Digits
-from regrow.models.classification import Classification
-from regrow.pipelines.export import run_export
-from regrow.pipelines.prune import run_pruning
-from regrow.pipelines.train import run_training
-from regrow.prune.target import Target
-from regrow.training.fit import Fit
+from regrow.data import Digits, GrowingData
+from regrow.models import Classification
+from regrow.pipelines import run_export, run_pruning, run_training
+from regrow.prune import Target
+from regrow.training import Fit
 
 runs, fit = Path("runs/quickstart"), Fit(epochs=5)
 young, grown = GrowingData(Digits("young")), GrowingData(Digits())  # 8 classes, then 10

@@ -34,9 +34,6 @@ from regrow.training.distillation import Distillation
 from regrow.training.stages import EARLIER
 from regrow.training.trainer import fine_tune_
 
-TRAINING = """Train a network, or warm-start it from a checkpoint on data that grew.
-
---task classification|detection|segmentation --data.root FOLDER chooses all else by the images."""
 TASKS = [Classification, Detection, Segmentation]
 CRITERIA = [Taylor, Magnitude, Fisher, NormScale, Lamp, ActivationGradient, Random]
 
