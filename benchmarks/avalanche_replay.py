@@ -41,6 +41,7 @@ from regrow.data.module import GrowingData
 from regrow.data.staged import Staged
 from regrow.files import read_json, write_atomic, write_json
 from regrow.incremental.growth import Growth
+from regrow.incremental.parent import Parent
 from regrow.metrics.differences import seed_interval
 from regrow.models.checkpoint import load
 from regrow.pipelines.experiments.standings import COLUMNS, Standing, differences_from, rows_of
@@ -133,7 +134,7 @@ class Sides(Setup[Setting, AvalancheTrial]):
         before, after = self.stages
         data, whole, task = after.later_than(before), after.copy(), load(parents[0])
         held: dict[str, Any] = {"num_old": len(task.classes)}
-        Growth().begin_(task, data, parents[0], options.epochs, renamed={}, removed=[], seed=seed)
+        Growth().begin_(task, data, Parent(parents[0]), options.epochs, seed=seed)
         whole.order_classes(task.classes)
         for split, source in {"train": data, "val": whole, "test": whole}.items():
             examples = source.examples(split)
@@ -204,7 +205,8 @@ def tables(steps: Mapping[str, int], standings: Sequence[Standing]) -> str:
     means = markdown_table(["", "steps", *(f"{part} %" for part in PARTS)], rows)
     first, *others = standings
     differences = markdown_table(COLUMNS, rows_of(differences_from(first, others), PARTS))
-    return f"{means}\n\nDifferences from {first.name}, over seeds:\n\n{differences}"
+    said = f"Differences from `{first.name}`, with 95 % intervals over seeds:"
+    return f"{means}\n\n{said}\n\n{differences}"
 
 
 def read_options() -> argparse.Namespace:

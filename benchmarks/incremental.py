@@ -122,14 +122,17 @@ def conduct(study: Study, workshop: Workshop) -> str:
     workshop.begin(study, old, TUNING_SEED)  # beside all others
     found = workshop.train(study, [old, *settings], options.seeds)
     workshop.train(study, [old], [TUNING_SEED])
+    begun = old
     if study.scenario.is_sparse:
-        pruned = Network("pruned", old.setting)
-        workshop.train(study, [pruned], [TUNING_SEED, *options.seeds])
+        begun = Network("pruned", old.setting)
+        workshop.begin(study, begun, TUNING_SEED)
+        found |= workshop.train(study, [begun], options.seeds)
+        workshop.train(study, [begun], [TUNING_SEED])
     scratch, lines = shortest(settings, found)
     epochs = study.warm_epochs(found[scratch.name][0].steps, old, TUNING_SEED)
     chosen, told = tune(study, workshop, old, epochs)
     reached = workshop.train(study, chosen, options.seeds)
-    rows = {SCRATCH: found[scratch.name], OLD: found[old.name]}
+    rows = {SCRATCH: found[scratch.name], OLD: found[begun.name]}
     rows |= {str(one.setting): reached[one.name] for one in chosen}
     base = str(chosen[0].setting) if study.scenario.is_sparse else SCRATCH
     return "\n".join([study.name, *lines, *told, *tables(rows, base)])
@@ -190,7 +193,7 @@ def tables(rows: Mapping[str, Sequence[Scores]], base: str) -> list[str]:
     return [
         "",
         markdown_table(columns, lines),
-        f"\nDifferences from {base}, with 95 % intervals over seeds:\n",
+        f"\nDifferences from `{base}`, with 95 % intervals over seeds:\n",
         markdown_table(COLUMNS, rows_of(found, PARTS)),
     ]
 
