@@ -114,7 +114,7 @@ def low_end(lost: float, gained: float, num_images: int, confidence: float) -> f
         high, step = min(high + step, 1.0), 2 * step
     if low == high:
         return low
-    return max(brentq(excess, low, high, xtol=1e-10) - 1e-10, -1.0)
+    return max(float(brentq(excess, low, high, xtol=1e-10)) - 1e-10, -1.0)
 
 
 def is_at_least(

@@ -28,7 +28,7 @@ class ByClass(Metric):
 
     full_state_update = False
 
-    def _wrap_compute(self, compute: Callable) -> Callable:
+    def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:
         wrapped = super()._wrap_compute(compute)
 
         @functools.wraps(wrapped)

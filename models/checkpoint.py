@@ -83,8 +83,9 @@ def read(path: Path) -> dict[str, Any]:
         payload = read_torch(path)
     except BadInput as error:
         raise BadInput(f"{error}; {WAY_OUT}") from error
-    record = payload.get("regrow") if isinstance(payload, dict) else None
-    if not isinstance(record, dict) or not isinstance(payload.get("state_dict"), dict):
+    content: dict[str, Any] = payload if isinstance(payload, dict) else {}
+    record = content.get("regrow")
+    if not isinstance(record, dict) or not isinstance(content.get("state_dict"), dict):
         raise BadInput(
             f"{path}: not a regrow checkpoint; a plain state dict goes to the task's `weights`"
         )
@@ -95,9 +96,9 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: written in format {said}, this regrow reads {RECORD_VERSION}; install the "
             "regrow that wrote it"
         )
-    if not all(isinstance(name, str) for name in payload["state_dict"]):
+    if not all(isinstance(name, str) for name in content["state_dict"]):
         raise BadInput(f"{path}: its weights have names that are no text; {WAY_OUT}")
-    return payload
+    return content
 
 
 def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) -> Task:

@@ -85,11 +85,12 @@ def peak_memory(task: Task, images: Tensor) -> int:
         images: uint8 images, (b, 3, h, w), on the device of the network.
     """
     tensors = [*task.net.parameters(), *task.net.buffers()]
-    weights = sum(tensor.nbytes for tensor in tensors)
+    weights: int = sum(tensor.nbytes for tensor in tensors)
     with evaluating(task), torch.no_grad():
         if images.device.type == "cuda":
             return weights + _allocated_peak(lambda: task(images), images.device)
-        with _LiveBytes() as live:
+        live = _LiveBytes()
+        with live:
             task(images)
         return weights + live.peak
 
@@ -112,7 +113,7 @@ class _LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
         self._sizes: dict[int, int] = {}
 

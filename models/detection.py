@@ -78,7 +78,8 @@ class Detection(Task):
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:
         """Compute the raw outputs of the network's heads for normalised images, (b, 3, h, w)."""
-        return self.net(features)
+        raw: dict[str, Tensor] = self.net(features)
+        return raw
 
     def losses(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Compute the losses that the network defines.

@@ -218,4 +218,4 @@ def _event_clock(call: Callable[[], Any]) -> float:
     call()
     end.record()
     end.synchronize()
-    return start.elapsed_time(end)
+    return float(start.elapsed_time(end))

@@ -144,7 +144,7 @@ class Optimization:
             return self.lr * self.factor ** sum(progress >= share for share in self.milestones)
         after = min((progress - self.warmup) / max(1 - self.warmup, 1e-9), 1.0)
         if self.schedule == "poly":
-            return self.lr * (1 - after) ** POLY_POWER
+            return float(self.lr * (1 - after) ** POLY_POWER)
         return self.lr * 0.5 * (1 + math.cos(math.pi * after))
 
 

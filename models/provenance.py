@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from regrow.data.snapshot import SPLITS, Manifest, diff
+from regrow.data.snapshot import Manifest, diff
+from regrow.data.splits import SPLITS
 from regrow.errors import BadInput
 
 # Limits of what is kept of each ancestor; longer text is cut.

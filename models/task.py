@@ -136,7 +136,7 @@ class Task(Interface):
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Task":
         """Move or cast the task; mean and std are rounded once, from their exact values."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, values in self._scale.items():
             now = self.get_buffer(name)
             exact = torch.tensor(values, dtype=now.dtype, device=now.device)
@@ -301,7 +301,7 @@ class Task(Interface):
 
     def _is_logging(self) -> bool:
         """Whether this step's values are logged; Lightning's `log` costs a millisecond."""
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every: int = self.trainer.log_every_n_steps
         return every > 0 and (self.global_step + 1) % every == 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -72,7 +72,8 @@ def scatter(points: Sequence[Point], across: str, up: str) -> Tensor:
         row = top + 22 * index
         brush.ellipse((right + 20, row, right + 32, row + 12), color(index), INK)
         brush.text((right + 40, row + 6), point.name, INK, font, "lm")
-    return pil_to_tensor(sheet).to(torch.uint8)
+    pixels: Tensor = pil_to_tensor(sheet)
+    return pixels.to(torch.uint8)
 
 
 def ticks(values: Sequence[float], about: int = 6) -> list[float]:

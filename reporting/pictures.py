@@ -129,9 +129,10 @@ def _boxed(
     ]
     colors = [IGNORED if is_ignored else color(indices[row]) for row in rows]
     width = 1 if is_ignored else 2
-    return draw_bounding_boxes(
+    drawn: Tensor = draw_bounding_boxes(
         image, boxes[rows], labels=texts, colors=colors, width=width, fill_labels=True
     )
+    return drawn
 
 
 def _draw_mask(
@@ -149,7 +150,9 @@ def _overlaid(image: Tensor, mask: Tensor, classes: Sequence[str], scale: int) -
     if not indices:
         return image
     layers = torch.stack([mask == index for index in indices])
-    return draw_segmentation_masks(image, layers, alpha=0.5, colors=[color(i) for i in indices])
+    colors = [color(index) for index in indices]
+    overlaid: Tensor = draw_segmentation_masks(image, layers, alpha=0.5, colors=colors)
+    return overlaid
 
 
 # The drawing function of each kind of target.
@@ -195,4 +198,5 @@ def _legend(classes: Sequence[str], width: int) -> Tensor:
     for index, (name, (x, y)) in enumerate(zip(names, places, strict=True)):
         brush.rectangle((x, y, x + 10, y + 10), fill=color(index))
         brush.text((x + 14, y), name, fill=TRUTH, font=font)
-    return pil_to_tensor(strip)
+    pixels: Tensor = pil_to_tensor(strip)
+    return pixels

@@ -25,7 +25,7 @@ class HeadedAttention(nn.MultiheadAttention):
     """`nn.MultiheadAttention` with any number of heads."""
 
     @property
-    def _qkv_same_embed_dim(self) -> bool:  # type: ignore[override]
+    def _qkv_same_embed_dim(self) -> bool:
         # PyTorch's fused encoder layer, which supports unpruned attention only, reads this.
         return self.in_proj_weight.shape == (3 * self.embed_dim, self.embed_dim)
 
@@ -96,10 +96,11 @@ class HeadedAttention(nn.MultiheadAttention):
         return tuple(map(F.linear, tokens, weights, biases))
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.num_heads, self.head_dim))
+        return heads.transpose(1, 2)
 
 
-class HeadedWindowAttention(ShiftedWindowAttention):
+class HeadedWindowAttention(ShiftedWindowAttention):  # type: ignore[misc]
     """torchvision's shifted window attention (Swin) with any number of heads."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,10 +137,12 @@ class HeadedWindowAttention(ShiftedWindowAttention):
         q, k, v, scale = self._compared(*heads.unbind())
         dropout = self.attention_dropout if self.training else 0.0
         x = F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=scale)
-        return self.proj(x.transpose(1, 2).flatten(2))
+        projected: Tensor = self.proj(x.transpose(1, 2).flatten(2))
+        return projected
 
     def _project(self, x: Tensor) -> Tensor:
-        return self.qkv(x)
+        projected: Tensor = self.qkv(x)
+        return projected
 
     def _compared(
         self, q: Tensor, k: Tensor, v: Tensor
@@ -147,12 +150,15 @@ class HeadedWindowAttention(ShiftedWindowAttention):
         return q, k, v, None
 
 
-class HeadedWindowAttentionV2(HeadedWindowAttention, ShiftedWindowAttentionV2):
+class HeadedWindowAttentionV2(
+    HeadedWindowAttention,
+    ShiftedWindowAttentionV2,  # type: ignore[misc]
+):
     """torchvision's shifted window attention by cosines (Swin V2) with any number of heads."""
 
     def _project(self, x: Tensor) -> Tensor:
         if self.qkv.bias is None:
-            return self.qkv(x)
+            return super()._project(x)
         q, k, v = self.qkv.bias.chunk(3)  # keys have no bias, though there is a place for it
         return F.linear(x, self.qkv.weight, torch.cat([q, torch.zeros_like(k), v]))
 

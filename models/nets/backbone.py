@@ -35,7 +35,7 @@ def build_backbone(
     if short not in timm.list_models():
         raise BadInput(f"net_args.backbone: timm has no network {short!r}")
     with torch.device("meta"):
-        info = timm.create_model(short, features_only=True, pretrained=False).feature_info
+        info: Any = timm.create_model(short, features_only=True, pretrained=False).feature_info
     has = info.reduction()
     if not levels or not set(levels) <= set(has):
         raise BadInput(f"net_args.levels: got {list(levels)}; the backbone has strides {has}")

@@ -182,17 +182,23 @@ def _torchvision(
         options = {"weights_backbone": "DEFAULT" if pretrained else None, "aux_loss": False} | args
         if short.startswith("lraspp"):
             options.pop("aux_loss")
-        return torchvision.models.get_model(short, weights=None, num_classes=num_classes, **options)
+        return _fresh(short, num_classes, options)
     options = {"init_weights": True, "aux_logits": False} if short in INCEPTIONS else {}
     if not pretrained:
         options |= args
-        return torchvision.models.get_model(short, weights=None, num_classes=num_classes, **options)
+        return _fresh(short, num_classes, options)
     net = torchvision.models.get_model(short, weights="DEFAULT", **args)
     if short in INCEPTIONS:  # their weights are for images that the net normalises once more
         options["transform_input"] = net.transform_input
     options |= args
-    fresh = torchvision.models.get_model(short, weights=None, num_classes=num_classes, **options)
-    return with_trunk_of(fresh, net.state_dict())
+    return with_trunk_of(_fresh(short, num_classes, options), net.state_dict())
+
+
+def _fresh(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
+    net: nn.Module = torchvision.models.get_model(
+        name, weights=None, num_classes=num_classes, **options
+    )
+    return net
 
 
 def _timm(
@@ -207,7 +213,8 @@ def _timm(
 def _imported(path: str) -> Callable[..., nn.Module]:
     module, _, name = path.rpartition(".")
     try:
-        return getattr(import_module(module), name)
+        found: Callable[..., nn.Module] = getattr(import_module(module), name)
+        return found
     except (ImportError, AttributeError) as error:
         raise BadInput(f"net {path!r} cannot be imported: {error}") from error
 

@@ -71,7 +71,8 @@ class CifarResNet(nn.Module):
         """Compute logits (b, c) for images (b, 3, h, w)."""
         maps = F.relu(self.bn1(self.conv1(images)))
         maps = self.layer3(self.layer2(self.layer1(maps)))
-        return self.linear(maps.mean((2, 3)))
+        logits: Tensor = self.linear(maps.mean((2, 3)))
+        return logits
 
 
 def _stage(inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:

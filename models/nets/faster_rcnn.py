@@ -98,12 +98,13 @@ class FasterRcnn(Detector):
             ]
             if all((wanted < 0).all() for wanted in is_object):
                 return raw["objectness"].sum() * 0, raw["rpn_deltas"].sum() * 0
-        return rpn.compute_loss(
+        losses: tuple[Tensor, Tensor] = rpn.compute_loss(
             raw["objectness"].reshape(-1, 1),
             raw["rpn_deltas"].reshape(-1, 4),
             is_object,
             rpn.box_coder.encode(matched, anchors),
         )
+        return losses
 
     def distillation_loss(
         self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
@@ -181,11 +182,12 @@ class FasterRcnn(Detector):
     ) -> tuple[Tensor, Tensor]:
         heads = self.detector.roi_heads
         regions = heads.box_roi_pool(maps, proposals, [self.size] * len(proposals))
-        return heads.box_predictor(heads.box_head(regions))
+        outputs: tuple[Tensor, Tensor] = heads.box_predictor(heads.box_head(regions))
+        return outputs
 
     def _proposals(self, raw: dict[str, Tensor]) -> Tensor:
         deltas = raw["rpn_deltas"].detach()
-        flat = self.detector.rpn.box_coder.decode(
+        flat: Tensor = self.detector.rpn.box_coder.decode(
             deltas.reshape(-1, 4), [self.anchors] * len(deltas)
         )
         return flat.reshape(deltas.shape)
@@ -198,6 +200,7 @@ class FasterRcnn(Detector):
 
     def _suppressed(self, raw: dict[str, Tensor]) -> list[Tensor]:
         sizes = [self.size] * len(raw["objectness"])
+        boxes: list[Tensor]
         boxes, _ = self.detector.rpn.filter_proposals(
             self._proposals(raw), raw["objectness"], sizes, self.num_anchors
         )

@@ -74,7 +74,8 @@ class DenseDetector(Detector):
         return [ClassRows("detector.head.classification_head.cls_logits", num_anchors)]
 
     def _boxes(self, deltas: Tensor, anchors: Tensor) -> Tensor:
-        flat = self.detector.box_coder.decode_single(deltas.reshape(-1, 4), anchors.reshape(-1, 4))
+        coder, pairs = self.detector.box_coder, (deltas.reshape(-1, 4), anchors.reshape(-1, 4))
+        flat: Tensor = coder.decode_single(*pairs)
         return flat.reshape(deltas.shape)
 
     def _scores(self, raw: dict[str, Tensor]) -> Tensor:
@@ -84,7 +85,8 @@ class DenseDetector(Detector):
         """Return the index of the object of each anchor, (k,), below 0 where it has none."""
         if len(boxes) == 0:
             return torch.full((len(self.anchors),), -1, dtype=torch.int64, device=boxes.device)
-        return self.detector.proposal_matcher(box_iou(boxes, self.anchors))
+        objects: Tensor = self.detector.proposal_matcher(box_iou(boxes, self.anchors))
+        return objects
 
     def _spared(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Remove the background loss of anchors in ignored boxes from the logits."""
@@ -114,7 +116,8 @@ class RetinaNet(DenseDetector):
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Compute focal loss and box loss."""
         raw = self._spared(raw, targets)
-        return self.detector.compute_loss(targets, raw, self._anchors_of(raw))
+        losses: dict[str, Tensor] = self.detector.compute_loss(targets, raw, self._anchors_of(raw))
+        return losses
 
     def output_layers(self) -> list[str]:
         """Return the last layers of both branches."""
@@ -138,7 +141,10 @@ class TorchvisionFcos(DenseDetector):
     def losses(self, raw: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Compute focal loss, box loss and centerness loss."""
         raw = self._spared(raw, targets)
-        return self.detector.compute_loss(targets, raw, self._anchors_of(raw), self.num_points)
+        losses: dict[str, Tensor] = self.detector.compute_loss(
+            targets, raw, self._anchors_of(raw), self.num_points
+        )
+        return losses
 
     def output_layers(self) -> list[str]:
         """Return the last layers of the three branches."""
@@ -150,7 +156,8 @@ class TorchvisionFcos(DenseDetector):
         ]
 
     def _boxes(self, deltas: Tensor, anchors: Tensor) -> Tensor:
-        return self.detector.box_coder.decode(deltas, anchors)
+        boxes: Tensor = self.detector.box_coder.decode(deltas, anchors)
+        return boxes
 
     def _scores(self, raw: dict[str, Tensor]) -> Tensor:
         return (raw["cls_logits"].sigmoid() * raw["bbox_ctrness"].sigmoid()).sqrt()
@@ -168,9 +175,10 @@ class Ssd(DenseDetector):
         """Compute cross-entropy over objects and the hardest negatives, and box loss."""
         raw = self._spared(raw, targets)
         matches = [self._match(target["boxes"]) for target in targets]
-        return self.detector.compute_loss(
+        losses: dict[str, Tensor] = self.detector.compute_loss(
             behind_background(targets), raw, self._anchors_of(raw), matches
         )
+        return losses
 
     def class_rows(self) -> list[ClassRows]:
         """Return the classification layer of each level."""

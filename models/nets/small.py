@@ -47,7 +47,8 @@ class SmallClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits (b, c) for images (b, 3, h, w)."""
         maps = self.three(self.two(self.one(self.stem(images))))
-        return self.head(maps.mean((2, 3)))
+        logits: Tensor = self.head(maps.mean((2, 3)))
+        return logits
 
 
 class SmallBackbone(nn.Module):

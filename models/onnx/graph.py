@@ -233,8 +233,9 @@ def _strip_(model: onnx.ModelProto) -> None:
 def _describe_(model: onnx.ModelProto, task: Task, input_type: InputType) -> None:
     height, width = task.size
     names = [output.name for output in model.graph.output]
-    values = {
-        "version": version("regrow"),
+    model.producer_name, model.producer_version = "regrow", version("regrow")
+    values: dict[str, Any] = {
+        "version": model.producer_version,
         "task": type(task).__name__.lower(),
         "kind": task.kind,
         "classes": list(task.classes),
@@ -252,4 +253,3 @@ def _describe_(model: onnx.ModelProto, task: Task, input_type: InputType) -> Non
     }
     texts = {PREFIX + name: json.dumps(value) for name, value in values.items()}
     onnx.helper.set_model_props(model, texts)
-    model.producer_name, model.producer_version = "regrow", values["version"]

@@ -41,7 +41,8 @@ def in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    entries = (entry for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return int(next(entries).version)
 
 
 def _converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto | None:
