@@ -9,7 +9,7 @@ from regrow.metrics import budget as module
 from regrow.metrics.budget import Budget, decide, foresee, images_needed
 from regrow.metrics.evidence import ConfusionEvidence, CorrectEvidence, Evidence
 from regrow.metrics.exact_test import images_to_decide
-from regrow.metrics.unseen import Shown, count_shown
+from regrow.metrics.unseen import Shown
 
 
 class Scored(Evidence):
@@ -240,13 +240,6 @@ def test_no_number_of_images_decides_that_nothing_at_all_is_lost():
     line = foresee(Shown(100), 0.0, 0.95, "images")
     assert line is not None
     assert "cannot decide 0 points; no number of them" in line
-
-
-def test_images_are_counted_with_what_their_labels_show():
-    names = [{"a"}, {"a", "b"}, set(), {"b"}, {"a"}]
-    assert count_shown(names, is_accuracy=False) == Shown(5, (3, 2))
-    assert count_shown(names, is_accuracy=True) == Shown(4, is_accuracy=True)
-    assert Shown(0).unseen(0.95) == 1
 
 
 def test_a_verdict_tells_what_was_seen_from_what_was_not():
