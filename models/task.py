@@ -123,15 +123,15 @@ class Task(Interface):
             raise BadInput(f"task.std is {list(std)}; images are divided by it, so it must be > 0")
 
     def choose_by_(self, score: str) -> None:
-        """Let another score choose `best.ckpt`, in place."""
+        """Set the validation score by which `best.ckpt` is chosen, in place."""
         self.chosen_by = score
 
     def add_penalty_(self, penalty: Penalty) -> None:
-        """Add a term to the loss, in place."""
+        """Add a penalty to the loss, in place."""
         self.penalties.append(penalty)
 
     def forget_momenta_(self) -> None:
-        """Let the next optimizer begin without what earlier ones remembered, in place."""
+        """Drop the optimizer state of earlier runs, in place; the next one begins without."""
         self.momenta = {}
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Task":

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regrow.errors import BadInput
 from regrow.metrics.evidence import CorrectEvidence
 from regrow.metrics.scores import Accuracy
 from regrow.models.classification import Classification
@@ -116,21 +115,3 @@ def test_metric_and_evidence_are_those_of_the_task(task: Classification) -> None
     values = task.metric.compute()
     assert float(values[task.score]) == pytest.approx(2 / 3)
     assert len(values["per_class"]) == len(CLASSES)
-
-
-def test_classes_that_stand_there_twice_are_refused() -> None:
-    with pytest.raises(BadInput, match="class names must differ: ant, bee stand there twice"):
-        Classification(["bee", "ant", "cat", "ant", "bee"], (16, 16))
-
-
-@pytest.mark.parametrize("classes", [[], ["ant"]])
-def test_fewer_than_two_classes_are_refused(classes: list[str]) -> None:
-    with pytest.raises(BadInput, match="Classification needs 2 classes or more, the data has"):
-        Classification(classes, (16, 16))
-
-
-def test_the_scale_of_images_is_rounded_once_however_a_task_is_cast() -> None:
-    task = Classification(["a", "b"], (16, 16), net="small", mean=(0.1, 0.2, 0.3))
-    assert task.to(torch.bfloat16).mean.dtype == torch.bfloat16
-    task.to(torch.float32)
-    assert torch.equal(task.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))

@@ -46,12 +46,3 @@ def test_a_task_can_be_exported(task: Task) -> None:
     images = other_images(task)
     for name, value in task(images).items():
         torch.testing.assert_close(program.module()(images)[name], value, msg=name)
-
-
-def test_a_task_without_a_trainer_says_so_in_both_ways(task: Task) -> None:
-    assert not hasattr(task, "trainer")
-    for kind in (AttributeError, RuntimeError):
-        with pytest.raises(kind, match="not attached to a `Trainer`"):
-            _ = task.trainer
-    with pytest.raises(AttributeError, match="nothing_of_this_name"):
-        _ = task.nothing_of_this_name

@@ -14,17 +14,10 @@ from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
-from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
-from tensorboard.context import RequestContext
-from tensorboard.plugins.base_plugin import TBContext
-from tensorboard.plugins.hparams import api_pb2, get_experiment, list_session_groups
-from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from torch.utils.tensorboard import SummaryWriter
 from torchmetrics import MeanMetric, Metric
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -33,7 +26,7 @@ from regrow.models.class_rows import ClassRows
 from regrow.models.task import Task
 from regrow.progress import progress
 from regrow.reporting.pictures import draw, picture
-from regrow.reporting.tensorboard import log_hparams, write_hparams
+from regrow.reporting.tensorboard import log_hparams
 from regrow.training.callbacks import PredictionImages, Throughput, save_prediction_picture
 from regrow.training.progress_bar import RunProgress
 
@@ -228,10 +221,6 @@ def test_hparams_and_final_scores_are_in_tensorboard(
     assert values["seed"].number_value == 3
 
 
-def test_hparams_without_a_logger_are_dropped() -> None:
-    log_hparams(None, {"seed": 0}, {"x": 1.0})
-
-
 def test_progress_shows_epoch_batches_time_left_and_score(fit: Callable[..., Trainer]) -> None:
     out = StringIO()
     console = Console(file=out, force_terminal=True, width=160, color_system=None)
@@ -306,44 +295,3 @@ def test_picture_file_shows_the_first_validation_images(
     expected = picture(data.images[:3], predictions, data.labels[:3], CLASSES, "labels")
     shown = _decoded((tmp_path / "p.png").read_bytes(), tmp_path / "copy.png")
     assert torch.equal(shown, expected)
-
-
-def hparams_tab(logdir: Path) -> tuple[set[str], dict[str, Any], dict[str, Any]]:
-    """Ask TensorBoard's own plugin for the columns of its tab, and each run's cells and scores."""
-    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(logdir)).Reload()
-    plugin = Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, str(logdir))))
-    columns = get_experiment.Handler(
-        RequestContext(), plugin, "", api_pb2.GetExperimentRequest()
-    ).run()
-    wanted = api_pb2.ListSessionGroupsRequest(
-        slice_size=9, allowed_statuses=[api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS]
-    )
-    groups = list_session_groups.Handler(RequestContext(), plugin, "", wanted).run()
-    cells, scores = {}, {}
-    for group in groups.session_groups:
-        (session,) = group.sessions
-        cells[session.name] = {
-            name: value.string_value or value.number_value for name, value in group.hparams.items()
-        }
-        scores[session.name] = {metric.name.tag: metric.value for metric in group.metric_values}
-    return {info.name for info in columns.hparam_infos}, cells, scores
-
-
-def test_runs_of_different_commands_show_their_own_columns_side_by_side(tmp_path: Path) -> None:
-    for name, own, score in (
-        ("a_prune", {"command": "prune", "num_steps": 5, "adapts": True}, 0.25),
-        ("b_train", {"command": "train", "fit": {"epochs": 3, "clip": None}}, 0.5),
-    ):
-        with SummaryWriter(str(tmp_path / name)) as writer:
-            writer.add_scalar("val/x", 1.0, 0)
-            write_hparams(writer, own, {"final/score": score})
-    columns, cells, scores = hparams_tab(tmp_path)
-    assert columns == {"command", "num_steps", "adapts", "fit.epochs", "fit.clip"}
-    assert cells == {
-        "a_prune": {"command": "prune", "num_steps": 5, "adapts": "True"},
-        "b_train": {"command": "train", "fit.epochs": 3, "fit.clip": "None"},
-    }
-    assert {run: score["final/score"] for run, score in scores.items()} == {
-        "a_prune": 0.25,
-        "b_train": 0.5,
-    }
