@@ -235,4 +235,6 @@ def _valued(word: str, following: Sequence[str], flags: Collection[str]) -> str:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    return with_stable_paths(json.loads(json.dumps(config.as_dict(), default=str)))
+    values = json.loads(json.dumps(config.as_dict(), default=str))
+    plain: dict[str, Any] = with_stable_paths(values)
+    return plain

@@ -7,11 +7,11 @@ from typing import IO, Any
 
 import yaml
 
-from regrow.cli import Choices
 from regrow.data.described import SOURCES, ForeignName, build_data
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.files import read_yaml, write_atomic
+from regrow.parser import Choices
 
 DATA_FILE, CONFIG_FILE = "data.yaml", "config.yaml"
 

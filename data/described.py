@@ -93,7 +93,8 @@ def build_data(described: Any) -> GrowingData:
         BadInput: If a value is none that its argument takes.
     """
     own, arguments = _named(described, (GrowingData,), "data", default=GrowingData)
-    return _built(own, arguments, "data")
+    built: GrowingData = _built(own, arguments, "data")
+    return built
 
 
 def _named(

@@ -100,7 +100,8 @@ def arguments_of(found: Found, kind: Kind | None = None) -> dict[str, Any]:
 
 def _source(found: Found) -> type[Source]:
     room = formats if found.class_path.startswith(f"{FORMATS}.") else sagemaker
-    return getattr(room, found.name)
+    source: type[Source] = getattr(room, found.name)
+    return source
 
 
 def _described(root: Path, found: Found, kind: Kind | None) -> dict[str, Any]:

@@ -48,7 +48,8 @@ class Mixture:
         steps = (np.arange(count) + offset) * (ends[-1] / count)
         drawn = shuffled[np.minimum(np.searchsorted(ends, steps, side="right"), count - 1)]
         order = torch.randperm(count, generator=generator).numpy()
-        return drawn[order].tolist()
+        numbers: list[int] = drawn[order].tolist()
+        return numbers
 
 
 def repeat_factors(shown: Sequence[Collection[str]], exponent: float = 1.0) -> list[float]:

@@ -14,10 +14,10 @@ from regrow.data.checks.remarks import Remarks
 from regrow.data.checks.settings import refuse_decoding, refuse_settings
 from regrow.data.checks.shown import census, check_shown
 from regrow.data.examples import Examples, make_loader
+from regrow.data.images.conversion import Decoding
 from regrow.data.images.fingerprints import Fingerprints
 from regrow.data.images.opening import MAX_PIXELS
 from regrow.data.images.pixels import Pixels
-from regrow.data.images.transforms import Decoding
 from regrow.data.labels import VOID, Kind
 from regrow.data.loaded import Gathered
 from regrow.data.mixture import Mixture, repeat_factors

@@ -7,7 +7,7 @@ is data that grows: `young` knows eight digits and half of the images, `grown` h
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -183,7 +183,7 @@ def _colors(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _free_place(
-    random: np.random.Generator, corners: list, side: int, size: int
+    random: np.random.Generator, corners: list[Any], side: int, size: int
 ) -> tuple[int, int] | None:
     """Find a place whose square overlaps no digit's box."""
     for _ in range(20):

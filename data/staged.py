@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from regrow.data.checks.faults import Faults
-from regrow.data.images.transforms import Decoding, Derived, decode, decode_mask
+from regrow.data.images.conversion import Decoding
+from regrow.data.images.transforms import Derived, decode, decode_mask
 from regrow.data.labels import Item, Mask, Target, shown_classes, without
 from regrow.data.source import Content, Source, some_items
 from regrow.data.splits import split_of

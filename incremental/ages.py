@@ -8,7 +8,8 @@ from typing import Literal
 from regrow.data.images.transforms import decode_mask
 from regrow.data.labels import Mask, Target, label_digest, renamed, without
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import SPLITS, Manifest
+from regrow.data.snapshot import Manifest
+from regrow.data.splits import SPLITS
 from regrow.incremental.matching import names_before
 
 TRAIN = SPLITS.index("train")

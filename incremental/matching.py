@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from regrow.data.checks.remarks import Remarks
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import SPLITS, Diff, Manifest, diff
+from regrow.data.snapshot import Diff, Manifest, diff
+from regrow.data.splits import SPLITS
 from regrow.errors import BadInput
 from regrow.incremental.expand import NewRows, expand_
 from regrow.incremental.label_map import LabelMap

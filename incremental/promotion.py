@@ -146,7 +146,7 @@ def _content(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        content = read_json(file, SMALL)
+        content: dict[str, Any] = read_json(file, SMALL)
         if not content["checkpoint"] or "\0" in content["checkpoint"]:
             raise ValueError("no path")
         Path(content["checkpoint"])

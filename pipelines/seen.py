@@ -6,7 +6,8 @@ from pathlib import Path
 from regrow.data.checks.duplicates import seen_tests
 from regrow.data.checks.remarks import NUM_NAMES
 from regrow.data.module import GrowingData
-from regrow.data.snapshot import SPLITS, Manifest
+from regrow.data.snapshot import Manifest
+from regrow.data.splits import SPLITS
 from regrow.errors import BadInput
 from regrow.models.checkpoint import load_provenance
 

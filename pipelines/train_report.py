@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from regrow.data.module import GrowingData
+from regrow.data.stored import MEMORY
 from regrow.incremental.gate import Decision, Gate
-from regrow.incremental.memory import MEMORY, store_memory
+from regrow.incremental.memory import store_memory
 from regrow.incremental.promotion import PROMOTED, promote
 from regrow.incremental.trial import Trial, hold_trial
 from regrow.incremental.warm_start import WarmStart

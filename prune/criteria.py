@@ -29,7 +29,8 @@ def magnitude(weight: Tensor, p: float = 2) -> Tensor:
     Returns:
         One norm a channel, (channels,), >= 0.
     """
-    return torch.linalg.vector_norm(weight.flatten(1), ord=p, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(weight.flatten(1), ord=p, dim=1)
+    return norms
 
 
 def fisher(weight: Tensor, squares: Tensor) -> Tensor:

@@ -162,7 +162,8 @@ class DropBlock(_MapDropout):
         """Drop blocks."""
         side = min(self.block_size, *maps.shape[-2:])
         # In bfloat16 the count of places that stay, which maps are scaled by, would be rounded.
-        return drop_block2d(maps.float(), self.rate, side - (side + 1) % 2).to(maps.dtype)
+        dropped: Tensor = drop_block2d(maps.float(), self.rate, side - (side + 1) % 2)
+        return dropped.to(maps.dtype)
 
 
 class TargetedDropout(Dropout):

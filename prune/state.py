@@ -247,7 +247,8 @@ def _momenta(task: Task, momenta: Any) -> dict[str, dict[str, Any]]:
                 is_like = value.ndim == 0 or value.shape == shapes.get(name)
             if not is_like:
                 raise ValueError(f"momenta that do not fit {name!r}")
-    return momenta
+    checked: dict[str, dict[str, Any]] = momenta
+    return checked
 
 
 def _is_share(value: Any) -> bool:

@@ -153,7 +153,9 @@ def last_maps(task: Task) -> list[str]:
 
 
 @contextmanager
-def hooked(net: nn.Module, layers: Iterable[str], note: Callable[[str, Any], None]) -> Iterator:
+def hooked(
+    net: nn.Module, layers: Iterable[str], note: Callable[[str, Any], None]
+) -> Iterator[None]:
     """Call a function with name and output of layers whenever they run, for a while.
 
     Raises:

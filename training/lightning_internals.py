@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:
     """Return the callbacks of a trainer, which sets them while it is made."""
-    return trainer.callbacks  # type: ignore[attr-defined]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return callbacks
 
 
 def loop_state(trainer: Trainer) -> dict[str, Any]:

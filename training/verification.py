@@ -78,7 +78,8 @@ def _outputs(task: Task, images: Tensor) -> dict[str, Tensor]:
     forked = [device] if device.type == "cuda" else []
     with evaluating(task), torch.inference_mode(), torch.random.fork_rng(devices=forked):
         torch.manual_seed(0)
-        return task(images.to(device))
+        outputs: dict[str, Tensor] = task(images.to(device))
+        return outputs
 
 
 def _lies_alike(task: Task, other: Task) -> bool:

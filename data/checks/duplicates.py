@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 from regrow.data.checks.remarks import Remarks
-from regrow.data.snapshot import SPLITS, Snapshot
+from regrow.data.snapshot import Snapshot
+from regrow.data.splits import SPLITS
 
 WORDS = {"train": "training", "val": "validation", "test": "test"}
 

@@ -18,10 +18,9 @@ from typing import Any
 
 import PIL
 
-from regrow.data.images.opening import open_regular
 from regrow.data.source import locate
 from regrow.errors import BadInput
-from regrow.files import write_atomic
+from regrow.files import open_regular, write_atomic
 from regrow.logs import log
 
 FORMAT = 3  # to be raised with any change of what is decoded or how it is hashed

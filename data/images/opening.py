@@ -59,7 +59,7 @@ def is_turned_by_exif(path: Path) -> bool:
         BadInput: As `open_image`.
     """
     with _named_errors(path), open_regular(path) as f, Image.open(f, formats=FORMATS) as opened:
-        return opened.getexif().get(ORIENTATION, 1) >= 5
+        return bool(opened.getexif().get(ORIENTATION, 1) >= 5)
 
 
 def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.data.images.transforms import Decoding, decode, decode_mask, resize, small_mask
+from regrow.data.images.conversion import Decoding
+from regrow.data.images.transforms import decode, decode_mask, resize, small_mask
 from regrow.data.images.unchanged import Unchanged
 from regrow.data.labels import VOID, Item, Mask
 

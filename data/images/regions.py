@@ -134,7 +134,8 @@ def _parts(counts: np.ndarray) -> list[np.ndarray]:
 def _places(counts: np.ndarray) -> np.ndarray:
     """Return 0, 1, ... for each of some counts, one after the other."""
     starts = np.repeat(np.cumsum(counts) - counts, counts)
-    return np.arange(counts.sum()) - starts
+    places: np.ndarray = np.arange(counts.sum()) - starts
+    return places
 
 
 def rotated_rectangle(
@@ -143,7 +144,8 @@ def rotated_rectangle(
     """Return the corners of a rectangle turned clockwise around its upper left corner, (4, 2)."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
-    return corners @ np.array([[cos, sin], [-sin, cos]]) + [left, top]
+    turned: np.ndarray = corners @ np.array([[cos, sin], [-sin, cos]]) + [left, top]
+    return turned
 
 
 def ellipse(centre: ArrayLike, radii: ArrayLike, degrees: float = 0.0) -> np.ndarray:
@@ -157,7 +159,8 @@ def ellipse(centre: ArrayLike, radii: ArrayLike, degrees: float = 0.0) -> np.nda
     angles = np.arange(NUM_CORNERS) * (2 * math.pi / NUM_CORNERS)
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.asarray(radii)
-    return points @ np.array([[cos, sin], [-sin, cos]]) + np.asarray(centre, dtype=np.float64)
+    turned: np.ndarray = points @ np.array([[cos, sin], [-sin, cos]])
+    return turned + np.asarray(centre, dtype=np.float64)
 
 
 def bounds(corners: np.ndarray) -> tuple[float, float, float, float]:

@@ -104,7 +104,8 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize images, uint8 (..., 3, h, w), smoothly and antialiased."""
     if tuple(images.shape[-2:]) == tuple(size):
         return images
-    return F.resize(images, list(size), antialias=True)
+    resized: Tensor = F.resize(images, list(size), antialias=True)
+    return resized
 
 
 def resize_mask(masks: Tensor, size: tuple[int, int]) -> Tensor:
@@ -112,7 +113,8 @@ def resize_mask(masks: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(masks.shape[-2:]) == tuple(size):
         return masks
     nearest = v2.InterpolationMode.NEAREST_EXACT
-    return F.resize(masks[..., None, :, :], list(size), interpolation=nearest)[..., 0, :, :]
+    resized: Tensor = F.resize(masks[..., None, :, :], list(size), interpolation=nearest)
+    return resized[..., 0, :, :]
 
 
 def small_mask(numbers: np.ndarray, size: tuple[int, int]) -> np.ndarray:

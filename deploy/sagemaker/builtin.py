@@ -170,7 +170,7 @@ def recognise(given: Iterable[str], channels: Mapping[str, Path], choice: Any) -
     if choice is not None:
         if choice not in ALGORITHMS:
             raise BadInput(f"hyperparameter {CHOICE} is {choice!r}; {ways}")
-        return choice
+        return str(choice)
     names = [name for name in given if name in NAMES]
     signs = {n: next(iter(NAMES[n].defaults)) for n in names if len(NAMES[n].defaults) == 1}
     signs |= {f"channel {name}": CHANNELS[name] for name in channels if name in CHANNELS}

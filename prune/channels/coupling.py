@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection
 from functools import partial
+from typing import Any
 
 from timm.models.metaformer import Scale
 from torch import Tensor, nn
@@ -211,11 +212,11 @@ def _norm_groups(module: object) -> int:
 
 def _size(node: Node, side: Side) -> int | None:
     if isinstance(node.module, nn.Parameter):
-        return node.module.shape[node.pruning_dim]
+        return int(node.module.shape[node.pruning_dim])
     return width(node.module, side)
 
 
-def _units(cut: dict) -> dict[int, int]:
+def _units(cut: dict[Any, Any]) -> dict[int, int]:
     """Join the root's channels that meet in one place: return for each the first of its unit."""
     first: dict[int, int] = {}
 

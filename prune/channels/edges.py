@@ -22,7 +22,7 @@ REACH = 4
 # Autograd keeps some negative dimensions as what they are modulo this.
 WRAP = 2**64
 
-Mapping = Callable[[Sequence[Any]], list]
+Mapping = Callable[[Sequence[Any]], list[Any]]
 
 
 class Calls(TorchFunctionMode):
@@ -38,7 +38,11 @@ class Calls(TorchFunctionMode):
         self.joined: dict[Any, list[int]] = {}
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run a function, and take note of it."""
         kwargs = kwargs or {}
@@ -240,7 +244,7 @@ def _stop_broadcasts_(node: Node, widths: _Widths) -> None:
                 dependency.index_mapping[0] = _none
 
 
-def _none(_: Sequence[Any]) -> list:
+def _none(_: Sequence[Any]) -> list[Any]:
     return []
 
 

@@ -1,5 +1,7 @@
 """Tests whether a cut is exact: the cut network computes what the masked one computes."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -57,7 +59,7 @@ def sift(
     images: Tensor | None = None,
     *,
     needs_signal: bool = True,
-) -> tuple[list, dict[str, str]]:
+) -> tuple[list[Any], dict[str, str]]:
     """Separate the groups of a plan that can be cut exactly from the others, by halving.
 
     Args:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -96,7 +97,7 @@ def _find(task: Task, inexact: bool, images: Tensor | None, effort: Effort) -> G
 
 
 def _add_with_buffers_(
-    task: Task, found: Groups, follow: Callable, images: Tensor | None, effort: Effort
+    task: Task, found: Groups, follow: Callable[..., Any], images: Tensor | None, effort: Effort
 ) -> None:
     """Add the groups that can be cut if buffers are cut with them, such as fixed embeddings."""
     twin = clone(task)

@@ -166,7 +166,8 @@ def reading(layer: str, net: nn.Module) -> str | None:
 
 class _OpenedWindow(HeadedWindowAttentionV2):
     def _project(self, x: Tensor) -> Tensor:
-        return self.qkv(x)
+        projected: Tensor = self.qkv(x)
+        return projected
 
 
 class _Opened(HeadedAttention):
@@ -174,7 +175,8 @@ class _Opened(HeadedAttention):
 
     def _project(self, tokens: list[Tensor], is_self: bool) -> tuple[Tensor, ...]:
         if is_self:
-            return self.in_proj(tokens[0]).chunk(3, -1)
+            projected: Tensor = self.in_proj(tokens[0])
+            return projected.chunk(3, -1)
         # One weight reads all three, so they lose the same channels.
         read = self.in_proj(torch.cat(tokens, 1))
         lengths = [len(x[0]) for x in tokens]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def run_watched(
     """
     calls: list[Call] = []
 
-    def keep(name: str, module: nn.Module, inputs: tuple, output: object) -> None:
+    def keep(name: str, module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
         output = output[0] if isinstance(output, tuple) and output else output
         if not isinstance(output, Tensor) or not output.is_floating_point() or not output.numel():
             return
@@ -79,11 +80,11 @@ def moved(before: Call, after: Call) -> float:
 
 
 @contextmanager
-def _watching(net: nn.Module, keep: Callable) -> Iterator[None]:
+def _watching(net: nn.Module, keep: Callable[..., None]) -> Iterator[None]:
     """Hook the layers that have parameters or buffers of their own."""
 
-    def hook(name: str) -> Callable:
-        def watch(module: nn.Module, inputs: tuple, output: object) -> None:
+    def hook(name: str) -> Callable[..., None]:
+        def watch(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
             with torch.utils._python_dispatch._disable_current_modes():
                 keep(name, module, inputs, output)
 

@@ -66,7 +66,10 @@ def sliced_state(
     tensors = [leaf for leaf in tree_leaves(dict(state)) if isinstance(leaf, Tensor) and leaf.ndim]
     if places and any(tensor.shape != shape for tensor in tensors):
         return {}
-    return tree_map_only(Tensor, lambda t: sliced(t, places) if t.ndim else t, dict(state))
+    cut: dict[str, Any] = tree_map_only(
+        Tensor, lambda t: sliced(t, places) if t.ndim else t, dict(state)
+    )
+    return cut
 
 
 def follow_(

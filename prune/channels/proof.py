@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +115,7 @@ class _Pair:
 
     def compare_(self, batches: list[Tensor]) -> None:
         """Compare on batches, and on the ways that none of them leads the networks along."""
-        asked: dict[Site, list] = {}
+        asked: dict[Site, list[Any]] = {}
         for batch in batches:
             guide = self._compare_on(batch, {})
             if guide is None:
@@ -221,10 +222,12 @@ class _Signal:
                 )
         return None
 
-    def _hook(self, key: tuple[str, str], layer: nn.Module, channels: Tensor) -> Callable:
+    def _hook(
+        self, key: tuple[str, str], layer: nn.Module, channels: Tensor
+    ) -> Callable[..., None]:
         dim = -1 if isinstance(layer, nn.Linear) else 1
 
-        def look(_: nn.Module, inputs: tuple) -> None:
+        def look(_: nn.Module, inputs: tuple[Any, ...]) -> None:
             if not inputs or self.silent.get(key) is False:
                 return
             with torch.utils._python_dispatch._disable_current_modes():

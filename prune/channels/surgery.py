@@ -29,7 +29,7 @@ from regrow.prune.channels.records import (
 )
 
 
-class FrozenBatchNormPruner(function.BasePruningFunc):
+class FrozenBatchNormPruner(function.BasePruningFunc):  # type: ignore[misc]
     """Cut torchvision's FrozenBatchNorm2d, which torch-pruning does not know."""
 
     TARGET_MODULES = FrozenBatchNorm2d
@@ -272,5 +272,5 @@ def _leave_out(kept: Tensor, norm: nn.Module, inputs: tuple[Tensor, ...]) -> Ten
     variance = x.square().mean(dims, keepdim=True)
     eps: float = norm.eps  # type: ignore[assignment]
     missing = variance / count.clamp_min(1e-9) - variance
-    x = (x * (eps / (eps + missing)).sqrt()).flatten(-2)
-    return x if is_last else x.movedim(-1, 1)
+    scaled: Tensor = (x * (eps / (eps + missing)).sqrt()).flatten(-2)
+    return scaled if is_last else scaled.movedim(-1, 1)

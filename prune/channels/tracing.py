@@ -105,11 +105,11 @@ def refuse_unready(net: nn.Module) -> None:
             )
 
 
-class _Graph(torch_pruning.DependencyGraph):
+class _Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
     """torch-pruning's graph, which goes on where a guess about one operation fails."""
 
     def build(
-        self, net: nn.Module, images: Tensor, forward: Callable, ignored: list[nn.Module]
+        self, net: nn.Module, images: Tensor, forward: Callable[..., Any], ignored: list[nn.Module]
     ) -> None:
         """Trace a network, as `build_dependency` does."""
         self.verbose, self.model = False, net

@@ -72,7 +72,7 @@ class Guide(TorchDispatchMode):
     """
 
     def __init__(self, images: Tensor, way: Way, most: float = inf) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.way, self.most = way, most
         self.steps = 0
         self.asked: dict[Site, list[bool | int | float]] = {}
@@ -84,7 +84,11 @@ class Guide(TorchDispatchMode):
         self._num_images = len(images)
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run an operation."""
         self.steps += 1
@@ -152,7 +156,11 @@ class _Reads(TorchFunctionMode):
         self.guide = guide
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func in READS and args:
             self.guide.read(args[0])
@@ -201,7 +209,7 @@ def led(
     return guide
 
 
-def ways(task: Task, batch: Tensor, asked: Mapping[Site, list]) -> Iterator[tuple[Way, Guide]]:
+def ways(task: Task, batch: Tensor, asked: Mapping[Site, list[Any]]) -> Iterator[tuple[Way, Guide]]:
     """Yield the ways that images could lead a network along, with what it did on each.
 
     Args:
@@ -252,7 +260,7 @@ def untried_layer(task: Task, images: Tensor | None = None) -> str | None:
     mixed = torch.cat([batch[:1] for batch in batches])
     for is_training in (False, True):
         task.net.train(is_training)
-        asked: dict[Site, list] = {}
+        asked: dict[Site, list[Any]] = {}
         guides: list[Guide] = []
         try:
             # All at once is enough where nothing is decided.
@@ -285,7 +293,7 @@ def _memories(values: Any) -> set[int]:
     return {_memory(value) for value in tree_iter(values) if isinstance(value, Tensor)}
 
 
-def _undrawn(name: str, args: tuple, result: Any) -> Any:
+def _undrawn(name: str, args: tuple[Any, ...], result: Any) -> Any:
     """Return, in place of random numbers, what is the same for all channels."""
     if name.startswith("native_dropout"):
         return args[0].clone(), torch.ones_like(result[1])

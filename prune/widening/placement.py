@@ -139,11 +139,12 @@ class Placement:
         if any(tensor.shape != shape for tensor in tensors):
             return {}
         size = self.wide.get_parameter(name).shape
-        return tree_map_only(
+        placed: dict[str, Any] = tree_map_only(
             Tensor,
             lambda t: self.placed(name, t, t.new_zeros(size)) if t.ndim else t,
             dict(state),
         )
+        return placed
 
 
 def read_by(net: nn.Module, member: Member) -> tuple[str, int] | None:
