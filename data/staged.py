@@ -133,7 +133,7 @@ class _Seen(Derived):
     corrupt: Corrupt
     severity: int
 
-    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:  # noqa: B008 - frozen
+    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:
         return self.corrupt(decode(self.image, decoding), self.severity)
 
 

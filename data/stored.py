@@ -215,7 +215,7 @@ class _Checked(Derived):
     file: Path
     hash: str
 
-    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:  # noqa: B008 - frozen
+    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:
         pixels = decode(self.file, decoding)
         _refuse_changed(self.file, pixels, self.hash)
         return pixels

@@ -79,7 +79,7 @@ class Task(Interface):
         weights: str | None = None,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
-        optimization: Optimization = Optimization(),  # noqa: B008 - frozen
+        optimization: Optimization = Optimization(),
         channels_last: bool = False,
         compile_net: bool = False,
         penalties: list[Penalty] | None = None,

@@ -36,18 +36,18 @@ from regrow.training.verification import unlike_saved
 def run_pruning(
     checkpoint: Path,
     data: GrowingData | None = None,
-    criterion: Criterion = Taylor(),  # noqa: B008 - it keeps no state
-    target: Target = Target(),  # noqa: B008 - frozen
-    budget: Budget = Budget(),  # noqa: B008 - frozen
-    selection: Selection = Selection(),  # noqa: B008 - frozen
+    criterion: Criterion = Taylor(),
+    target: Target = Target(),
+    budget: Budget = Budget(),
+    selection: Selection = Selection(),
     num_steps: int = 5,
     adapts: bool = True,
-    recovery: Fit = Fit(epochs=2, devices=1),  # noqa: B008 - frozen
+    recovery: Fit = Fit(epochs=2, devices=1),
     final_epochs: int = 0,
-    optimization: Optimization = Optimization(),  # noqa: B008 - frozen
+    optimization: Optimization = Optimization(),
     distillation: Distillation | None = None,
     weights: Weights | None = None,
-    clock: Clock = Clock(),  # noqa: B008 - frozen
+    clock: Clock = Clock(),
     reference: Path | None = None,
     accept_seen: bool = False,
     resume: bool = False,

@@ -25,10 +25,10 @@ NO_OPTIONS = ("settings", "command_line")
 def run_training(
     task: Callable[[list[str], tuple[int, int]], Task],
     data: GrowingData,
-    fit: Fit = Fit(),  # noqa: B008 - frozen
+    fit: Fit = Fit(),
     run: Path = Path("runs/train"),
     warm_start: Path | None = None,
-    growth: Growth = Growth(),  # noqa: B008 - frozen
+    growth: Growth = Growth(),
     renamed: dict[str, str] | None = None,
     removed: list[str] | None = None,
     sparsity: Sparsity = "keep",

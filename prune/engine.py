@@ -71,7 +71,7 @@ def prune(
     test_loader: Loader,
     num_steps: int = 5,
     adapts: bool = True,
-    budget: Budget = Budget(),  # noqa: B008 - frozen
+    budget: Budget = Budget(),
     recover: Recover | None = None,
     finish: Recover | None = None,
     seed: int = 0,

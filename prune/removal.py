@@ -152,8 +152,8 @@ class Channels(Removal):
     def __init__(
         self,
         task: Task,
-        target: Target = Target(),  # noqa: B008 - frozen
-        selection: Selection = Selection(),  # noqa: B008 - frozen
+        target: Target = Target(),
+        selection: Selection = Selection(),
         criterion: Criterion | None = None,
         groups: Groups | None = None,
         reference: Task | None = None,

@@ -110,7 +110,7 @@ class Fingerprints:
         self,
         root: Path | None,
         size: tuple[int, int] | None = None,
-        decoding: Decoding = Decoding(),  # noqa: B008 - frozen
+        decoding: Decoding = Decoding(),
     ) -> None:
         self._size, self._decoding = size, decoding
         self._file = file_of(root) if root is not None else None

@@ -119,7 +119,7 @@ class PixelStore:
         decoding: How files become pixels.
     """
 
-    def __init__(self, num_bytes: int, decoding: Decoding = Decoding()) -> None:  # noqa: B008
+    def __init__(self, num_bytes: int, decoding: Decoding = Decoding()) -> None:
         self.num_left, self.decoding = num_bytes, decoding
         self._pixels, self._stamps = _Slabs(), _Slabs()
 

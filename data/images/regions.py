@@ -81,7 +81,7 @@ class Drawn:
     regions: tuple[tuple[int, Region], ...]
     background: int
 
-    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:  # noqa: B008 - frozen
+    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:
         """Return the numbers, uint8 (h, w).
 
         Raises:

@@ -29,7 +29,7 @@ class Derived(ABC):
     """An image made of a file in a way of its own, such as one that compares its hash."""
 
     @abstractmethod
-    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:  # noqa: B008 - frozen
+    def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:
         """Return the pixels, uint8 RGB (h, w, 3).
 
         Args:
@@ -42,7 +42,7 @@ class Derived(ABC):
 
 def decode(
     image: Path | np.ndarray | Callable[[], np.ndarray],
-    decoding: Decoding = Decoding(),  # noqa: B008 - frozen
+    decoding: Decoding = Decoding(),
 ) -> np.ndarray:
     """Return the pixels of an image, uint8 RGB (h, w, 3), the way up that its EXIF data says.
 
@@ -73,7 +73,7 @@ def decode_noted(
 
 def decode_mask(
     mask: Path | np.ndarray | Callable[..., np.ndarray],
-    decoding: Decoding = Decoding(),  # noqa: B008 - frozen
+    decoding: Decoding = Decoding(),
 ) -> np.ndarray:
     """Return the numbers of a mask, whole numbers (h, w); a palette's indices are the numbers.
 

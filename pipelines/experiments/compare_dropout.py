@@ -31,10 +31,10 @@ def run_comparison(
     data: GrowingData,
     dropouts: list[Dropout],
     criteria: list[Criterion],
-    targeted: TargetedDropout = TargetedDropout(),  # noqa: B008 - it keeps no state
-    fit: Fit = Fit(devices=1),  # noqa: B008 - frozen
-    target: Target = Target(),  # noqa: B008 - frozen
-    selection: Selection = Selection(),  # noqa: B008 - frozen
+    targeted: TargetedDropout = TargetedDropout(),
+    fit: Fit = Fit(devices=1),
+    target: Target = Target(),
+    selection: Selection = Selection(),
     num_steps: int = 3,
     dense_share: float = 0.5,
     num_seeds: int = 3,

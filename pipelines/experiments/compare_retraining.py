@@ -25,8 +25,8 @@ def run_retraining(
     before: GrowingData,
     data: GrowingData,
     strategies: list[Literal["warm", "replay", "new-only"]] | None = None,
-    fit: Fit = Fit(devices=1),  # noqa: B008 - frozen
-    growth: Growth = Growth(),  # noqa: B008 - frozen
+    fit: Fit = Fit(devices=1),
+    growth: Growth = Growth(),
     share: float = 0.4,
     memory: float = 0.01,
     num_seeds: int = 3,

@@ -34,7 +34,7 @@ CONFIG = {
 }
 
 
-def _only(data: GrowingData, fit: Fit = Fit(), renamed: dict[str, str] | None = None) -> None:  # noqa: B008
+def _only(data: GrowingData, fit: Fit = Fit(), renamed: dict[str, str] | None = None) -> None:
     """Take options.
 
     Args:

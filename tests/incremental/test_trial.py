@@ -32,7 +32,7 @@ def network(right: Sequence[bool], labels: Sequence[int], names: str = "ab") -> 
     return Evaluation("accuracy", value, per_class, {}, evidence, len(labels))
 
 
-def described(run: Path, trial: Trial, gate: Gate = Gate()) -> tuple[Decision, str, dict]:  # noqa: B008
+def described(run: Path, trial: Trial, gate: Gate = Gate()) -> tuple[Decision, str, dict]:
     start = WarmStart("old.ckpt", "", {}, [], OLD_NAMES, None, 0.5, 0)
     report = Report(run, title="Warm start", command="", task="labels", classes="ab")
     decision = describe_outcome(report, trial, start, gate)
