@@ -89,7 +89,9 @@ class Parser(ArgumentParser):
         for name, value in [*self._by_group(base).items(), *self._by_group(options).items()]:
             if name in self.group_names() and not isinstance(value, str | Mapping):
                 self.error(f"{name} is {value!r}, and it must hold options by their names")
-        return self.parse_object(dict(options), Namespace(self._by_group(base)))
+        below = Namespace(self._by_group(base))  # type: ignore[no-untyped-call]
+        found: Namespace = self.parse_object(dict(options), below)
+        return found
 
     def _by_group(self, options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         """Return options by their full names, so that a part of a group leaves its other parts."""
