@@ -15,8 +15,8 @@ from regrow.models.detection import Detection
 from regrow.models.segmentation import Segmentation
 from regrow.pipelines.export import run_export
 from regrow.pipelines.prune import run_pruning
-from regrow.pipelines.prune_inputs import PROGRESS
-from regrow.pipelines.prune_job import Train
+from regrow.pipelines.pruning.inputs import PROGRESS
+from regrow.pipelines.pruning.job import Train
 from regrow.pipelines.recipes.command_line import with_recipe
 from regrow.pipelines.train import NO_OPTIONS, run_training
 from regrow.prune.criteria import (

@@ -14,8 +14,8 @@ from regrow.metrics.budget import Budget
 from regrow.models.latency import Clock, Latency
 from regrow.models.optimization import Optimization
 from regrow.models.task import Penalty, Task
-from regrow.pipelines.prune_inputs import Inputs, Record
-from regrow.pipelines.prune_job import PRUNED, Job, Train
+from regrow.pipelines.pruning.inputs import Inputs, Record
+from regrow.pipelines.pruning.job import PRUNED, Job, Train
 from regrow.pipelines.seen import refuse_seen
 from regrow.prune.criteria import Criterion, Taylor
 from regrow.prune.masking import SingleWeights, Weights

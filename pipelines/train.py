@@ -11,8 +11,8 @@ from regrow.data.module import GrowingData
 from regrow.incremental.gate import Gate
 from regrow.incremental.growth import Growth
 from regrow.models.task import Task
-from regrow.pipelines.train_request import Request, Sparsity
-from regrow.pipelines.train_session import Session
+from regrow.pipelines.training.request import Request, Sparsity
+from regrow.pipelines.training.session import Session
 from regrow.reporting.lock import releases_folders
 from regrow.reporting.report import Report
 from regrow.training.fit import Fit

@@ -14,7 +14,7 @@ from regrow.incremental.trial import Trial, part, trial_of
 from regrow.incremental.warm_start import WarmStart
 from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence
 from regrow.metrics.exact_test import low_end
-from regrow.pipelines.warm_start_report import describe_outcome
+from regrow.pipelines.training.warm_start_report import describe_outcome
 from regrow.reporting.report import Report
 from regrow.training.evaluation import Evaluation
 

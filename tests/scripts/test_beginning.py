@@ -10,7 +10,7 @@ from regrow.errors import BadInput
 from regrow.models.checkpoint import net_state, read, save
 from regrow.models.classification import Classification
 from regrow.pipelines import commands
-from regrow.pipelines.train_session import Session
+from regrow.pipelines.training.session import Session
 from regrow.scripts import train
 
 Words = Callable[..., list[str]]

@@ -15,7 +15,7 @@ from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
 from regrow.models.provenance import Provenance
 from regrow.pipelines import commands, lineage_table
-from regrow.pipelines.train_session import Session
+from regrow.pipelines.training.session import Session
 from regrow.scripts import lineage, train
 
 Words = Callable[..., list[str]]

@@ -10,7 +10,7 @@ from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.models.checkpoint import file_hash, save
 from regrow.models.classification import Classification
-from regrow.pipelines.prune_inputs import PROGRESS, RECOVERY, Inputs, Record
+from regrow.pipelines.pruning.inputs import PROGRESS, RECOVERY, Inputs, Record
 from regrow.prune.removal import NOTHING
 from regrow.prune.schedule import Pace
 from regrow.prune.state import TRIAL, Progress, Trial

@@ -16,16 +16,16 @@ from regrow.logs import log
 from regrow.models.checkpoint import read
 from regrow.models.task import Task
 from regrow.pipelines.lead import SPLIT, Kept, headline
-from regrow.pipelines.train_beginning import Beginning, around
-from regrow.pipelines.train_report import (
+from regrow.pipelines.training.beginning import Beginning, around
+from regrow.pipelines.training.report import (
     judge_trial,
     keep_memory,
     kept_file,
     promote_kept,
     training_report,
 )
-from regrow.pipelines.train_request import Request
-from regrow.pipelines.warm_start_report import describe_compute
+from regrow.pipelines.training.request import Request
+from regrow.pipelines.training.warm_start_report import describe_compute
 from regrow.reporting.report import Report, device_name
 from regrow.reporting.run_folder import refuse_run
 from regrow.reporting.tensorboard import common_hparams, log_hparams

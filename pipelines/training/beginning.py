@@ -21,7 +21,7 @@ from regrow.models.modes import copied
 from regrow.models.nets.build import TIMM, TORCHVISION
 from regrow.models.provenance import Provenance, descent, now
 from regrow.models.task import Task
-from regrow.pipelines.train_request import Request
+from regrow.pipelines.training.request import Request
 from regrow.prune.widening.regrow import regrow_channels_
 from regrow.prune.widening.widen import widen_
 from regrow.reporting.run_folder import open_run

@@ -22,8 +22,8 @@ from regrow.models.optimization import Optimization
 from regrow.models.provenance import Provenance, change_between, descent, now
 from regrow.models.task import Penalty, Task
 from regrow.pipelines.lead import describe_remarks
-from regrow.pipelines.prune_inputs import RECOVERY, Inputs, Record
-from regrow.pipelines.prune_report import (
+from regrow.pipelines.pruning.inputs import RECOVERY, Inputs, Record
+from regrow.pipelines.pruning.report import (
     pruning_report,
     step_in_words,
     table_in_text,

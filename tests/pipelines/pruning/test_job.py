@@ -9,7 +9,7 @@ import pytest
 
 from regrow.errors import CheckFailed
 from regrow.metrics.budget import Budget, Verdict
-from regrow.pipelines.prune_job import Job
+from regrow.pipelines.pruning.job import Job
 from regrow.prune.state import Step
 from regrow.training.fit import Fit
 

@@ -13,7 +13,7 @@ from regrow.metrics.budget import Budget, Verdict
 from regrow.models.classification import Classification
 from regrow.models.cost import Cost
 from regrow.models.masks import mask_weights_
-from regrow.pipelines.prune_report import (
+from regrow.pipelines.pruning.report import (
     pruning_report,
     step_in_words,
     table_in_text,

@@ -11,7 +11,7 @@ from regrow.incremental.gate import Decision, Gate
 from regrow.incremental.trial import trial_of
 from regrow.incremental.warm_start import WarmStart
 from regrow.metrics.evidence import CorrectEvidence
-from regrow.pipelines.warm_start_report import describe_outcome
+from regrow.pipelines.training.warm_start_report import describe_outcome
 from regrow.reporting.report import Report
 from regrow.training.evaluation import Evaluation
 

@@ -13,7 +13,7 @@ from regrow.incremental.growth import Growth
 from regrow.incremental.history import History
 from regrow.incremental.warm_start import WarmStart
 from regrow.models.classification import Classification
-from regrow.pipelines.train_request import Request
+from regrow.pipelines.training.request import Request
 from regrow.training.fit import Fit
 
 Ask = Callable[..., Request]

@@ -17,7 +17,7 @@ from regrow.pipelines.lead import (
     describe_scores,
     headline,
 )
-from regrow.pipelines.warm_start_report import describe_outcome, describe_start
+from regrow.pipelines.training.warm_start_report import describe_outcome, describe_start
 from regrow.reporting.report import Report
 from regrow.training.evaluation import Evaluation
 from regrow.training.trainer import kept_checkpoint

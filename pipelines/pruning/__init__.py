@@ -1,0 +1,1 @@
+"""One pruning run: its inputs, the job, and its report."""
