@@ -37,6 +37,18 @@ class Region(ABC):
             ValueError: If it is of an image of another size; a clause without its subject.
         """
 
+    def paint_(self, numbers: np.ndarray, number: int) -> None:
+        """Set its pixels to a number.
+
+        Args:
+            numbers: The numbers of an image, (h, w), changed in place.
+            number: Their new value.
+
+        Raises:
+            ValueError: As `pixels`.
+        """
+        numbers[self.pixels((numbers.shape[0], numbers.shape[1]))] = number
+
 
 @dataclass(frozen=True, slots=True)
 class Polygons(Region):
@@ -56,15 +68,23 @@ class Polygons(Region):
         Raises:
             ValueError: If one lies outside of the image.
         """
-        limits = np.array([size[1], size[0]], dtype=np.float64)
         found = np.zeros(size, dtype=bool)
+        self.paint_(found, 1)
+        return found
+
+    def paint_(self, numbers: np.ndarray, number: int) -> None:
+        """Set the pixels with their centre in one of the polygons, each looked at by itself."""
+        limits = np.array(numbers.shape[::-1], dtype=np.float64)
         for ring in self.rings:
             corners = ring * limits if self.is_share else ring
             if not (np.maximum(-corners, corners - limits) <= hair(limits)).all():
                 x, y = corners[np.maximum(-corners, corners - limits).max(axis=1).argmax()]
-                raise ValueError(f"has the corner ({x:g}, {y:g}), outside of {size[1]}x{size[0]}")
-            found |= inside(corners, size)
-        return found
+                size = "x".join(f"{limit:g}" for limit in limits)
+                raise ValueError(f"has the corner ({x:g}, {y:g}), outside of {size}")
+            top, left = np.clip(np.floor(corners.min(axis=0)), 0, limits).astype(int)[::-1]
+            bottom, right = np.clip(np.ceil(corners.max(axis=0)), 0, limits).astype(int)[::-1]
+            window = numbers[top:bottom, left:right]
+            window[inside(corners - (left, top), (window.shape[0], window.shape[1]))] = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +111,7 @@ class Drawn:
         numbers = np.full(size, self.background, dtype=np.uint8)
         for number, region in self.regions:
             try:
-                numbers[region.pixels(size)] = number
+                region.paint_(numbers, number)
             except (ValueError, OverflowError) as error:
                 line = f"{self.image}: a region of its mask {one_line(error)}"
                 raise BadInput(f"{line}; correct or remove it") from error

@@ -148,3 +148,16 @@ def test_numbers_of_drawn_masks_begin_with_the_background() -> None:
     assert mask_numbers(["a", "b"], None) == {0: "a", 1: "b"}
     with pytest.raises(BadInput, match="256 classes; masks have at most 255"):
         mask_numbers([str(n) for n in range(255)], "background")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_polygons_are_painted_where_they_are_drawn(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rings = tuple(random.uniform(0, 20, (random.integers(3, 8), 2)) for _ in range(3))
+    wanted = np.zeros((20, 20), dtype=bool)
+    for ring in rings:
+        wanted |= inside(ring, (20, 20))
+    assert (Polygons(rings).pixels((20, 20)) == wanted).all()
+    numbers = np.full((20, 20), 7)
+    Polygons(tuple(ring / 20 for ring in rings), is_share=True).paint_(numbers, 3)
+    assert (numbers == np.where(wanted, 3, 7)).all()
