@@ -11,7 +11,7 @@ from PIL import Image
 from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Voc
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes, SageMakerList, SageMakerMasks
-from regrow.data.source import Source
+from regrow.data.source import Source, locate
 from regrow.data.staged import Staged
 from regrow.errors import BadInput
 
@@ -143,3 +143,33 @@ def test_what_another_source_read_is_tidied_and_told_once(tmp_path: Path) -> Non
     lines = source.read(tmp_path).remarks.lines
     assert lines[0].startswith("4 images listed without a box")
     assert Staged(source).read(tmp_path).remarks.lines == lines
+
+
+def test_locate_looks_below_the_environment_variable(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "stored" / "set").mkdir(parents=True)
+    monkeypatch.setenv("REGROW_DATA", str(tmp_path / "stored"))
+    monkeypatch.chdir(tmp_path)
+    assert locate(Path("set")) == tmp_path / "stored" / "set"
+    (tmp_path / "set").mkdir()
+    assert locate(Path("set")) == Path("set")
+    assert locate(tmp_path) == tmp_path
+
+
+def test_locate_names_what_it_tried(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("REGROW_DATA", "elsewhere")
+    with pytest.raises(BadInput, match="no folder nothing nor elsewhere/nothing; set --data.root"):
+        locate(Path("nothing"))
+    with pytest.raises(BadInput, match=r"data\.root is not set"):
+        locate(None)
+    write(tmp_path / "a.csv", "image,label\n")
+    with pytest.raises(BadInput, match=r"no folder .*a\.csv"):
+        locate(tmp_path / "a.csv")
+
+
+SOURCES = [ImageFolder(), ManifestFile(), Coco(), Voc(), Masks()]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: type(source).__name__)
+def test_an_empty_folder_is_refused_by_name(tmp_path: Path, source: Source) -> None:
+    with pytest.raises(BadInput, match=str(tmp_path)):
+        source.read(tmp_path)
