@@ -1,4 +1,4 @@
-"""Data that a file describes which nobody named: known sources and transforms with plain arguments.
+"""Safe reading of `data.yaml`: known sources and transforms alone, with plain arguments.
 
 The `data.yaml` beside a checkpoint is read by itself. It may come from a stranger, so its values
 are built here by the signatures of known classes. Nothing is imported by a name that it gives.
@@ -79,7 +79,7 @@ WAY_OUT = "name the data with --config or --data, if you trust it"
 
 
 class ForeignName(BadInput):
-    """A name in a file that nobody named, of something that is not taken from such a file."""
+    """A class that a file names which is read by itself, and that is none of the known ones."""
 
 
 def build_data(described: Any) -> GrowingData:

@@ -162,7 +162,7 @@ class SageMakerMasks(Source):
         return Content("masks", classes, items, remarks)
 
     def _names(self, images: Path, masks: Path) -> dict[int, str]:
-        """Give the class of each number in the files of a split."""
+        """Return the class of each number in the files of a split."""
         beside = images.parent / LABEL_MAP / f"{images.name}_label_map.json"
         path = next((f for f in (beside, masks / "label_map.json") if f.is_file()), None)
         content = {"scale": 1} if path is None else read_json(path)
@@ -171,7 +171,7 @@ class SageMakerMasks(Source):
 
 
 def label_map(content: Any, num_classes: int, where: str) -> dict[int, int]:
-    """Give the class number of each number in a mask's file.
+    """Return the class number of each number in a mask's file.
 
     Args:
         content: `scale`, what numbers are divided by, rounded down; or `map`, class numbers to the
@@ -204,7 +204,7 @@ def label_map(content: Any, num_classes: int, where: str) -> dict[int, int]:
 
 
 def _channels(root: Path, beside: str) -> Iterator[tuple[Path, Path, str]]:
-    """Give the folders of images and of labels, and the split, of each that has labels."""
+    """Yield the folder of images, the folder of labels and the split of each that has labels."""
     for name, split in SPLIT_NAMES.items():
         labels, images = root / f"{name}{beside}", root / name
         if labels.is_dir():
@@ -214,7 +214,7 @@ def _channels(root: Path, beside: str) -> Iterator[tuple[Path, Path, str]]:
 
 
 def _listed(path: Path, faults: Faults) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Give of each image of a list what to call its line, its class number, and its path."""
+    """Yield the rows of a list: what errors call each, its class number and its path."""
     for line, text in enumerate(read_text(path).split("\n"), 1):
         where = f"{path} line {line}"
         if text.strip():

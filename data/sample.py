@@ -31,7 +31,7 @@ SPLIT_NUMBERS = {"train": 0, "val": 1, "test": 2}
 
 @lru_cache(maxsize=1)
 def split_digits() -> dict[str, list[tuple[np.ndarray, str]]]:
-    """Give the digits of each split, float32 (8, 8) in [0, 1], with their names."""
+    """Return the digits of each split, float32 (8, 8) in [0, 1], with their names."""
     digits = load_digits()
     splits: dict[str, list[tuple[np.ndarray, str]]] = {"train": [], "val": [], "test": []}
     for pixels, label in zip(digits.images.astype(np.uint8), digits.target, strict=True):
@@ -41,7 +41,7 @@ def split_digits() -> dict[str, list[tuple[np.ndarray, str]]]:
 
 
 def enlarged(digit: np.ndarray, size: int) -> np.ndarray:
-    """Give a digit at another size, float32 (size, size) in [0, 1]."""
+    """Return a digit resized, float32 (size, size) in [0, 1]."""
     image = Image.fromarray(digit)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)).clip(0, 1)
 
@@ -59,7 +59,7 @@ class Digits(Source):
         self.stage, self.mislabelled = stage, mislabelled
 
     def read(self, root: Path | None) -> Content:
-        """Give the digits; the root does not matter."""
+        """Return the digits; the root is not used."""
         names = YOUNG if self.stage == "young" else NAMES
         items, wrong = [], self.mislabelled if self.stage == "young" else 0
         for split, digits in split_digits().items():
@@ -112,7 +112,7 @@ class DigitScenes(Source):
         self.scene_size, self.seed = scene_size, seed
 
     def read(self, root: Path | None) -> Content:
-        """Give the scenes; the root does not matter."""
+        """Return the scenes; the root is not used."""
         items = []
         known = YOUNG if self.stage == "young" else NAMES
         names = {**{int(name): name for name in known}, BACKGROUND: "background"}

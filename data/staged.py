@@ -23,7 +23,7 @@ Corrupt = Callable[[np.ndarray, int], np.ndarray]
 
 
 class Staged(Source):
-    """Another source in two stages: `before` has a part of it, `after` has all.
+    """Another source in two stages, for data that grows: `before` has a part, `after` has all.
 
     Late are the images of late classes, those whose names match a pattern, and a share of the
     others, which is a function of their names. Whole groups are late together.
@@ -75,7 +75,7 @@ class Staged(Source):
         self.corruption, self.severity, self.max_images = corruption, severity, max_images
 
     def _read(self, root: Path | None, faults: Faults) -> Content:
-        """Read the other source, and give the images of the stage.
+        """Read the other source, and return the images of the stage.
 
         Raises:
             BadInput: If the source does not have a late class, or nothing is left.
@@ -138,7 +138,7 @@ class _Seen(Derived):
 
 
 def dusk(pixels: np.ndarray, severity: int) -> np.ndarray:
-    """Give an image as a camera sees it when the sun has set.
+    """Return an image as a camera sees it when the sun has set.
 
     Args:
         pixels: Colours, uint8 (h, w, 3).
@@ -150,12 +150,12 @@ def dusk(pixels: np.ndarray, severity: int) -> np.ndarray:
 
 
 def noise(pixels: np.ndarray, severity: int) -> np.ndarray:
-    """Give an image with the noise of a sensor."""
+    """Return an image with the noise of a sensor."""
     return _noisy(pixels.astype(np.float32), 8.0 * severity, pixels)
 
 
 def blur(pixels: np.ndarray, severity: int) -> np.ndarray:
-    """Give an image that is out of focus, by a share of its shorter side."""
+    """Return an image that is out of focus, by a share of its shorter side."""
     radius = 0.006 * severity * min(pixels.shape[:2])
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
 

@@ -1,4 +1,4 @@
-"""Annotations compared with the images that they are of."""
+"""Checks of annotations against their images: sizes, boxes outside, unknown numbers."""
 
 from collections.abc import Sequence
 from dataclasses import replace

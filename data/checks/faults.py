@@ -1,4 +1,4 @@
-"""What a data set holds that cannot be used: noted row by row, and refused all at once."""
+"""Faults of a data set: bad rows and boxes, noted one by one and refused all at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ BOXES = "bad boxes left out (what they show counts as background)"
 
 
 class Faults:
-    """What cannot be used, row by row and box by box.
+    """Faults of a data set, row by row and box by box.
 
     Whoever reads a data set notes what is bad, leaves it out and goes on; in the end all of it is
     refused in one message, or counted among the remarks.
@@ -37,7 +37,7 @@ class Faults:
         return self._count > 0
 
     def add(self, line: str, where: str, kind: str = ROWS) -> None:
-        """Note what is bad.
+        """Note a fault.
 
         Args:
             line: What it is and where, with the way out.

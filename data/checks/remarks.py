@@ -1,4 +1,4 @@
-"""What was left out, clipped or changed while data was read: counted by kind, and told once."""
+"""Remarks on data: what was left out, clipped or changed, counted by kind and told once."""
 
 import re
 from collections.abc import Collection, Mapping

@@ -1,4 +1,4 @@
-"""What the labels of a data set show once they are resized: how many boxes or pixels of each class.
+"""Counts of what labels show once they are resized: boxes or pixels of each class.
 
 A class whose count is 0 is shown in the file and lost by the resize.
 """

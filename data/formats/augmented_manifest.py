@@ -1,4 +1,4 @@
-"""What a row of SageMaker's augmented manifest says of its image: a class, boxes or a mask.
+"""Rows of SageMaker's augmented manifests: an image with a class, boxes or a mask.
 
 Source: the developer guide's pages on augmented manifests and on Ground Truth's output,
 https://docs.aws.amazon.com/sagemaker/latest/dg/sms-data-output.html.
@@ -23,7 +23,7 @@ OWN_KEYS = ("image", "label", "split", "group", "attribute", "metadata")
 
 
 def augmented_row(row: Mapping[str, Any], attribute: str | None, where: str) -> dict[str, Any]:
-    """Give a row of an augmented manifest the keys of any list; leave other rows as they are.
+    """Return a row of an augmented manifest with the keys of any list; other rows as they are.
 
     Args:
         row: The row.
@@ -73,7 +73,7 @@ def mask_of(row: Mapping[str, Any]) -> Any:
 def target_of(
     row: Mapping[str, Any], mask: Path | None, num_classes: int | None, where: str
 ) -> Target:
-    """Give the label of a row that `augmented_row` has seen.
+    """Return the label of a row that `augmented_row` has returned.
 
     Args:
         row: The row.
@@ -154,7 +154,7 @@ def _mask_names(metadata: Mapping[str, Any], num_classes: int | None, where: str
 
 
 def boxes_of(content: Mapping[str, Any], names: Mapping[int, str], where: str) -> Boxes:
-    """Give the boxes of one image.
+    """Return the boxes of one image.
 
     Args:
         content: Its `annotations`: `class_id`, `left`, `top`, `width` and `height` in pixels;
@@ -186,7 +186,7 @@ def by_number(names: Iterable[str]) -> list[str]:
 
 
 def kind_and_classes(items: Sequence[Item], where: str) -> tuple[Kind, list[str]]:
-    """Give what the labels of a list are, and the classes that they name.
+    """Return the kind of a list's labels, and the classes that they name.
 
     Raises:
         BadInput: If there are several kinds.

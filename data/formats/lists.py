@@ -52,7 +52,7 @@ def _only(lists: list[Path], folder: Path) -> Path:
 
 
 def csv_rows(path: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Give the rows of a CSV file by column, each with what to call it.
+    """Yield the rows of a CSV file by column, each with the name that errors call it by.
 
     Blanks around the names of columns and of images count for nothing.
 
@@ -83,7 +83,7 @@ def csv_rows(path: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any
 def json_rows(
     path: Path, attribute: str | None, faults: Faults
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Give the objects of a JSON-lines file, each with what to call it.
+    """Yield the objects of a JSON-lines file, each with the name that errors call it by.
 
     Args:
         path: The file; the rows of an augmented manifest get `image` and `label` too.
@@ -109,7 +109,7 @@ def _json_row(line: str, attribute: str | None, where: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a row says of an image, before its files are found.
+    """A row of a list: the names of an image and of its mask, before the files are found.
 
     Args:
         values: The row, as `augmented_row` gives it.

@@ -22,7 +22,7 @@ OF_ONE_SOURCE = (UNLISTED, UNREAD)
 
 @dataclass(frozen=True)
 class Part:
-    """A source of several.
+    """One of several sources.
 
     Args:
         source: The source.

@@ -1,4 +1,4 @@
-"""What a data set of torchvision with one label an image holds, whatever its constructor takes."""
+"""Data sets of torchvision with one label an image, whatever their constructors take."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,7 +19,7 @@ from regrow.files import SPLIT_NAMES, one_line
 
 
 def official_splits(make: Callable[..., Any], root: Path) -> Iterator[tuple[str | None, Any]]:
-    """Give each split of a data set of torchvision, by whichever argument it has for them.
+    """Yield each split of a data set of torchvision, by whichever argument it has for them.
 
     Args:
         make: The class.
@@ -50,7 +50,7 @@ def official_splits(make: Callable[..., Any], root: Path) -> Iterator[tuple[str 
 
 
 def labels_of(data: Any) -> list[int]:
-    """Give the label of each image, without reading the images where the set knows them."""
+    """Return the label of each image, without reading images where the data set lists labels."""
     for name in ("targets", "labels", "_labels"):
         labels = getattr(data, name, None)
         if labels is not None and len(labels) == len(data):
@@ -59,7 +59,7 @@ def labels_of(data: Any) -> list[int]:
 
 
 def images_of(data: Any) -> Iterator[np.ndarray | Callable[[], np.ndarray]]:
-    """Give the images of a data set of torchvision, or what reads them."""
+    """Yield the images of a data set of torchvision, as pixels or as a function that reads them."""
     held: np.ndarray = np.asarray(data.data) if hasattr(data, "data") else np.empty(0)
     if held.dtype == np.uint8 and held.ndim == 3:  # MNIST and its like
         held = np.repeat(held[..., None], 3, axis=3)

@@ -1,4 +1,4 @@
-"""Images and annotations that lie beside a data set, which no annotation lists."""
+"""Counting of images that no annotation lists, and of annotation files that are not read."""
 
 from collections.abc import Collection
 from pathlib import Path

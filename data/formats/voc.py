@@ -1,4 +1,4 @@
-"""What an annotation in Pascal VOC's XML says, and which image it is of.
+"""Pascal VOC: an XML file of boxes an image, with lists of the splits.
 
 Source: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf, section 8.
 """
@@ -29,7 +29,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What an annotation says.
+    """The content of an annotation.
 
     Args:
         filename: The image that it names, if it names one.
@@ -43,7 +43,7 @@ class Annotation:
 
 
 class _Plain(ElementTree.TreeBuilder):
-    """Builds a tree of elements alone: entities may grow without bound, or name other files."""
+    """A builder of elements alone: entities may grow without bound, or name other files."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ValueError("it has a document type, with which come entities; remove <!DOCTYPE>")
@@ -110,7 +110,7 @@ def _corners(file: Path, entry: ElementTree.Element) -> tuple[float, float, floa
 
 
 class VocImages:
-    """The images of a data set in VOC's layout, found for its annotations.
+    """Look-up of the image that an annotation is of, by the name in it and its own name.
 
     Args:
         folder: Their folder.

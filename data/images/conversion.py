@@ -1,4 +1,4 @@
-"""From an opened image file to 8-bit colours, and what that leaves out."""
+"""Conversion of opened image files to 8-bit colours; what is lost is noted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

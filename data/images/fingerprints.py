@@ -1,4 +1,4 @@
-"""What was found out about the files of a data set, kept from run to run: each is read once.
+"""Fingerprints of a data set's files, kept from run to run, so that each file is read once.
 
 A file is taken for unchanged while its size, its time of modification and the time of its inode's
 last change all stay the same, down to the nanosecond. The last of the three also moves where the
@@ -33,7 +33,7 @@ Stamp = list[int]  # bytes, and the two times in nanoseconds
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What is known of an image or a mask.
+    """The fingerprint of an image or a mask: its size, hashes and counts.
 
     Args:
         size: Height and width, in pixels.
@@ -135,7 +135,7 @@ class Fingerprints:
         write_kept(self._file, known)
 
     def image(self, image: Path | np.ndarray | Callable[[], np.ndarray]) -> Fingerprint:
-        """Give the fingerprint of an image.
+        """Return the fingerprint of an image.
 
         Args:
             image: The file, or its pixels, uint8 (h, w, 3), or what reads them.
@@ -154,7 +154,7 @@ class Fingerprints:
         return self._fingerprint(image, read_as, HASH_BYTES, look)
 
     def mask(self, mask: Mask) -> Fingerprint:
-        """Give the fingerprint of a mask, whose digest goes by the names of its classes.
+        """Return the fingerprint of a mask, whose digest goes by the names of its classes.
 
         Args:
             mask: The mask.

@@ -1,4 +1,4 @@
-"""The one function that opens image files: regular files, of known formats and bounded size."""
+"""Opening of image files: regular files, of known formats and bounded size."""
 
 import warnings
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ TILE_SIDES, BITS_PER_SAMPLE = (322, 323), 258  # tags of TIFF
 
 
 class CorruptImage(BadInput):
-    """A file that is there and is no image, or only part of one."""
+    """A corrupt image: a file that is there and is no image, or only part of one."""
 
 
 def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:

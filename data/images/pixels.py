@@ -17,7 +17,7 @@ SLAB = 2**26  # bytes that are asked for at a time; only what is filled takes up
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """What is remembered of the files of an item.
+    """The resized pixels of an item, kept in memory, and the hashes of its files.
 
     Each has a place of its own, and what goes there is a function of the files alone: whoever
     reads them, and in what order, the examples are the same.
@@ -60,7 +60,7 @@ class Pixels:
             self._keep(_small(image, size).numpy(), small)
 
     def read(self, item: Item, size: tuple[int, int]) -> tuple[Tensor, np.ndarray | None]:
-        """Give the resized image and the numbers of the mask, from memory or else from the files.
+        """Return the resized image and the numbers of the mask, from memory or else the files.
 
         Args:
             item: The item.
@@ -130,7 +130,7 @@ class PixelStore:
         numbers: tuple[int, ...] | None,
         hashes: tuple[bytes | None, bytes | None] = (None, None),
     ) -> Pixels:
-        """Give an item its place, or none where there is no room left.
+        """Return a place in memory for an item, or one without where there is no room left.
 
         Args:
             file_size: Height and width of the image in its file, in pixels.

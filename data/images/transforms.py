@@ -26,7 +26,7 @@ MIN_SIDE = 1.0  # pixels; a smaller box shows nothing of its object
 
 
 class Derived(ABC):
-    """An image made of a file in a way of its own, such as one that compares its hash."""
+    """An image that is computed when it is read, such as one whose hash is compared."""
 
     @abstractmethod
     def __call__(self, decoding: Decoding = Decoding()) -> np.ndarray:
@@ -163,7 +163,7 @@ def augmented(
 
 
 def _wrapped(image: Tensor, target: Any, size: tuple[int, int]) -> tuple[Any, ...]:
-    """Say what is what; an image alone is one without being told, and faster."""
+    """Return a sample whose parts transforms know; an image alone is left a tensor, for speed."""
     if isinstance(target, dict):
         corners, labels, marks = together(target)
         boxes = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=size)

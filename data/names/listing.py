@@ -1,4 +1,4 @@
-"""The images and folders in a folder, and what lies there that is left out."""
+"""Listing of the images and folders in a folder; what is left out is counted."""
 
 import os
 from pathlib import Path
