@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -66,7 +66,7 @@ def with_recipe(words: Sequence[str], read: Read) -> Iterator[list[str]]:
         yield rest
         return
     if root is None or (kind is None and parent is None):
-        raise BadInput(_refusal(name, root))
+        _refuse_incomplete(rest, read, _refusal(name, root))
     with TemporaryDirectory() as folder:
         file = Path(folder) / "recipe.yaml"
         recipe = _stopped_recipe(rest)
@@ -94,6 +94,16 @@ def _refusal(name: str | None, root: str | None) -> str:
     )
 
 
+def _refuse_incomplete(words: Sequence[str], read: Read, line: str) -> NoReturn:
+    """Refuse a command line without task or folder; an option that does not exist is named."""
+    try:
+        read(words)
+    except BadInput as error:
+        if "are required" not in str(error):
+            raise
+    raise BadInput(line)
+
+
 def _new_recipe(
     kind: Kind | None,
     root: Path,
@@ -104,13 +114,13 @@ def _new_recipe(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the recipe for a folder, and what to know of it, a line each."""
     old = load(Path(parent), allow=_allowed(words)) if parent is not None else None
-    if old is not None and kind not in (None, old.kind):
+    kinds = [own for own in (kind, old.kind if old is not None else None) if own is not None]
+    if len(set(kinds)) > 1:
         raise BadInput(
-            f"{parent} is a network for {TASK_NAMES[old.kind]}; name that task, or none, with "
+            f"{parent} is a network for {TASK_NAMES[kinds[1]]}; name that task, or none, with "
             "--warm-start"
         )
-    kind = old.kind if old is not None else kind
-    assert kind is not None
+    kind = kinds[0]
     begun: dict[str, Any] = {"task": {"class_path": class_path(TASKS[kind])}, "data": {}}
     if not re.search(r"(^|\s)--data\.source(\.class_path)?(=|\s|$)", " ".join(words)):
         begun["data"]["source"] = detect(root, kind)
