@@ -110,7 +110,7 @@ def _say(text: str, code: int) -> int:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM raise, as Ctrl-C does, so that files are closed and temporary ones removed."""
+    """Make SIGTERM raise, as Ctrl-C does, so that files are closed and temporary ones removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -173,9 +173,9 @@ def help_topic(words: Sequence[str]) -> str | None:
 
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
-    """Let Ctrl-C during imports end the command, whatever the libraries make of it.
+    """Make Ctrl-C during imports end the command, whatever the libraries do with it.
 
-    Some catch every error of what they import, and go on without; C code makes it another error.
+    Some catch every error of an import, and go on without it; C code turns it into another.
     """
     ours = signal.getsignal(signal.SIGINT)
     is_main = threading.current_thread() is threading.main_thread()

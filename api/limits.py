@@ -1,4 +1,4 @@
-"""How large the numbers of an option may be: generous, and short of what takes the machine."""
+"""Upper limits of the numbers in options: generous, but below what exhausts the machine."""
 
 from regrow.errors import BadInput
 

@@ -1,4 +1,4 @@
-"""The logger `regrow`: what the library says while it works, and how a command shows it."""
+"""The logger `regrow`, to which the library reports, and how a command prints it."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""Values of options as other programs write them: Python, Step Functions, tuners, shells.
+"""Values of options, as Python, Step Functions, tuners and shells write them.
 
 They arrive as `None` for null, `(32, 32)` for a list, `1.0` for a whole number, or in quotes once
 too often. What they can only mean is taken; the rest is left to the parser of the options.

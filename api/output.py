@@ -1,4 +1,4 @@
-"""What a command prints: whatever is in it, and whether anybody reads it.
+"""Standard output of a command: control characters shown, and a reader who leaves is no error.
 
 Names of strangers' files and classes reach the terminal in many lines. So the streams themselves
 show control characters as escapes, and a reader who went away does not end the work.
@@ -52,7 +52,7 @@ class Output(io.TextIOWrapper):
             self._lose(error)
 
     def _lose(self, error: OSError) -> None:
-        """Let all that follows go nowhere, as the documentation of Python's `signal` proposes."""
+        """Send all that follows nowhere, as the documentation of Python's `signal` proposes."""
         self.lost = self.lost or error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
@@ -70,7 +70,7 @@ def shown(text: str) -> str:
 
 
 def take_streams() -> None:
-    """Let this process print through `Output`, unless something else reads what it prints.
+    """Make this process print through `Output`, unless something else reads what it prints.
 
     A standard stream that is closed is opened on nothing, lest a file of the run get its number.
     """

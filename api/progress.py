@@ -1,4 +1,4 @@
-"""The progress bar of everything but training, which has its own."""
+"""Progress bar for everything but training, which has its own."""
 
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
@@ -12,18 +12,18 @@ _drawing: ContextVar[bool] = ContextVar("drawing", default=False)
 
 
 def is_drawing() -> bool:
-    """Say whether a bar is being drawn, which no other may draw over."""
+    """Whether a bar is being drawn, which no other may draw over."""
     return _drawing.get()
 
 
 def progress(items: Iterable[Each], description: str, total: int | None = None) -> Iterable[Each]:
-    """Give the items, with a bar and the time left on stderr.
+    """Return the items, with a progress bar and the time left on stderr.
 
     It is silent where there is no terminal, and within another bar.
 
     Args:
-        items: What is worked on.
-        description: What the bar says.
+        items: The items that are worked on.
+        description: The text beside the bar.
         total: The number of items, where they do not know it.
     """
     console = Console(stderr=True)

@@ -113,7 +113,7 @@ def _meant_class(missing: re.Match[str], choices: Mapping[str, Sequence[type]]) 
 
 
 def _meant(word: str, known: Iterable[str], before: str = "") -> str:
-    """Ask whether the closest of some names was meant, or one that ends in the word."""
+    """Return the question whether a close name was meant, or one that ends in the word."""
     known = list(known)
     ends = [name for name in known if name.endswith(f".{word}")]
     begun = [name for name in known if len(word) > 2 and name.startswith(word)]

@@ -1,4 +1,4 @@
-"""What goes out: an ONNX file, which gets its name only where ONNX Runtime agrees with torch."""
+"""ONNX export: a file gets its name only where ONNX Runtime agrees with PyTorch."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,7 +16,7 @@ MODEL_FILE = "model.onnx"
 
 
 def export(task: Task, path: Path, *, opset: int = OPSET, input_type: InputType = "uint8") -> Path:
-    """Write a task, pruned or not, as ONNX.
+    """Export a task, pruned or not, as ONNX.
 
     Args:
         task: The task; exported in evaluation mode, its modes are put back.
@@ -45,7 +45,7 @@ def export_verified(
     max_score_change: float = 0.005,
     max_images: int | None = None,
 ) -> Parity:
-    """Write a task as ONNX and compare ONNX Runtime with torch on held-out images.
+    """Export a task as ONNX and compare ONNX Runtime with torch on held-out images.
 
     The file gets its name only if the two agree: before that it is called `model.unverified.onnx`,
     and where they do not agree it stays under that name, to be looked at.

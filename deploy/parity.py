@@ -1,4 +1,4 @@
-"""An exported model under ONNX Runtime, and whether it agrees with the network it came from.
+"""Parity: whether an exported model in ONNX Runtime agrees with its network in PyTorch.
 
 Shapes: b batch, c classes, h height, w width, k boxes before suppression, n detections.
 """
@@ -23,7 +23,7 @@ from regrow.progress import progress
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far one output is off.
+    """Largest difference of one output between ONNX Runtime and PyTorch.
 
     Args:
         max_abs: Largest absolute difference, in the output's own unit.
@@ -35,13 +35,13 @@ class Difference:
 
     @property
     def relative(self) -> float:
-        """Give the largest difference as a share of the scale."""
+        """Return the largest difference as a share of the scale."""
         return self.max_abs / self.scale
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What an exported model gives beside its network, on the same images.
+    """Comparison of an exported model with its network, on the same images.
 
     Args:
         path: The ONNX file.

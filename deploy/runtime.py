@@ -63,7 +63,7 @@ class OnnxModel:
         self.outputs = [output.name for output in self.session.get_outputs()]
 
     def __call__(self, images: Tensor | np.ndarray) -> Outputs:
-        """Give the outputs by name.
+        """Return the outputs by name.
 
         Args:
             images: RGB, uint8, (b, 3, h, w).
@@ -81,7 +81,7 @@ def metadata_of(path: Path) -> dict[str, Any]:
 
 
 def default_providers() -> list[Any]:
-    """Give the execution providers that can run here, best first, with their options."""
+    """Return the execution providers that can run here, best first, with their options."""
     wanted: list[Any] = ["CPUExecutionProvider"]
     if torch.cuda.is_available() and CUDA in onnxruntime.get_available_providers():
         # TF32 has 10 bits of mantissa, too few to tell a rounding from a mistake.
@@ -92,7 +92,7 @@ def default_providers() -> list[Any]:
 def detections(
     outputs: Mapping[str, np.ndarray], *, max_detections: int = 100
 ) -> list[dict[str, np.ndarray]]:
-    """Give the detections of each image from the outputs of an exported detector.
+    """Return the detections of each image from the outputs of an exported detector.
 
     The graph has done the suppression; `selected` says which class of which box survived. What is
     left is to gather those, and to keep the best: ONNX limits detections a class, not an image.
@@ -115,7 +115,7 @@ def detections(
 
 
 def predictions(task: Task, outputs: Mapping[str, np.ndarray], *, max_detections: int = 100) -> Any:
-    """Give a task's predictions from the outputs of its exported graph.
+    """Return a task's predictions from the outputs of its exported graph.
 
     Where the graph has suppressed boxes itself, its own choice is taken, since that is what is
     served; otherwise the task turns decoded outputs into predictions.
@@ -126,7 +126,7 @@ def predictions(task: Task, outputs: Mapping[str, np.ndarray], *, max_detections
         max_detections: How many boxes to keep in an image at most.
 
     Returns:
-        What `task.predict` gives, on the CPU.
+        The same as `task.predict` returns, on the CPU.
     """
     if "selected" in outputs:
         found = detections(outputs, max_detections=max_detections)

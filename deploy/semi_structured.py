@@ -56,7 +56,7 @@ def semi_structured(net: nn.Module) -> tuple[nn.Module, list[str]]:
 
 
 def is_compressible(weight: Tensor) -> bool:
-    """Say whether the kernels take a weight: its type, its shape, and two zeros in each four.
+    """Whether the kernels take a weight: its type, its shape, and two zeros in each four.
 
     Args:
         weight: The weight of a linear layer, (out, in).

@@ -75,7 +75,7 @@ def run_demo(
 
 
 def _tensorboard() -> str:
-    """Give TensorBoard's command: its name, or its path in an environment that is not active."""
+    """Return TensorBoard's command: its name, or its path in an environment that is not active."""
     beside = Path(sys.executable).with_name("tensorboard")
     if shutil.which("tensorboard") or not beside.is_file():
         return "tensorboard"

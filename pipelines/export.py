@@ -9,6 +9,7 @@ from typing import Any
 from regrow.data.config import data_beside
 from regrow.data.module import GrowingData
 from regrow.deploy.exporting import export_verified
+from regrow.deploy.parity import Parity
 from regrow.deploy.runtime import metadata_of
 from regrow.errors import BadInput, CheckFailed
 from regrow.logs import log
@@ -33,19 +34,20 @@ def run_export(
     allow: list[str] | None = None,
     command_line: str = "",
 ) -> Report:
-    """Leave `model.onnx` and a report in the run folder, if ONNX Runtime agrees with torch.
+    """Export a checkpoint as `model.onnx`, with a report, if ONNX Runtime agrees with PyTorch.
 
     Args:
         checkpoint: The network, dense or pruned.
-        data: Its data, by default as `data.yaml` beside the checkpoint says; test images are used.
+        data: The data whose test images are compared; by default that of `data.yaml` beside the
+            checkpoint.
         run: The run's folder; one that exists is moved aside.
-        tolerance: Largest difference of an output, as a share of its largest magnitude.
-        max_score_change: Largest difference of the scores, in [0, 1].
-        max_images: Number of test images that are compared at most; null takes all.
-        opset: Version of ONNX's operators; a runtime that is older takes older ones.
-        input_type: Of the images: uint8, or float32 from 0 to 1 for runtimes without uint8 inputs,
-            such as older TensorRT.
-        allow: Other people's packages that the checkpoint's network may come from.
+        tolerance: Largest accepted difference of an output, as a share of its largest magnitude.
+        max_score_change: Largest accepted difference of the scores, in [0, 1].
+        max_images: Largest number of test images that are compared; null takes all.
+        opset: Version of ONNX's operators (opset); an older runtime needs an older one.
+        input_type: Type of the input images: uint8, or float32 from 0 to 1 for runtimes without
+            uint8 inputs, such as older TensorRT.
+        allow: Other packages that the checkpoint's network may come from.
         command_line: The command, for the report.
 
     Returns:
@@ -57,11 +59,7 @@ def run_export(
     """
     started = time.monotonic()
     refuse_run(run, checkpoint)
-    if max_images is not None and max_images < 1:
-        raise BadInput(f"max_images is {max_images}, it must be at least 1, or null for all")
-    for name, value in (("tolerance", tolerance), ("max_score_change", max_score_change)):
-        if not 0 <= value <= 1:
-            raise BadInput(f"{name} is {value}, it must lie in [0, 1]")
+    _refuse_limits(tolerance, max_score_change, max_images)
     data = data or data_beside(checkpoint)
     # In single precision whatever it was trained in: ONNX has no bfloat16 convolution.
     task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind).float()
@@ -81,35 +79,16 @@ def run_export(
         opset=opset,
         input_type=input_type,
     )
-    report = Report(
-        run,
-        title="Export",
-        command=command_line,
-        task=type(task).__name__.lower(),
-        classes=task.classes,
-    )
-    report.set_score(parity.score_name, parity.score)
+    report = Report.of(task, run, "Export", command_line)
     report.set(
         parent=file_hash(checkpoint),
-        data={
-            "hash": data.snapshot.hash,
-            "diff": None,
-            "remarks": data.remarks.to_dict(),
-        },
-        onnx={**asdict(parity), "path": parity.path.name},
+        data={"hash": data.snapshot.hash, "diff": None, "remarks": data.remarks.to_dict()},
         params=count_params(task.net),
         macs=count_macs(task),
         seconds=round(time.monotonic() - started, 1),
     )
-    verdict = "agrees" if parity.is_equal else f"does not agree ({parity.reason})"
-    report.say(
-        f"ONNX Runtime ({parity.provider}) {verdict} with torch on {parity.num_images} test "
-        f"images: the largest difference is {parity.max_abs_diff:.3g}, {parity.score_name} is "
-        f"{parity.score:.4f} there and {parity.torch_score:.4f} in torch."
-    )
-    rows = [[name, d.max_abs, d.relative] for name, d in parity.differences.items()]
-    report.add_table("Outputs", ["output", "largest difference", "share of its scale"], rows)
-    _say_how_to_use(report, metadata_of(parity.path))
+    _add_parity(report, parity)
+    _add_use(report, metadata_of(parity.path))
     report.write()
     if not parity.is_equal:
         raise CheckFailed(f"{checkpoint}: {parity.reason}; see {run / 'report.md'}")
@@ -120,8 +99,30 @@ def run_export(
     return report
 
 
-def _say_how_to_use(report: Report, known: Mapping[str, Any]) -> None:
-    """Tell how the file is fed, and how its outputs are read; its metadata says the same."""
+def _refuse_limits(tolerance: float, max_score_change: float, max_images: int | None) -> None:
+    if max_images is not None and max_images < 1:
+        raise BadInput(f"max_images is {max_images}, it must be at least 1, or null for all")
+    for name, value in (("tolerance", tolerance), ("max_score_change", max_score_change)):
+        if not 0 <= value <= 1:
+            raise BadInput(f"{name} is {value}, it must lie in [0, 1]")
+
+
+def _add_parity(report: Report, parity: Parity) -> None:
+    """Report the comparison of ONNX Runtime with PyTorch: scores, and each output's difference."""
+    report.set_score(parity.score_name, parity.score)
+    report.set(onnx={**asdict(parity), "path": parity.path.name})
+    verdict = "agrees" if parity.is_equal else f"does not agree ({parity.reason})"
+    report.say(
+        f"ONNX Runtime ({parity.provider}) {verdict} with torch on {parity.num_images} test "
+        f"images: the largest difference is {parity.max_abs_diff:.3g}, {parity.score_name} is "
+        f"{parity.score:.4f} there and {parity.torch_score:.4f} in torch."
+    )
+    rows = [[name, d.max_abs, d.relative] for name, d in parity.differences.items()]
+    report.add_table("Outputs", ["output", "largest difference", "share of its scale"], rows)
+
+
+def _add_use(report: Report, known: Mapping[str, Any]) -> None:
+    """Report how the file is fed, and how its outputs are read; its metadata says the same."""
     given, suppression = known["input"], known["suppression"]
     report.set(input=given, outputs=known["outputs"], opset=known["opset"])
     low, high = given["range"]

@@ -150,7 +150,7 @@ NAMES = {entry.name: entry for entry in TABLE}
 
 
 def recognise(given: Iterable[str], channels: Mapping[str, Path], choice: Any) -> str | None:
-    """Say which built-in algorithm a job is for.
+    """Return the built-in algorithm that a job is for.
 
     It is the one that the hyperparameter `builtin` names, else the only one that has all of those
     names and channels which belong to one algorithm alone.
@@ -241,7 +241,7 @@ class Values:
                 )
 
     def lines(self, *, is_warm_start: bool = False) -> list[str]:
-        """Say which of the given hyperparameters have had no effect.
+        """Return a line for each given hyperparameter without effect.
 
         Args:
             is_warm_start: Whether the network is that of an earlier job.
@@ -260,11 +260,11 @@ class Values:
         return lines
 
     def has(self, name: str) -> bool:
-        """Say whether there is a value."""
+        """Whether there is a value."""
         return self.text(name) != ""
 
     def text(self, name: str) -> str:
-        """Give a value as text; none is empty."""
+        """Return a value as text; none is empty."""
         self.read.add(name)
         value = self.given.get(name, NAMES[name].defaults[self.algorithm])
         if isinstance(value, list | tuple):
@@ -272,7 +272,7 @@ class Values:
         return "" if value is None else str(value).strip()
 
     def number(self, name: str) -> float:
-        """Give a number."""
+        """Return a finite number."""
         try:
             value = float(self.text(name))
         except ValueError as error:
@@ -282,14 +282,14 @@ class Values:
         return value
 
     def whole(self, name: str) -> int:
-        """Give a whole number, at least 1."""
+        """Return a whole number, at least 1."""
         number = _whole(self.text(name))
         if number is None:
             raise self.wrong(name, "a whole number, at least 1")
         return number
 
     def wholes(self, name: str) -> list[int]:
-        """Give whole numbers, at least 1, that commas separate."""
+        """Return whole numbers, at least 1, that commas separate."""
         numbers = [_whole(part.strip()) for part in self.text(name).split(",")]
         found = [number for number in numbers if number is not None]
         if len(found) < len(numbers):
@@ -297,20 +297,20 @@ class Values:
         return found
 
     def flag(self, name: str) -> bool:
-        """Give whether it is true: True, true and 1 are, False, false and 0 are not."""
+        """Whether a value is true: True, true and 1 are, False, false and 0 are not."""
         text = self.text(name).lower()
         if text not in ("true", "1", "false", "0"):
             raise self.wrong(name, "True or False")
         return text in ("true", "1")
 
     def choice(self, name: str, meanings: Mapping[str, T]) -> T:
-        """Give what a word means."""
+        """Return the meaning of a word."""
         if self.text(name) not in meanings:
             raise self.wrong(name, f"one of {', '.join(meanings)}")
         return meanings[self.text(name)]
 
     def wrong(self, name: str, wanted: str) -> BadInput:
-        """Give the error that a value is not what is wanted."""
+        """Return the error that a value is not of the wanted kind."""
         text = self.text(name)
         shown = text if len(text) <= 80 else f"{text[:80]}..."
         return BadInput(f"hyperparameter {name} is {shown!r}; it must be {wanted}")

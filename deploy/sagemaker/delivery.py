@@ -1,4 +1,4 @@
-"""What a training job hands over: the part of a run that is served, read or trained on later."""
+"""The model artifact of a training job: the files of a run that are served, read or reused."""
 
 import filecmp
 import shutil
@@ -12,7 +12,7 @@ DELIVERED = ("best.ckpt", "report.md", "predictions.png")
 
 
 def deliver(run: Path, model: Path) -> None:
-    """Put what a run has made so far into the folder that the platform keeps.
+    """Copy the results of a run so far into the folder that the platform keeps.
 
     Each file is put there whole, and so is the memory. `promoted.json` is not: where the gate is
     shut, the job fails, so it could name nothing but the `best.ckpt` that is delivered.

@@ -1,4 +1,4 @@
-"""What a training job begins from: a checkpoint and its memory, out of the model channel."""
+"""The model channel of a training job: a checkpoint to start from, and its memory."""
 
 import gzip
 import os
@@ -26,7 +26,7 @@ NUM_MEMBERS = 1_000_000
 
 
 def warm_start(channel: Path, folder: Path, *, unpack: bool = True) -> Path:
-    """Find the checkpoint in a model channel, which may be an archive as a training job leaves it.
+    """Return the checkpoint in a model channel, perhaps out of the archive of a training job.
 
     Nothing of an archive is unpacked but the bytes of the one checkpoint, to a name of our own, and
     the files of the memory beside it. An archive with links, devices, or names that lead out of it
@@ -118,7 +118,7 @@ class _Limited:
 
 
 def _members(archive: tarfile.TarFile, path: Path) -> list[tarfile.TarInfo]:
-    """List what is in an archive; each member is looked at before its bytes are gone through."""
+    """Return the members of an archive; each is checked before its bytes are gone through."""
     members = []
     for member in archive:
         _refuse_unsafe(member, path)
@@ -138,7 +138,7 @@ def _refuse_full(folder: Path, size: int, path: Path) -> None:
 def _wanted(
     members: Sequence[tarfile.TarInfo], archive: Path
 ) -> list[tuple[tarfile.TarInfo, PurePosixPath]]:
-    """Give the members to unpack, in their order, and the name that each gets."""
+    """Return the members to unpack, in their order, and the name that each gets."""
     files = [member for member in members if member.isfile()]
     held = [member for member in files if member.name.endswith(".ckpt")]
     foreign = [member.name for member in members if member.name.endswith(MXNET)]
@@ -168,7 +168,7 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> N
 
 
 def _choice(names: Sequence[str], where: Path) -> int:
-    """Give the place of the checkpoint to start from."""
+    """Return the index of the checkpoint to start from."""
     for wanted in WARM_STARTS:
         places = [place for place, name in enumerate(names) if Path(name).name == wanted]
         if len(places) == 1:
