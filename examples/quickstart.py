@@ -8,7 +8,7 @@ from regrow.pipelines import run_export, run_pruning, run_training
 from regrow.prune import Target
 from regrow.training import Fit
 
-runs, fit = Path("runs/quickstart"), Fit(epochs=5)
+runs, fit = Path("runs/quickstart"), Fit(epochs=4)
 young, grown = GrowingData(Digits("young")), GrowingData(Digits())  # 8 classes, then 10
 
 run_training(Classification, young, fit, runs / "train")
