@@ -22,7 +22,7 @@ class Budget:
         confidence: Confidence of the decision, in [0.5, 1): a network that breaks the budget is
             accepted with a probability of at most 1 - confidence.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from regrow.metrics import Budget, CorrectEvidence, decide
         >>> labels = torch.zeros(2000)

@@ -44,7 +44,7 @@ def paired_interval(
     Raises:
         ValueError: If the two hold different numbers of images.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from regrow.metrics import ConfusionEvidence, paired_interval
         >>> before = ConfusionEvidence.of(torch.tensor([[[90, 10], [5, 95]]]).repeat(200, 1, 1))

@@ -116,7 +116,7 @@ def load(path: Path, *, allow: tuple[str, ...] = (), kind: str | None = None) ->
     Raises:
         BadInput: If the file cannot be used, names something it may not, or is of another kind.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from regrow.models import Classification, load, save

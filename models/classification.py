@@ -28,7 +28,7 @@ class Classification(Task):
             data.balance it favours rare classes twice.
         **kwargs: The arguments of `regrow.models.Task`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from regrow.models import Classification
         >>> task = Classification(["cat", "dog"], (32, 32), net="small")

@@ -139,7 +139,7 @@ def _storages(values: Any) -> list[torch.UntypedStorage]:
 def measure(task: Task) -> Cost:
     """Measure parameters, MACs and file size; for latency see `regrow.models.Clock`.
 
-    Example:
+    Examples:
         >>> from regrow.models import Classification, measure
         >>> cost = measure(Classification(["cat", "dog"], (32, 32), net="cifar_resnet20"))
         >>> cost.params, cost.macs

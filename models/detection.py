@@ -35,7 +35,7 @@ class Detection(Task):
     Raises:
         BadInput: If the network is not a `regrow.models.nets.detector.Detector`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from regrow.models import Detection
         >>> task = Detection(["car", "person"], (64, 64), net="fcos")

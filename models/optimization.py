@@ -36,7 +36,7 @@ class Optimization:
     Raises:
         BadInput: If a value is out of range.
 
-    Example:
+    Examples:
         >>> from regrow.models import Optimization
         >>> schedule = Optimization(lr=0.1, warmup=0.1, schedule="cosine")
         >>> [round(schedule.rate(progress), 3) for progress in (0, 0.1, 0.55, 1)]

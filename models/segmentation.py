@@ -34,7 +34,7 @@ class Segmentation(Task):
             same. The Dice loss weighs classes the same in any case.
         **kwargs: The arguments of `regrow.models.Task`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from regrow.models import Segmentation
         >>> task = Segmentation(["sky", "road"], (32, 48), net="small")

@@ -294,7 +294,7 @@ def score_groups(
     Raises:
         BadInput: If a score is not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from torch import nn
         >>> from torch.nn import functional

@@ -114,7 +114,7 @@ def prune(
         BadInput: If there are no test images, the budget is broken before anything is removed, or
             a score is not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from regrow.metrics import Budget
         >>> from regrow.models import Classification

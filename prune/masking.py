@@ -62,7 +62,7 @@ class SingleWeights(Removal):
     Raises:
         BadInput: If no weight may be masked, or one is not finite.
 
-    Example:
+    Examples:
         >>> from regrow.models import Classification
         >>> from regrow.prune import SingleWeights, Weights
         >>> task = Classification(["cat", "dog"], (16, 16), net_args={"width": 8})

@@ -109,7 +109,7 @@ def as_task(
             gradients need it.
         fixed: Names of layers whose output width must stay, besides those that give the outputs.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> from torch.nn import functional
         >>> from regrow.prune import as_task

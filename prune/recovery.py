@@ -37,7 +37,7 @@ def reestimate_batchnorm_(
     Raises:
         BadInput: If there are norms to measure and no batches.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from regrow.models import Classification
         >>> from regrow.prune import reestimate_batchnorm_

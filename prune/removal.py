@@ -140,7 +140,7 @@ class Channels(Removal):
         BadInput: If the target cannot be reached, the network cannot be traced, all of it is
             frozen, or a weight is not finite.
 
-    Example:
+    Examples:
         >>> from regrow.models import Classification
         >>> from regrow.prune import Channels, Selection, Target, Taylor
         >>> task = Classification(["cat", "dog"], (16, 16), net_args={"width": 8})

@@ -68,7 +68,7 @@ def lowest(
     Raises:
         BadInput: If the share is out of range.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> from regrow.prune import Magnitude, as_task, find_groups, lowest, score_groups
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))

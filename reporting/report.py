@@ -39,7 +39,7 @@ class Report:
         task: The name of the task.
         classes: The class names in row order.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from regrow.reporting import Report

@@ -51,7 +51,7 @@ def evaluate(
         forward: A function from uint8 images to raw outputs, in place of the network.
         description: The text of the progress bar.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from regrow.models import Classification
         >>> from regrow.training import evaluate

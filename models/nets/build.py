@@ -91,7 +91,7 @@ def build_net(
     Raises:
         BadInput: If there is no such network, or the weights do not fit.
 
-    Example:
+    Examples:
         >>> from regrow.models import build_net, count_params
         >>> count_params(build_net("labels", "cifar_resnet20", 10, (32, 32)))
         269722

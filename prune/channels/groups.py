@@ -58,7 +58,7 @@ def find_groups(
     Raises:
         BadInput: If the network cannot be traced, it takes too much work, or memory runs out.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> from regrow.prune import as_task, find_groups
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))

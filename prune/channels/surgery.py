@@ -116,7 +116,7 @@ def mask_(task: Task, plan: Plan) -> Removed:
     Returns:
         The masked channels of each side of each layer.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> from regrow.prune import as_task, find_groups, mask_
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
@@ -163,7 +163,7 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
     Raises:
         ValueError: If a layer would be left without channels.
 
-    Example:
+    Examples:
         A training loop of one's own, plain or Lightning's, cuts between two epochs:
 
         >>> import torch

@@ -89,7 +89,7 @@ def widen_(
         BadInput: If the network is no pruned form of the dense one, costs more than the limit
             already, a limit comes without images, or the outputs would change.
 
-    Example:
+    Examples:
         >>> from regrow.models import Classification
         >>> from regrow.prune import cut_, find_groups, widen_
         >>> task = Classification(["cat", "dog"], (16, 16), net_args={"width": 8})
