@@ -35,7 +35,7 @@ from typing import Any
 
 import torch
 
-from regrow.data.examples import collate
+from regrow.data.batches.examples import collate
 from regrow.data.formats import Torchvision
 from regrow.data.module import GrowingData
 from regrow.data.staged import Staged

@@ -29,9 +29,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from regrow.data.labels import Item
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import Item
 from regrow.models.classification import Classification
 from regrow.training.fit import Fit
 from regrow.training.trainer import make_trainer

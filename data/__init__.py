@@ -7,13 +7,13 @@ from regrow.lazy import lazy
 if TYPE_CHECKING:
     from regrow.data.config import data_beside
     from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Torchvision, Voc
-    from regrow.data.labels import Boxes, Item, Mask
     from regrow.data.module import GrowingData
     from regrow.data.sample import Digits, DigitScenes
     from regrow.data.snapshot import Manifest, Snapshot
     from regrow.data.source import Content, Source
     from regrow.data.staged import Staged
     from regrow.data.stored import Stored
+    from regrow.data.targets.labels import Boxes, Item, Mask
 else:
     __getattr__, __dir__ = lazy(__name__)
 

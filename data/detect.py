@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from regrow.data import formats, sagemaker
-from regrow.data.labels import Kind
 from regrow.data.names.listing import IMAGES, list_folders
 from regrow.data.signs import FORMATS, SIGNS, Found
 from regrow.data.source import Source, locate
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 from regrow.files import SPLIT_NAMES
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from regrow.data.checks.shown import Shown, class_names
 from regrow.data.images.fingerprints import Fingerprints
 from regrow.data.images.pixels import Pixels
-from regrow.data.labels import Item, Mask, Target, label_digest, renamed, without
 from regrow.data.snapshot import Manifest, Snapshot, check_items, digest_rows
 from regrow.data.splits import Splitting
+from regrow.data.targets.labels import Item, Mask, Target, label_digest, renamed, without
 from regrow.errors import BadInput
 from regrow.progress import progress
 

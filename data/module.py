@@ -9,23 +9,23 @@ from typing import Any
 from pytorch_lightning import LightningDataModule
 from torchvision.transforms import v2
 
+from regrow.data.batches.examples import Examples, make_loader
+from regrow.data.batches.mixture import Mixture, repeat_factors
+from regrow.data.batches.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.data.checks.duplicates import remark_overlap
 from regrow.data.checks.remarks import Remarks
 from regrow.data.checks.settings import refuse_decoding, refuse_settings
 from regrow.data.checks.shown import census, check_shown
-from regrow.data.examples import Examples, make_loader
 from regrow.data.images.conversion import Decoding
 from regrow.data.images.fingerprints import Fingerprints
 from regrow.data.images.opening import MAX_PIXELS
 from regrow.data.images.pixels import Pixels
-from regrow.data.labels import VOID, Kind
 from regrow.data.loaded import Gathered
-from regrow.data.mixture import Mixture, repeat_factors
 from regrow.data.reading import Reading, refuse_no_images
-from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.data.snapshot import Manifest, Snapshot
 from regrow.data.source import Source
 from regrow.data.splits import SPLITS, Shares, Splitting
+from regrow.data.targets.labels import VOID, Kind
 from regrow.errors import BadInput
 
 

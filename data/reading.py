@@ -17,16 +17,16 @@ from regrow.data.checks.shown import (
     remark_losses,
     remark_unshown,
 )
-from regrow.data.ignored import remark_ignored
 from regrow.data.images.conversion import Decoding, Facts, remark_conversions
 from regrow.data.images.fingerprints import Fingerprint, Fingerprints
 from regrow.data.images.opening import CorruptImage
 from regrow.data.images.pixels import Pixels, PixelStore
-from regrow.data.labels import Item, Mask, label_digest
 from regrow.data.loaded import Gathered
 from regrow.data.snapshot import Snapshot, check_items
 from regrow.data.source import Source, some_items
 from regrow.data.splits import Splitting
+from regrow.data.targets.ignored import remark_ignored
+from regrow.data.targets.labels import Item, Mask, label_digest
 from regrow.errors import BadInput
 from regrow.progress import progress
 

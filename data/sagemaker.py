@@ -18,12 +18,12 @@ from regrow.data.formats.augmented_manifest import (
     kind_and_classes,
 )
 from regrow.data.formats.unlisted import count_unlisted
-from regrow.data.labels import VOID, Item, Mask
 from regrow.data.names.listing import list_images
 from regrow.data.names.lookup import by_stem, match_files
 from regrow.data.names.pairing import pair_masks
 from regrow.data.names.tidy import class_name, class_number, clean_name
 from regrow.data.source import Content, Source, locate
+from regrow.data.targets.labels import VOID, Item, Mask
 from regrow.errors import BadInput
 from regrow.files import SPLIT_NAMES, name_below, one_line, read_json, read_text
 

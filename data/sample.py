@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from regrow.data.labels import Boxes, Item, Mask, pixels_hash
-from regrow.data.sampling import counter_seed
+from regrow.data.batches.sampling import counter_seed
 from regrow.data.source import Content, Source
 from regrow.data.splits import split_of
+from regrow.data.targets.labels import Boxes, Item, Mask, pixels_hash
 from regrow.errors import BadInput
 from regrow.limits import SIDE, refuse_beyond
 

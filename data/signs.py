@@ -16,7 +16,7 @@ from typing import Any
 from regrow.data.formats.box_table import is_box_table
 from regrow.data.formats.hugging_face import METADATA
 from regrow.data.formats.tools.yolo_files import NAMES, YAML
-from regrow.data.labels import Kind
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 from regrow.files import GAP, SPLIT_NAMES, name_below, open_regular
 

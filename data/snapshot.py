@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.data.labels import DIGEST_BYTES, HASH_BYTES, Boxes, Item, Kind, Target
 from regrow.data.splits import SPLITS
+from regrow.data.targets.labels import DIGEST_BYTES, HASH_BYTES, Boxes, Item, Kind, Target
 from regrow.errors import BadInput
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from regrow.data.checks.faults import Faults, reading
 from regrow.data.checks.remarks import Remarks
-from regrow.data.labels import Item, Kind
 from regrow.data.names.tidy import tidy
+from regrow.data.targets.labels import Item, Kind
 from regrow.errors import BadInput
 
 

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from regrow.data.labels import Item
+from regrow.data.targets.labels import Item
 
 SPLITS = ("train", "val", "test")
 

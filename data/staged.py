@@ -12,9 +12,9 @@ from PIL import Image, ImageFilter
 from regrow.data.checks.faults import Faults
 from regrow.data.images.conversion import Decoding
 from regrow.data.images.transforms import Derived, decode, decode_mask
-from regrow.data.labels import Item, Mask, Target, shown_classes, without
 from regrow.data.source import Content, Source, some_items
 from regrow.data.splits import split_of
+from regrow.data.targets.labels import Item, Mask, Target, shown_classes, without
 from regrow.errors import BadInput
 
 Stage = Literal["before", "after"]

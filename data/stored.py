@@ -15,7 +15,11 @@ from regrow.data.checks.faults import Faults, shown
 from regrow.data.images.conversion import Decoding
 from regrow.data.images.pixels import Pixels
 from regrow.data.images.transforms import Derived, decode, decode_mask
-from regrow.data.labels import (
+from regrow.data.names.lookup import find_file
+from regrow.data.names.tidy import MAX_NUMBER, mask_number
+from regrow.data.source import Content, Source, locate
+from regrow.data.splits import SPLITS
+from regrow.data.targets.labels import (
     CROWD,
     DIFFICULT,
     OBJECT,
@@ -27,10 +31,6 @@ from regrow.data.labels import (
     Target,
     pixels_hash,
 )
-from regrow.data.names.lookup import find_file
-from regrow.data.names.tidy import MAX_NUMBER, mask_number
-from regrow.data.source import Content, Source, locate
-from regrow.data.splits import SPLITS
 from regrow.errors import BadInput
 from regrow.files import read_json, whole_folder, write_json
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.data.partial_labels import plain_targets
+from regrow.data.targets.partial_labels import plain_targets
 from regrow.deploy.runtime import OnnxModel, Outputs, predictions
 from regrow.errors import BadInput
 from regrow.metrics.scores import alone

@@ -6,12 +6,12 @@ from regrow.lazy import lazy
 
 if TYPE_CHECKING:
     from regrow.incremental.expand import expand_
-    from regrow.incremental.gate import Decision, Gate, judge
+    from regrow.incremental.gating.gate import Decision, Gate, judge
+    from regrow.incremental.gating.promotion import promote, read_promoted
     from regrow.incremental.growth import Growth
     from regrow.incremental.label_map import LabelMap
     from regrow.incremental.matching import match_classes_
     from regrow.incremental.mixing import Mixing
-    from regrow.incremental.promotion import promote, read_promoted
 else:
     __getattr__, __dir__ = lazy(__name__)
 

@@ -7,18 +7,18 @@ from typing import Any
 
 from regrow.data.config import DATA_FILE, data_beside
 from regrow.data.described import ForeignName
-from regrow.data.labels import label_digest
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
 from regrow.data.source import locate
 from regrow.data.splits import SPLITS
 from regrow.data.stored import MEMORY, Stored
+from regrow.data.targets.labels import label_digest
 from regrow.errors import BadInput
 from regrow.files import SMALL, read_json
 from regrow.incremental.memory import memory_size, stood_for
 from regrow.logs import log
 from regrow.models.checkpoint import load_provenance
-from regrow.models.provenance import Provenance
+from regrow.models.record.provenance import Provenance
 
 START = "start.json"  # what a run that began warm remembers of its start
 HELD_OUT = ("val", "test")

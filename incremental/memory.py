@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from regrow.data.images.pixels import Pixels
-from regrow.data.labels import Item, Target
 from regrow.data.module import GrowingData
 from regrow.data.splits import SPLITS
 from regrow.data.stored import LIST, MEMORY, exemplars, store
+from regrow.data.targets.labels import Item, Target
 from regrow.errors import BadInput
 from regrow.files import read_json
 

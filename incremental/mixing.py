@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from regrow.data.mixture import Mixture, repeat_factors
+from regrow.data.batches.mixture import Mixture, repeat_factors
 from regrow.errors import BadInput
 
 

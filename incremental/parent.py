@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.data.module import GrowingData
-from regrow.data.partial_labels import HIDDEN
+from regrow.data.targets.partial_labels import HIDDEN
 from regrow.errors import BadInput
 from regrow.files import is_there
 from regrow.incremental.anchor import old_weights

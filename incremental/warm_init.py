@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from regrow.errors import BadInput
 from regrow.models.masks import zero_masked_
 from regrow.models.modes import evaluating, thawed
-from regrow.models.structure import fresh_twin
+from regrow.models.record.structure import fresh_twin
 from regrow.models.task import Task, loss_of
 
 Batches = Iterable[tuple[Tensor, Any]]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from regrow.data.labels import VOID
+from regrow.data.targets.labels import VOID
 from regrow.metrics.ignored import falls_on_ignored
 from regrow.metrics.scores import RECALLS, iou
 

@@ -1,4 +1,4 @@
-"""Ignored boxes in losses and scores: neither objects nor background, see `regrow.data.ignored`.
+"""Ignored boxes in losses and scores: neither objects nor background.
 
 Shapes: b batch, c classes, k anchors or points, m ignored boxes, n boxes. Boxes are xyxy in pixels.
 """
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from regrow.data.ignored import IGNORED_BOXES, IGNORED_LABELS, IS_CROWD
-from regrow.data.partial_labels import HIDDEN
+from regrow.data.targets.ignored import IGNORED_BOXES, IGNORED_LABELS, IS_CROWD
+from regrow.data.targets.partial_labels import HIDDEN
 
 COVERED = 0.5  # least share of an anchor inside an ignored box at which it is ignored too
 BEYOND = 1e11  # an area beyond every range of COCO's evaluation, the last of which ends at 1e10

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.detection import MeanAveragePrecision
 
-from regrow.data.labels import VOID
+from regrow.data.targets.labels import VOID
 from regrow.metrics.ignored import as_coco
 
 # COCO's thresholds to the last bit: torchmetrics rounds its own to float32, which moves a recall of
@@ -135,7 +135,7 @@ class MeanAP(ByClass):
     def update(self, predictions: Any, targets: Any) -> None:
         """Add detections and objects, one mapping per image, boxes xyxy in pixels.
 
-        Targets may have ignored boxes, see `regrow.data.ignored`.
+        Targets may have ignored boxes, see `regrow.data.targets.ignored`.
         """
         self.coco.update(
             [{n: p[n].detach().float() if n != "labels" else p[n] for n in p} for p in predictions],

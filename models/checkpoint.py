@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from regrow.data.snapshot import Manifest
 from regrow.errors import BadInput
 from regrow.files import is_there, write_atomic
-from regrow.models import buffers, masks, structure
+from regrow.models import masks
 from regrow.models.nets.allowed import check_name
 from regrow.models.nets.bounded import bounded, refuse_unlike
 from regrow.models.nets.build import list_nets
 from regrow.models.optimization import Optimization
-from regrow.models.provenance import Provenance, read_lineage
+from regrow.models.record import buffers, structure
+from regrow.models.record.provenance import Provenance, read_lineage
 from regrow.models.task import RECORD_VERSION, Task
 from regrow.models.torch_file import is_plain, read_torch
 

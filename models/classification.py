@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-from regrow.data.labels import Kind
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 from regrow.metrics.evidence import Collector, CorrectEvidence
 from regrow.metrics.scores import Accuracy

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torchmetrics import Metric
 
-from regrow.data.labels import Kind
-from regrow.data.partial_labels import hidden
+from regrow.data.targets.labels import Kind
+from regrow.data.targets.partial_labels import hidden
 from regrow.errors import BadInput
 from regrow.metrics.evidence import BoxEvidence, Collector
 from regrow.metrics.scores import MeanAP

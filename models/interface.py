@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torchmetrics import Metric
 
-from regrow.data.labels import Kind
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 from regrow.metrics.evidence import Collector
 from regrow.models.attachment import Attachable

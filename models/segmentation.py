@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-from regrow.data.labels import VOID, Kind
-from regrow.data.partial_labels import hidden
+from regrow.data.targets.labels import VOID, Kind
+from regrow.data.targets.partial_labels import hidden
 from regrow.errors import BadInput
 from regrow.metrics.evidence import Collector, ConfusionEvidence
 from regrow.metrics.scores import MeanIoU

@@ -11,14 +11,15 @@ import torch
 from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 
-from regrow.data.partial_labels import known_classes, plain_targets
-from regrow.data.sampling import counter_seed
+from regrow.data.batches.sampling import counter_seed
+from regrow.data.targets.partial_labels import known_classes, plain_targets
 from regrow.errors import BadInput
-from regrow.models import buffers, masks, structure
+from regrow.models import masks
 from regrow.models.interface import Interface
 from regrow.models.nets.build import build_net
 from regrow.models.optimization import Optimization, load_state_by_name_
-from regrow.models.provenance import Provenance
+from regrow.models.record import buffers, structure
+from regrow.models.record.provenance import Provenance
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -200,7 +201,7 @@ class Task(Interface):
     ) -> tuple[dict[str, Tensor], Any]:
         """Convert raw outputs and targets of a batch to the form that losses and metrics take.
 
-        Handles labels that cover some of the classes only, see `regrow.data.partial_labels`.
+        Handles labels that cover some classes only, see `regrow.data.targets.partial_labels`.
 
         Args:
             outputs: The raw outputs.

@@ -9,7 +9,7 @@ from regrow.cli import parse
 from regrow.data.config import DATA_CHOICES
 from regrow.errors import CheckFailed
 from regrow.guard import command
-from regrow.incremental.gate import Gate
+from regrow.incremental.gating.gate import Gate
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.segmentation import Segmentation

@@ -9,7 +9,7 @@ from pathlib import Path
 from regrow.data.snapshot import Manifest
 from regrow.errors import BadInput
 from regrow.models.checkpoint import file_hash, load_provenance
-from regrow.models.provenance import (
+from regrow.models.record.provenance import (
     MAX_GENERATIONS,
     Ancestor,
     Provenance,

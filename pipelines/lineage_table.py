@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from regrow.cli import parse
-from regrow.models.provenance import Ancestor
+from regrow.models.record.provenance import Ancestor
 from regrow.pipelines.lineage import SHORT, Chain, Link, follow
 from regrow.text import plural, printable
 

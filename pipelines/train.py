@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning import seed_everything
 
 from regrow.data.module import GrowingData
-from regrow.incremental.gate import Gate
+from regrow.incremental.gating.gate import Gate
 from regrow.incremental.growth import Growth
 from regrow.models.task import Task
 from regrow.pipelines.training.request import Request, Sparsity

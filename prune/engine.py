@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.data.sampling import counter_seed
+from regrow.data.batches.sampling import counter_seed
 from regrow.errors import BadInput
 from regrow.metrics.budget import Budget, Verdict, decide
 from regrow.models.cost import Cost, measure

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
-from regrow.data.ignored import IGNORED_BOXES, IGNORED_LABELS, IS_CROWD
-from regrow.data.labels import VOID, Kind
+from regrow.data.targets.ignored import IGNORED_BOXES, IGNORED_LABELS, IS_CROWD
+from regrow.data.targets.labels import VOID, Kind
 from regrow.files import write_atomic
 from regrow.text import printable
 

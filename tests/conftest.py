@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from regrow.data.labels import Item
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import Item
 from regrow.logs import show_log
 from regrow.models.checkpoint import net_state, read
 

@@ -13,7 +13,7 @@ from regrow.data.formats import Coco, ManifestFile, Masks
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerMasks
 from regrow.data.sample import DigitScenes
-from regrow.incremental.gate import Gate
+from regrow.incremental.gating.gate import Gate
 from regrow.incremental.growth import Growth
 from regrow.incremental.mixing import Mixing
 from regrow.metrics.budget import Budget

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from regrow.data.module import GrowingData
-from regrow.data.partial_labels import plain_targets
+from regrow.data.targets.partial_labels import plain_targets
 from regrow.models.modes import evaluating
 from regrow.models.task import Task
 from regrow.reporting.pictures import draw, picture, save_picture

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from regrow.errors import BadInput
-from regrow.models import buffers, masks, structure
+from regrow.models import masks
 from regrow.models.checkpoint import (
     net_state,
     provenance_of,
     read,
     take_dtypes_,
 )
+from regrow.models.record import buffers, structure
 from regrow.models.task import Task
 
 

@@ -16,8 +16,8 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
+from regrow.data.batches.sampling import counter_seed
 from regrow.data.module import GrowingData
-from regrow.data.sampling import counter_seed
 from regrow.errors import BadInput
 from regrow.models.checkpoint import read, save
 from regrow.models.optimization import state_by_name

@@ -10,7 +10,7 @@ from regrow.data.checks.faults import BOXES, ROWS, Faults, shown
 from regrow.data.checks.remarks import Remarks
 from regrow.data.images.fingerprints import Fingerprint
 from regrow.data.images.opening import is_turned_by_exif, num_channels
-from regrow.data.labels import VOID, Boxes, Item, Mask
+from regrow.data.targets.labels import VOID, Boxes, Item, Mask
 from regrow.errors import BadInput
 
 ROUNDING = 0.5  # pixels; files round their numbers, and boxes that end so far outside stay

@@ -11,9 +11,9 @@ import numpy as np
 
 from regrow.data.checks.remarks import Remarks
 from regrow.data.images.transforms import MIN_SIDE
-from regrow.data.labels import OBJECT, VOID, Boxes, Item, Kind, Mask, Target
 from regrow.data.snapshot import Snapshot
 from regrow.data.splits import SPLITS
+from regrow.data.targets.labels import OBJECT, VOID, Boxes, Item, Kind, Mask, Target
 from regrow.errors import BadInput
 
 Shown = Mapping[str | int, int]  # by class name, and by 255 for void

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from regrow.data.checks.faults import shown
-from regrow.data.ignored import mark_of
-from regrow.data.labels import VOID, Boxes, Declared, Item, Kind, Mask, Target
 from regrow.data.names.tidy import class_name, class_number, declared_size, mask_number
+from regrow.data.targets.ignored import mark_of
+from regrow.data.targets.labels import VOID, Boxes, Declared, Item, Kind, Mask, Target
 from regrow.errors import BadInput
 from regrow.files import one_line
 

@@ -17,12 +17,12 @@ from regrow.data.checks.remarks import Remarks
 from regrow.data.formats.coco_regions import region_of
 from regrow.data.formats.tools.shapes import Kind as BoxesOrMasks
 from regrow.data.formats.unlisted import UNREAD, count_unlisted, files_of
-from regrow.data.ignored import mark_of
 from regrow.data.images.regions import Drawn, Region, mask_numbers
-from regrow.data.labels import VOID, Boxes, Item, Mask
 from regrow.data.names.lookup import match_files
 from regrow.data.names.tidy import class_name, clean_name, declared_size
 from regrow.data.source import Content, Source, locate
+from regrow.data.targets.ignored import mark_of
+from regrow.data.targets.labels import VOID, Boxes, Item, Mask
 from regrow.errors import BadInput
 from regrow.files import GAP, SPLIT_NAMES, name_below, one_line, read_json
 

@@ -14,11 +14,11 @@ from regrow.data.checks.remarks import Remarks
 from regrow.data.formats.augmented_manifest import by_number
 from regrow.data.formats.lists import csv_rows, json_rows
 from regrow.data.formats.unlisted import count_unlisted
-from regrow.data.labels import Boxes, Item, Kind, Target
 from regrow.data.names.listing import split_by_folder
 from regrow.data.names.lookup import match_files
 from regrow.data.names.tidy import class_name, class_number, clean_name
 from regrow.data.source import Content, Source, locate
+from regrow.data.targets.labels import Boxes, Item, Kind, Target
 from regrow.errors import BadInput
 from regrow.files import name_below
 from regrow.plain import parse_json

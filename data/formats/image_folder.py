@@ -4,10 +4,10 @@ from pathlib import Path
 
 from regrow.data.checks.faults import Faults
 from regrow.data.checks.remarks import Remarks
-from regrow.data.labels import Item
 from regrow.data.names.listing import list_folders, list_images
 from regrow.data.names.tidy import clean_name
 from regrow.data.source import Content, Source, locate
+from regrow.data.targets.labels import Item
 from regrow.errors import BadInput
 from regrow.files import SPLIT_NAMES, name_below
 

@@ -15,11 +15,11 @@ import numpy as np
 from regrow.data.checks.faults import Faults, described, shown
 from regrow.data.checks.remarks import Remarks
 from regrow.data.formats.unlisted import count_unlisted
-from regrow.data.labels import Boxes, Declared, Item
 from regrow.data.names.listing import split_by_folder
 from regrow.data.names.lookup import match_files
 from regrow.data.names.tidy import declared_size
 from regrow.data.source import Content, Source, locate
+from regrow.data.targets.labels import Boxes, Declared, Item
 from regrow.errors import BadInput
 from regrow.files import name_below
 

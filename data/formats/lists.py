@@ -11,8 +11,8 @@ from typing import Any
 from regrow.data.checks.faults import Faults, shown
 from regrow.data.formats.augmented_manifest import augmented_row, declared_of, mask_of
 from regrow.data.formats.box_table import by_image, is_box_table
-from regrow.data.labels import Declared
 from regrow.data.names.listing import list_folders
+from regrow.data.targets.labels import Declared
 from regrow.errors import BadInput
 from regrow.files import SPLIT_NAMES, read_text
 from regrow.plain import parse_json

@@ -7,10 +7,10 @@ from regrow.data.checks.remarks import Remarks
 from regrow.data.formats.augmented_manifest import kind_and_classes, target_of
 from regrow.data.formats.lists import Row, csv_rows, find_lists, json_rows, read_row
 from regrow.data.formats.unlisted import count_unlisted, files_of
-from regrow.data.labels import VOID, Item
 from regrow.data.names.lookup import match_files
 from regrow.data.names.tidy import clean_name
 from regrow.data.source import Content, Source, locate
+from regrow.data.targets.labels import VOID, Item
 from regrow.errors import BadInput
 from regrow.files import name_below
 

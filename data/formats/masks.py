@@ -6,7 +6,6 @@ from typing import Any
 
 from regrow.data.checks.faults import Faults
 from regrow.data.checks.remarks import Remarks
-from regrow.data.labels import Item, Mask
 from regrow.data.names.pairing import NAME, pair_masks
 from regrow.data.names.tidy import (
     MAX_NUMBER,
@@ -15,6 +14,7 @@ from regrow.data.names.tidy import (
     mask_number,
 )
 from regrow.data.source import Content, Source, locate
+from regrow.data.targets.labels import Item, Mask
 from regrow.errors import BadInput
 from regrow.files import GAP, SPLIT_NAMES, name_below, read_json
 

@@ -10,8 +10,8 @@ import numpy as np
 from regrow.data.checks.faults import Faults, shown
 from regrow.data.checks.remarks import Remarks
 from regrow.data.formats.unlisted import UNLISTED, UNREAD
-from regrow.data.labels import Boxes, Item
 from regrow.data.source import Content, Source, locate
+from regrow.data.targets.labels import Boxes, Item
 from regrow.errors import BadInput
 
 MAX_SOURCES = 100

@@ -11,9 +11,9 @@ import numpy as np
 
 from regrow.data.checks.faults import Faults
 from regrow.data.images.opening import opened_by_library
-from regrow.data.labels import Item
 from regrow.data.names.tidy import MAX_CLASSES
 from regrow.data.source import Content, Source, locate
+from regrow.data.targets.labels import Item
 from regrow.errors import BadInput
 from regrow.files import SPLIT_NAMES, one_line
 

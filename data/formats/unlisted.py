@@ -4,8 +4,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from regrow.data.checks.remarks import Remarks
-from regrow.data.labels import Item, Mask
 from regrow.data.names.listing import list_images
+from regrow.data.targets.labels import Item, Mask
 from regrow.files import name_below
 
 UNLISTED = "images left out that no annotation lists"

@@ -15,12 +15,12 @@ import numpy as np
 from regrow.data.checks.faults import BOXES, Faults, shown
 from regrow.data.checks.remarks import Remarks
 from regrow.data.formats.unlisted import SEVERAL, UNREAD, count_unlisted
-from regrow.data.ignored import mark_of
-from regrow.data.labels import Boxes, Declared, Item
 from regrow.data.names.listing import IMAGES, list_images
 from regrow.data.names.lookup import Folder, by_stem, one_to_one, split_name
 from regrow.data.names.tidy import clean_name, declared_size
 from regrow.data.source import Content, Source, locate
+from regrow.data.targets.ignored import mark_of
+from regrow.data.targets.labels import Boxes, Declared, Item
 from regrow.errors import BadInput
 from regrow.files import SMALL, SPLIT_NAMES, name_below, read_bytes, read_text
 

@@ -24,7 +24,7 @@ import numpy as np
 from regrow.data.images.conversion import NUM_NUMBERS, Decoding, Facts
 from regrow.data.images.fingerprint_file import file_of, read_kept, write_kept
 from regrow.data.images.transforms import decode_mask, decode_noted, small_mask
-from regrow.data.labels import DIGEST_BYTES, HASH_BYTES, Mask, label_digest, pixels_hash
+from regrow.data.targets.labels import DIGEST_BYTES, HASH_BYTES, Mask, label_digest, pixels_hash
 
 SETTLED_NS = 2 * 10**9  # FAT counts in steps of two seconds, most others in milliseconds
 IMAGE = "image"

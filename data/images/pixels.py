@@ -10,7 +10,7 @@ from torch import Tensor
 from regrow.data.images.conversion import Decoding
 from regrow.data.images.transforms import decode, decode_mask, resize, small_mask
 from regrow.data.images.unchanged import Unchanged
-from regrow.data.labels import VOID, Item, Mask
+from regrow.data.targets.labels import VOID, Item, Mask
 
 SLAB = 2**26  # bytes that are asked for at a time; only what is filled takes up memory
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from regrow.data.checks.annotations import hair
 from regrow.data.images.conversion import Decoding
 from regrow.data.images.opening import image_size
-from regrow.data.labels import VOID
+from regrow.data.targets.labels import VOID
 from regrow.errors import BadInput
 from regrow.files import one_line
 

@@ -12,10 +12,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from regrow.data.ignored import IGNORED_BOXES, separated, together
 from regrow.data.images.conversion import Decoding, Facts, converted
 from regrow.data.images.opening import open_image
-from regrow.data.labels import VOID
+from regrow.data.targets.ignored import IGNORED_BOXES, separated, together
+from regrow.data.targets.labels import VOID
 from regrow.errors import BadInput
 
 # Transforms fill what they uncover of a mask with a colour of the image, or 0, which is a class.

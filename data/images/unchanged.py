@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from regrow.data.images.fingerprints import is_settled, stamp_of
-from regrow.data.labels import pixels_hash
+from regrow.data.targets.labels import pixels_hash
 from regrow.errors import BadInput
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from regrow.data.checks.faults import Faults, shown
 from regrow.data.checks.remarks import Remarks
-from regrow.data.labels import Boxes, Declared, Item, Mask, Target, renamed
+from regrow.data.targets.labels import Boxes, Declared, Item, Mask, Target, renamed
 from regrow.errors import BadInput
 
 MAX_ITEMS = 20_000_000  # one takes about 1 kB of memory

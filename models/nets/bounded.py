@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
-from regrow.data.labels import Kind
 from regrow.data.names.tidy import MAX_NAME
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
-from regrow.models import buffers, structure
 from regrow.models.nets.build import build_net, list_nets
+from regrow.models.record import buffers, structure
 
 MAX_SIDE = 2**16  # pixels
 # Entries that a dense network may have in any case: a gigabyte in single precision.

@@ -20,7 +20,7 @@ import torchvision
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from regrow.data.labels import Kind
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 from regrow.models.class_rows import ClassRows
 from regrow.models.nets.cifar import CifarResNet

@@ -24,7 +24,7 @@ class Detector(nn.Module, ABC):
 
     Shapes: b batch, c classes, k anchors or points, n objects. Boxes are xyxy in pixels. Targets
     are dicts of `boxes` (n, 4) and `labels` (n,) from 0, and of the entries of
-    `regrow.data.ignored.separated` where the data has ignored boxes, which have no loss.
+    `regrow.data.targets.ignored.separated` where the data has ignored boxes, which have no loss.
     """
 
     @abstractmethod

@@ -9,7 +9,7 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from regrow.data.ignored import IGNORED_BOXES
+from regrow.data.targets.ignored import IGNORED_BOXES
 from regrow.errors import BadInput
 from regrow.metrics.ignored import has_ignored, is_covered
 from regrow.models.class_rows import ClassRows

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from regrow.data.ignored import IGNORED_BOXES
+from regrow.data.targets.ignored import IGNORED_BOXES
 from regrow.metrics.ignored import has_ignored, is_covered, spared, spared_points
 from regrow.models.class_rows import ClassRows
 from regrow.models.distillation_losses import Shared, one_against_rest

@@ -15,15 +15,15 @@ from pytorch_lightning import seed_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from regrow.data.examples import collate
+from regrow.data.batches.examples import collate
+from regrow.data.batches.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.data.module import GrowingData
-from regrow.data.sampling import EpochSampler, ResumableLoader, counter_seed
 from regrow.errors import BadInput, CheckFailed
 from regrow.metrics.budget import Budget
 from regrow.models.checkpoint import load, save
 from regrow.models.cost import count_macs
-from regrow.models.provenance import Provenance, now
-from regrow.models.structure import fresh_twin
+from regrow.models.record.provenance import Provenance, now
+from regrow.models.record.structure import fresh_twin
 from regrow.models.task import Task
 from regrow.pipelines.experiments.contestants import ComputeTrial, Contestant, Phase
 from regrow.pipelines.experiments.trials import Setup

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from regrow.data.module import GrowingData
 from regrow.data.stored import MEMORY
 from regrow.errors import BadInput
-from regrow.incremental.ages import Ages, ages_of
 from regrow.incremental.expand import expand_
+from regrow.incremental.gating.ages import Ages, ages_of
 from regrow.incremental.growth import Growth
 from regrow.incremental.memory import memory_size
 from regrow.incremental.parent import silenced

@@ -19,7 +19,7 @@ from regrow.metrics.unseen import count_shown
 from regrow.models.checkpoint import load_provenance, save
 from regrow.models.latency import Latency
 from regrow.models.optimization import Optimization
-from regrow.models.provenance import Provenance, change_between, descent, now
+from regrow.models.record.provenance import Provenance, change_between, descent, now
 from regrow.models.task import Penalty, Task
 from regrow.pipelines.lead import describe_remarks
 from regrow.pipelines.pruning.inputs import RECOVERY, Inputs, Record

@@ -15,7 +15,7 @@ from regrow.data.config import CONFIG_FILE
 from regrow.data.described import build_data
 from regrow.data.detect import TASKS as TASK_NAMES
 from regrow.data.detect import detect
-from regrow.data.labels import Kind
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 from regrow.files import read_yaml
 from regrow.guard import help_topic

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from regrow.data.labels import Kind
+from regrow.data.targets.labels import Kind
 from regrow.pipelines.recipes.survey import Machine, Survey
 
 TRANSFORMS = "torchvision.transforms.v2"

@@ -11,9 +11,9 @@ import torch
 
 from regrow.data.checks.faults import Faults
 from regrow.data.images.opening import image_size
-from regrow.data.labels import OBJECT, Boxes, Item, Kind
 from regrow.data.module import GrowingData
 from regrow.data.source import some_items
+from regrow.data.targets.labels import OBJECT, Boxes, Item, Kind
 from regrow.errors import BadInput
 
 NUM_HEADERS = 200  # images of which the size is read

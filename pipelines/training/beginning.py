@@ -12,14 +12,14 @@ from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.incremental.candidate import Candidate
 from regrow.incremental.dynamic_sparsity import CUT_SHORT
+from regrow.incremental.gating.trial import foresee_gate
 from regrow.incremental.memory import check_replay
-from regrow.incremental.trial import foresee_gate
 from regrow.incremental.warm_start import WarmStart
 from regrow.logs import log
 from regrow.models.masks import masks_of, unmask_
 from regrow.models.modes import copied
 from regrow.models.nets.build import TIMM, TORCHVISION
-from regrow.models.provenance import Provenance, descent, now
+from regrow.models.record.provenance import Provenance, descent, now
 from regrow.models.task import Task
 from regrow.pipelines.training.request import Request
 from regrow.prune.widening.regrow import regrow_channels_

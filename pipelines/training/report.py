@@ -4,10 +4,10 @@ from pathlib import Path
 
 from regrow.data.module import GrowingData
 from regrow.data.stored import MEMORY
-from regrow.incremental.gate import Decision, Gate
+from regrow.incremental.gating.gate import Decision, Gate
+from regrow.incremental.gating.promotion import PROMOTED, promote
+from regrow.incremental.gating.trial import Trial, hold_trial
 from regrow.incremental.memory import store_memory
-from regrow.incremental.promotion import PROMOTED, promote
-from regrow.incremental.trial import Trial, hold_trial
 from regrow.incremental.warm_start import WarmStart
 from regrow.models.task import Task
 from regrow.pipelines.lead import (

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
-from regrow.incremental.gate import Gate
+from regrow.incremental.gating.gate import Gate
+from regrow.incremental.gating.promotion import read_promoted
 from regrow.incremental.growth import Growth
 from regrow.incremental.parent import Parent
-from regrow.incremental.promotion import read_promoted
 from regrow.incremental.warm_start import WarmStart
 from regrow.logs import log
 from regrow.models.task import Task

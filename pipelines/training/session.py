@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, Trainer
 from regrow.errors import CheckFailed
 from regrow.incremental.anchor import Anchor
 from regrow.incremental.dynamic_sparsity import DynamicSparsity
-from regrow.incremental.gate import Gate
+from regrow.incremental.gating.gate import Gate
 from regrow.incremental.parent import Parent
 from regrow.incremental.warm_start import WarmStart, refuse_another_start
 from regrow.logs import log

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, get_args
 
-from regrow.incremental.gate import (
+from regrow.incremental.gating.gate import (
     ClassChange,
     Decision,
     Fate,
@@ -14,7 +14,7 @@ from regrow.incremental.gate import (
     in_words,
     judge,
 )
-from regrow.incremental.trial import CALLED, Trial
+from regrow.incremental.gating.trial import CALLED, Trial
 from regrow.incremental.warm_start import WarmStart
 from regrow.logs import log
 from regrow.metrics.intervals import paired_interval

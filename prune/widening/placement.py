@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from regrow.errors import BadInput
-from regrow.models import structure
 from regrow.models.masks import mask_weights_, masks_of, unmask_
+from regrow.models.record import structure
 from regrow.models.task import Task
 from regrow.prune.channels.optimizer_state import Places, lost_places
 from regrow.prune.channels.records import (

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
-from regrow.models import structure
 from regrow.models.modes import copied
+from regrow.models.record import structure
 from regrow.models.task import Task
 from regrow.prune.channels.exactness import check_exact
 from regrow.prune.channels.gathering import combine

@@ -12,8 +12,8 @@ from PIL import Image
 from regrow.cli import parse
 from regrow.data.described import build_data
 from regrow.data.detect import arguments_of, detect, find_formats, first_format
-from regrow.data.labels import Kind
 from regrow.data.module import GrowingData
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 
 FORMATS = "regrow.data.formats"

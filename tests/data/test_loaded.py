@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regrow.data.labels import Boxes, Item, Mask, Target, pixels_hash
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import Boxes, Item, Mask, Target, pixels_hash
 from regrow.errors import BadInput
 
 KINDS = {str: "labels", Boxes: "boxes", Mask: "masks"}

@@ -13,12 +13,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from regrow.data.batches.mixture import Mixture
 from regrow.data.formats import ImageFolder, ManifestFile, Masks
-from regrow.data.labels import VOID, Boxes, Item, Mask, Target
-from regrow.data.mixture import Mixture
 from regrow.data.module import GrowingData
 from regrow.data.sample import Digits
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import VOID, Boxes, Item, Mask, Target
 from regrow.errors import BadInput
 
 KINDS = {str: "labels", Boxes: "boxes", Mask: "masks"}

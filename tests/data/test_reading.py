@@ -14,9 +14,9 @@ from torchvision.transforms import v2
 
 from regrow.data.formats import Coco, ImageFolder, Masks
 from regrow.data.images.opening import CorruptImage
-from regrow.data.labels import VOID, Boxes, Item, Mask, Target
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import VOID, Boxes, Item, Mask, Target
 from regrow.errors import BadInput
 
 KINDS = {str: "labels", Boxes: "boxes", Mask: "masks"}

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from regrow.data.formats import ManifestFile
-from regrow.data.labels import Boxes, Mask
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes, SageMakerList, SageMakerMasks
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import Boxes, Mask
 from regrow.errors import BadInput
 
 LIST = """5      1   your_image_directory/train_img_dog1.jpg

@@ -6,11 +6,11 @@ import pytest
 from sklearn.datasets import load_digits
 
 from regrow.data import sample
-from regrow.data.labels import Boxes, label_digest, pixels_hash
 from regrow.data.sample import BACKGROUND, NAMES, YOUNG, Digits, DigitScenes, compose, split_digits
 from regrow.data.snapshot import Diff, Snapshot, diff
 from regrow.data.source import Content
 from regrow.data.splits import Shares, hashed_splits
+from regrow.data.targets.labels import Boxes, label_digest, pixels_hash
 from regrow.errors import BadInput
 
 SPLITS = ("train", "val", "test")

@@ -6,16 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.data.labels import (
-    Boxes,
-    Item,
-    Mask,
-    Target,
-    label_digest,
-    pixels_hash,
-)
 from regrow.data.snapshot import Diff, Manifest, Snapshot, check_items, diff
 from regrow.data.splits import Shares, hashed_splits
+from regrow.data.targets.labels import Boxes, Item, Mask, Target, label_digest, pixels_hash
 from regrow.errors import BadInput
 
 

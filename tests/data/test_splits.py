@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.data.labels import Item, pixels_hash
 from regrow.data.splits import Shares, hashed_splits, split_of, stratified_splits
+from regrow.data.targets.labels import Item, pixels_hash
 
 
 def picture(value: int) -> np.ndarray:

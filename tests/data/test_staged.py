@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from regrow.data.formats import ImageFolder
-from regrow.data.labels import VOID, Boxes, Item, Mask
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
 from regrow.data.staged import CORRUPTIONS, Staged
+from regrow.data.targets.labels import VOID, Boxes, Item, Mask
 from regrow.errors import BadInput
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from regrow.data.formats import ImageFolder
 from regrow.data.images.transforms import decode, decode_mask
-from regrow.data.labels import Boxes, Item, Kind, Mask, Target, label_digest, pixels_hash
 from regrow.data.module import GrowingData
 from regrow.data.stored import LIST, Stored, exemplars, store
+from regrow.data.targets.labels import Boxes, Item, Kind, Mask, Target, label_digest, pixels_hash
 from regrow.errors import BadInput
 
 NONE = Boxes(np.zeros((0, 4), np.float32), ())

@@ -11,9 +11,9 @@ from pytorch_lightning import Callback
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from regrow.data.labels import Item
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import Item
 from regrow.metrics.evidence import Evidence
 from regrow.models.class_rows import ClassRows
 from regrow.models.classification import Classification

@@ -17,7 +17,7 @@ from regrow.incremental.memory import stood_for, store_memory
 from regrow.incremental.warm_start import WarmStart
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
-from regrow.models.provenance import Provenance
+from regrow.models.record.provenance import Provenance
 
 MakeData = Callable[..., GrowingData]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regrow.data.labels import Boxes, Item
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
 from regrow.data.stored import LIST, Stored
+from regrow.data.targets.labels import Boxes, Item
 from regrow.errors import BadInput
 from regrow.incremental.memory import check_replay, stood_for, store_memory
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from regrow.data.mixture import Mixture
+from regrow.data.batches.mixture import Mixture
 from regrow.errors import BadInput
 from regrow.incremental.mixing import Mixing
 

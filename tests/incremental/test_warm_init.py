@@ -16,7 +16,7 @@ from regrow.incremental.warm_init import dash_, shrink_perturb_
 from regrow.models.classification import Classification
 from regrow.models.masks import mask_weights_, masks_of
 from regrow.models.nets.small import SmallClassifier
-from regrow.models.structure import rebuild_
+from regrow.models.record.structure import rebuild_
 
 SIZE = (16, 16)
 

@@ -13,7 +13,7 @@ from regrow.errors import BadInput
 from regrow.models.checkpoint import file_hash, load, read, save
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
-from regrow.models.provenance import Provenance
+from regrow.models.record.provenance import Provenance
 from regrow.models.segmentation import Segmentation
 
 

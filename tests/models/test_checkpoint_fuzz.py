@@ -19,14 +19,14 @@ from torch import Tensor
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.files import is_there
+from regrow.incremental.gating.promotion import promote, read_promoted
 from regrow.incremental.history import History, Part
 from regrow.incremental.parent import Parent
-from regrow.incremental.promotion import promote, read_promoted
 from regrow.incremental.warm_start import WarmStart
 from regrow.models.checkpoint import load, load_provenance, save
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
-from regrow.models.provenance import Provenance
+from regrow.models.record.provenance import Provenance
 from regrow.models.task import Task
 from regrow.pipelines.lineage import follow
 from regrow.prune.removal import Cut

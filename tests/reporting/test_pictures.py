@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regrow.data.ignored import separated
-from regrow.data.labels import CROWD, OBJECT, VOID
+from regrow.data.targets.ignored import separated
+from regrow.data.targets.labels import CROWD, OBJECT, VOID
 from regrow.reporting.pictures import CAPTION, color, draw, picture, save_picture
 
 GREY = 60

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from regrow.errors import BadInput
-from regrow.incremental.promotion import read_promoted
+from regrow.incremental.gating.promotion import read_promoted
 from regrow.metrics.scores import Accuracy
 from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.masks import mask_weights_

@@ -13,7 +13,7 @@ from regrow.data.snapshot import Manifest
 from regrow.errors import BadInput
 from regrow.models.checkpoint import file_hash, load, save
 from regrow.models.classification import Classification
-from regrow.models.provenance import Provenance
+from regrow.models.record.provenance import Provenance
 from regrow.pipelines import commands, lineage_table
 from regrow.pipelines.training.session import Session
 from regrow.scripts import lineage, train

@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from regrow.data.labels import Item, Mask
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import Item, Mask
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.segmentation import Segmentation

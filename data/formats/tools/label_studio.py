@@ -24,11 +24,11 @@ from regrow.data.formats.tools.label_studio_values import (
 from regrow.data.formats.tools.shapes import Labelled, Shape, items_of
 from regrow.data.formats.unlisted import count_unlisted
 from regrow.data.images.opening import CorruptImage, image_size
-from regrow.data.labels import Item, Kind
 from regrow.data.names.listing import IMAGES, split_by_folder
 from regrow.data.names.lookup import match_files
 from regrow.data.names.tidy import clean_name
 from regrow.data.source import Content, Source, locate
+from regrow.data.targets.labels import Item, Kind
 from regrow.errors import BadInput
 from regrow.files import name_below, read_json
 

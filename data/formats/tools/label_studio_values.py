@@ -14,8 +14,8 @@ from regrow.data.checks.faults import shown
 from regrow.data.formats.tools.shapes import Shape, polygon
 from regrow.data.images.regions import Polygons, Region, ellipse, rotated_rectangle
 from regrow.data.images.run_lengths import MAX_RUNS, BrushRuns
-from regrow.data.labels import Declared
 from regrow.data.names.tidy import class_name, clean_name, declared_size
+from regrow.data.targets.labels import Declared
 
 # The keys of classes: of regions such as `rectanglelabels`, and of whole images.
 LABELS, CHOICES = "labels", "choices"

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from regrow.data.images.regions import Drawn, Region, bounds, mask_numbers
-from regrow.data.labels import OBJECT, VOID, Boxes, Declared, Item, Mask
+from regrow.data.targets.labels import OBJECT, VOID, Boxes, Declared, Item, Mask
 from regrow.files import name_below
 
 Kind = Literal["boxes", "masks"]

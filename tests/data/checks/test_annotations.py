@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from regrow.data.formats import Coco, ManifestFile, Voc
-from regrow.data.labels import Boxes, Item
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import Boxes, Item
 from regrow.errors import BadInput
 
 COUNT = 6

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from regrow.data.checks.duplicates import seen_tests
-from regrow.data.labels import Boxes, Item, Target
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import Boxes, Item, Target
 
 VAL = "validation images have the pixels of training images"
 TEST = "test images have the pixels of training images"

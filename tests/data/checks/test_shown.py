@@ -10,9 +10,9 @@ from PIL import Image
 
 from regrow.data.formats import Masks
 from regrow.data.images import fingerprints
-from regrow.data.labels import VOID, Boxes, Item, Mask, Target
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import VOID, Boxes, Item, Mask, Target
 from regrow.errors import BadInput
 
 KINDS = {str: "labels", Boxes: "boxes", Mask: "masks"}

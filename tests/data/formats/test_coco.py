@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from regrow.data.formats import Coco
-from regrow.data.labels import CROWD, OBJECT
+from regrow.data.targets.labels import CROWD, OBJECT
 from regrow.errors import BadInput
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from regrow.data.formats import HuggingFace
-from regrow.data.labels import Boxes
+from regrow.data.targets.labels import Boxes
 from regrow.errors import BadInput
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from regrow.data.described import build_data
 from regrow.data.formats import LabelFormat
-from regrow.data.labels import Boxes
+from regrow.data.targets.labels import Boxes
 from regrow.errors import BadInput
 
 

@@ -16,8 +16,8 @@ from regrow.data.described import build_data
 from regrow.data.detect import detect
 from regrow.data.formats import Coco, Masks
 from regrow.data.images.transforms import decode_mask
-from regrow.data.labels import Boxes, Mask
 from regrow.data.module import GrowingData
+from regrow.data.targets.labels import Boxes, Mask
 
 Found = dict[tuple[str, str], list[tuple[str, list[float]]]]
 

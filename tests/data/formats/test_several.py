@@ -14,8 +14,8 @@ from regrow.cli import parse
 from regrow.data.config import write_data_file
 from regrow.data.described import build_data
 from regrow.data.formats import Coco, ImageFolder, Masks, Part, Several
-from regrow.data.labels import Boxes
 from regrow.data.module import GrowingData
+from regrow.data.targets.labels import Boxes
 from regrow.errors import BadInput
 
 

@@ -18,9 +18,9 @@ from regrow.data.images import fingerprint_file, fingerprints
 from regrow.data.images import pixels as pixel_store
 from regrow.data.images.fingerprints import Fingerprints
 from regrow.data.images.pixels import PixelStore
-from regrow.data.labels import Mask, label_digest
 from regrow.data.module import GrowingData
 from regrow.data.source import Source
+from regrow.data.targets.labels import Mask, label_digest
 from regrow.errors import BadInput
 
 Names = list[str]

@@ -14,11 +14,11 @@ from regrow.data.formats import ImageFolder, Masks
 from regrow.data.images import fingerprints, unchanged
 from regrow.data.images.fingerprints import stamp_of
 from regrow.data.images.unchanged import Unchanged
-from regrow.data.labels import Item, Mask, pixels_hash
 from regrow.data.module import GrowingData
 from regrow.data.source import Source
 from regrow.data.staged import Staged
 from regrow.data.stored import Stored, store
+from regrow.data.targets.labels import Item, Mask, pixels_hash
 from regrow.errors import BadInput
 from regrow.incremental.memory import store_memory
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from regrow.data.labels import Kind
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 from regrow.models.nets.allowed import check_name
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from regrow.data.labels import Kind
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 from regrow.models.checkpoint import load, read, save
 from regrow.models.classification import Classification

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regrow.data.labels import Kind
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 from regrow.models.nets.build import (
     OWN,

@@ -13,8 +13,8 @@ import torchvision
 from torch import nn
 
 from regrow.data.formats import Torchvision
-from regrow.data.labels import Kind
 from regrow.data.module import GrowingData
+from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from regrow.incremental.ages import Ages
+from regrow.incremental.gating.ages import Ages
 from regrow.metrics.evidence import CorrectEvidence
 from regrow.pipelines.experiments.retraining_page import (
     Retrained,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regrow.data.labels import DIFFICULT, Boxes, Item
 from regrow.data.module import GrowingData
 from regrow.data.source import Content, Source
+from regrow.data.targets.labels import DIFFICULT, Boxes, Item
 from regrow.errors import BadInput
 from regrow.pipelines.recipes.survey import Machine, survey
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from regrow.incremental.ages import Ages
-from regrow.incremental.gate import Decision, Gate
-from regrow.incremental.trial import trial_of
+from regrow.incremental.gating.ages import Ages
+from regrow.incremental.gating.gate import Decision, Gate
+from regrow.incremental.gating.trial import trial_of
 from regrow.incremental.warm_start import WarmStart
 from regrow.metrics.evidence import CorrectEvidence
 from regrow.pipelines.training.warm_start_report import describe_outcome

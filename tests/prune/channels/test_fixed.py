@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs, count_params
-from regrow.models.structure import fresh_twin
+from regrow.models.record.structure import fresh_twin
 from regrow.prune.channels.exactness import check_exact
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.proof import TOLERANCE

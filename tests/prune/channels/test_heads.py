@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regrow.models.nets.attention import is_converted
-from regrow.models.structure import rebuild_, record
+from regrow.models.record.structure import rebuild_, record
 from regrow.prune.channels.disturbing import disturb_
 from regrow.prune.channels.exactness import check_exact
 from regrow.prune.channels.groups import find_groups

@@ -11,7 +11,7 @@ from torchvision.models import get_model
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt, LayerNorm2d
 from torchvision.ops import FrozenBatchNorm2d
 
-from regrow.models.structure import rebuild_, record
+from regrow.models.record.structure import rebuild_, record
 from regrow.prune.channels.disturbing import disturb_
 from regrow.prune.channels.exactness import check_exact, probe
 from regrow.prune.channels.groups import find_groups

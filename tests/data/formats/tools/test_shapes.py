@@ -16,7 +16,7 @@ from regrow.data.formats.tools.shapes import (
 )
 from regrow.data.images.regions import Polygons
 from regrow.data.images.transforms import decode_mask
-from regrow.data.labels import CROWD, Boxes, Mask
+from regrow.data.targets.labels import CROWD, Boxes, Mask
 
 SQUARE = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0]])
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from regrow.data.formats import ImageFolder, Yolo
 from regrow.data.images.transforms import decode_mask
-from regrow.data.labels import Boxes, Mask
 from regrow.data.module import GrowingData
 from regrow.data.source import Content
+from regrow.data.targets.labels import Boxes, Mask
 from regrow.errors import BadInput
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from regrow.incremental.ages import Ages
-from regrow.incremental.gate import Decision, Gate
-from regrow.incremental.trial import Trial, part, trial_of
+from regrow.incremental.gating.ages import Ages
+from regrow.incremental.gating.gate import Decision, Gate
+from regrow.incremental.gating.trial import Trial, part, trial_of
 from regrow.incremental.warm_start import WarmStart
 from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence
 from regrow.metrics.exact_test import low_end

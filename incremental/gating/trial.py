@@ -7,8 +7,8 @@ from pathlib import Path
 
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
-from regrow.incremental.ages import Age, Ages, ages_of, old_images
-from regrow.incremental.gate import Gate
+from regrow.incremental.gating.ages import Age, Ages, ages_of, old_images
+from regrow.incremental.gating.gate import Gate
 from regrow.incremental.parent import Parent
 from regrow.incremental.warm_start import WarmStart
 from regrow.metrics.budget import foresee

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from regrow.data.mixture import Mixture, repeat_factors
-from regrow.data.sampling import EpochSampler
+from regrow.data.batches.mixture import Mixture, repeat_factors
+from regrow.data.batches.sampling import EpochSampler
 
 
 def draw(mixture: Mixture, epoch: int = 0, seed: int = 0) -> list[int]:

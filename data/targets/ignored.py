@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from regrow.data.checks.remarks import Remarks
-from regrow.data.labels import CROWD, DIFFICULT, OBJECT, Boxes, Item
+from regrow.data.targets.labels import CROWD, DIFFICULT, OBJECT, Boxes, Item
 
 # The keys of a target whose split has ignored boxes: xyxy (m, 4); labels (m,); crowd or not, (m,).
 IGNORED_BOXES, IGNORED_LABELS, IS_CROWD = "ignored_boxes", "ignored_labels", "is_crowd"

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
-from regrow.models import buffers
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
-from regrow.models.structure import fresh_twin, rebuild_, record
+from regrow.models.record import buffers
+from regrow.models.record.structure import fresh_twin, rebuild_, record
 from regrow.models.task import Task
 from regrow.training.reloading import load_weights_
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from regrow.errors import BadInput
-from regrow.incremental.promotion import PROMOTED, promote, read_promoted
+from regrow.incremental.gating.promotion import PROMOTED, promote, read_promoted
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.models.segmentation import Segmentation

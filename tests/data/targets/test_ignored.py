@@ -12,9 +12,12 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from regrow.data.formats import Coco, ManifestFile, Voc
-from regrow.data.ignored import separated, together
 from regrow.data.images.transforms import augmented
-from regrow.data.labels import (
+from regrow.data.module import GrowingData
+from regrow.data.source import Content, Source
+from regrow.data.stored import Stored, store
+from regrow.data.targets.ignored import separated, together
+from regrow.data.targets.labels import (
     CROWD,
     DIFFICULT,
     OBJECT,
@@ -25,9 +28,6 @@ from regrow.data.labels import (
     shown_classes,
     without,
 )
-from regrow.data.module import GrowingData
-from regrow.data.source import Content, Source
-from regrow.data.stored import Stored, store
 from regrow.errors import BadInput
 
 CORNERS = np.array([[1, 1, 5, 5], [2, 0, 6, 3], [0, 0, 8, 8]], dtype=np.float32)

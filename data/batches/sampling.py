@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from regrow.data.mixture import Mixture
+from regrow.data.batches.mixture import Mixture
 from regrow.errors import BadInput
 
 Key = tuple[int, ...]  # epoch, index; and which of its copies, where an epoch has it again

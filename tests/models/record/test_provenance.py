@@ -12,7 +12,7 @@ from regrow.data.snapshot import Manifest
 from regrow.errors import BadInput
 from regrow.models.checkpoint import load, load_provenance, save
 from regrow.models.classification import Classification
-from regrow.models.provenance import (
+from regrow.models.record.provenance import (
     Ancestor,
     Provenance,
     change_between,

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torchvision.transforms import v2
 
-from regrow.data.examples import Examples, collate, make_loader
+from regrow.data.batches.examples import Examples, collate, make_loader
+from regrow.data.batches.sampling import EpochSampler
 from regrow.data.images.pixels import Pixels
-from regrow.data.labels import DIFFICULT, Boxes, Item, Mask, Target
-from regrow.data.sampling import EpochSampler
+from regrow.data.targets.labels import DIFFICULT, Boxes, Item, Mask, Target
 
 
 def picture(value: int) -> np.ndarray:

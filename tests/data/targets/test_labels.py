@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from regrow.data.labels import Boxes, Mask, Target, label_digest, pixels_hash, renamed, without
+from regrow.data.targets.labels import (
+    Boxes,
+    Mask,
+    Target,
+    label_digest,
+    pixels_hash,
+    renamed,
+    without,
+)
 
 
 def picture(value: int) -> np.ndarray:

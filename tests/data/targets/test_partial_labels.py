@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from regrow.data.partial_labels import hidden, known_classes, plain_targets
+from regrow.data.targets.partial_labels import hidden, known_classes, plain_targets
 from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection

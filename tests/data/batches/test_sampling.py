@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regrow.data.batches.sampling import EpochSampler, Key, ResumableLoader, counter_seed
 from regrow.data.images.opening import CorruptImage
-from regrow.data.sampling import EpochSampler, Key, ResumableLoader, counter_seed
 from regrow.errors import BadInput
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regrow.data.labels import Boxes, Item, Kind, Mask, Target
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
 from regrow.data.source import Content, Source
-from regrow.incremental.ages import Ages, ages_of, old_images
+from regrow.data.targets.labels import Boxes, Item, Kind, Mask, Target
+from regrow.incremental.gating.ages import Ages, ages_of, old_images
 
 # The number of an image's pixels, its split and label.
 Rows = list[tuple[int, str, Target]]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from regrow.errors import BadInput
 from regrow.models.nets.attention import HeadedAttention
-from regrow.models.structure import fresh_twin, rebuild_, record
+from regrow.models.record.structure import fresh_twin, rebuild_, record
 
 EMPTY: dict[str, Any] = {"converted": [], "attributes": {}, "shapes": {}, "trainable": {}}
 

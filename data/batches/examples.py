@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from regrow.data.ignored import separated
+from regrow.data.batches.sampling import EpochSampler, Key, ResumableLoader, counter_seed
 from regrow.data.images.pixels import Pixels
 from regrow.data.images.transforms import augmented
-from regrow.data.labels import VOID, Boxes, Item, Target
-from regrow.data.sampling import EpochSampler, Key, ResumableLoader, counter_seed
+from regrow.data.targets.ignored import separated
+from regrow.data.targets.labels import VOID, Boxes, Item, Target
 
 Example = tuple[Tensor, Any]
 
@@ -23,7 +23,7 @@ class Examples(Dataset[Example]):
 
     Where some boxes or masks do not show all classes, each target is a mapping that also says which
     it knows, `known` (c,); a mask is its `mask` then. Where some boxes are ignored, all targets
-    have those apart, as `regrow.data.ignored.separated` gives them.
+    have those apart, as `regrow.data.targets.ignored.separated` gives them.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from regrow.errors import BadInput
-from regrow.incremental.gate import Gate, changes, judge
+from regrow.incremental.gating.gate import Gate, changes, judge
 from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence
 from regrow.metrics.exact_test import low_end
 from regrow.training.evaluation import Evaluation

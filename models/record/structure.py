@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
-from regrow.models import buffers
 from regrow.models.modes import copied
 from regrow.models.nets.attention import convert_, is_converted, is_convertible
+from regrow.models.record import buffers
 
 
 def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
         Plain data: `converted`, the names of attention layers that may have lost heads;
         `attributes`, whole numbers and tuples of them that became smaller, by module; `shapes` of
         parameters and persistent buffers by name; `trainable`, `requires_grad` flags of parameters.
-        Each is empty for an unchanged network. For other buffers see `regrow.models.buffers`.
+        Each is empty for an unchanged network. Other buffers: `regrow.models.record.buffers`.
     """
     modules = dict(dense.named_modules())
     pairs = [(n, module, modules[n]) for n, module in net.named_modules() if n in modules]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from regrow.data.images.transforms import decode_mask
-from regrow.data.labels import Mask, Target, label_digest, renamed, without
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
 from regrow.data.splits import SPLITS
+from regrow.data.targets.labels import Mask, Target, label_digest, renamed, without
 from regrow.incremental.matching import names_before
 
 TRAIN = SPLITS.index("train")

@@ -1,0 +1,1 @@
+"""Batches: their order, how often each image comes, and the examples in them."""

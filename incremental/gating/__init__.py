@@ -1,0 +1,1 @@
+"""Whether a new network may be served: judged on old and new images, and promoted."""
