@@ -1,8 +1,9 @@
 """The format of the images in the folders of a job's channels."""
 
 from pathlib import Path
+from typing import Any
 
-from regrow.data.detect import first_format
+from regrow.data.detect import arguments_of, first_format
 from regrow.errors import BadInput
 
 RECORDS = ("*.rec", "*/*.rec")
@@ -22,3 +23,14 @@ def find_source(root: Path) -> str:
             "train_lst, train_annotation or a manifest beside them; docs/data.md lists the formats"
         )
     return first_format(root).class_path
+
+
+def source_options(root: Path) -> dict[str, Any]:
+    """Return the options that name the source which reads a folder, and its arguments.
+
+    Raises:
+        BadInput: If the images are in RecordIO.
+    """
+    arguments = arguments_of(first_format(root))
+    own = {f"data.source.{name}": value for name, value in arguments.items()}
+    return {"data.source": find_source(root), **own}

@@ -11,7 +11,7 @@ import torch
 
 from regrow.data.source import locate
 from regrow.deploy.sagemaker.builtin import BESIDE, CHOICE, NAMES, Values, recognise
-from regrow.deploy.sagemaker.channels import find_source
+from regrow.deploy.sagemaker.channels import source_options
 from regrow.deploy.sagemaker.contract import Container, is_first_process
 from regrow.deploy.sagemaker.model_channel import warm_start
 from regrow.deploy.sagemaker.translation import data_options, translate
@@ -109,7 +109,7 @@ def _configured(container: Container, configs: Path) -> TrainingCall:
         data["data.root"] = str(root)
         is_given = any(name.startswith("data.source") for name in own)
         if not is_given and _reads_no_root(config):
-            data["data.source"] = find_source(root)
+            data |= source_options(root)
     return TrainingCall(config, data | own)
 
 

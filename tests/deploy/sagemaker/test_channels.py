@@ -1,34 +1,57 @@
-"""The files of a channel tell the format of its images."""
+"""The format of the images in a job's channels."""
 
-from collections.abc import Callable
+import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from regrow.deploy.sagemaker.channels import find_source
+from regrow.deploy.sagemaker.channels import find_source, source_options
 from regrow.errors import BadInput
 
-Channel = Callable[..., dict[str, Path]]
 
-
-@pytest.mark.parametrize("file", ["train.rec", "train/train.rec"])
-def test_records_are_refused_with_the_way_out(tmp_path: Path, channel: Channel, file: str) -> None:
-    channel(tmp_path, "x", file)
-    with pytest.raises(BadInput, match="train.rec is RecordIO, which regrow does not read; unpack"):
-        find_source(tmp_path / "x")
+def write(path: Path, text: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 @pytest.mark.parametrize(
-    ("name", "file", "source"),
+    ("files", "source"),
     [
-        ("train_lst", "a.lst", "SageMakerList"),
-        ("train_annotation", "a.json", "SageMakerBoxes"),
-        ("train_annotation", "a/a.png", "SageMakerMasks"),
-        ("train", "output.manifest", "ManifestFile"),
+        (["a.csv", "Annotations/a.xml"], "formats.ManifestFile"),
+        (["train/a.jsonl"], "formats.ManifestFile"),
+        (["annotations/a.json", "classes.json"], "formats.Coco"),
+        (["Annotations/a.xml", "classes.json"], "formats.Voc"),
+        (["classes.json"], "formats.Masks"),
+        (["train/ant/a.txt"], "formats.ImageFolder"),
+        ([], "formats.ImageFolder"),
+        (["train_lst/a/a.lst", "train_annotation/a.png"], "sagemaker.SageMakerList"),
+        (["train_annotation/a.png", "train_annotation/a.json"], "sagemaker.SageMakerMasks"),
+        (["train_annotation/a/a.json", "a.csv"], "sagemaker.SageMakerBoxes"),
     ],
 )
-def test_channels_tell_the_format(
-    tmp_path: Path, channel: Channel, name: str, file: str, source: str
+def test_the_first_of_the_known_formats_is_taken(
+    tmp_path: Path, files: list[str], source: str
 ) -> None:
-    channel(tmp_path, name, file)
-    assert find_source(tmp_path).rpartition(".")[2] == source
+    for file in files:
+        write(tmp_path / file)
+    assert find_source(tmp_path) == f"regrow.data.{source}"
+    assert source_options(tmp_path)["data.source"] == f"regrow.data.{source}"
+
+
+def test_where_images_lie_is_told_too(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "train" / "a.png")
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}
+    write(tmp_path / "train" / "_annotations.coco.json", json.dumps(content))
+    assert source_options(tmp_path) == {
+        "data.source": "regrow.data.formats.Coco",
+        "data.source.images": "{split}",
+        "data.source.annotations": "{split}/_annotations.coco.json",
+    }
+
+
+def test_records_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "a.rec")
+    with pytest.raises(BadInput, match=r"channel train: a\.rec is RecordIO, which regrow does not"):
+        source_options(tmp_path)
