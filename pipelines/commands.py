@@ -56,12 +56,20 @@ def train(args: Sequence[str] | None = None) -> Report:
     Raises:
         CheckFailed: If the gate is shut; all files are there all the same.
     """
-    with with_recipe(sys.argv[1:] if args is None else args, _read_training) as words:
-        values, settings = _read_training(words)
+    with with_recipe(sys.argv[1:] if args is None else args, read_training) as words:
+        values, settings = read_training(words)
     return train_as_read(values, settings, command("train", args))
 
 
-def _read_training(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_training(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the options of a training: the arguments of `run_training`, and the same as plain data.
+
+    Args:
+        words: The command line, which names all that a training needs.
+
+    Raises:
+        BadInput: If there is no such option, or one is missing.
+    """
     return parse(run_training, words, description=train.__doc__ or "", **TRAINING)
 
 

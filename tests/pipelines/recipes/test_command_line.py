@@ -62,8 +62,8 @@ STARTS = ("task", "data", "fit:", "run:", "warm", "seed")
 
 
 def settings(words: list[str]) -> dict[str, Any]:
-    with with_recipe(words, commands._training_options) as found:
-        return commands._training_options(found)[1]
+    with with_recipe(words, commands.read_training) as found:
+        return commands.read_training(found)[1]
 
 
 def test_what_is_printed_and_left_is_what_runs(
