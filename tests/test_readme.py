@@ -8,11 +8,12 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from regrow.data.formats import Coco, ManifestFile, Masks
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerMasks
-from regrow.data.sample import DigitScenes
+from regrow.data.sample import NAMES, DigitScenes, compose
 from regrow.incremental.gating.gate import Gate
 from regrow.incremental.growth import Growth
 from regrow.incremental.mixing import Mixing
@@ -58,10 +59,25 @@ def test_script_and_config_of_a_line_exist(line: str) -> None:
             assert (ROOT / word).is_file(), line
 
 
+def make_folder(folder: Path) -> None:
+    """Write scenes with boxes as someone may have them: in YOLO's layout, without splits."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    (folder / "data.yaml").write_text(f"path: .\ntrain: images\nnames: {list(NAMES)}\n")
+    for number in range(40):
+        image, boxes, _ = compose("train", number, False, size=64, seed=0)
+        Image.fromarray(image).save(folder / "images" / f"{number}.png")
+        rows = ""
+        for name, (x1, y1, x2, y2) in zip(boxes.classes, boxes.xyxy / 64, strict=True):
+            rows += f"{NAMES.index(name)} {(x1 + x2) / 2} {(y1 + y2) / 2} {x2 - x1} {y2 - y1}\n"
+        (folder / "labels" / f"{number}.txt").write_text(rows)
+
+
 def test_the_lines_of_use_work_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    make_folder(tmp_path / "FOLDER")
     monkeypatch.chdir(tmp_path)
     batch = '.trainer={"limit_train_batches": 1}'
     short = {
@@ -86,10 +102,12 @@ def test_the_lines_of_use_work_one_after_the_other(
             "--num_seeds=1",
         ],
     }
+    small = ["--task.net=fcos", "--task.net_args={}", "--data.size=[64, 64]"]
     for line in PYTHON:
         _, script, *words = shlex.split(line, comments=True)
         name = Path(script).stem
-        assert import_module(f"regrow.scripts.{name}").main([*words, *short[name]]) == 0, line
+        words += [*short[name], *(small if "FOLDER" in words else [])]
+        assert import_module(f"regrow.scripts.{name}").main(words) == 0, line
 
 
 def test_the_python_is_the_quickstart() -> None:
