@@ -60,9 +60,9 @@ def test_the_short_help_names_options_that_there_are(script: str, help_of: Help)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_short_help_begins_with_three_lines_that_can_be_typed(script: str) -> None:
+def test_the_short_help_begins_with_lines_that_can_be_typed(script: str) -> None:
     lines = [line for line in about(script).splitlines() if line.startswith("python ")]
-    assert len(lines) == 3
+    assert 3 <= len(lines) <= 4
     for line in lines:
         _, file, *words = shlex.split(line)
         assert file == f"scripts/{script}.py"
