@@ -14,7 +14,7 @@ from regrow.data.formats.augmented_manifest import (
     mask_of,
     target_of,
 )
-from regrow.data.labels import CROWD, DIFFICULT, Boxes, Item, Mask
+from regrow.data.targets.labels import CROWD, DIFFICULT, Boxes, Item, Mask
 from regrow.errors import BadInput
 
 SIZE = {"width": 30, "height": 20, "depth": 3}

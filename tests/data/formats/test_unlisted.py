@@ -7,7 +7,7 @@ from PIL import Image
 
 from regrow.data.checks.remarks import Remarks
 from regrow.data.formats.unlisted import UNLISTED, count_unlisted, files_of
-from regrow.data.labels import Item, Mask
+from regrow.data.targets.labels import Item, Mask
 
 
 def test_files_of_an_item_are_its_image_and_mask() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from regrow.data.images.pixels import PixelStore
-from regrow.data.labels import Item, Mask
+from regrow.data.targets.labels import Item, Mask
 
 
 def test_what_was_read_once_is_not_read_again(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from regrow.data.checks.faults import Faults
 from regrow.data.checks.remarks import Remarks
-from regrow.data.labels import Boxes, Item
 from regrow.data.names.tidy import (
     class_name,
     class_number,
@@ -17,6 +16,7 @@ from regrow.data.names.tidy import (
     mask_number,
     tidy,
 )
+from regrow.data.targets.labels import Boxes, Item
 from regrow.errors import BadInput
 
 
