@@ -6,7 +6,21 @@ from regrow.lazy import lazy
 
 if TYPE_CHECKING:
     from regrow.data.config import data_beside
-    from regrow.data.formats import Coco, ImageFolder, ManifestFile, Masks, Torchvision, Voc
+    from regrow.data.formats import (
+        Coco,
+        HuggingFace,
+        ImageFolder,
+        LabelFormat,
+        LabelMe,
+        LabelStudio,
+        ManifestFile,
+        Masks,
+        Part,
+        Several,
+        Torchvision,
+        Voc,
+        Yolo,
+    )
     from regrow.data.module import GrowingData
     from regrow.data.sample import Digits, DigitScenes
     from regrow.data.snapshot import Manifest, Snapshot
@@ -24,17 +38,24 @@ __all__ = [
     "DigitScenes",
     "Digits",
     "GrowingData",
+    "HuggingFace",
     "ImageFolder",
     "Item",
+    "LabelFormat",
+    "LabelMe",
+    "LabelStudio",
     "Manifest",
     "ManifestFile",
     "Mask",
     "Masks",
+    "Part",
+    "Several",
     "Snapshot",
     "Source",
     "Staged",
     "Stored",
     "Torchvision",
     "Voc",
+    "Yolo",
     "data_beside",
 ]
