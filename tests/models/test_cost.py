@@ -198,7 +198,7 @@ def test_latency_is_the_median_after_the_warm_up(monkeypatch: pytest.MonkeyPatch
     # The first call takes 50 s, the next ones 1, 9 and 2 s.
     now, spent = [0.0], iter([50.0, 1, 9, 2])
     clock = SimpleNamespace(perf_counter=lambda: now[0])
-    monkeypatch.setattr("regrow.models.cost.time", clock)
+    monkeypatch.setattr("regrow.models.latency.time", clock)
 
     def call() -> None:
         now[0] += next(spent)
