@@ -101,8 +101,7 @@ class GrowingData(LightningDataModule):
         self.val_share, self.test_share, self.stratify = val_share, test_share, stratify
         self.num_workers, self.seed = num_workers, seed
         self.skip_corrupt, self.skip_bad, self.cache_bytes = skip_corrupt, skip_bad, cache_bytes
-        self.max_images = max_images
-        self.balance = balance
+        self.max_images, self.balance = max_images, balance
         self.decoding = Decoding(max_pixels, grey_range and (grey_range[0], grey_range[1]))
         self.skipped: list[str] = []
         self.remarks = Remarks()

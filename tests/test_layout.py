@@ -3,11 +3,13 @@
 import ast
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+MAX_LINES, MAX_FILES = 400, 16
 NO_PACKAGES = {"tests", "benchmarks", "docs", "examples"}
 NETWORK = {"", "data", "metrics", "models"}
 TRAINED = NETWORK | {"reporting", "training"}
@@ -77,6 +79,15 @@ def test_every_package_ships() -> None:
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert set(project["tool"]["setuptools"]["packages"]) == set(packages)
+
+
+def test_rooms_and_files_stay_small() -> None:
+    sources = _sources()
+    assert len(sources) > 200
+    long = {name: len(file.read_text().splitlines()) for name, file in sources.items()}
+    assert {name: lines for name, lines in long.items() if lines > MAX_LINES} == {}
+    rooms = Counter(file.parent for file in sources.values() if file.stem != "__init__")
+    assert {str(room): count for room, count in rooms.items() if count > MAX_FILES} == {}
 
 
 @pytest.mark.parametrize("room", sorted(MAY_IMPORT))
