@@ -78,7 +78,7 @@ def follow_(
     net: nn.Module,
     places: Places,
 ) -> None:
-    """Give an optimizer the weights of the cut network, with its state sliced as they are.
+    """Replace an optimizer's weights by those of the cut network, and slice its state likewise.
 
     Its state for a weight is cut as `sliced_state` says. LBFGS keeps all weights as one
     vector, which cannot follow, so it begins anew.
