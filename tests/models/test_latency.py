@@ -1,6 +1,8 @@
 """Clocks, held to calls of a known length and to networks of a known order."""
 
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from regrow.errors import BadInput
 from regrow.models.classification import Classification
-from regrow.models.latency import Clock, Timed, times_of
+from regrow.models.latency import Clock, Timed, latency_ms, times_of
 
 
 def test_a_call_is_timed_by_its_clock() -> None:
@@ -117,3 +119,60 @@ def test_time_counts_this_thread_alone() -> None:
     """What waits takes no time; the clocks of the CPU must not count other programs."""
     timed = Timed(lambda: time.sleep(0.05), time.thread_time)
     assert timed.milliseconds() < 40
+
+
+def test_latency_times_calls_side_by_side_with_the_threads_asked_for() -> None:
+    before = torch.get_num_threads()
+    seen: list[tuple[str, int]] = []
+
+    def call(name: str) -> Any:
+        return lambda: seen.append((name, torch.get_num_threads()))
+
+    times = latency_ms(call("a"), call("b"), repeats=3, warm_up=2, threads=1)
+    assert len(times) == 2
+    assert all(time > 0 for time in times)
+    rounds = [seen[start : start + 2] for start in range(0, 10, 2)]
+    assert all(sorted(round_) == [("a", 1), ("b", 1)] for round_ in rounds)
+    assert len({tuple(round_) for round_ in rounds}) == 2, "either goes first at times"
+    assert torch.get_num_threads() == before
+
+
+def test_latency_puts_the_threads_back_after_an_error() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError):
+        latency_ms(lambda: 1 // 0, threads=1)
+    assert torch.get_num_threads() == before
+
+
+def test_latency_is_the_median_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first call takes 50 s, the next ones 1, 9 and 2 s.
+    now, spent = [0.0], iter([50.0, 1, 9, 2])
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr("regrow.models.latency.time", clock)
+
+    def call() -> None:
+        now[0] += next(spent)
+
+    assert latency_ms(call, repeats=3, warm_up=1) == [2000]
+
+
+def test_events_of_the_device_are_the_clock_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            said.append("record")
+
+        def synchronize(self) -> None:
+            said.append("wait")
+
+        def elapsed_time(self, end: "Event") -> float:
+            return 7.0 if self is not end else 0.0
+
+    monkeypatch.setattr("torch.cuda.Event", Event)
+    device = torch.device("cuda")
+    assert latency_ms(lambda: said.append("call"), repeats=2, warm_up=0, device=device) == [7.0]
+    assert said == ["record", "call", "record", "wait"] * 2
