@@ -19,7 +19,7 @@ from regrow.reporting.run_folder import open_run, refuse_run, reopen_run
 HOLDS = """
 import os, sys, time
 from pathlib import Path
-from regrow.models.lock import hold
+from regrow.reporting.lock import hold
 hold(Path(sys.argv[1]), "python scripts/train.py --seed \\x1b1")
 if sys.argv[2] == "forks":
     worker = os.fork()
@@ -32,7 +32,8 @@ time.sleep(600)
 OPENS = """
 import sys
 from pathlib import Path
-from regrow.models.run import guard, open_run
+from regrow.guard import guard
+from regrow.reporting.run_folder import open_run
 print("ready", flush=True)
 sys.stdin.readline()
 @guard
