@@ -86,6 +86,8 @@ def coco_items(
     content = read_json(path)
     with _layout(str(path)):
         names = _categories(path, content["categories"])
+        if how.kind == "masks":
+            _refuse_boxes_alone(path, content["annotations"])
         boxes = _boxes(path, content["annotations"], names, faults, how.kind)
         entries, listed = _images(path, content["images"], faults)
     for image in boxes.keys() - listed:
@@ -113,6 +115,19 @@ def _mask(file: Path, boxes: list[Box], numbers: Mapping[int, str], how: Reading
     regions = tuple((places[b.name], b.region) for b in ordered if b.region is not None)
     below = VOID if how.background is None else places[how.background]
     return Mask(Drawn(file, regions, below), numbers)
+
+
+def _refuse_boxes_alone(path: Path, entries: Any) -> None:
+    """Refuse a file without any region where masks are to be drawn."""
+    if (
+        isinstance(entries, list)
+        and entries
+        and not any(isinstance(e, Mapping) and e.get("segmentation") for e in entries)
+    ):
+        raise BadInput(
+            f"{path}: masks are asked for, and its annotations have boxes alone, no segmentation; "
+            "train detection on it, with data.source.kind boxes"
+        )
 
 
 def _categories(path: Path, entries: Any) -> dict[Any, str]:

@@ -198,7 +198,10 @@ def test_networks_and_weights_that_do_not_exist(
 def test_data_of_another_task(words: Words, refused: Refused, tmp_path: Path) -> None:
     boxes = coco(tmp_path / "data", names=("cell", "core"), numbers=(1, 2))
     swapped = [word.replace("detection", "segmentation") for word in boxes]
-    assert "Segmentation needs masks, the data has boxes" in refused(swapped)
+    said = "masks are asked for, and its annotations have boxes alone, no segmentation; train det"
+    assert said in refused(swapped)  # the config's source asks for masks
+    as_boxes = [*swapped, "--data.source.kind=boxes"]
+    assert "Segmentation needs masks, the data has boxes" in refused(as_boxes)
 
 
 def test_images_of_a_size_that_the_network_cannot_take(

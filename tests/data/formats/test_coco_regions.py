@@ -108,8 +108,15 @@ def test_what_is_no_region_is_refused_by_its_annotation(
 
 
 def test_an_annotation_without_a_region_is_refused(tmp_path: Path) -> None:
-    annotated(tmp_path, {"category_id": 3, "bbox": [1, 2, 3, 4]})
-    with pytest.raises(BadInput, match="annotation 0: .*an entry has no 'segmentation'"):
+    region = {"category_id": 3, "bbox": [1, 1, 2, 2], "segmentation": [[1, 1, 3, 1, 3, 3]]}
+    annotated(tmp_path, region, {"category_id": 3, "bbox": [1, 2, 3, 4]})
+    with pytest.raises(BadInput, match="annotation 1: .*an entry has no 'segmentation'"):
+        read(tmp_path)
+
+
+def test_a_file_of_boxes_alone_is_refused_at_once(tmp_path: Path) -> None:
+    annotated(tmp_path, *[{"category_id": 3, "bbox": [1, 2, 3, 4]}] * 9)
+    with pytest.raises(BadInput, match="boxes alone, no segmentation; train detection on it"):
         read(tmp_path)
 
 
