@@ -33,6 +33,7 @@ PARSER_NOISE = re.compile(
     r"|- Expected a <class 'NoneType'> |Given value type: <class '[\w.]+'> "
 )
 NUMBER_FOR_TEXT = re.compile(r"Expected a <class 'str'>\. Got value: (-?[\d.]+)")
+REQUIRED = re.compile(r"the following arguments are required: ([\w, ]+)")
 GIVEN = {"classes", "size"}  # a task has them from the data
 GENERAL, ALL = "general", "all"  # topics of the help besides the groups of options
 Choices = Mapping[str, Sequence[type]]
@@ -61,7 +62,14 @@ class Parser(ArgumentParser):
             line += f"; a name that looks like a number needs quotes, '\"{number[1]}\"'"
         hint = suggestion(line, self, self.choices)
         line = NO_KEY.sub(_named, NO_WORD.sub(r"\1: no such option", line))
+        line = REQUIRED.sub(self._required, line)
         raise BadInput(f"{line}{hint}; --help all explains every option") from ex
+
+    def _required(self, found: re.Match[str]) -> str:
+        """Return the line for arguments that are missing, options with their dashes."""
+        by_place = {action.dest for action in self._actions if not action.option_strings}
+        names = (name.strip() for name in found[1].split(","))
+        return ", ".join(n if n in by_place else f"--{n}" for n in names) + ": required, not given"
 
     def dump(self, *args: Any, **options: Any) -> str:
         """Return settings as YAML, in which classes go by the paths that stay."""

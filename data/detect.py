@@ -24,6 +24,7 @@ WANTED: dict[Kind, str] = {
     "masks": "masks: images/, masks/ and classes.json, or polygons of YOLO, COCO or LabelMe",
 }
 FOLDERS = f"{FORMATS}.ImageFolder"
+ONE_CLASS = f"--data.source {FOLDERS}"
 # Folders that tools put all images into, whatever they show.
 OF_NO_CLASS = ("images", "imgs", "image", "img", "jpegimages", "pictures", "photos", "data")
 
@@ -133,6 +134,8 @@ def _without_labels(root: Path, folders: list[str], kind: Kind | None) -> str:
     where = f"all in one folder, {folders[0]}" if folders else "in no folders of classes"
     wanted = WANTED[kind] if kind else "; or ".join(WANTED.values())
     hint = ""
+    if kind == "labels" and len(folders) == 1:
+        hint = f"one class alone needs its format named, as for a warm start: {ONE_CLASS}; else "
     if (root / "masks").is_dir():
         hint = 'masks/ needs classes.json beside it, as {"sky": 0, "road": 1}; '
     return (

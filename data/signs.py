@@ -263,10 +263,11 @@ def label_studio(root: Path) -> Found | None:
 
 def yolo(root: Path) -> Found | None:
     """Return YOLO's layout: a YAML file with `names`, or a list of classes beside text files."""
-    file = next((f for f in files_like(root, *YAML, "*.yaml", "*.yml") if _is_yolo(head(f))), None)
-    named = next((root / name for name in NAMES if (root / name).is_file()), None)
     texts = files_like(root, *(f"{'*/' * depth}*.txt" for depth in range(4)))
     rows = [row for text in texts for row in head(text).split("\n") if _is_row(row)]
+    yamls = files_like(root, *YAML, "*.yaml", "*.yml")
+    file = next((f for f in yamls if _is_yolo(head(f), bool(rows))), None)
+    named = next((root / name for name in NAMES if (root / name).is_file()), None)
     if file is None and (named is None or not rows):
         return None
     own = name_below(root, file or named or root)
@@ -275,9 +276,10 @@ def yolo(root: Path) -> Found | None:
     return Found(f"{FORMATS}.Yolo", own, kinds, has_kind=True)
 
 
-def _is_yolo(text: str) -> bool:
-    """Whether a YAML text names classes and where images are."""
-    return bool(re.search(r"^names\s*:", text, re.M) and re.search(r"^(train|val)\s*:", text, re.M))
+def _is_yolo(text: str, has_rows: bool) -> bool:
+    """Whether a YAML text names classes, and where images are unless there are rows of labels."""
+    has_names = re.search(r"^(names|nc)\s*:", text, re.M)
+    return bool(has_names and (has_rows or re.search(r"^(train|val)\s*:", text, re.M)))
 
 
 def _is_row(row: str) -> bool:

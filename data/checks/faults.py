@@ -12,7 +12,7 @@ from regrow.files import one_line
 NUM_SHOWN = 20  # faults that a refusal lists; the rest is counted
 NUM_LETTERS = 1600  # of those listed together; a message is cut at `regrow.text.LONGEST`
 LONGEST = 200  # letters of a stranger's value in a message
-WAY_OUT = "data.skip_bad=true leaves out what is bad"
+WAY_OUT = "--data.skip_bad=true leaves out what is bad"
 ROWS = "bad rows left out, with their images"
 BOXES = "bad boxes left out (what they show counts as background)"
 

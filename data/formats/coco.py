@@ -126,7 +126,7 @@ def _refuse_boxes_alone(path: Path, entries: Any) -> None:
     ):
         raise BadInput(
             f"{path}: masks are asked for, and its annotations have boxes alone, no segmentation; "
-            "train detection on it, with data.source.kind boxes"
+            "train detection on it, with --data.source.kind=boxes"
         )
 
 

@@ -135,7 +135,7 @@ def _named_errors(path: Path | str) -> Iterator[None]:
 
 def _corrupt(path: Path | str, reason: str) -> CorruptImage:
     return CorruptImage(
-        f"{path}: corrupt or truncated ({reason}); replace it; data.skip_corrupt=true skips such "
+        f"{path}: corrupt or truncated ({reason}); replace it; --data.skip_corrupt=true skips such "
         "images"
     )
 

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 import regrow.configs
+from regrow.errors import BadInput
+from regrow.pipelines import commands
 from regrow.pipelines.commands import export, prune, train
 from regrow.pipelines.experiments.commands import compare
 
@@ -89,3 +91,12 @@ def test_a_script_prints_nothing_but_the_config() -> None:
     )
     assert done.stderr == ""
     assert yaml.safe_load(done.stdout)["target"]["macs"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [(commands.prune, "^--checkpoint: req"), (commands.export, "^checkpoint: r")],
+)
+def test_what_is_missing_is_named_as_it_is_given(command: Any, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        command([])

@@ -211,6 +211,14 @@ def test_one_folder_is_no_class(tmp_path: Path) -> None:
     picture(tmp_path / "ant" / "a.png")
     with pytest.raises(BadInput, match="all in one folder, ant"):
         detect(tmp_path)
+    with pytest.raises(BadInput, match=r"for a warm start: --data\.source regrow\S+\.ImageFolder"):
+        detect(tmp_path, "labels")
+
+
+def test_yolos_names_need_no_splits_beside_labels(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    write(tmp_path / "data.yaml", "nc: 1\nnames: [ant]\n")
+    assert detect(tmp_path, "boxes")["class_path"] == "regrow.data.formats.Yolo"
 
 
 def test_masks_without_a_list_of_classes_are_told_to_add_it(tmp_path: Path) -> None:

@@ -101,16 +101,15 @@ def read_layout(root: Path, file: str | None, faults: Faults, remarks: Remarks) 
     path = find_names(root, file)
     if path.suffix.lower() not in (".yaml", ".yml"):
         lines = [line.strip() for line in read_text(path, SMALL).rstrip().split("\n")]
-        names = _checked(dict(enumerate(lines)), path)
-        return Layout(
-            path, names, {f: split_by_folder(root, f) for f in list_images(root, remarks)}
-        )
+        return Layout(path, _checked(dict(enumerate(lines)), path), _all_images(root, remarks))
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise BadInput(f"{path}: not YOLO's layout; it maps names, train and val to values")
     if "kpt_shape" in content:
         raise BadInput(f"{path}: labels of keypoints (kpt_shape), which regrow does not read")
     names = _yaml_names(content, path)
+    if not any(key in content for key, _ in KEYS):
+        return Layout(path, names, _all_images(root, remarks))
     splits: dict[Path, str | None] = {}
     taken: dict[str, list[Path]] = {}
     for key, split in KEYS:
@@ -130,6 +129,11 @@ def read_layout(root: Path, file: str | None, faults: Faults, remarks: Remarks) 
     if not splits:
         raise BadInput(f"{path}: names no images; give train a folder or a list of them")
     return Layout(path, names, splits)
+
+
+def _all_images(root: Path, remarks: Remarks) -> dict[Path, str | None]:
+    """Return all images below the root, each with the split that its folder is called after."""
+    return {file: split_by_folder(root, file) for file in list_images(root, remarks)}
 
 
 def _yaml_names(content: Mapping[str, Any], path: Path) -> dict[int, str]:

@@ -68,6 +68,12 @@ def test_folders_of_splits_are_found_below_the_root(
     assert remarks.lines == []
 
 
+def test_without_splits_all_images_are_taken_by_their_folders(root: Path) -> None:
+    found, _ = layout(root, {"nc": 1})
+    splits = {"a": "train", "b": "val", "c": "train", "d": "val", "e": None}
+    assert {Path(name).stem: split for name, split in found.items()} == splits
+
+
 def test_a_list_names_images_below_it_or_the_root(root: Path) -> None:
     lines = ["./images/train/c.png", "", "train/images/a.png"]
     write(root / "lists" / "train.txt", "\n".join(lines) + "\n")
@@ -138,7 +144,7 @@ def test_images_of_several_splits_are_told_and_taken_for_the_last(root: Path) ->
         ({"names": ["ant", "ant "], "train": "images/train"}, "ant is named twice"),
         ({"names": ["ant"], "nc": 2, "train": "images/train"}, "nc is 2, and names has 1"),
         ({"names": ["ant"], "nc": "x", "train": "images/train"}, "invalid literal|nc x is not"),
-        ({"names": ["ant"]}, "names no images; give train"),
+        ({"names": ["ant"], "train": None}, "names no images; give train"),
         ({"names": ["ant"], "train": 3}, "train is 3; give a folder"),
         ({"names": ["ant"], "train": [["images"]]}, "train is .*; give a folder"),
         ({"names": ["ant"], "train": "nowhere"}, "train is nowhere, which is not below"),
