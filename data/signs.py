@@ -18,7 +18,7 @@ from regrow.data.formats.hugging_face import METADATA
 from regrow.data.formats.tools.yolo_files import NAMES, YAML
 from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
-from regrow.files import GAP, SPLIT_NAMES, name_below, open_regular
+from regrow.files import GAP, SPLIT_NAMES, is_there, name_below, open_regular
 
 HEAD = 2**16  # bytes of a file that are looked at
 PART, LONGEST = 2**20, 100  # bytes that are searched at once, and of what is searched for
@@ -74,7 +74,12 @@ def files_like(root: Path, *patterns: str) -> Iterator[Path]:
 def head(file: Path) -> str:
     """Return the first bytes of a file as text; nothing where it cannot be read."""
     with suppress(OSError, BadInput), open_regular(file) as opened:
-        return opened.read(HEAD).decode("utf-8-sig", "replace").replace("\r\n", "\n")
+        return (
+            opened.read(HEAD)
+            .decode("utf-8-sig", "replace")
+            .replace("\r\n", "\n")
+            .replace("\r", "\n")
+        )
     return ""
 
 
@@ -191,12 +196,17 @@ def coco(root: Path) -> Found | None:
     names = re.findall(r'"file_name"\s*:\s*"([^"\\]+)"', head(file))[:1]
     for folder in FOLDERS_OF_COCO:
         below = root / folder.replace(GAP, splits[-1][0] if splits else GAP)
-        if below.is_dir() and (not names or (below / names[0]).is_file()):
+        if below.is_dir() and (not names or _is_below(below, names[0])):
             images = folder
             break
     kinds: tuple[Kind, ...] = ("boxes", "masks") if holds(file, REGION) else ("boxes",)
     given = {"images": images, "annotations": annotations}
     return Found(f"{FORMATS}.Coco", path, kinds, given, has_kind=True)
+
+
+def _is_below(folder: Path, name: str) -> bool:
+    """Whether a file of that name, which a stranger wrote, lies below a folder."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts and is_there(folder / name)
 
 
 def _is_coco(text: str) -> bool:

@@ -12,28 +12,20 @@ import yaml
 
 from regrow.class_path import class_path
 from regrow.data.config import CONFIG_FILE
-from regrow.data.described import build_data
 from regrow.data.detect import TASKS as TASK_NAMES
 from regrow.data.detect import detect
 from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
-from regrow.files import read_yaml
 from regrow.guard import help_topic
 from regrow.logs import log
 from regrow.models.checkpoint import load
-from regrow.models.classification import Classification
-from regrow.models.detection import Detection
-from regrow.models.nets.allowed import check_name
-from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 from regrow.pipelines.recipes.recipe import Given, choose, remarks_on
+from regrow.pipelines.recipes.stopped import TASKS, stopped_recipe
 from regrow.pipelines.recipes.survey import Machine, survey
 
 Read = Callable[[Sequence[str]], tuple[dict[str, Any], dict[str, Any]]]
 KINDS: Mapping[str, Kind] = {name: kind for kind, name in TASK_NAMES.items()}
-TASKS: Mapping[Kind, type[Task]] = {
-    own.kind: own for own in (Classification, Detection, Segmentation)
-}
 PRINT = "--print_config"
 NAMES = "classification, detection or segmentation"
 
@@ -69,9 +61,9 @@ def with_recipe(words: Sequence[str], read: Read) -> Iterator[list[str]]:
         _refuse_incomplete(rest, read, _refusal(name, root))
     with TemporaryDirectory() as folder:
         file = Path(folder) / "recipe.yaml"
-        recipe = _stopped_recipe(rest)
-        if recipe is not None:
-            _write(file, recipe)
+        left = Path(_option(rest, "run") or "runs/train") / CONFIG_FILE
+        if _option(rest, "resume") is not None and left.is_file():
+            _write(file, stopped_recipe(left, _allowed(rest)))
             yield [f"--config={file}", *rest]
             return
         recipe, lines = _new_recipe(kind, Path(root), parent, rest, read, file)
@@ -99,7 +91,7 @@ def _refuse_incomplete(words: Sequence[str], read: Read, line: str) -> NoReturn:
     try:
         read(words)
     except BadInput as error:
-        if "are required" not in str(error):
+        if "required, not given" not in str(error):
             raise
     raise BadInput(line)
 
@@ -161,32 +153,6 @@ def _given(
         task["net"] if _has_option(words, "task.net") else None,
         has_weights=has_weights,
     )
-
-
-def _stopped_recipe(words: Sequence[str]) -> dict[str, Any] | None:
-    """Read the recipe of the run that is to go on; None for one that begins.
-
-    The file was not named by the user, so it may be a stranger's: it names nothing but regrow's own
-    tasks, the networks that a checkpoint may name, and known data.
-    """
-    file = Path(_option(words, "run") or "runs/train") / CONFIG_FILE
-    if _option(words, "resume") is None or not file.is_file():
-        return None
-    content = read_yaml(file)
-    wayout = f"name it, if you trust it: --config {file}"
-    try:
-        task, data = content["task"], content["data"]
-        arguments, fit = dict(task["init_args"]), dict(content["fit"])
-        build_data(data)
-        own = next(made for made in TASKS.values() if class_path(made) == task["class_path"])
-        check_name(own.kind, arguments["net"], arguments.get("net_args") or {}, _allowed(words))
-    except BadInput as error:
-        raise BadInput(f"{file}: {error}; {wayout}") from error
-    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
-        raise BadInput(f"{file}: no config of a training run ({error}); {wayout}") from error
-    if arguments.pop("penalties", None) or fit.pop("trainer", None):
-        raise BadInput(f"{file}: has more than a recipe has; {wayout}")
-    return {"task": {**task, "init_args": arguments}, "data": data, "fit": fit}
 
 
 def _as_given(

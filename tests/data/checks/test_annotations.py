@@ -244,7 +244,7 @@ def test_all_bad_boxes_are_listed_at_once_and_twenty_by_name() -> None:
         boxed((1, 1, 99, 49), *BAD)
     message = str(found.value)
     assert message.count(" is empty or outside") == 20
-    assert "; and 19 more; correct or remove it; data.skip_bad=true leaves out" in message
+    assert "; and 19 more; correct or remove it; --data.skip_bad=true leaves out" in message
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ def test_one_fault_is_refused_in_its_own_words() -> None:
     faults = Faults()
     faults.refuse()
     faults.add("a.txt: bad; mend it", "a.txt")
-    with pytest.raises(BadInput, match=r"^a\.txt: bad; mend it; data\.skip_bad=true leaves out"):
+    with pytest.raises(BadInput, match=r"^a\.txt: bad; mend it; --data\.skip_bad=true leaves out"):
         faults.refuse()
 
 
@@ -26,7 +26,7 @@ def test_several_faults_name_the_root_and_each_way_out_once() -> None:
     line = str(refused.value)
     assert line.startswith("/x: 25 bad rows or boxes: 0.txt: bad; 1.txt: bad; ")
     assert line.endswith(
-        "19.txt: bad; and 5 more; mend it; data.skip_bad=true leaves out what is bad"
+        "19.txt: bad; and 5 more; mend it; --data.skip_bad=true leaves out what is bad"
     )
 
 
