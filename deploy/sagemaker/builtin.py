@@ -211,6 +211,7 @@ class Values:
         algorithm: The built-in algorithm.
         given: What the job gives, by name, less regrow's own options.
         options: The names of these.
+        read: The hyperparameters that were asked for so far.
 
     Raises:
         BadInput: If a name is none of the algorithm's, or its value is not accepted.
