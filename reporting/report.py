@@ -172,8 +172,9 @@ class Report:
 
     def to_markdown(self) -> str:
         """Return the page as Markdown."""
+        command = self.figures["command"]
         about = [
-            ["command", code(self.figures["command"])],
+            ["command", code(command) if command else "a call from Python"],
             ["task", self.figures["task"]],
             ["data", (self.figures["data"] or {}).get("hash")],
             ["parent", self.figures["parent"]],

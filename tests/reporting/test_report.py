@@ -212,3 +212,8 @@ def test_failed_write_leaves_the_old_report(
         report.write()
     assert (tmp_path / "report.json").read_bytes() == old
     assert {p.name for p in tmp_path.iterdir()} == {"report.json", "report.md"}
+
+
+def test_a_call_from_python_is_told_where_the_command_stands(tmp_path: Path) -> None:
+    made = Report(tmp_path, title="A", command="", task="classification", classes=["a"])
+    assert "| command | a call from Python |" in made.to_markdown()
