@@ -9,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from layouts import write
 from regrow.cli import parse
 from regrow.data.described import build_data
 from regrow.data.detect import arguments_of, detect, find_formats, first_format
@@ -22,12 +23,6 @@ FORMATS = "regrow.data.formats"
 def picture(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (20, 20)).save(path)
-    return path
-
-
-def write(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
 
 

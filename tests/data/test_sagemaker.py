@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from layouts import rows, write
 from regrow.data.formats import ManifestFile
 from regrow.data.module import GrowingData
 from regrow.data.sagemaker import SageMakerBoxes, SageMakerList, SageMakerMasks
@@ -39,20 +40,10 @@ def picture(path: Path, size: tuple[int, int] = (8, 8), seed: int = 0) -> Path:
     return path
 
 
-def write(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
-
-
 def mask(path: Path, numbers: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.array(numbers, np.uint8)).save(path)
     return path
-
-
-def rows(content: Content) -> list[tuple[str, Any, str | None]]:
-    return [(item.name, item.target, item.split) for item in content.items]
 
 
 def boxes(content: Content, index: int = 0) -> tuple[list[list[float]], tuple[str, ...]]:

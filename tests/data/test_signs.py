@@ -1,12 +1,12 @@
 """The signs of formats: what names and first bytes of files say."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from layouts import write
 from regrow.data import signs
 from regrow.data.formats import Coco, Voc
 
@@ -14,12 +14,6 @@ from regrow.data.formats import Coco, Voc
 def picture(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (20, 20)).save(path)
-
-
-def write(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
 
 
 def coco_of(name: str) -> dict[str, Any]:

@@ -1,31 +1,18 @@
 """What labels show is what is left of them once they are resized, and what is lost is told."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from given import Given
 from regrow.data.formats import Masks
 from regrow.data.images import fingerprints
 from regrow.data.module import GrowingData
-from regrow.data.source import Content, Source
 from regrow.data.targets.labels import VOID, Boxes, Item, Mask, Target
 from regrow.errors import BadInput
-
-KINDS = {str: "labels", Boxes: "boxes", Mask: "masks"}
-
-
-class Given(Source):
-    """Items held in memory."""
-
-    def __init__(self, items: Sequence[Item], classes: Sequence[str] = ("a", "b")) -> None:
-        self.items, self.classes = items, classes
-
-    def read(self, root: Path | None) -> Content:
-        return Content(KINDS[type(self.items[0].target)], self.classes, self.items)
 
 
 def items_of(*targets: tuple[str, Target], side: int = 8) -> list[Item]:

@@ -1,29 +1,16 @@
 """COCO's annotations."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from layouts import picture, write
 from regrow.data.formats import Coco
 from regrow.data.targets.labels import CROWD, OBJECT
 from regrow.errors import BadInput
-
-
-def picture(path: Path, size: tuple[int, int] = (8, 8)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*size, 3), len(path.name), np.uint8)).save(path)
-    return path
-
-
-def write(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
 
 
 def coco(boxes: Sequence[Sequence[float]] = ((1, 2, 3, 4),)) -> dict[str, Any]:

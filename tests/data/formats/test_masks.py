@@ -1,28 +1,14 @@
 """Masks with a file of classes."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from layouts import picture, write
 from regrow.data.formats import Masks
 from regrow.errors import BadInput
-
-
-def picture(path: Path, size: tuple[int, int] = (8, 8)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*size, 3), len(path.name), np.uint8)).save(path)
-    return path
-
-
-def write(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
 
 
 def masked(root: Path, classes: Any, names: Sequence[str] = ("train/a",)) -> Path:

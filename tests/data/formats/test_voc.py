@@ -1,28 +1,12 @@
 """Pascal VOC's annotations."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from layouts import picture, write
 from regrow.data.formats import Voc
 from regrow.errors import BadInput
-
-
-def picture(path: Path, size: tuple[int, int] = (8, 8)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*size, 3), len(path.name), np.uint8)).save(path)
-    return path
-
-
-def write(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
-
 
 VOC = """<annotation><filename>a.png</filename><size><width>8</width></size>
 <object><name>dog</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>8</xmax><ymax>5.5</ymax></bndbox>
