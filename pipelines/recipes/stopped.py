@@ -41,9 +41,10 @@ def stopped_recipe(file: Path, allow: tuple[str, ...] = ()) -> dict[str, Any]:
         arguments, fit = dict(task["init_args"]), dict(content["fit"])
         build_data(data)
         own = next(made for made in TASKS.values() if class_path(made) == task["class_path"])
-        for name, empty in (("penalties", []), ("trainer", {})):  # as a recipe has them
-            if (fit if name == "trainer" else arguments).pop(name, None) not in (None, empty):
-                raise BadInput(f"has {name}, more than a recipe has")
+        if arguments.pop("penalties", None) not in (None, []):
+            raise BadInput("has penalties, more than a recipe has")
+        if fit.pop("trainer", None) not in (None, {}):
+            raise BadInput("has trainer, more than a recipe has")
         _refuse_others(task, {"class_path", "init_args"}, "task")
         _refuse_more_than_plain(arguments, _arguments(own), "task")
         _refuse_more_than_plain(fit, _arguments(Fit), "fit")
