@@ -36,7 +36,7 @@ DEEP = 300  # lists in each other: what Python can still write, and nobody means
 
 
 def real_data() -> Path:
-    """Give the folder with the real sets, whether it exists or not."""
+    """Return the folder with the real sets, whether it exists or not."""
     return Path(os.environ.get("REGROW_DATA", ROOT.parent / "shared" / "data"))
 
 
@@ -48,7 +48,7 @@ def _shown_log() -> None:
 
 @pytest.fixture
 def data_root() -> Path:
-    """Give the folder with the real sets, or skip."""
+    """Return the folder with the real sets, or skip."""
     folder = real_data()
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set REGROW_DATA")
@@ -57,7 +57,7 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def cifar10_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder that torchvision reads CIFAR-10 from, unpacked if need be, or skip."""
+    """Return the folder that torchvision reads CIFAR-10 from, unpacked if need be, or skip."""
     folder = real_data() / "cifar10"
     if (folder / "cifar-10-batches-py").is_dir():
         return folder
@@ -90,7 +90,7 @@ def data() -> GrowingData:
 
 @pytest.fixture
 def assert_equal_weights() -> Callable[[Path, Path], None]:
-    """Give what compares the weights of two checkpoints, bit for bit."""
+    """Return a function that compares the weights of two checkpoints, bit for bit."""
 
     def compare(one: Path, other: Path) -> None:
         first, second = net_state(read(one)), net_state(read(other))
@@ -102,13 +102,13 @@ def assert_equal_weights() -> Callable[[Path, Path], None]:
 
 @pytest.fixture(scope="session")
 def mutated_bytes() -> Callable[[bytes, int], bytes]:
-    """Give what damages the content of a file, as a function of a seed."""
+    """Return a function that damages the content of a file, as a function of a seed."""
     return _mutated_bytes
 
 
 @pytest.fixture(scope="session")
 def mutated_plain() -> Callable[[Any, int], Any]:
-    """Give what puts odd values into nested lists and mappings, as a function of a seed."""
+    """Return a function that puts odd values into nested plain data, by a seed."""
     return _mutated_plain
 
 

@@ -52,7 +52,7 @@ def images(root: Path, *classes: str) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Give the files of before in a folder of now."""
+    """Return the files of before in a folder of now."""
     with tarfile.open(Path(__file__).parent / "files" / "before.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     for file in (*tmp_path.rglob("start.json"), *tmp_path.rglob("data.yaml")):

@@ -31,7 +31,7 @@ SHORT = ["--fit.epochs=1", f"--fit.trainer={BATCHES}"]
 
 
 def short_training(path: Path, request: pytest.FixtureRequest) -> list[str]:
-    """Give the words of a run of one batch; skip where the data is absent."""
+    """Return the words of a run of one batch; skip where the data is absent."""
     data = CONTENTS[path]["data"]
     if "root" in data:
         root = [f"--data.root={root_of(path, request)}", "--data.max_images=64"]
@@ -41,7 +41,7 @@ def short_training(path: Path, request: pytest.FixtureRequest) -> list[str]:
 
 
 def root_of(path: Path, request: pytest.FixtureRequest) -> Path:
-    """Give the folder of a config's data; skip where it is absent."""
+    """Return the folder of a config's data; skip where it is absent."""
     root = CONTENTS[path]["data"]["root"]
     if root == "cifar10":
         return request.getfixturevalue("cifar10_root")

@@ -23,7 +23,7 @@ Printed = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
-    """Give the settings that a command prints, and nothing else beside them."""
+    """Return the settings that a command prints, and nothing else beside them."""
 
     def run(command: Callable[..., Any], *words: str) -> dict[str, Any]:
         with pytest.raises(SystemExit) as ended:

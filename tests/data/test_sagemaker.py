@@ -193,7 +193,7 @@ def masked(root: Path, numbers: Any, channel: str = "train") -> Path:
 
 
 def trained_on(root: Path, num_classes: int) -> list[list[int]]:
-    """Give the mask that training sees: class numbers, 255 void."""
+    """Return the mask that training sees: class numbers, 255 void."""
     masked(root, [[0, 0], [0, 0]], "validation")
     data = GrowingData(SageMakerMasks(num_classes), root, size=(2, 2), test_share=0)
     assert data.classes == [str(number) for number in range(num_classes)]

@@ -40,7 +40,7 @@ def write(file: Path, text: str) -> Path:
 
 
 def spoiled(content: Any) -> list[str]:
-    """Give the text of a value with each of its parts replaced by each odd one."""
+    """Return the text of a value with each of its parts replaced by each odd one."""
     hole = "HOLE-7f3a"
     texts: list[str] = []
 

@@ -17,7 +17,7 @@ Break = Callable[[Path, str, Callable[[np.ndarray], np.ndarray]], Path]
 
 
 def classifier() -> Classification:
-    """Give a classifier of two classes, whose outputs differ from image to image."""
+    """Return a classifier of two classes, whose outputs differ from image to image."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         task = Classification(["a", "b"], (32, 32), net_args={"width": 4})
@@ -33,13 +33,13 @@ def task() -> Classification:
 
 @pytest.fixture(scope="session")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the classifier's ONNX file, of which a test takes a copy."""
+    """Return the classifier's ONNX file, of which a test takes a copy."""
     return export_graph(classifier(), tmp_path_factory.mktemp("graph") / "model.onnx")
 
 
 @pytest.fixture(scope="session")
 def loader() -> list[tuple[Tensor, Tensor]]:
-    """Give nine images in batches of four, with labels."""
+    """Return nine images in batches of four, with labels."""
     made = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (9, 3, 32, 32), generator=made, dtype=torch.uint8)
     images = images // torch.arange(1, 10)[:, None, None, None]
@@ -49,7 +49,7 @@ def loader() -> list[tuple[Tensor, Tensor]]:
 
 @pytest.fixture(scope="session")
 def break_() -> Break:
-    """Give what changes one weight of an ONNX file, in place."""
+    """Return a function that changes one weight of an ONNX file, in place."""
 
     def change(path: Path, name: str, by: Callable[[np.ndarray], np.ndarray]) -> Path:
         model = onnx.load(path)
@@ -64,7 +64,7 @@ def break_() -> Break:
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give an empty `/opt/ml`, which the environment names."""
+    """Return an empty `/opt/ml`, which the environment names."""
     folder = tmp_path / "ml"
     (folder / "input" / "config").mkdir(parents=True)
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(folder))

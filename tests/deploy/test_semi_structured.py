@@ -13,7 +13,7 @@ class Kind(nn.Linear):
 
 
 def two_of_four(rows: int, columns: int) -> torch.Tensor:
-    """Give weights of which in each block of four the first and the last are zero."""
+    """Return weights of which in each block of four the first and the last are zero."""
     weight = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
     return weight * torch.tensor([0.0, 1, 1, 0]).repeat(columns // 4)
 

@@ -112,7 +112,7 @@ class Stop(Callback):
 
 @pytest.fixture
 def stop_at() -> Callable[[int], Callback]:
-    """Give what stops a training after a step."""
+    """Return a function that stops a training after a step."""
     return Stop
 
 

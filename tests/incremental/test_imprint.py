@@ -51,7 +51,7 @@ def batches(*labels: list[int]) -> list[Batch]:
 
 
 def pulls(task: Classification, given: list[Batch]) -> Tensor:
-    """Give the sum over images of (1 if it is the class - its probability) x features, (c, d)."""
+    """Return the sum over images of (1 if it is the class - its probability) x features, (c, d)."""
     task = copy.deepcopy(task).double().eval()
     total = torch.zeros(len(task.classes), 8, dtype=torch.float64)
     with torch.no_grad():

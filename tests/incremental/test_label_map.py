@@ -9,7 +9,7 @@ NAMES = st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=1)
 
 
 def rows(label_map: LabelMap) -> list[int | None]:
-    """Give for each new class the old class it continues, or None where it is new."""
+    """Return for each new class the old class it continues, or None where it is new."""
     sources = {new: old for old, new in label_map.kept}
     return [sources.get(index) for index in range(len(label_map.new))]
 

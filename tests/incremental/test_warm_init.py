@@ -177,7 +177,7 @@ def test_shares_out_of_range_are_refused_and_nothing_changes(
 
 
 def _angles(task: Classification, given: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """Give what each weight is multiplied with, before it is bounded, by loops in float64."""
+    """Return what each weight is multiplied with, before it is bounded, by loops in float64."""
     task = copy.deepcopy(task).double().eval()
     average: dict[str, Tensor] = {}
     for images, labels in given:

@@ -32,7 +32,7 @@ class Make:
 
     @staticmethod
     def boxes(seed: int, num_images: int = 6, num_classes: int = 3) -> list[Image]:
-        """Give objects and detections on a coarse grid, with ties of score and of overlap."""
+        """Return objects and detections on a coarse grid, with ties of score and of overlap."""
         generator = _generator(seed)
         images = []
         for number in range(num_images):
@@ -72,7 +72,7 @@ class Make:
 
     @staticmethod
     def evidences(kind: str) -> tuple[Evidence, Any]:
-        """Give evidence of some images, and what gives evidence of a list of their numbers."""
+        """Return evidence of some images, and what gives evidence of a list of their numbers."""
         if kind == "labels":
             flags = torch.rand(8, generator=_generator(2)) < 0.6
             return Make.correct(flags), lambda numbers: Make.correct(flags[numbers])

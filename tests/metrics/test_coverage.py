@@ -31,7 +31,7 @@ def drawn(num_images: int, runs: int) -> Iterator[tuple[ConfusionEvidence, Confu
 
 
 def most(runs: int) -> float:
-    """Give the misses that a probability of 5 % exceeds once in a hundred times."""
+    """Return the misses that a probability of 5 % exceeds once in a hundred times."""
     return float(binom.ppf(0.99, runs, 0.05))
 
 

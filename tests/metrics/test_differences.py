@@ -27,7 +27,7 @@ RARE = (1 - 0.05**0.5) / 2  # of 2 images that show a class 78 % may be others; 
 
 
 def masks(num_images: int = 30) -> ConfusionEvidence:
-    """Give a network that is right of all images, of which two show the second class."""
+    """Return a network that is right of all images, of which two show the second class."""
     truth = torch.zeros(num_images, 2, 2, dtype=torch.long)
     truth[:2, 0] = 1
     evidence = ConfusionEvidence(3)

@@ -121,7 +121,7 @@ def test_interval_solves_its_equation_by_a_loop_over_the_same_thirds(seed: int) 
 
 
 def _seen(distance: float, evidence: Evidence) -> float:
-    """Give the distance of an end less what no image showed, which was squared and added."""
+    """Return the distance of an end less what no image showed, which was squared and added."""
     return (distance**2 - unseen(evidence, 0.95) ** 2) ** 0.5
 
 

@@ -39,7 +39,7 @@ EPOCHS = 2
 
 
 def half_of(net: nn.Module, seed: int = 0) -> dict[str, Tensor]:
-    """Give masks of all filters and matrices that keep about half of each."""
+    """Return masks of all filters and matrices that keep about half of each."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.rand(weight.shape, generator=generator) < 0.5

@@ -27,7 +27,7 @@ def _images(count: int = 4) -> Tensor:
 
 
 def _logits(probabilities: list[list[float]]) -> Tensor:
-    """Give logits (1, c, 1, w) whose softmax is the given share of each class, a row a pixel."""
+    """Return logits (1, c, 1, w) whose softmax is the given share of each class, a row a pixel."""
     return torch.tensor(probabilities).log().T[None, :, None]
 
 

@@ -224,7 +224,7 @@ TRANSFORMERS: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
 
 
 def settle_(net: nn.Module) -> None:
-    """Give norms the statistics of a net that was trained."""
+    """Set norms to the statistics of a net that was trained."""
     generator = torch.Generator().manual_seed(1)
     for module in net.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -43,7 +43,7 @@ def task() -> Classification:
 
 
 def sigmas(share: float, count: int) -> float:
-    """Give five standard deviations of a share of independent draws."""
+    """Return five standard deviations of a share of independent draws."""
     return 5 * (share * (1 - share) / count) ** 0.5
 
 

@@ -17,7 +17,7 @@ NETS = ["concat", "depthwise", "grouped", "flat", "transposed"]
 
 
 def numbered_(net: nn.Module) -> None:
-    """Give every weight a number of its own, by which it is known wherever it goes."""
+    """Set every weight to a number of its own, by which it is known wherever it goes."""
     first = 1
     with torch.no_grad():
         for parameter in net.parameters():

@@ -20,7 +20,7 @@ def test_the_way_removes_evenly():
 
 
 def walk(used: list[float], num_steps: int, **options: bool) -> tuple[list[float], bool]:
-    """Give where each step ends, and whether the pace gave up."""
+    """Return where each step ends, and whether the pace gave up."""
     pace, ends = Pace.begin(num_steps), []
     for share in used:
         ends.append(pace.next)

@@ -99,7 +99,7 @@ def images(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def image_gradients(task, made: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Give the gradient of each image's loss, (b, ...), by PyTorch's own vectorised derivative."""
+    """Return the gradient of each image's loss, (b, ...), by PyTorch's vectorised derivative."""
     net = task.net.eval()
     state = {name: p.detach() for name, p in net.named_parameters()}
 
@@ -316,7 +316,7 @@ def n_of_m(net: nn.Module, scores: Tensor, n: int = 2, m: int = 4) -> Tensor:
 
 
 def best_of(block: Tensor, n: int) -> set[int]:
-    """Give the places whose sum is the largest, of all that there are."""
+    """Return the places whose sum is the largest, of all that there are."""
     places = combinations(range(len(block)), n)
     return set(max(places, key=lambda chosen: float(block[list(chosen)].sum())))
 

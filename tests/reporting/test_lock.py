@@ -48,7 +48,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Give what starts a process that holds a folder until it is ended."""
+    """Return a function that starts a process that holds a folder until it is ended."""
     started: list[subprocess.Popen[str]] = []
 
     def run(code: str, *words: str, first: str | None = "held") -> "subprocess.Popen[str]":

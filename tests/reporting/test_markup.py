@@ -41,7 +41,7 @@ HOSTILE = [
 
 
 def _text(page: str) -> str:
-    """Give the text of a paragraph, of which nothing else may be made."""
+    """Return the text of a paragraph, of which nothing else may be made."""
     found = re.fullmatch(r"<p>([^<>]*)</p>\n", READER.render(page))
     assert found is not None, READER.render(page)
     return html.unescape(found[1])

@@ -125,7 +125,7 @@ def trained(tmp_path: Path, made_once: Callable[[Hashable, Fill], None]) -> Call
 
 @pytest.fixture
 def stop_after() -> Callable[..., None]:
-    """Give what lets the platform's signal come in the middle of a batch, of `train` or `val`."""
+    """Return a function that sends SIGTERM in the middle of a batch, of `train` or `val`."""
 
     def patch(monkeypatch: pytest.MonkeyPatch, num_batches: int, split: str = "train") -> None:
         hook = {"train": "on_train_batch_end", "val": "on_validation_batch_end"}[split]
@@ -146,7 +146,7 @@ def stop_after() -> Callable[..., None]:
 
 @pytest.fixture
 def score_epochs() -> Callable[..., None]:
-    """Give what lets the accuracy of each scoring be the next of some, whatever a network says."""
+    """Return a function that sets the accuracy of each scoring to the next of some values."""
 
     def patch(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
         scores, compute = iter(values), Accuracy.compute
@@ -161,7 +161,7 @@ def score_epochs() -> Callable[..., None]:
 
 @pytest.fixture
 def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Give what runs a script in a process of its own."""
+    """Return a function that runs a script in a process of its own."""
 
     def call(script: str, *args: str) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, str(ROOT / "scripts" / script), *args]

@@ -22,7 +22,7 @@ Refused = Callable[[list[str]], str]
 
 @pytest.fixture
 def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Give what runs the command, checks how it ends, and gives the line it said."""
+    """Return a function that runs the command, checks how it ends, and returns the line it said."""
     kept = tmp_path / "run" / "best.ckpt"
     open_run(kept.parent)
     kept.write_text("an earlier run")

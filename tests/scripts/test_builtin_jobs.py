@@ -27,7 +27,7 @@ SMALL = {"epochs": "1", "mini_batch_size": "8", "num_classes": "2", "data.test_s
 
 @pytest.fixture
 def run_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], int]:
-    """Give what runs a job whose channels lie there already, and gives its exit code."""
+    """Return a function that runs a job whose channels are there, and returns its exit code."""
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setattr(sagemaker, "stop_with_parent", lambda: None)

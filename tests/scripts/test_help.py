@@ -18,7 +18,7 @@ Help = Callable[..., str]
 
 @pytest.fixture
 def help_of(capsys: pytest.CaptureFixture[str]) -> Help:
-    """Give what a script prints for words that ask for help."""
+    """Return what a script prints for words that ask for help."""
 
     def printed(script: str, *words: str) -> str:
         code: Any

@@ -45,14 +45,14 @@ def old(trained: Trained, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def warm(folder: Folder, words: Words, old: Path) -> Callable[..., list[str]]:
-    """Give the words of a warm start from it on new images alone: `warm(run="new", *more)`."""
+    """Return the words of a warm start from it on new images alone: `warm(run="new", *more)`."""
     blue = folder("new", ("blue",))
     return lambda run="new", *more: words(blue, run, f"--warm-start={old}", *more)
 
 
 @pytest.fixture
 def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
-    """Give what runs a warm start that is refused before it begins, and gives the line it said."""
+    """Return a function that runs a warm start that is refused, and returns the line it said."""
 
     def call(line: list[str]) -> str:
         assert train.main(line) == 2

@@ -57,7 +57,7 @@ combinations = [
 
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
-    """Give processes that begin with everything imported, and nothing done."""
+    """Return processes that begin with everything imported, and nothing done."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "regrow.pipelines.commands"])
     return context
@@ -77,7 +77,7 @@ def write_parent(name: str, kind: str, folder: Path) -> None:
 
 
 def line(name: str, workers: int, kind: str, folder: Path, run: str) -> list[str]:
-    """Give the words of a run that goes on if there is something to go on with."""
+    """Return the words of a run that goes on if there is something to go on with."""
     is_there = furthest(folder / run) is not None
     return [
         "--resume=auto" if is_there else f"--warm-start={folder / 'parent.ckpt'}",

@@ -31,7 +31,7 @@ SHORT = [QUICK, "--num_steps=2", "--recovery.epochs=1", "--budget.max_drop=0.5"]
 
 @pytest.fixture
 def dense(trained: Trained) -> Path:
-    """Give the checkpoint of a small trained network."""
+    """Return the checkpoint of a small trained network."""
     return trained("dense")
 
 

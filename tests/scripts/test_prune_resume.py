@@ -33,7 +33,7 @@ NUM_BATCHES = BATCHES * (2 * EPOCHS + FINAL_EPOCHS)
 
 @pytest.fixture
 def dense(trained: Trained) -> Path:
-    """Give the checkpoint of a small trained network."""
+    """Return the checkpoint of a small trained network."""
     return trained("dense")
 
 

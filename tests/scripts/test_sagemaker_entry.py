@@ -114,7 +114,7 @@ def images(folder: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Give what starts a job; what still runs at the end is killed."""
+    """Return a function that starts a job; what still runs at the end is killed."""
     processes = []
 
     def start(base: Path, *line: str, **more: str) -> subprocess.Popen[str]:

@@ -25,7 +25,7 @@ BOTH = Distillation(features=1.0)
 
 
 def make(kind: type[Task], seed: int = 0, classes: list[str] = CLASSES, **args: Any) -> Task:
-    """Give a small net with statistics and scores as after training."""
+    """Return a small net with statistics and scores as after training."""
     torch.manual_seed(seed)
     args = args or ({"channels": 8, "num_convs": 1} if kind is Detection else {"width": 4})
     task = kind(classes, SIZE, net_args=args).train()
@@ -126,7 +126,7 @@ def test_a_student_trained_with_it_comes_nearer_to_its_teacher(
 
 
 def shares(task: Task, images: Tensor) -> Tensor:
-    """Give what a user sees of each class."""
+    """Return what a user sees of each class."""
     outputs = task(images)
     if isinstance(task, Detection):
         return task.decode(outputs)["scores"]
@@ -134,7 +134,7 @@ def shares(task: Task, images: Tensor) -> Tensor:
 
 
 def targets(kind: type[Task], count: int) -> Any:
-    """Give truths that have nothing to do with the images."""
+    """Return truths that have nothing to do with the images."""
     if kind is Classification:
         return torch.arange(count) % 3
     if kind is Segmentation:

@@ -32,7 +32,7 @@ def _task(width: int = 2, optimizer: str = "adamw") -> Classification:
 
 @pytest.fixture
 def stopped(tmp_path: Path, data: GrowingData) -> Path:
-    """Give the folder of a run after one of two epochs."""
+    """Return the folder of a run after one of two epochs."""
     run, task = tmp_path / "stopped", _task()
     fit = Fit(epochs=1, images=0, accelerator="cpu", devices=1, patience=3)
     train(task, data, make_trainer(task, fit, run), run)

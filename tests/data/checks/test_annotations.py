@@ -35,7 +35,7 @@ def picture(file: Path, seed: int, width: int = WIDTH, height: int = HEIGHT, **m
 
 
 def turned() -> Image.Exif:
-    """Give EXIF data that turns an image by a quarter, as it is shown."""
+    """Return EXIF data that turns an image by a quarter, as it is shown."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return exif

@@ -37,7 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Names:
-    """Give the names of the files that this process decodes."""
+    """Return the names of the files that this process decodes."""
     names: Names = []
 
     def counted(decode: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:

@@ -27,7 +27,7 @@ def boxes(known: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def class_grads(task: Task, targets: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-    """Give the size of the gradient of each class's rows, (c,)."""
+    """Return the size of the gradient of each class's rows, (c,)."""
     task.net.zero_grad()
     loss_of(task, task.example_images(len(targets)), targets).backward()
     (rows, *_) = task.class_rows()

@@ -15,7 +15,7 @@ from regrow.models.classification import Classification
 
 @pytest.fixture
 def configs(tmp_path: Path) -> Path:
-    """Give a folder of configs: one on the built-in sample, one on a set of its own."""
+    """Return a folder of configs: one on the built-in sample, one on a set of its own."""
     folder = tmp_path / "configs"
     folder.mkdir()
     (folder / "sample.yaml").write_text("data: {source: {class_path: regrow.data.sample.Digits}}")
@@ -25,7 +25,7 @@ def configs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def job(base: Path, configs: Path) -> Callable[..., Container]:
-    """Give a maker of jobs: hyperparameters, channels (with their folders), more files."""
+    """Return a maker of jobs: hyperparameters, channels (with their folders), more files."""
 
     def make(
         hyperparameters: dict[str, str] | None = None, *channels: str, **files: Any
@@ -44,7 +44,7 @@ def job(base: Path, configs: Path) -> Callable[..., Container]:
 
 @pytest.fixture
 def checkpoint() -> Callable[[Path, int], None]:
-    """Give what writes a checkpoint of a training run after some steps."""
+    """Return a function that writes a checkpoint of a training run after some steps."""
 
     def write(path: Path, step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def checkpoint() -> Callable[[Path, int], None]:
 
 @pytest.fixture
 def channel() -> Callable[..., dict[str, Path]]:
-    """Give what makes the folder of a channel, with empty files in it."""
+    """Return a function that makes the folder of a channel, with empty files in it."""
 
     def make(folder: Path, name: str, *files: str) -> dict[str, Path]:
         for file in files:

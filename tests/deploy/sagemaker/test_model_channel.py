@@ -26,7 +26,7 @@ def channel(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def archive(channel: Path) -> Archive:
-    """Give a maker of archives in the channel: contents or ready members by name."""
+    """Return a maker of archives in the channel: contents or ready members by name."""
 
     def make(name: str = "model.tar.gz", /, **members: bytes | tarfile.TarInfo) -> Path:
         with tarfile.open(channel / name, "w:gz" if name.endswith("gz") else "w") as packed:
@@ -214,7 +214,7 @@ def _header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
 
 
 def _sized(size: int) -> bytes:
-    """Give the eight bytes and more of a size that is no octal number."""
+    """Return the eight bytes and more of a size that is no octal number."""
     return b"\xff" + size.to_bytes(11, "big", signed=True)
 
 

@@ -136,7 +136,7 @@ def test_the_model_channel_is_the_warm_start(job: Job, checkpoint: Save, base: P
 
 @pytest.fixture
 def packed(base: Path, checkpoint: Save) -> Path:
-    """Give an archive in the channel `model`, of a checkpoint and a memory."""
+    """Return an archive in the channel `model`, of a checkpoint and a memory."""
     archive = base / "input" / "data" / "model" / "model.tar.gz"
     checkpoint(base / "earlier" / "best.ckpt", 1)
     (base / "earlier" / "memory").mkdir()
@@ -234,7 +234,7 @@ def test_what_the_container_decides_is_refused_wherever_it_stands(
 
 @pytest.fixture
 def built_in(tmp_path: Path) -> Job:
-    """Give a maker of jobs for Image Classification: hyperparameters and what the list says."""
+    """Return a maker of jobs for Image Classification: hyperparameters and what the list says."""
 
     def make(text: str = "0\t0\ta.png\n1\t1\tb.png\n", **given: Any) -> Container:
         data = tmp_path / "input" / "data"

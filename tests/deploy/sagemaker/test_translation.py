@@ -21,7 +21,7 @@ from regrow.models.nets.build import list_nets
 
 
 def options(builtin: str, devices: int = 1, /, **given: Any) -> dict[str, Any]:
-    """Give the options of a job by name."""
+    """Return the options of a job by name."""
     return translate(Values(builtin, given), devices)
 
 

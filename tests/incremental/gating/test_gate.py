@@ -20,7 +20,7 @@ def evaluation(evidence: Evidence, per_class: dict[str, float]) -> Evaluation:
 
 
 def labelled(*classes: tuple[str, Sequence[bool]]) -> Evaluation:
-    """Give what a classifier gave that has some images of each class right, one flag an image."""
+    """Return what a classifier gave that has some images of each class right, one flag an image."""
     evidence, per_class = CorrectEvidence(), {}
     for index, (name, flags) in enumerate(classes):
         right = torch.tensor(flags, dtype=torch.bool)
@@ -81,7 +81,7 @@ def test_a_class_that_no_image_shows_is_not_measured() -> None:
 
 
 def boxed(num_images: int) -> Evaluation:
-    """Give what a detector gave that finds the one class there is, and names another once."""
+    """Return what a detector gave that finds the one class there is, and names another once."""
     evidence = BoxEvidence(2)
     box, first = torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([0])
     for number in range(num_images):

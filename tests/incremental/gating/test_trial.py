@@ -22,7 +22,7 @@ OLD_NAMES = {"a": "a", "b": "b"}
 
 
 def network(right: Sequence[bool], labels: Sequence[int], names: str = "ab") -> Evaluation:
-    """Give what a classifier gave that has some images right, of the classes that are given."""
+    """Return what a classifier gave that has some images right, of the classes that are given."""
     evidence, truth = CorrectEvidence(), torch.tensor(labels)
     flags = torch.tensor(right)
     taken = truth.where(flags, (truth + 1) % 9)

@@ -52,7 +52,7 @@ class TwoScales(nn.Module):
 
 @pytest.fixture
 def outsiders(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give the name of an importable module with nets of another's."""
+    """Return the name of an importable module with nets of another's."""
     import sys
     import types
 

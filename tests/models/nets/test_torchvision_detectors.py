@@ -207,7 +207,7 @@ def test_rows_of_a_class_move_that_class_alone(net, images) -> None:
 
 
 def teacher_of(net: Detector) -> Detector:
-    """Give a network that finds something else, and as much."""
+    """Return a network that finds something else, and as much."""
     teacher = copy.deepcopy(net)
     with torch.no_grad():
         for name in net.output_layers():
@@ -282,7 +282,7 @@ def test_networks_rebuild_from_their_state_bit_for_bit(net, images) -> None:
 
 
 def pretend_download(monkeypatch: pytest.MonkeyPatch, name: str) -> dict[str, Tensor]:
-    """Give random COCO weights, statistics and all, and let torchvision find them."""
+    """Let torchvision find random COCO weights, statistics and all."""
     torch.manual_seed(0)
     builder: Callable[..., nn.Module] = getattr(detection, name)
     donor = builder(weights=None, weights_backbone=None)

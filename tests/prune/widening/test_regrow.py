@@ -19,7 +19,7 @@ from regrow.prune.widening.regrow import regrow_channels_
 
 
 def pruned_task(width: int = 4, share: float = 0.5) -> Classification:
-    """Give a network whose later layers were cut more than the first ones."""
+    """Return a network whose later layers were cut more than the first ones."""
     torch.manual_seed(0)
     task = Classification(["a", "b", "c"], (16, 16), net_args={"width": width})
     plan = [(g, range(int(share * g.num_units))) for g in find_groups(task).groups[1:]]

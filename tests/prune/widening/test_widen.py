@@ -86,7 +86,7 @@ def shapes(net: nn.Module) -> dict[str, torch.Size]:
 
 
 def distance(before: Any, after: Any) -> float:
-    """Give the largest difference of the outputs in float64, of the largest output."""
+    """Return the largest difference of the outputs in float64, of the largest output."""
     images = before.example_images(3)
     with torch.no_grad():
         one, other = exact_copy(before)(images), exact_copy(after)(images)
