@@ -2,7 +2,7 @@
 
 python scripts/demo.py
 python scripts/demo.py --task detection
-python scripts/demo.py --task segmentation --runs /tmp/demo
+python scripts/demo.py --task segmentation --runs demos
 
 Options:
   --task TASK                   classification, detection or segmentation
