@@ -14,7 +14,14 @@ from regrow.errors import BadInput
 from regrow.files import read_yaml
 from regrow.guard import help_topic
 from regrow.logs import show_log
-from regrow.option_values import as_options, check_numbers, nested, with_whole, with_whole_number
+from regrow.option_values import (
+    as_options,
+    check_nulls,
+    check_numbers,
+    nested,
+    with_whole,
+    with_whole_number,
+)
 from regrow.parser import Choices, Parser, without_noise
 from regrow.plain import refuse_unbounded
 
@@ -66,7 +73,7 @@ def parse(
         refuse_unbounded(word.partition("=")[2] or word, word.partition("=")[0][:40])
     for file in _configs(words):
         _refuse_deep_texts(_content_of(file), str(file))
-    return _call(parser, _parsed(parser, words))
+    return _call(function, parser, _parsed(parser, words))
 
 
 def read(
@@ -105,7 +112,7 @@ def read(
     content = content_of(options)
     _refuse_deep_texts(below, str(base) if isinstance(base, Path) else "an option")
     _refuse_deep_texts(content, "an option")
-    return _call(parser, _read(parser, content, below))
+    return _call(function, parser, _read(parser, content, below))
 
 
 def _parser(
@@ -130,10 +137,11 @@ def _mappings(function: Callable[..., Any]) -> set[str]:
     return {n for n, p in signature(function).parameters.items() if "dict[" in str(p)}
 
 
-def _call(parser: Parser, config: Any) -> Call:
+def _call(function: Callable[..., Any], parser: Parser, config: Any) -> Call:
     """Return the arguments of the call that was parsed, built, and the same as plain data."""
     check_numbers(config.as_dict())
     plain = {name: value for name, value in _plain(config).items() if name != "config"}
+    check_nulls(function, plain)
     try:
         values = dict(parser.instantiate(config).items())
     except (TypeError, ValueError) as error:
@@ -200,7 +208,7 @@ def _configs(words: Sequence[str]) -> list[Path]:
 def _content_of(file: Path) -> Any:
     """Read a config within the limits of what a stranger may write, and name it in errors."""
     if not file.exists():
-        raise BadInput(f"{file}: no such config; configs/ has some")
+        raise BadInput(f"{file}: no such config; name a YAML file")
     return read_yaml(file)
 
 

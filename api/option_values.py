@@ -8,7 +8,9 @@ import ast
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from inspect import Parameter, signature
+from pydoc import locate
 from typing import Any
 
 from regrow.errors import BadInput
@@ -197,3 +199,36 @@ def check_numbers(values: Any, name: str = "") -> None:
         raise BadInput(f"{name} is a number beyond 63 bits; give a smaller one")
     elif isinstance(values, float) and not math.isfinite(values):
         raise BadInput(f"{name} is {values}; give a finite number")
+
+
+def check_nulls(function: Callable[..., Any], values: Mapping[str, Any], name: str = "") -> None:
+    """Refuse null for an argument that takes none, as where nothing stands behind a colon in YAML.
+
+    Args:
+        function: The function or class whose arguments the values are.
+        values: Values by name, as plain data; a class is its path with its arguments.
+        name: What they belong to, for the error.
+
+    Raises:
+        BadInput: Naming the option.
+    """
+    try:
+        arguments = signature(function).parameters
+    except ValueError:  # of a class in C, which does not tell
+        return
+    for key in [key for key in values if key in arguments]:
+        value, kind = values[key], arguments[key]
+        path = f"{name}.{key}" if name else key
+        if value is None and kind.default is not None and not _takes_none(kind):
+            raise BadInput(f"--{path}: null is no value for it; give one, or leave the option out")
+        for one in value if isinstance(value, list) else [value]:
+            own = kind.annotation
+            if isinstance(one, Mapping) and "class_path" in one:
+                own, one = locate(str(one["class_path"])), one.get("init_args")
+            if isinstance(own, type) and isinstance(one, Mapping):
+                check_nulls(own, one, path)
+
+
+def _takes_none(argument: Parameter) -> bool:
+    kind = argument.annotation
+    return kind in (Any, Parameter.empty) or "None" in str(kind)

@@ -12,11 +12,13 @@ from regrow.errors import BadInput
 from regrow.option_values import (
     as_option,
     as_options,
+    check_nulls,
     check_numbers,
     nested,
     with_whole,
     with_whole_number,
 )
+from regrow.training.fit import Fit
 
 
 class Inner:
@@ -37,6 +39,19 @@ def function(
     flag: bool = False,
 ) -> None:
     """Do nothing."""
+
+
+def with_fit(
+    inner: Inner,
+    own: Any = 1,
+    many: list[Inner] | tuple[()] = (),
+    fit: Fit = Fit(),
+    epochs: int = 1,
+    patience: int | None = 3,
+    run: Path = Path("run"),
+    flag: bool = False,
+) -> None:
+    """Do nothing, with options of every kind."""
 
 
 CHOSEN = "--inner=tests_written.Inner"
@@ -131,6 +146,37 @@ def test_numbers_beyond_63_bits_are_refused(word: str) -> None:
 def test_numbers_that_are_not_finite_are_refused_wherever_they_stand(value: float) -> None:
     with pytest.raises(BadInput, match=r"a\.b is (nan|inf|-inf); give a finite number"):
         check_numbers({"a": {"init_args": {"b": [1.0, value]}}})
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ({"epochs": None}, "epochs"),
+        ({"run": None}, "run"),
+        ({"flag": None}, "flag"),
+        ({"fit": None}, "fit"),
+        ({"fit": {"accelerator": None}}, "fit.accelerator"),
+        ({"fit": {"trainer": None}}, "fit.trainer"),
+        (
+            {"inner": {"class_path": "tests_written.Inner", "init_args": {"rate": None}}},
+            "inner.rate",
+        ),
+        (
+            {"many": [{"class_path": "tests_written.Inner", "init_args": {"name": None}}]},
+            "many.name",
+        ),
+    ],
+)
+def test_null_is_refused_by_name_where_a_value_is_needed(content: dict, name: str) -> None:
+    with pytest.raises(BadInput, match=rf"^--{name}: null is no value for it; give one, or leave"):
+        check_nulls(with_fit, content)
+
+
+def test_null_that_means_something_is_taken() -> None:
+    check_nulls(with_fit, {"patience": None, "fit": {"ema": None, "patience": None}, "own": None})
+    read = {"inner": {"class_path": "builtins.dict", "init_args": {"tzinfo": None}}}
+    check_nulls(with_fit, read)  # a class that says nothing of its arguments
+    assert values("--patience=null")["patience"] is None
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
