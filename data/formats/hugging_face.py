@@ -111,6 +111,8 @@ class HuggingFace(Source):
                 classes = [_classes_of(entry) for entry in value]
             else:
                 sides, classes = value["bbox"], _classes_of(value)
+            if not isinstance(classes, list):
+                raise ValueError(f"categories is {shown(classes)}, no list")
             corners = np.array(sides, dtype=np.float64).reshape(-1, 4)
             if len(corners) != len(classes) or len(corners) != len(sides):
                 raise ValueError(f"{len(sides)} boxes and {len(classes)} categories")

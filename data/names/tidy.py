@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 from regrow.data.checks.faults import Faults, shown
@@ -39,6 +40,8 @@ def class_name(value: Any) -> str:
     """
     if not isinstance(value, str | int | float):
         raise ValueError(f"the class name {shown(value)} is no text")
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"the class name {value} stands for a missing one")
     return str(value)
 
 

@@ -16,7 +16,7 @@ from regrow.data.checks.remarks import Remarks
 from regrow.data.formats.unlisted import SEVERAL
 from regrow.data.names.listing import list_images, split_by_folder
 from regrow.data.names.lookup import match_files, split_name
-from regrow.data.names.tidy import class_name, class_number, clean_name
+from regrow.data.names.tidy import MAX_CLASSES, class_name, class_number, clean_name
 from regrow.errors import BadInput
 from regrow.files import SMALL, is_there, name_below, read_text, read_yaml
 
@@ -140,7 +140,7 @@ def _yaml_names(content: Mapping[str, Any], path: Path) -> dict[int, str]:
     """Return the class of each number, as `names` or `nc` say."""
     names, count = content.get("names"), content.get("nc")
     try:
-        count = None if count is None else class_number(count, what="nc")
+        count = None if count is None else class_number(count, MAX_CLASSES, "nc")
         if names is None and count is not None:
             names = [str(number) for number in range(count)]
         if not isinstance(names, list | dict) or not names:

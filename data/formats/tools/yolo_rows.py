@@ -12,11 +12,12 @@ import numpy as np
 from regrow.data.checks.faults import BOXES, Faults, shown
 from regrow.data.formats.tools.shapes import Kind, Shape, polygon, smallest_on_top
 from regrow.data.images.regions import Polygons
-from regrow.data.names.tidy import class_number
+from regrow.data.names.tidy import MAX_BOXES, class_number
 from regrow.errors import BadInput
 from regrow.files import SMALL, read_text
 
 OUTSIDE = 0.01  # shares by which a number may lie outside of [0, 1]
+MOST_ROWS = 100_000  # of one image
 OF_A_BOX = 5  # numbers in a row: the class, the centre, width and height
 
 
@@ -39,6 +40,10 @@ def read_rows(
         BadInput: If the file cannot be read.
     """
     rows = [(n, row.split()) for n, row in enumerate(read_text(file, SMALL).split("\n"), 1)]
+    if len(rows) > MOST_ROWS:
+        raise BadInput(f"{file}: {len(rows):,} rows for one image; at most {MOST_ROWS:,} are read")
+    if len(rows) > MAX_BOXES:
+        raise BadInput(f"{file}: {len(rows):,} rows; an image may have {MAX_BOXES:,} at most")
     has_polygons = any(len(row) > OF_A_BOX + 1 for _, row in rows)
     scale = np.array([size[1], size[0]], dtype=np.float64)
     shapes = []

@@ -134,6 +134,11 @@ def test_images_without_a_row_are_told(tmp_path: Path) -> None:
             {"file_name": "a.png", "objects": {"bbox": [[1, 2, 3, 4]]}},
             "its objects are none ('category')",
         ),
+        ({"file_name": "a.png", "label": float("nan")}, "the class nan is none"),
+        (
+            {"file_name": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "category": {"ant": 0}}},
+            "its objects are none (categories is",
+        ),
         (
             {"file_name": "a.png", "objects": {"bbox": [[1, 2, 3]], "category": [1]}},
             "its objects are none",

@@ -25,6 +25,9 @@ def test_names_are_in_one_unicode_form_without_blanks() -> None:
     assert [class_name(value) for value in ("a", 3, 0.5)] == ["a", "3", "0.5"]
     with pytest.raises(ValueError, match="the class name None is no text"):
         class_name(None)
+    for missing in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="the class name (nan|inf) stands for a missing one"):
+            class_name(missing)
 
 
 @pytest.mark.parametrize("value", [-1, 0.5, True, None, [], float("nan"), 2**31, "1" * 11])

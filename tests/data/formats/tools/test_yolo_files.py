@@ -143,6 +143,7 @@ def test_images_of_several_splits_are_told_and_taken_for_the_last(root: Path) ->
         ({"names": {-1: "ant"}, "train": "images/train"}, "class number -1 is not a whole"),
         ({"names": ["ant", "ant "], "train": "images/train"}, "ant is named twice"),
         ({"names": ["ant"], "nc": 2, "train": "images/train"}, "nc is 2, and names has 1"),
+        ({"nc": 3_000_000, "train": "images/train"}, r"nc 3000000 is not .* \[0, 300000\]"),
         ({"names": ["ant"], "nc": "x", "train": "images/train"}, "invalid literal|nc x is not"),
         ({"names": ["ant"], "train": None}, "names no images; give train"),
         ({"names": ["ant"], "train": 3}, "train is 3; give a folder"),

@@ -44,6 +44,12 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         read_rows(tmp_path / "a.txt", NAMES, "boxes", (1, 1), Faults())
 
 
+def test_a_file_of_more_rows_than_an_image_has_objects_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n" * 50_000)
+    with pytest.raises(BadInput, match=r"a\.txt: 50,001 rows; an image may have 50,000 at most"):
+        read_rows(tmp_path / "a.txt", NAMES, "boxes", (10, 20), Faults())
+
+
 def test_a_polygon_of_half_a_point_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5 0.1\n")
     faults = Faults()
