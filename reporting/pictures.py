@@ -14,12 +14,14 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make
 from regrow.data.targets.ignored import IGNORED_BOXES, IGNORED_LABELS, IS_CROWD
 from regrow.data.targets.labels import VOID, Kind
 from regrow.files import write_atomic
-from regrow.text import printable
+from regrow.text import plural, printable
 
 CELL = 200  # pixels: least length of the longer side of an image; smaller ones are enlarged
 LONGEST = 60  # characters of a class's name in a picture
 CAPTION = 16  # height of the line of text below an image
 MIN_SCORE = 0.4  # boxes of lower scores are not drawn
+MOST_NAMED = 8  # boxes that have their names in them; more would hide the image
+BACKGROUND = "background"  # the class of masks that is not drawn
 RIGHT, WRONG, TRUTH = (110, 220, 130), (255, 110, 100), (235, 235, 235)
 IGNORED = (150, 150, 150)  # colour of ignored boxes
 
@@ -55,7 +57,11 @@ def picture(
     pairs = draw(images, predictions, targets, classes, kind)
     columns = max(1, min(len(pairs), 1280 // pairs.shape[-1]))
     grid = make_grid(pairs, nrow=columns, padding=4, pad_value=255)
-    return grid if kind == "labels" else torch.cat([grid, _legend(classes, grid.shape[-1])], dim=1)
+    return (
+        grid
+        if kind == "labels"
+        else torch.cat([grid, _legend(classes, kind, grid.shape[-1])], dim=1)
+    )
 
 
 def save_picture(path: Path, image: Tensor) -> None:
@@ -94,8 +100,7 @@ def _draw_boxes(
     found = prediction["scores"] >= MIN_SCORE
     boxes, labels = prediction["boxes"][found], prediction["labels"][found]
     scores = [f"{score:.2f}" for score in prediction["scores"][found].tolist()]
-    count = len(target["labels"])
-    caption, truth = f"{count} object{'s' * (count != 1)}", image
+    caption, truth = f"truth: {plural(len(target['labels']), 'object')}", image
     if IGNORED_BOXES in target:
         marks = ["crowd" if is_crowd else "difficult" for is_crowd in target[IS_CROWD].tolist()]
         ignored, labels_of = target[IGNORED_BOXES] * scale, target[IGNORED_LABELS]
@@ -105,7 +110,9 @@ def _draw_boxes(
     return _beside(
         _captioned(truth, caption, TRUTH),
         _captioned(
-            _boxed(image, boxes * scale, labels, classes, scores), f"{len(labels)} found", TRUTH
+            _boxed(image, boxes * scale, labels, classes, scores),
+            f"predicted: {plural(len(labels), 'object')}",
+            TRUTH,
         ),
     )
 
@@ -127,6 +134,8 @@ def _boxed(
     texts = [
         f"{n} {notes[row] if notes else ''}".strip() for n, row in zip(names, rows, strict=True)
     ]
+    if len(rows) > MOST_NAMED:
+        texts = [""] * len(rows)  # the legend tells their colours
     colors = [IGNORED if is_ignored else color(indices[row]) for row in rows]
     width = 1 if is_ignored else 2
     drawn: Tensor = draw_bounding_boxes(
@@ -146,13 +155,18 @@ def _draw_mask(
 
 def _overlaid(image: Tensor, mask: Tensor, classes: Sequence[str], scale: int) -> Tensor:
     mask = mask.detach().cpu().repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-    indices = [index for index in mask.unique().tolist() if index < len(classes) and index != VOID]
+    indices = [index for index in mask.unique().tolist() if index in _drawn(classes)]
     if not indices:
         return image
     layers = torch.stack([mask == index for index in indices])
     colors = [color(index) for index in indices]
     overlaid: Tensor = draw_segmentation_masks(image, layers, alpha=0.5, colors=colors)
     return overlaid
+
+
+def _drawn(classes: Sequence[str]) -> list[int]:
+    """Return the rows of the classes that have a colour in masks."""
+    return [row for row, name in enumerate(classes) if name != BACKGROUND and row != VOID]
 
 
 # The drawing function of each kind of target.
@@ -183,10 +197,11 @@ def _captioned(image: Tensor, text: str, fill: tuple[int, int, int]) -> Tensor:
     return torch.cat([image, pil_to_tensor(strip)], dim=1)
 
 
-def _legend(classes: Sequence[str], width: int) -> Tensor:
+def _legend(classes: Sequence[str], kind: Kind, width: int) -> Tensor:
     font = ImageFont.load_default()
     places, x, y = [], 4, 3
-    names = [printable(name, LONGEST) for name in classes]
+    rows = _drawn(classes) if kind == "masks" else list(range(len(classes)))
+    names = [printable(classes[row], LONGEST) for row in rows]
     for name in names:
         length = int(font.getlength(name)) + 24
         if x + length > width and x > 4:
@@ -195,8 +210,8 @@ def _legend(classes: Sequence[str], width: int) -> Tensor:
         x += length
     strip = Image.new("RGB", (width, y + CAPTION))
     brush = ImageDraw.Draw(strip)
-    for index, (name, (x, y)) in enumerate(zip(names, places, strict=True)):
-        brush.rectangle((x, y, x + 10, y + 10), fill=color(index))
+    for row, name, (x, y) in zip(rows, names, places, strict=True):
+        brush.rectangle((x, y, x + 10, y + 10), fill=color(row))
         brush.text((x + 14, y), name, fill=TRUTH, font=font)
     pixels: Tensor = pil_to_tensor(strip)
     return pixels

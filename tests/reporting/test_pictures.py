@@ -106,6 +106,33 @@ def test_masks_are_overlaid_half_and_void_is_left_out() -> None:
     assert predicted[:, 96, 48].tolist() == pytest.approx(blends[1], abs=1)
 
 
+def test_background_is_not_drawn_and_stands_in_no_legend() -> None:
+    target = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    target[0, :, 16:] = 1
+    names = ["background", "bee"]
+    truth, predicted = _halves(draw(_images(1), target, target, names, "masks")[0])
+    for half in (truth, predicted):
+        assert (half[:, :, :96] == GREY).all()
+        assert half[:, 96, 144].tolist() != [GREY] * 3
+    legend = picture(_images(1), target, target, names, "masks")[:, -18:].flatten(1).T.tolist()
+    assert list(color(1)) in legend
+    assert list(color(0)) not in legend
+
+
+def test_many_boxes_have_no_names_that_would_hide_the_image() -> None:
+    def drawn(count: int) -> Tensor:
+        left = torch.arange(count) * 2.0
+        boxes = torch.stack([left, left, left + 30, left + 30], dim=1)
+        target = {"boxes": boxes, "labels": torch.ones(count).long()}
+        none = {name: value[:0] for name, value in target.items()} | {"scores": torch.zeros(0)}
+        pair = draw(_images(1, 128), [none], [target], ["ant", "a long name"], "boxes")[0]
+        return _halves(pair)[0]
+
+    colored = [(drawn(count) != GREY).any(0).sum() for count in (8, 9)]
+    assert colored[1] < colored[0]  # the filled fields of the names are gone, with a box more
+    assert list(color(1)) in drawn(9).flatten(1).T.tolist()
+
+
 def test_void_is_left_out_even_with_256_classes() -> None:
     target = torch.full((1, 8, 8), VOID, dtype=torch.uint8)
     pairs = draw(_images(1, 8), target, target, [str(i) for i in range(256)], "masks")
