@@ -138,12 +138,12 @@ def foresee(shown: Shown, limit: float, confidence: float, images: str) -> str |
     if reach <= limit + 1e-12:
         return None
     least = shown.least_images(limit, confidence)
-    needed = f"{least:,} at least" if least is not None else "no number of them"
+    needed = f"at least {least:,} needed" if least is not None else "no number of them can"
     points = f"{100 * limit:g} point{'s' * (limit != 0.01)}"
     return (
-        f"{shown.num_images:,} {images} cannot decide {points}; {needed}: a network that loses "
-        f"nothing on them may still have lost {100 * reach:.1f} points, so only one that gains "
-        "enough would be accepted"
+        f"{shown.num_images:,} {images} are too few to rule out a loss above {points} "
+        f"({needed}): a network that loses nothing on these may still have lost {100 * reach:.1f} "
+        "points on others, so only one that gains enough would be accepted"
     )
 
 

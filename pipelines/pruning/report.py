@@ -65,8 +65,8 @@ def _say_verdict(report: Report, result: Result, budget: Budget, foreseen: str |
         f"The network keeps {100 * share:.1f} % of its MACs. On {verdict.num_images} test images, "
         f"which nothing was chosen on, {after.name} went from {before.value:.4f} to "
         f"{after.value:.4f}; the change is between "
-        f"{verdict.interval[0]:+.4f} and {verdict.interval[1]:+.4f}, with "
-        f"{100 * budget.confidence:g} % confidence in each end. {verdict_in_words(result, budget)}"
+        f"{verdict.interval[0]:+.4f} and {verdict.interval[1]:+.4f}, where each bound alone holds "
+        f"at {100 * budget.confidence:g} % confidence. {verdict_in_words(result, budget)}"
     )
     report.say(_parts_in_words(verdict))
     if foreseen is not None:
@@ -177,7 +177,7 @@ def step_in_words(step: Step) -> str:
     if step.masked:
         costs += f", {100 * step.masked:.1f} % of them masked"
     if step.latency is not None:
-        costs += f", {100 * step.latency:.0f} % of the time"
+        costs += f", {100 * step.latency:.0f} % of the original latency"
     fate = "" if step.is_kept else ", rolled back"
     return f"{name}: {costs}, validation score {step.score:.4f}{fate}"
 
@@ -200,8 +200,9 @@ def _budget_in_words(verdict: Verdict, budget: Budget) -> str:
         return "The budget is broken."
     needed = "no number of" if verdict.num_needed is None else f"about {verdict.num_needed:,}"
     return (
-        f"That neither meets nor breaks the budget; {needed} test images that show such a change "
-        "would decide it."
+        f"Whether the budget of {100 * budget.max_drop:g} points is met is undecided: "
+        f"{verdict.num_images:,} test images are too few to tell; {needed} test images with the "
+        "same change would tell."
     )
 
 

@@ -209,7 +209,9 @@ def test_images_that_cannot_decide_are_told_with_how_many_could():
     # 2 s / (1 + s) = 0.03 at s = 0.03 / 1.97, and (1 - s)^195.2 = 0.05; of 34 images it is 0.1556.
     line = foresee(Shown(34, (34, 20)), 0.03, 0.95, "test images")
     assert line is not None
-    assert line.startswith("34 test images cannot decide 3 points; 196 at least: ")
+    assert line.startswith(
+        "34 test images are too few to rule out a loss above 3 points (at least 196 needed)"
+    )
     assert "may still have lost 15.6 points" in line
     assert foresee(Shown(196, (196, 115)), 0.03, 0.95, "test images") is None
     assert foresee(Shown(195, (195, 115)), 0.03, 0.95, "test images") is not None
@@ -219,7 +221,9 @@ def test_accuracy_needs_the_images_of_the_exact_test():
     # 0.99^298 = 0.05002 and 0.99^299 = 0.04952.
     line = foresee(Shown(100, is_accuracy=True), 0.01, 0.95, "old test images")
     assert line is not None
-    assert line.startswith("100 old test images cannot decide 1 point; 299 at least")
+    assert line.startswith(
+        "100 old test images are too few to rule out a loss above 1 point (at least 299 needed)"
+    )
     for count in (298, 299):
         is_met = decide(*_accuracies(0, 0, count), Budget(0.01)).is_met
         foreseen = foresee(Shown(count, is_accuracy=True), 0.01, 0.95, "images")
@@ -232,14 +236,14 @@ def test_a_rare_class_asks_for_images_that_show_it():
     shown = Shown(1000, (1000, 4))
     line = foresee(shown, 0.01, 0.95, "images")
     assert line is not None
-    assert "37,071 at least" in line
+    assert "(at least 37,071 needed)" in line
     assert shown.unseen(0.95) == pytest.approx((1 - 0.05**0.25) / 2)
 
 
 def test_no_number_of_images_decides_that_nothing_at_all_is_lost():
     line = foresee(Shown(100), 0.0, 0.95, "images")
     assert line is not None
-    assert "cannot decide 0 points; no number of them" in line
+    assert "above 0 points (no number of them can)" in line
 
 
 def test_a_verdict_tells_what_was_seen_from_what_was_not():

@@ -347,10 +347,12 @@ def test_a_budget_that_the_test_images_cannot_decide_is_told_before_the_first_st
     prune.main([f"--checkpoint={dense}", *options])
     said = capsys.readouterr().out
     # 0.9^29 = 0.047.
-    line = "budget: 24 test images cannot decide 10 points; 29 at least"
+    line = (
+        "budget: 24 test images are too few to rule out a loss above 10 points (at least 29 needed)"
+    )
     assert said.index(line) < said.index("as given: ")
     page = (tmp_path / "prune" / "report.md").read_text()
-    assert "known before the first step: 24 test images cannot decide 10 points; 29" in page
+    assert "known before the first step: 24 test images are too few to rule out" in page
     # 1 - 0.05^(1 / 24) = 0.1173.
     assert "24 images may not show a change of 11.73 points at all" in page
 

@@ -67,8 +67,8 @@ def test_a_step_is_a_line() -> None:
     assert step_in_words(replace(STEP, is_kept=False)) == f"{line}, rolled back"
     told = step_in_words(replace(STEP, index=0, masked=0.25, latency=0.618))
     assert told == (
-        "as given: 1,200,000 MACs, 3,400 parameters, 25.0 % of them masked, 62 % of the time, "
-        "validation score 0.7500"
+        "as given: 1,200,000 MACs, 3,400 parameters, 25.0 % of them masked, 62 % of the "
+        "original latency, validation score 0.7500"
     )
 
 
@@ -82,13 +82,13 @@ LOST = replace(STEP, index=2, score=0.5, is_kept=False)
         ({"verdict": Verdict(False, (-0.5, -0.4), 40)}, "The budget is broken."),
         (
             {"verdict": Verdict("undecided", (-0.1, 0.1), 40, 1500)},
-            "That neither meets nor breaks the budget; about 1,500 test images that show such a "
-            "change would decide it.",
+            "Whether the budget of 10 points is met is undecided: 40 test images are too few to "
+            "tell; about 1,500 test images with the same change would tell.",
         ),
         (
             {"verdict": Verdict("undecided", (-0.1, 0.1), 40)},
-            "That neither meets nor breaks the budget; no number of test images that show such a "
-            "change would decide it.",
+            "Whether the budget of 10 points is met is undecided: 40 test images are too few to "
+            "tell; no number of test images with the same change would tell.",
         ),
         (
             {"stopped": "budget", "steps": [STEP, LOST, replace(STEP, index=3, is_final=True)]},
