@@ -136,4 +136,5 @@ def locate(root: Path | None) -> Path:
         if place.is_dir():
             return place
     tried = " nor ".join(str(place) for place in places)
-    raise BadInput(f"data.root: no folder {tried}; set --data.root or REGROW_DATA")
+    here = "" if root.is_absolute() else f", seen from {Path.cwd()}"
+    raise BadInput(f"data.root: no folder {tried}{here}; set --data.root or REGROW_DATA")

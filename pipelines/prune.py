@@ -69,7 +69,8 @@ def run_pruning(
         target: The cost target, as shares of the unpruned network's costs.
         budget: The accuracy budget: how much of the score may be lost.
         selection: The choice of channels: which may be removed, and in what order.
-        num_steps: Number of pruning steps towards the target, if they are of equal size.
+        num_steps: Number of pruning steps towards the target as planned; with `adapts` there may be
+            more or fewer.
         adapts: Adaptive step size: larger while the score holds, smaller near the budget; a step
             that breaks it is rolled back and tried again at half its size.
         recovery: Fine-tuning after each step.

@@ -94,7 +94,8 @@ def prune(
         train_loader: Training images and targets, for scores and norm statistics.
         val_loader: Validation images and targets.
         test_loader: Test images and targets; read only when all steps are done.
-        num_steps: Number of steps towards the target, if they are of equal size.
+        num_steps: Number of steps towards the target as planned; with `adapts` there may be more or
+            fewer.
         adapts: Adaptive step size: larger while the score holds, smaller near the budget; a step
             that breaks it is rolled back and tried again at half its size.
         budget: The accuracy budget: how much worse than the removal's reference the network may be.

@@ -88,7 +88,7 @@ class Job:
         Args:
             record: Keeps where the run stands.
             begun: Where it goes on from, if it was stopped.
-            num_steps: Number of steps towards the target, if they are of equal size.
+            num_steps: Number of steps towards the target as planned.
             adapts: Whether the size of steps adapts to the score.
         """
         data = self.inputs.data
@@ -249,11 +249,11 @@ class Job:
         verdict, words = result.verdict, verdict_in_words(result, self.budget)
         table = before_after_table(figures["before"], figures["after"], result.after.name)
         log.info(table_in_text(table))
-        log.info(words)
         if unlike is not None:
             raise CheckFailed(unlike)
         if result.stopped != "target":
             raise CheckFailed(f"{words} See {page}")
+        log.info(words)
         if verdict.is_met is False:
             raise CheckFailed(
                 f"the budget of {self.budget.max_drop} is broken on {verdict.num_images} test "
