@@ -102,14 +102,16 @@ def bounded(state: Mapping[str, Tensor]) -> Iterator[None]:
         BadInput: If the network has far more modules and tensors than these, or far more entries.
     """
     num_parts, num_entries = 0, 0
+    most_parts = FREE_PARTS + PARTS_PER_TENSOR * len(state)
+    most_entries = 2 * _most_entries(state)  # a head may have been replaced
 
     def count(module: nn.Module, name: str, part: Any) -> None:
         nonlocal num_parts, num_entries
         num_parts += 1
         num_entries += part.numel() if isinstance(part, Tensor) else 0
-        if num_parts > FREE_PARTS + PARTS_PER_TENSOR * len(state):
+        if num_parts > most_parts:
             raise BadInput(f"its network has more than {num_parts:,} parts, its weights are few")
-        if num_entries > 2 * _most_entries(state):  # a head may have been replaced
+        if num_entries > most_entries:
             raise BadInput(f"its network has more than {num_entries:,} weights, the file has few")
 
     handles = [
