@@ -13,6 +13,7 @@ young, grown = GrowingData(Digits("young")), GrowingData(Digits())  # 8 classes,
 
 run_training(Classification, young, fit, runs / "train")
 run_training(Classification, grown, fit, runs / "grow", warm_start=runs / "train" / "best.ckpt")
-run_pruning(runs / "grow" / "best.ckpt", grown, target=Target(macs=0.5), run=runs / "prune")
+half = Target(macs=0.5)
+run_pruning(runs / "grow" / "best.ckpt", grown, target=half, num_steps=2, run=runs / "prune")
 report = run_export(runs / "prune" / "pruned.ckpt", grown, runs / "export")
 print(f"model.onnx scores {report.figures['score']['value']:.3f} on test images")

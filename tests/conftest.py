@@ -185,6 +185,12 @@ def _no_cache_of_the_user(monkeypatch: pytest.MonkeyPatch, _fingerprints: Path) 
 
 
 @pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait half a second, not five, for workers of a loader that ended with an error."""
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
+
+
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # small nets: several would wait for each other
 

@@ -88,6 +88,7 @@ def test_the_lines_of_use_work_one_after_the_other(
             "--recovery.epochs=1",
             f"--recovery{batch}",
             "--budget.max_drop=1",
+            "--clock.runtime=torch",
         ],
         "export": ["--max_images=8", "--max_score_change=1"],
         "lineage": [],

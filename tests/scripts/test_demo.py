@@ -25,6 +25,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             content["fit"] = short
         if "recovery" in content:
             content |= {"recovery": short, "num_steps": 1, "budget": {"max_drop": 1.0}}
+            content |= {"clock": {"runtime": "torch"}}
         source = content.get("data", {}).get("source", {})
         if source.get("class_path", "").endswith("DigitScenes"):
             source["init_args"] |= {"num_train": 32, "num_val": 16, "num_test": 16}

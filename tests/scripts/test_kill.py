@@ -41,6 +41,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "segmentation": lambda: Segmentation(["background", *NAMES], (64, 64), net="small"),
 }
 SPARSITY = {"dense": "keep", "masked": "regrow", "pruned": "keep"}
+SCENES = [f"--data.source.num_{split}={4 * BATCHES}" for split in ("train", "val", "test")]
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
 Stop = tuple[str, int]
 Stops = Sequence[Sequence[Stop]]
@@ -85,6 +86,7 @@ def line(name: str, workers: int, kind: str, folder: Path, run: str) -> list[str
         f"--sparsity={SPARSITY[kind]}",
         "--data.batch_size=4",
         f"--data.max_images={4 * BATCHES}",
+        *([] if name == "classification" else SCENES),
         f"--data.num_workers={workers}",
         f"--fit.epochs={EPOCHS}",
         "--fit.images=0",
