@@ -22,7 +22,7 @@ from regrow.progress import progress
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class OutputDifference:
     """Largest difference of one output between ONNX Runtime and PyTorch.
 
     Args:
@@ -60,7 +60,7 @@ class Parity:
     is_equal: bool
     reason: str
     max_abs_diff: float
-    differences: dict[str, Difference]
+    differences: dict[str, OutputDifference]
     score_name: str
     score: float
     torch_score: float
@@ -105,7 +105,7 @@ def check_parity(
     reference = task if task.mean.device.type == "cpu" else copied(task).cpu()
     limit = model.suppression.get("max_detections", 0)
     ours, theirs = alone(task.make_metric()), alone(task.make_metric())
-    differences: dict[str, Difference] = {}
+    differences: dict[str, OutputDifference] = {}
     num_images = 0
     with evaluating(reference):
         for images, targets in progress(loader, description, _length(loader)):
@@ -156,7 +156,7 @@ def _length(loader: Iterable[Any]) -> int | None:
 
 
 def _compare_(
-    differences: dict[str, Difference], decoded: Mapping[str, Tensor], outputs: Outputs
+    differences: dict[str, OutputDifference], decoded: Mapping[str, Tensor], outputs: Outputs
 ) -> None:
     """Add a batch to the differences; what is not finite or of another shape is off endlessly."""
     for name, value in decoded.items():
@@ -169,12 +169,12 @@ def _compare_(
             if bool(gap.isfinite().all()):
                 worst = float(gap.max()) if gap.numel() else 0.0
                 scale = max(1.0, float(wanted.abs().max())) if gap.numel() else 1.0
-        before = differences.get(name, Difference(0.0, 1.0))
-        differences[name] = Difference(max(before.max_abs, worst), max(before.scale, scale))
+        before = differences.get(name, OutputDifference(0.0, 1.0))
+        differences[name] = OutputDifference(max(before.max_abs, worst), max(before.scale, scale))
 
 
 def _reason(
-    differences: Mapping[str, Difference],
+    differences: Mapping[str, OutputDifference],
     score: float,
     torch_score: float,
     tolerance: float,

@@ -23,7 +23,7 @@ from regrow.prune.layers import Layer, layers_of, sensitivities
 from regrow.prune.recovery import Recover, reestimate_batchnorm_
 from regrow.prune.removal import NOTHING, Cut, Removal
 from regrow.prune.schedule import Pace, kept_share
-from regrow.prune.state import Progress, Step, Stop, Trial
+from regrow.prune.state import Attempt, Progress, Step, Stop
 from regrow.training.evaluation import Evaluation, not_finite
 from regrow.training.evaluation import evaluate as evaluate_task
 
@@ -210,13 +210,13 @@ class _Run:
         """Take one step, or note why the run ends."""
         index = len(state.steps) + 1
         self._seed(index)
-        trial = state.trial or self._try(state, index)
-        if trial is None:
+        attempt = state.attempt or self._try(state, index)
+        if attempt is None:
             state.stopped = "exhausted"
             return self._keep(state)
-        used = 0.0 if trial.cut.is_nothing else self._judge_(state, trial)
+        used = 0.0 if attempt.cut.is_nothing else self._judge_(state, attempt)
         if used <= 1:
-            self.removal.follow(trial.cut)
+            self.removal.follow(attempt.cut)
         pace = state.pace.after(used, adapts=self.adapts)
         if pace is None:
             state.stopped = "budget"
@@ -225,7 +225,7 @@ class _Run:
             state.stopped = "target" if pace.done == 1 else None
         self._keep(state)
 
-    def _try(self, state: Progress, index: int) -> Trial | None:
+    def _try(self, state: Progress, index: int) -> Attempt | None:
         """Cut the network for a step; None if no legal cut comes down to what it asks for."""
         work, end = clone(state.task), state.pace.next
         kept = {name: kept_share(share, end) for name, share in self.removal.shares.items()}
@@ -238,28 +238,28 @@ class _Run:
         if not cut.is_nothing:
             reestimate_batchnorm_(work, self.train_loader)
             _order_as_in_a_file_(work)
-        return Trial(index, work, cut)
+        return Attempt(index, work, cut)
 
-    def _judge_(self, state: Progress, trial: Trial) -> float:
+    def _judge_(self, state: Progress, attempt: Attempt) -> float:
         """Train and score a cut network, and keep it if it stays inside the budget.
 
         Returns:
             The part of the budget that is used up.
         """
-        work = trial.task
+        work = attempt.task
         if self.recover is not None:
-            if state.trial is None:  # so that a run that is stopped now has not to cut again
-                state.trial = trial
+            if state.attempt is None:  # so that a run that is stopped now has not to cut again
+                state.attempt = attempt
                 self._keep(state)
-            self.recover(work, trial.index)
+            self.recover(work, attempt.index)
             _settle_(work)
-        state.trial = None
+        state.attempt = None
         score = self._score(work)
         used = self.budget.used(state.baseline - score)
-        step = self._step(trial.index, work, trial.cut, score, is_kept=used <= 1)
+        step = self._step(attempt.index, work, attempt.cut, score, is_kept=used <= 1)
         self._record_(state, work, step)
         if step.is_kept:
-            state.cuts.append(trial.cut)
+            state.cuts.append(attempt.cut)
         return used
 
     def finish_(self, state: Progress, finish: Recover) -> None:

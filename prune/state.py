@@ -50,7 +50,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Attempt:
     """A cut network that is being trained, before it counts as a step.
 
     Args:
@@ -80,7 +80,7 @@ class Progress:
         importance: The scores of all units at the start, by their group's layer.
         sensitivity: What the loss gains when a quarter of one layer is removed, by its group's
             layer.
-        trial: The cut whose network is being trained; None between steps.
+        attempt: The cut whose network is being trained; None between steps.
     """
 
     task: Task
@@ -93,7 +93,7 @@ class Progress:
     is_finished: bool = False
     importance: dict[str, list[float]] = field(default_factory=dict)
     sensitivity: dict[str, float] = field(default_factory=dict)
-    trial: Trial | None = None
+    attempt: Attempt | None = None
 
     def kept_units(self) -> dict[str, list[int]]:
         """Return the units of each group that are left, in the numbering at the start."""
@@ -107,7 +107,7 @@ class Progress:
 
 
 def save_progress(path: Path, progress: Progress, settings: Mapping[str, Any]) -> None:
-    """Write a run's progress, atomically; the network of a trial goes into a file beside it.
+    """Write a run's progress, atomically; the network of an attempt goes into a file beside it.
 
     Args:
         path: The file, a checkpoint of the network that can also be used by itself.
@@ -128,15 +128,15 @@ def save_progress(path: Path, progress: Progress, settings: Mapping[str, Any]) -
         "settings": dict(settings),
     }
     save(path, progress.task, {KEY: plain})
-    if progress.trial is not None:
-        trial = progress.trial
+    if progress.attempt is not None:
+        attempt = progress.attempt
         own = {
-            "index": trial.index,
-            "cut": _cut_to_plain(trial.cut),
-            "latency": trial.cut.latency,
-            "momenta": trial.task.momenta,
+            "index": attempt.index,
+            "cut": _cut_to_plain(attempt.cut),
+            "latency": attempt.cut.latency,
+            "momenta": attempt.task.momenta,
         }
-        save(path.with_name(TRIAL), trial.task, {KEY: own})
+        save(path.with_name(TRIAL), attempt.task, {KEY: own})
 
 
 def load_progress(path: Path, allow: tuple[str, ...] = ()) -> tuple[Progress, dict[str, Any]]:
@@ -181,12 +181,12 @@ def load_progress(path: Path, allow: tuple[str, ...] = ()) -> tuple[Progress, di
         raise BadInput(
             f"{path}: its pruning record cannot be read ({error!r}); start the run without --resume"
         ) from error
-    progress.trial = _load_trial(path.with_name(TRIAL), len(progress.steps) + 1, allow)
+    progress.attempt = _load_attempt(path.with_name(TRIAL), len(progress.steps) + 1, allow)
     return progress, settings
 
 
-def _load_trial(path: Path, index: int, allow: tuple[str, ...]) -> Trial | None:
-    """Read the trial of the next step; None if there is none, or one of a step that is done."""
+def _load_attempt(path: Path, index: int, allow: tuple[str, ...]) -> Attempt | None:
+    """Read the attempt at the next step; None if there is none, or a step that is done."""
     if not path.is_file():
         return None
     plain = read(path).get(KEY)
@@ -195,7 +195,7 @@ def _load_trial(path: Path, index: int, allow: tuple[str, ...]) -> Trial | None:
     task = load(path, allow=allow)
     try:
         task.momenta = _momenta(task, plain["momenta"])
-        return Trial(index, task, _cut_from_plain(plain["cut"], plain["latency"]))
+        return Attempt(index, task, _cut_from_plain(plain["cut"], plain["latency"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{path}: its pruning record cannot be read ({error!r}); remove it, and the step is "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from regrow.incremental.gating.ages import Ages
-from regrow.incremental.gating.trial import part
+from regrow.incremental.gating.assessment import part
 from regrow.metrics.differences import part_of
 from regrow.metrics.evidence import Evidence
 from regrow.pipelines.experiments.comparison import Chart

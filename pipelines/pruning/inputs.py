@@ -103,14 +103,14 @@ class Record:
         progress, began = load_progress(path, packages)
         refuse_changes(began, self.settings)
         progress.task.to(task.mean.device)
-        if progress.trial is not None:
-            progress.trial.task.to(task.mean.device)
+        if progress.attempt is not None:
+            progress.attempt.task.to(task.mean.device)
         return progress
 
     def save(self, progress: Progress) -> None:
         """Write where the run stands, and remove the state of a training whose step is recorded."""
         save_progress(self.run / PROGRESS, progress, self.settings)
-        if progress.trial is None:
+        if progress.attempt is None:
             shutil.rmtree(self.run / RECOVERY, ignore_errors=True)
             (self.run / TRIAL).unlink(missing_ok=True)
 

@@ -10,9 +10,9 @@ import torch
 from regrow.data.config import write_data_file
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
-from regrow.incremental.candidate import Candidate
 from regrow.incremental.dynamic_sparsity import CUT_SHORT
-from regrow.incremental.gating.trial import foresee_gate
+from regrow.incremental.gating.assessment import foresee_gate
+from regrow.incremental.incumbent import Incumbent
 from regrow.incremental.memory import check_replay
 from regrow.incremental.warm_start import WarmStart
 from regrow.logs import log
@@ -37,11 +37,11 @@ class Warm:
 
     Args:
         start: The record for the run's folder.
-        candidate: The old network as it came, which may stay the best.
+        incumbent: The old network as it came, which may stay the best.
     """
 
     start: WarmStart
-    candidate: Candidate
+    incumbent: Incumbent
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Beginning:
         if request.settings:
             write_data_file(request.run, request.settings)
         if self.warm is not None:
-            self.warm.candidate.write(request.run, self.task)
+            self.warm.incumbent.write(request.run, self.task)
 
     def let_channels_back_(self) -> WarmStart | None:
         """Restore, train and prune again a pruned network's channels, where that is asked for.
@@ -147,12 +147,12 @@ def _grown_(task: Task, request: Request) -> Warm:
     start = replace(start, anchor=growth.anchor_of(task, start, request.fit, request.allow))
     log.info(f"data: {start.said}")
     log.info(f"the old model on the new validation images: {task.score} {start.score:.4f}")
-    candidate = Candidate.of(task, old, parent, data)
-    log.info(candidate.said)
+    incumbent = Incumbent.of(task, old, parent, data)
+    log.info(incumbent.said)
     foreseen = foresee_gate(start, data, request.gate) if request.gate is not None else None
     if foreseen is not None:
         log.info(f"gate: {foreseen}")
-    return Warm(start, candidate)
+    return Warm(start, incumbent)
 
 
 def _refuse_unfit(task: Task, request: Request) -> int:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from regrow.data.module import GrowingData
 from regrow.data.stored import MEMORY
+from regrow.incremental.gating.assessment import Assessment, assess
 from regrow.incremental.gating.gate import Decision, Gate
 from regrow.incremental.gating.promotion import PROMOTED, promote
-from regrow.incremental.gating.trial import Trial, hold_trial
 from regrow.incremental.memory import store_memory
 from regrow.incremental.warm_start import WarmStart
 from regrow.models.task import Task
@@ -52,7 +52,7 @@ def training_report(
     return report
 
 
-def judge_trial(
+def judge(
     report: Report,
     task: Task,
     data: GrowingData,
@@ -62,10 +62,10 @@ def judge_trial(
     allow: tuple[str, ...],
 ) -> Decision:
     """Compare with the old network on test images; on validation images where there are none."""
-    trial = Trial(found[headline(found)], headline(found))
+    outcome = Assessment(found[headline(found)], headline(found))
     if start is not None:
-        trial = hold_trial(start, task, data, found, allow)
-    return describe_outcome(report, trial, start, gate)
+        outcome = assess(start, task, data, found, allow)
+    return describe_outcome(report, outcome, start, gate)
 
 
 def promote_kept(

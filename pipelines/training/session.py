@@ -18,7 +18,7 @@ from regrow.models.task import Task
 from regrow.pipelines.lead import SPLIT, Kept, headline
 from regrow.pipelines.training.beginning import Beginning, around
 from regrow.pipelines.training.report import (
-    judge_trial,
+    judge,
     keep_memory,
     kept_file,
     promote_kept,
@@ -107,7 +107,7 @@ class Session:
         watchers = _watchers(request, task, start)
         trainer = make_trainer(task, fit, request.run, watchers=watchers)
         if beginning.warm is not None:
-            beginning.warm.candidate.offer_(trainer)
+            beginning.warm.incumbent.offer_(trainer)
         return cls(request, task, fit, start, trainer)
 
     @classmethod
@@ -194,7 +194,7 @@ class Session:
         if request.replay is not None:
             keep_memory(request.data, request.replay, request.run, start, report)
         gate = request.gate or Gate()
-        decision = judge_trial(report, task, request.data, found, start, gate, request.allow)
+        decision = judge(report, task, request.data, found, start, gate, request.allow)
         if request.gate is not None:
             reasons = [*decision.reasons, *([unlike] if unlike is not None else [])]
             named = (*request.allow, task.net_package)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, get_args
 
+from regrow.incremental.gating.assessment import CALLED, Assessment
 from regrow.incremental.gating.gate import (
     ClassChange,
     Decision,
@@ -14,7 +15,6 @@ from regrow.incremental.gating.gate import (
     in_words,
     judge,
 )
-from regrow.incremental.gating.trial import CALLED, Trial
 from regrow.incremental.warm_start import WarmStart
 from regrow.logs import log
 from regrow.metrics.intervals import paired_interval
@@ -97,80 +97,82 @@ def describe_compute(
     report.say(f"{told}.")
 
 
-def describe_outcome(report: Report, trial: Trial, start: WarmStart | None, gate: Gate) -> Decision:
+def describe_outcome(
+    report: Report, outcome: Assessment, start: WarmStart | None, gate: Gate
+) -> Decision:
     """Report both networks class by class, and decide whether the new one may be served.
 
     What is kept and forgotten is a matter of old images alone; what new images show is gained.
 
     Args:
         report: The report.
-        trial: The evaluations of both networks.
+        outcome: The evaluations of both networks.
         start: The start of the run; None where it did not begin warm.
         gate: The margin, the floor and the confidence.
 
     Returns:
         The decision.
     """
-    after, old, new = trial.after, trial.old, trial.new
+    after, old, new = outcome.after, outcome.old, outcome.new
     known = list(start.old_names) if start else []
     sides = (old.before, old.after) if old else (None, after)
     decision = judge(sides[0], sides[1], known, gate, everything=after)
-    report.set(judged=_judged(trial, decision, gate))
+    report.set(judged=_judged(outcome, decision, gate))
     if start is None:
         rows = [[name, value] for name, value in after.per_class.items()]
         report.add_table(
-            "Classes", ["class", after.name], rows, f"On {CALLED[trial.split]} images."
+            "Classes", ["class", after.name], rows, f"On {CALLED[outcome.split]} images."
         )
         return decision
-    found = _fates(trial, known, gate)
+    found = _fates(outcome, known, gate)
     fresh = changes(new.before, new.after, known, gate) if new else {}
-    _add_classes(report, found, fresh, start.old_names, trial, gate)
-    for line in _told(trial, decision, found, known, gate):
+    _add_classes(report, found, fresh, start.old_names, outcome, gate)
+    for line in _told(outcome, decision, found, known, gate):
         report.say(line)
         log.info(line)
     return decision
 
 
-def _judged(trial: Trial, decision: Decision, gate: Gate) -> dict[str, Any]:
+def _judged(outcome: Assessment, decision: Decision, gate: Gate) -> dict[str, Any]:
     """Return the figures of all classes together."""
-    old, new = trial.old, trial.new
+    old, new = outcome.old, outcome.new
     fresh = None
     if new is not None:
         ends = paired_interval(new.before.evidence, new.after.evidence, gate.confidence)
         fresh = {"before": new.before.value, "after": new.after.value, "interval": ends}
     return {
-        "images": CALLED[trial.old_split],
+        "images": CALLED[outcome.old_split],
         "num_old": old.after.num_images if old else 0,
-        "has_other_labels": trial.has_other_labels,
+        "has_other_labels": outcome.has_other_labels,
         "over_old_classes": decision.verdict,
         "num_new": new.after.num_images if new else 0,
         "over_new_images": fresh,
-        "num_trained": trial.num_trained,
-        "num_relabelled": trial.num_relabelled,
+        "num_trained": outcome.num_trained,
+        "num_relabelled": outcome.num_relabelled,
     }
 
 
-def _fates(trial: Trial, known: Sequence[str], gate: Gate) -> dict[str, ClassChange]:
+def _fates(outcome: Assessment, known: Sequence[str], gate: Gate) -> dict[str, ClassChange]:
     """Return the change of each class on old images, and of new classes on all images."""
-    old = trial.old
+    old = outcome.old
     found = changes(old.before, old.after, known, gate) if old else {}
     nothing = ClassChange(math.nan, math.nan, None, "unmeasured")
     return {
         name: found.get(name, nothing) if name in known else ClassChange(None, value, None, "new")
-        for name, value in trial.after.per_class.items()
+        for name, value in outcome.after.per_class.items()
     }
 
 
 def _told(
-    trial: Trial,
+    outcome: Assessment,
     decision: Decision,
     found: Mapping[str, ClassChange],
     known: Sequence[str],
     gate: Gate,
 ) -> Iterator[str]:
     """Yield sentences on what was kept and what was gained."""
-    after, old, new, what = trial.after, trial.old, trial.new, CALLED[trial.split]
-    where = f"old {CALLED[trial.old_split]} images"
+    after, old, new, what = outcome.after, outcome.old, outcome.new, CALLED[outcome.split]
+    where = f"old {CALLED[outcome.old_split]} images"
     fates = [change.fate for change in found.values()]
     told = [f"{fates.count(fate)} {fate}" for fate in get_args(Fate) if fate in fates]
     yield f"Of {len(found)} classes on {where}: {', '.join(told)}."
@@ -185,12 +187,12 @@ def _told(
             f"Over the old classes {after.name} cannot be measured: no old {what} or validation "
             "image of them is at hand."
         )
-    if trial.old_split != trial.split and old is not None:
+    if outcome.old_split != outcome.split and old is not None:
         yield (
             f"No old {what} image is at hand: {where} stand in, which also chose the new model, so "
             "that it looks a little better than it is."
         )
-    if trial.has_other_labels:
+    if outcome.has_other_labels:
         yield "No old image has the label of then any more: those that it has now stand in."
     if new is not None:
         low, high = (
@@ -201,11 +203,11 @@ def _told(
             f"On {new.after.num_images} new {what} images {after.name} went from "
             f"{new.before.value:.4f} to {new.after.value:.4f}, a change of {low} to {high}."
         )
-    if trial.num_relabelled:
-        yield f"Of these {trial.num_relabelled} are old images with another label now."
-    if trial.num_trained:
+    if outcome.num_relabelled:
+        yield f"Of these {outcome.num_relabelled} are old images with another label now."
+    if outcome.num_trained:
         yield (
-            f"The old model was trained on {trial.num_trained} of the {what} images: they are no "
+            f"The old model was trained on {outcome.num_trained} of the {what} images: they are no "
             "test of what it keeps, and are left out."
         )
 
@@ -215,7 +217,7 @@ def _add_classes(
     found: Mapping[str, ClassChange],
     fresh: Mapping[str, ClassChange],
     old_names: Mapping[str, str],
-    trial: Trial,
+    outcome: Assessment,
     gate: Gate,
 ) -> None:
     rows, figures = [], {}
@@ -228,19 +230,19 @@ def _add_classes(
             row += [*_cells(new), ON_NEW_IMAGES[new.fate]] if new else [""] * 5
         rows.append(row)
     report.set(per_class=figures)
-    num_old = trial.old.after.num_images if trial.old else 0
+    num_old = outcome.old.after.num_images if outcome.old else 0
     note = (
-        f"Old and new model on the same {num_old} old {CALLED[trial.old_split]} images, those that "
-        "the old model's data had, and did not train on. Each end of an "
+        f"Old and new model on the same {num_old} old {CALLED[outcome.old_split]} images, those "
+        "that the old model's data had, and did not train on. Each end of an "
         f"interval holds by itself at {100 * gate.confidence:g} %. Gained or forgotten: the "
         f"interval lies on one side of zero; kept: above {-100 * gate.margin:g} points; "
         "unmeasured: no image shows the class; else undecided. New classes: on all images."
     )
-    columns = ["class", f"{trial.after.name} before", "after", "change", "interval", ""]
-    if fresh and trial.new is not None:
+    columns = ["class", f"{outcome.after.name} before", "after", "change", "interval", ""]
+    if fresh and outcome.new is not None:
         columns += ["on new images before", "after", "change", "interval", ""]
-        count = trial.new.after.num_images
-        note += f" On the right the {count} new {CALLED[trial.split]} images, by the same rules."
+        count = outcome.new.after.num_images
+        note += f" On the right the {count} new {CALLED[outcome.split]} images, by the same rules."
     report.add_table("Classes", columns, rows, note)
 
 

@@ -15,7 +15,7 @@ import torchmetrics
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
-from regrow.deploy.parity import Difference, check_parity
+from regrow.deploy.parity import OutputDifference, check_parity
 from regrow.deploy.runtime import OnnxModel, default_providers, detections, predictions
 from regrow.errors import BadInput
 from regrow.models.classification import Classification
@@ -210,7 +210,7 @@ def test_the_graph_of_another_network_is_refused(
 
 
 def test_a_difference_is_a_share_of_its_scale() -> None:
-    assert Difference(0.01, 100.0).relative == pytest.approx(1e-4)
+    assert OutputDifference(0.01, 100.0).relative == pytest.approx(1e-4)
 
 
 def test_detections_are_gathered_as_worked_by_hand() -> None:

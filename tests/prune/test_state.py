@@ -13,7 +13,7 @@ from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.surgery import cut_
 from regrow.prune.removal import Cut
 from regrow.prune.schedule import Pace
-from regrow.prune.state import KEY, Progress, Step, Trial, load_progress, save_progress
+from regrow.prune.state import KEY, Attempt, Progress, Step, load_progress, save_progress
 
 
 def make() -> Progress:
@@ -61,12 +61,12 @@ def test_the_time_that_was_measured_comes_back_with_a_cut(tmp_path: Path) -> Non
     state.steps += [rolled_back, final]
     cut = replace(state.cuts[0], latency=0.5)
     for measured in (0.5, None):
-        state.trial = Trial(4, state.task, replace(cut, latency=measured))
+        state.attempt = Attempt(4, state.task, replace(cut, latency=measured))
         save_progress(path, state, {})
         again, _ = load_progress(path)
         assert [cut.latency for cut in again.cuts] == [0.6]
-        assert again.trial is not None
-        assert again.trial.cut == state.trial.cut
+        assert again.attempt is not None
+        assert again.attempt.cut == state.attempt.cut
     assert all(step.latency is None for step in make().steps)
 
 

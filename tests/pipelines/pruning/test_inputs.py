@@ -13,7 +13,7 @@ from regrow.models.classification import Classification
 from regrow.pipelines.pruning.inputs import PROGRESS, RECOVERY, Inputs, Record
 from regrow.prune.removal import NOTHING
 from regrow.prune.schedule import Pace
-from regrow.prune.state import TRIAL, Progress, Trial
+from regrow.prune.state import TRIAL, Attempt, Progress
 from regrow.training.fit import Fit
 
 FIT = Fit(devices=1, accelerator="cpu")
@@ -75,11 +75,11 @@ def test_the_state_of_a_training_is_kept_until_its_step_is_recorded(tmp_path: Pa
     training = tmp_path / RECOVERY / "1" / "last.ckpt"
     training.parent.mkdir(parents=True)
     training.touch()
-    state.trial = Trial(1, state.task, NOTHING)
+    state.attempt = Attempt(1, state.task, NOTHING)
     record.save(state)
     assert training.exists()
-    assert record.read(state.task, ()).trial is not None
-    state.trial = None
+    assert record.read(state.task, ()).attempt is not None
+    state.attempt = None
     record.save(state)
     assert not (tmp_path / RECOVERY).exists()
     assert not (tmp_path / TRIAL).exists()

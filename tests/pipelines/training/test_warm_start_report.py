@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from regrow.incremental.gating.ages import Ages
+from regrow.incremental.gating.assessment import assessment_of
 from regrow.incremental.gating.gate import Decision, Gate
-from regrow.incremental.gating.trial import trial_of
 from regrow.incremental.warm_start import WarmStart
 from regrow.metrics.evidence import CorrectEvidence
 from regrow.pipelines.training.warm_start_report import describe_outcome
@@ -27,8 +27,8 @@ def described(run: Path, *labels: int) -> tuple[Decision, str]:
     ages = Ages("test", ("old",) * len(labels))
     is_shown = any(label < 2 for label in labels)
     chosen = (ages, "old") if is_shown else None
-    trial = trial_of([ages], chosen, {"test": after}, {"test": after})
-    decision = describe_outcome(report, trial, start, Gate())
+    outcome = assessment_of([ages], chosen, {"test": after}, {"test": after})
+    decision = describe_outcome(report, outcome, start, Gate())
     report.write()
     return decision, (run / "report.md").read_text()
 

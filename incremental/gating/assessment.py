@@ -36,7 +36,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Assessment:
     """The evaluations that measure forgetting and learning.
 
     Args:
@@ -61,13 +61,13 @@ class Trial:
     num_relabelled: int = 0
 
 
-def hold_trial(
+def assess(
     start: WarmStart,
     task: Task,
     data: GrowingData,
     found: Mapping[str, Evaluation],
     allow: tuple[str, ...] = (),
-) -> Trial:
+) -> Assessment:
     """Compare the old network with the new one, on old and on new images.
 
     Args:
@@ -82,15 +82,15 @@ def hold_trial(
     splits = {ages[0].split} | ({chosen[0].split} if chosen else set())
     parent = Parent.of(start, allow)
     before = {split: parent.evaluate(task, data, split) for split in splits}
-    return trial_of(ages, chosen, before, found)
+    return assessment_of(ages, chosen, before, found)
 
 
-def trial_of(
+def assessment_of(
     ages: Sequence[Ages],
     chosen: tuple[Ages, Age] | None,
     before: Mapping[str, Evaluation],
     found: Mapping[str, Evaluation],
-) -> Trial:
+) -> Assessment:
     """Return what two networks gave, sorted by the images' ages.
 
     Args:
@@ -109,7 +109,7 @@ def trial_of(
     others: tuple[Age, ...] = ("new", "relabelled")
     if chosen is not None and chosen == (first, "relabelled"):
         others = ("new",)
-    return Trial(
+    return Assessment(
         after=found[first.split],
         split=first.split,
         old=pair(*chosen) if chosen else None,

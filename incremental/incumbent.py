@@ -1,4 +1,4 @@
-"""The old network as the first candidate for `best.ckpt` of a warm-started run."""
+"""The old network as the first incumbent for `best.ckpt` of a warm-started run."""
 
 import copy
 import math
@@ -19,7 +19,7 @@ BEST = "best.ckpt"
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Incumbent:
     """The old network, grown for the classes of now, before its first step.
 
     Args:
@@ -33,8 +33,8 @@ class Candidate:
     value: float
 
     @classmethod
-    def of(cls, task: Task, old: Task | None, parent: Parent, data: GrowingData) -> "Candidate":
-        """Return the candidate, scored on validation images.
+    def of(cls, task: Task, old: Task | None, parent: Parent, data: GrowingData) -> "Incumbent":
+        """Return the incumbent, scored on validation images.
 
         Args:
             task: The network that is about to be trained.

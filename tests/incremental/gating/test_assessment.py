@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from regrow.incremental.gating.ages import Ages
+from regrow.incremental.gating.assessment import Assessment, assessment_of, part
 from regrow.incremental.gating.gate import Decision, Gate
-from regrow.incremental.gating.trial import Trial, part, trial_of
 from regrow.incremental.warm_start import WarmStart
 from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, Evidence
 from regrow.metrics.exact_test import low_end
@@ -32,10 +32,10 @@ def network(right: Sequence[bool], labels: Sequence[int], names: str = "ab") -> 
     return Evaluation("accuracy", value, per_class, {}, evidence, len(labels))
 
 
-def described(run: Path, trial: Trial, gate: Gate = Gate()) -> tuple[Decision, str, dict]:
+def described(run: Path, outcome: Assessment, gate: Gate = Gate()) -> tuple[Decision, str, dict]:
     start = WarmStart("old.ckpt", "", {}, [], OLD_NAMES, None, 0.5, 0)
     report = Report(run, title="Warm start", command="", task="labels", classes="ab")
-    decision = describe_outcome(report, trial, start, gate)
+    decision = describe_outcome(report, outcome, start, gate)
     report.write()
     figures = json.loads((run / "report.json").read_text())
     return decision, (run / "report.md").read_text(), figures
@@ -48,8 +48,8 @@ def test_a_network_wrong_on_every_old_image_has_forgotten_whatever_new_images_sa
     labels, is_old = [0, 1] * 50, [True] * 20 + [False] * 80
     before, after = network(is_old, labels), network([not flag for flag in is_old], labels)
     ages = Ages("test", tuple("old" if flag else "new" for flag in is_old))
-    trial = trial_of([ages], (ages, "old"), {"test": before}, {"test": after})
-    decision, page, figures = described(tmp_path, trial)
+    outcome = assessment_of([ages], (ages, "old"), {"test": before}, {"test": after})
+    decision, page, figures = described(tmp_path, outcome)
     assert not decision.is_passed
     assert decision.verdict is not None
     assert decision.verdict.is_met is False
@@ -74,8 +74,8 @@ def test_few_old_images_of_a_memory_leave_the_gate_undecided_and_shut(tmp_path: 
     labels = [0] * 4 + [1] * 96
     same = network([True] * 100, labels)
     ages = Ages("test", ("old",) * 4 + ("new",) * 96)
-    trial = trial_of([ages], (ages, "old"), {"test": same}, {"test": same})
-    decision, page, _ = described(tmp_path, trial, Gate(margin=0.05))
+    outcome = assessment_of([ages], (ages, "old"), {"test": same}, {"test": same})
+    decision, page, _ = described(tmp_path, outcome, Gate(margin=0.05))
     assert decision.verdict is not None
     assert (decision.verdict.is_met, decision.verdict.num_images) == ("undecided", 4)
     # Of 59 images that lose nothing 0.95^59 < 0.05.
@@ -90,10 +90,10 @@ def test_old_validation_images_stand_in_and_it_is_said(tmp_path: Path) -> None:
     test, val = Ages("test", ("new",) * 6), Ages("val", ("old", "new"))
     found = {"test": network([True] * 6, [0, 1] * 3), "val": network([True, False], [0, 1])}
     before = {"test": network([False] * 6, [0, 1] * 3), "val": network([True, True], [0, 1])}
-    trial = trial_of([test, val], (val, "old"), before, found)
-    assert trial.old is not None
-    assert (trial.old_split, trial.old.after.num_images) == ("val", 1)
-    _, page, figures = described(tmp_path, trial)
+    outcome = assessment_of([test, val], (val, "old"), before, found)
+    assert outcome.old is not None
+    assert (outcome.old_split, outcome.old.after.num_images) == ("val", 1)
+    _, page, figures = described(tmp_path, outcome)
     assert "No old test image is at hand: old validation images stand in" in page
     assert figures["judged"]["images"] == "validation"
     assert "On 6 new test images" in page
@@ -102,8 +102,8 @@ def test_old_validation_images_stand_in_and_it_is_said(tmp_path: Path) -> None:
 def test_without_old_images_forgetting_is_unmeasured_and_the_gate_shut(tmp_path: Path) -> None:
     ages = Ages("test", ("new", "trained"))
     both = network([True, True], [0, 1])
-    trial = trial_of([ages], None, {"test": both}, {"test": both})
-    decision, page, figures = described(tmp_path, trial)
+    outcome = assessment_of([ages], None, {"test": both}, {"test": both})
+    decision, page, figures = described(tmp_path, outcome)
     assert decision.reasons == [
         "accuracy over the old classes cannot be measured: no old image shows one"
     ]
@@ -117,18 +117,18 @@ def test_without_old_images_forgetting_is_unmeasured_and_the_gate_shut(tmp_path:
 def test_relabelled_images_count_as_new_unless_no_other_is_old(tmp_path: Path) -> None:
     ages = Ages("test", ("old", "relabelled", "new"))
     flags = network([True, False, False], [0, 0, 0], "a"), network([True] * 3, [0] * 3, "a")
-    trial = trial_of([ages], (ages, "old"), {"test": flags[0]}, {"test": flags[1]})
-    assert trial.old is not None
-    assert trial.new is not None
-    assert (trial.old.after.num_images, trial.new.after.num_images) == (1, 2)
-    _, page, _ = described(tmp_path, trial)
+    outcome = assessment_of([ages], (ages, "old"), {"test": flags[0]}, {"test": flags[1]})
+    assert outcome.old is not None
+    assert outcome.new is not None
+    assert (outcome.old.after.num_images, outcome.new.after.num_images) == (1, 2)
+    _, page, _ = described(tmp_path, outcome)
     assert "Of these 1 are old images with another label now." in page
     other = Ages("test", ("relabelled", "relabelled", "new"))
-    trial = trial_of([other], (other, "relabelled"), {"test": flags[0]}, {"test": flags[1]})
-    assert trial.old is not None
-    assert trial.new is not None
-    assert (trial.old.after.num_images, trial.new.after.num_images) == (2, 1)
-    _, page, _ = described(tmp_path / "other", trial)
+    outcome = assessment_of([other], (other, "relabelled"), {"test": flags[0]}, {"test": flags[1]})
+    assert outcome.old is not None
+    assert outcome.new is not None
+    assert (outcome.old.after.num_images, outcome.new.after.num_images) == (2, 1)
+    _, page, _ = described(tmp_path / "other", outcome)
     assert "No old image has the label of then any more" in page
 
 
@@ -136,8 +136,8 @@ def test_new_classes_are_judged_on_all_images(tmp_path: Path) -> None:
     labels = [0, 1, 2, 2, 2, 2]
     after = network([True] * 5 + [False], labels, "abc")
     ages = Ages("test", ("old", "old", "new", "new", "new", "relabelled"))
-    trial = trial_of([ages], (ages, "old"), {"test": after}, {"test": after})
-    decision, _, figures = described(tmp_path, trial, Gate(margin=1, floor=0.76))
+    outcome = assessment_of([ages], (ages, "old"), {"test": after}, {"test": after})
+    decision, _, figures = described(tmp_path, outcome, Gate(margin=1, floor=0.76))
     assert decision.reasons == ["c: accuracy 0.7500 is below the floor of 0.76"]
     assert figures["per_class"]["c"]["after"] == 0.75
     assert figures["per_class"]["c"]["fate"] == "new"
