@@ -34,6 +34,11 @@ def data_beside(checkpoint: Path) -> GrowingData:
     """
     if not checkpoint.is_file():
         raise BadInput(f"{checkpoint}: no such checkpoint; give the path of a .ckpt file")
+    if checkpoint.suffix in (".yaml", ".yml"):
+        raise BadInput(
+            f"{checkpoint}: a config where a checkpoint belongs; give the .ckpt file, and the "
+            "config with --config"
+        )
     file = checkpoint.parent / DATA_FILE
     if not file.is_file():
         raise BadInput(f"{file}: not there, so name the data with --config or --data")

@@ -26,6 +26,9 @@ def test_a_run_leaves_its_settings_for_later_commands(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_data_beside_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("data: {}")
+    with pytest.raises(BadInput, match=r"mine\.yaml: a config where a checkpoint belongs; give"):
+        data_beside(tmp_path / "mine.yaml")
     with pytest.raises(BadInput, match=r"best\.ckpt: no such checkpoint; give the path"):
         data_beside(tmp_path / "best.ckpt")
     (tmp_path / "best.ckpt").write_bytes(b"")
