@@ -1,6 +1,7 @@
 """What all sources have in common: groups, and being tidied once."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,7 +158,9 @@ def test_locate_looks_below_the_environment_variable(tmp_path: Path, monkeypatch
 
 def test_locate_names_what_it_tried(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("REGROW_DATA", "elsewhere")
-    with pytest.raises(BadInput, match="no folder nothing nor elsewhere/nothing; set --data.root"):
+    monkeypatch.chdir(tmp_path)
+    line = f"no folder nothing nor elsewhere/nothing, seen from {tmp_path}; set --data.root"
+    with pytest.raises(BadInput, match=re.escape(line)):
         locate(Path("nothing"))
     with pytest.raises(BadInput, match=r"data\.root is not set"):
         locate(None)
