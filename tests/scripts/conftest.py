@@ -4,13 +4,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from children import finished
 from PIL import Image
 
 from regrow.metrics.scores import Accuracy
@@ -164,7 +164,6 @@ def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs a script in a process of its own."""
 
     def call(script: str, *args: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, str(ROOT / "scripts" / script), *args]
-        return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+        return finished(ROOT / "scripts" / script, args, ROOT, os.environ)
 
     return call

@@ -5,20 +5,17 @@ move while they train. Each run is a process of its own, which dies after a step
 """
 
 import atexit
-import multiprocessing
-import os
 import random
 import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from children import Stop, trained
 
 from regrow.data.sample import NAMES
 from regrow.models.checkpoint import read, save
@@ -29,8 +26,6 @@ from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.surgery import cut_
-from regrow.scripts import train
-from regrow.training.callbacks import Throughput
 from regrow.training.stages import furthest
 
 ROOT = Path(__file__).parents[2]
@@ -42,8 +37,6 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 SPARSITY = {"dense": "keep", "masked": "regrow", "pruned": "keep"}
 SCENES = [f"--data.source.num_{split}={4 * BATCHES}" for split in ("train", "val", "test")]
-SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
-Stop = tuple[str, int]
 Stops = Sequence[Sequence[Stop]]
 Case = tuple[str, int, str]
 Equal = Callable[[Path, Path], None]
@@ -54,14 +47,6 @@ combinations = [
     for workers in (0, 2)
     for kind in SPARSITY
 ]
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Return processes that begin with everything imported, and nothing done."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "regrow.pipelines.commands"])
-    return context
 
 
 def write_parent(name: str, kind: str, folder: Path) -> None:
@@ -94,38 +79,13 @@ def line(name: str, workers: int, kind: str, folder: Path, run: str) -> list[str
     ]
 
 
-def _train(words: list[str], stop: Stop | None) -> None:
-    """Train in this process, which may end in the middle of it."""
-    torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # as a command has it, for its workers
-    os.setsid()  # they die with it
-    if stop is not None:
-        how, step = stop
-        original = Throughput.on_train_batch_end
-
-        def ending(self: Throughput, trainer: Any, *rest: Any) -> None:
-            original(self, trainer, *rest)
-            if trainer.global_step == step:
-                os.killpg(0, SIGNALS[how])
-
-        Throughput.on_train_batch_end = ending  # type: ignore[method-assign]
-    raise SystemExit(train.main(words))
-
-
-def started(context: ForkServerContext, words: list[str], stop: Stop | None = None) -> int | None:
-    process = context.Process(target=_train, args=(words, stop))
-    process.start()
-    process.join(200)
-    return process.exitcode
-
-
 @cache
-def trained_whole(context: ForkServerContext, name: str, kind: str) -> Path:
+def trained_whole(name: str, kind: str) -> Path:
     """Train without a stop, once for any number of workers, which does not change the weights."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_parent(name, kind, folder)
-    assert started(context, line(name, 0, kind, folder, "whole")) == 0
+    assert trained(line(name, 0, kind, folder, "whole")) == 0
     return folder / "whole"
 
 
@@ -137,36 +97,34 @@ def assert_same(one: Path, other: Path, assert_equal_weights: Equal) -> None:
         assert all(torch.equal(masks[0][key], masks[1][key]) for key in masks[0])
 
 
-def check(
-    context: ForkServerContext, folder: Path, combination: Case, stops: Stops, equal: Equal
-) -> None:
+def check(folder: Path, combination: Case, stops: Stops, equal: Equal) -> None:
     """Train as often with stops between; what is there is gone on with, always."""
     name, workers, kind = combination
-    whole = trained_whole(context, name, kind)
+    whole = trained_whole(name, kind)
     shutil.copy(whole.parent / "parent.ckpt", folder)
     for number, own in enumerate(stops):
         run = f"stopped{number}"
         for how, step in own:
             code = {"kill": -signal.SIGKILL, "term": 143}[how]
-            assert started(context, line(*combination, folder, run), (how, step)) == code
-        assert started(context, line(*combination, folder, run)) == 0
+            assert trained(line(*combination, folder, run), (how, step)) == code
+        assert trained(line(*combination, folder, run)) == 0
         assert_same(whole, folder / run, equal)
 
 
 @pytest.mark.parametrize("combination", combinations)
 def test_a_killed_run_goes_on(
-    processes: ForkServerContext, tmp_path: Path, combination: Case, assert_equal_weights: Equal
+    tmp_path: Path, combination: Case, assert_equal_weights: Equal
 ) -> None:
     name, workers, kind = combination
     step = random.Random(f"{name}{workers}{kind}").randrange(BATCHES + 1, EPOCHS * BATCHES)
-    check(processes, tmp_path, combination, [[("kill", step)]], assert_equal_weights)
+    check(tmp_path, combination, [[("kill", step)]], assert_equal_weights)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("combination", combinations)
 def test_a_run_killed_twice_in_an_epoch_goes_on(
-    processes: ForkServerContext, tmp_path: Path, combination: Case, assert_equal_weights: Equal
+    tmp_path: Path, combination: Case, assert_equal_weights: Equal
 ) -> None:
     name, workers, kind = combination
     stops = []
@@ -177,4 +135,4 @@ def test_a_run_killed_twice_in_an_epoch_goes_on(
         steps = [draw.randrange(first + 1, first + BATCHES) for _ in range(2)]
         later = draw.randrange(steps[1] + 1, first + BATCHES + 1)
         stops.append([("kill", steps[0]), ("term", steps[1]), ("kill", later)])
-    check(processes, tmp_path, combination, stops, assert_equal_weights)
+    check(tmp_path, combination, stops, assert_equal_weights)

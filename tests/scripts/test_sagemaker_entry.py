@@ -17,6 +17,7 @@ from typing import Any
 import onnxruntime
 import pytest
 import torch
+from children import Child, finished
 
 from regrow.data.stored import Stored
 from regrow.guard import ExitCode
@@ -31,7 +32,7 @@ SHORT = {"config": "classification", "fit.epochs": "1", "data.batch_size": "8"}
 LONG = {"config": "classification", "fit.epochs": "8", "data.batch_size": "4"}
 LONG_STEPS = 48
 CHANNELS = (("train", "train"), ("validation", "val"), ("test", "test"))
-Job = Callable[..., Path]
+Job = subprocess.Popen[str] | Child
 toolkit = pytest.mark.skipif(
     importlib.util.find_spec("sagemaker_training") is None,
     reason="no SageMaker training toolkit; install regrow[sagemaker]",
@@ -75,8 +76,10 @@ def environment(base: Path, **more: str) -> dict[str, str]:
 
 def finish(base: Path, *line: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a job to its end, away from the checkout."""
+    if not line:
+        return finished(SCRIPT, [], base, environment(base, **more))
     return subprocess.run(
-        line or [sys.executable, str(SCRIPT)],
+        line,
         cwd=base,
         env=environment(base, **more),
         capture_output=True,
@@ -86,7 +89,7 @@ def finish(base: Path, *line: str, **more: str) -> subprocess.CompletedProcess[s
     )
 
 
-def wait_for(is_so: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> None:
+def wait_for(is_so: Callable[[], Any], process: Job | None = None) -> None:
     """Wait until something holds, while a process runs."""
     end = time.monotonic() + 90
     while not is_so():
@@ -113,26 +116,28 @@ def images(folder: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def started() -> Iterator[Callable[..., Job]]:
     """Return a function that starts a job; what still runs at the end is killed."""
-    processes = []
+    processes: list[Job] = []
 
-    def start(base: Path, *line: str, **more: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            line or [sys.executable, str(SCRIPT)],
-            cwd=base,
-            env=environment(base, **more),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(base: Path, *line: str, **more: str) -> Job:
+        process: Job
+        own = environment(base, **more)
+        if line:
+            pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+            process = subprocess.Popen(line, cwd=base, env=own, text=True, **pipes)
+        else:
+            process = Child(SCRIPT, [], base, own)
         processes.append(process)
         return process
 
     yield start
     for process in processes:
-        process.kill()
-        process.communicate()
+        if isinstance(process, Child):
+            process.end()
+        else:
+            process.kill()
+            process.communicate()
 
 
 def test_jobs_train_deliver_and_grow(
@@ -226,7 +231,7 @@ def test_a_hyperparameter_that_is_none_ends_with_2_and_is_named(
 
 
 def test_a_stopped_job_goes_on_where_it_was(
-    images: Path, tmp_path: Path, started: Callable[..., subprocess.Popen[str]]
+    images: Path, tmp_path: Path, started: Callable[..., Job]
 ) -> None:
     base = make_job(tmp_path / "job", images, LONG)
     run = base / "checkpoints" / "run"
@@ -345,7 +350,7 @@ def test_the_toolkit_keeps_the_cause_of_a_failure(images: Path, tmp_path: Path, 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a signal of Linux")
 def test_a_script_ends_well_when_the_toolkit_is_killed(
-    images: Path, tmp_path: Path, started: Callable[..., subprocess.Popen[str]]
+    images: Path, tmp_path: Path, started: Callable[..., Job]
 ) -> None:
     base = with_code(make_job(tmp_path / "job", images, LONG | {"sagemaker_program": SCRIPT.name}))
     run = base / "checkpoints" / "run"
