@@ -6,6 +6,7 @@ P(gained) - P(lost), and on an unknown second number: how often the two networks
 takes the worst case over that number, so its level holds whatever it is.
 """
 
+from functools import lru_cache
 from math import ceil, log, sqrt
 from typing import Any
 
@@ -77,6 +78,7 @@ def rank(lost: float, gained: float, num_images: int, confidence: float) -> floa
     return low
 
 
+@lru_cache(maxsize=4096)  # a report asks for the same tables again
 def low_end(lost: float, gained: float, num_images: int, confidence: float) -> float:
     """Compute the exact one-sided lower confidence bound of P(gained) - P(lost).
 
