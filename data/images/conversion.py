@@ -45,12 +45,14 @@ class Decoding:
     grey_range: tuple[int, int] | None = None
 
 
-def converted(opened: Image.Image, path: Path, decoding: Decoding) -> tuple[np.ndarray, Facts]:
+def converted(
+    opened: Image.Image, path: Path | str, decoding: Decoding
+) -> tuple[np.ndarray, Facts]:
     """Convert an image to colours, in the same way whatever its own values are.
 
     Args:
         opened: The image, as `open_image` returned it.
-        path: Its file, for errors.
+        path: Its file, or what else errors call it.
         decoding: How files become pixels.
 
     Returns:

@@ -1,8 +1,10 @@
-"""Opening of image files: regular files, of known formats and bounded size."""
+"""Opening of image files, or of their bytes: of known formats and bounded size."""
 
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,17 +18,19 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 178_956_970  # where Pillow takes an image for a bomb: a quarter of 2 GiB, in RGB
 ORIENTATION = 0x0112  # a tag of EXIF; from 5 on it swaps height and width
 TILE_SIDES, BITS_PER_SAMPLE = (322, 323), 258  # tags of TIFF
+SENT = "the picture"  # what errors call an image that has no file
 
 
 class CorruptImage(BadInput):
     """A corrupt image: a file that is there and is no image, or only part of one."""
 
 
-def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Open and decode an image, the way up that its EXIF data says.
+def open_image(image: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open and decode an image, the way up that its EXIF data says; threads may do so at once.
 
     Args:
-        path: The file; what it holds is told by its content, whatever its name ends in.
+        image: The file, or its bytes; what it holds is told by its content, whatever its name ends
+            in.
         max_pixels: An image of more pixels is refused before it is decoded.
 
     Returns:
@@ -38,18 +42,21 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         BadInput: If it is missing, no regular file, cannot be read, or has too many pixels.
         CorruptImage: If it is truncated, or no image of these formats.
     """
-    with _named_errors(path), warnings.catch_warnings(record=True) as said, open_regular(path) as f:
-        warnings.simplefilter("always")
-        with _without_limit_of_pillow(), Image.open(f, formats=FORMATS) as opened:
-            _refuse_size(path, opened, max_pixels)
-            # The second picture of a photo is a preview, which nobody means.
-            is_animated = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))
-            depth, max_value = _depth(opened, f), _max_value(opened)
-            opened.load()
-            ImageOps.exif_transpose(opened, in_place=True)
-            opened.info |= {"is_animated": is_animated, "depth": depth, "max_value": max_value}
-            opened.info["warnings"] = list(dict.fromkeys(str(each.message) for each in said))
-            return opened
+    with (
+        _named_errors(image),
+        _unlimited() as said,
+        _content(image) as f,
+        Image.open(f, formats=FORMATS) as opened,
+    ):
+        _refuse_size(image, opened, max_pixels)
+        # The second picture of a photo is a preview, which nobody means.
+        is_animated = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))
+        depth, max_value = _depth(opened, f), _max_value(opened)
+        opened.load()
+        ImageOps.exif_transpose(opened, in_place=True)
+        opened.info |= {"is_animated": is_animated, "depth": depth, "max_value": max_value}
+        opened.info["warnings"] = list(dict.fromkeys(said))
+        return opened
 
 
 def is_turned_by_exif(path: Path) -> bool:
@@ -62,7 +69,7 @@ def is_turned_by_exif(path: Path) -> bool:
         return bool(opened.getexif().get(ORIENTATION, 1) >= 5)
 
 
-def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(image: Path | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Return the height and width of an image, the way up that its EXIF data says, in pixels.
 
     Its pixels are not decoded.
@@ -70,13 +77,16 @@ def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     Raises:
         BadInput: As `open_image`.
     """
-    with _named_errors(path), warnings.catch_warnings(), open_regular(path) as f:
-        warnings.simplefilter("ignore")
-        with _without_limit_of_pillow(), Image.open(f, formats=FORMATS) as opened:
-            _refuse_size(path, opened, max_pixels)
-            width, height = opened.size
-            is_turned = opened.getexif().get(ORIENTATION, 1) >= 5
-            return (width, height) if is_turned else (height, width)
+    with (
+        _named_errors(image),
+        _unlimited(),
+        _content(image) as f,
+        Image.open(f, formats=FORMATS) as opened,
+    ):
+        _refuse_size(image, opened, max_pixels)
+        width, height = opened.size
+        is_turned = opened.getexif().get(ORIENTATION, 1) >= 5
+        return (width, height) if is_turned else (height, width)
 
 
 def num_channels(path: Path) -> int:
@@ -110,9 +120,15 @@ def opened_by_library(name: str) -> Iterator[None]:
             Image.open = original
 
 
+def _content(image: Path | bytes) -> IO[bytes]:
+    return BytesIO(image) if isinstance(image, bytes) else open_regular(image)
+
+
 @contextmanager
-def _named_errors(path: Path | str) -> Iterator[None]:
+def _named_errors(path: Path | str | bytes) -> Iterator[None]:
     """Name the file in any error, and tell what is corrupt from what could not be read."""
+    if isinstance(path, bytes):
+        path = SENT
     try:
         yield
     except BadInput:
@@ -134,6 +150,8 @@ def _named_errors(path: Path | str) -> Iterator[None]:
 
 
 def _corrupt(path: Path | str, reason: str) -> CorruptImage:
+    if path == SENT:
+        return CorruptImage(f"{path}: corrupt or truncated ({reason}); send another")
     return CorruptImage(
         f"{path}: corrupt or truncated ({reason}); replace it; --data.skip_corrupt=true skips such "
         "images"
@@ -160,7 +178,8 @@ def _max_value(opened: Image.Image) -> int:
     return int(arguments[1]) if is_scaled else 65535
 
 
-def _refuse_size(path: Path, opened: Image.Image, max_pixels: int) -> None:
+def _refuse_size(image: Path | bytes, opened: Image.Image, max_pixels: int) -> None:
+    path = SENT if isinstance(image, bytes) else image
     width, height = opened.size
     tags = getattr(opened, "tag_v2", {})
     # A tile is decoded whole, however little of it lies in the image.
@@ -171,18 +190,59 @@ def _refuse_size(path: Path, opened: Image.Image, max_pixels: int) -> None:
         raise _corrupt(path, f"its size is {width}x{height}")
     if across * down > max_pixels:
         of_tile = ", in tiles" if sides else ""
+        found = (
+            f"{path}: {across}x{down}{of_tile}, {across * down / 1e6:,.1f} megapixels, more than"
+        )
+        if path == SENT:
+            raise BadInput(f"{found} the limit of {max_pixels:,} pixels; make it smaller")
         raise BadInput(
-            f"{path}: {across}x{down}{of_tile}, {across * down / 1e6:,.1f} megapixels, more than "
-            f"data.max_pixels {max_pixels:,}; raise it if the image is what you expect, or make "
-            "the image smaller"
+            f"{found} data.max_pixels {max_pixels:,}; raise it if the image is what you expect, or "
+            "make the image smaller"
         )
 
 
+class _Shared(threading.local):
+    """What Pillow warned of in each thread, where that is asked for."""
+
+    said: list[str] | None = None
+
+
+_SHARED, _LOCK, _ENTERED, _UNDO = _Shared(), threading.Lock(), [0], ExitStack()
+
+
 @contextmanager
-def _without_limit_of_pillow() -> Iterator[None]:
-    """Switch off Pillow's own limit, of which the half warns and the whole looks like a fault."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+def _unlimited() -> Iterator[list[str]]:
+    """Yield what Pillow warns of in this thread, and switch off Pillow's own limit of pixels.
+
+    Half of that limit warns, and the whole looks like a fault. Limit and warnings belong to the
+    process: the first thread changes them, and the last puts them back.
+    """
+    with _LOCK:
+        if not _ENTERED[0]:
+            _change()
+        _ENTERED[0] += 1
+    before, _SHARED.said = _SHARED.said, []
     try:
-        yield
+        yield _SHARED.said
     finally:
-        Image.MAX_IMAGE_PIXELS = limit
+        _SHARED.said = before
+        with _LOCK:
+            _ENTERED[0] -= 1
+            if not _ENTERED[0]:
+                _UNDO.close()
+
+
+def _change() -> None:
+    _UNDO.enter_context(warnings.catch_warnings())
+    _UNDO.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    Image.MAX_IMAGE_PIXELS = None
+    warnings.simplefilter("always")
+    show = warnings.showwarning
+
+    def note(message: Warning | str, *where: Any, **options: Any) -> None:
+        if _SHARED.said is None:  # of a thread that reads no image
+            show(message, *where, **options)
+        else:
+            _SHARED.said.append(str(message))
+
+    warnings.showwarning = note

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regrow.data.images.conversion import Decoding
-from regrow.data.images.transforms import decode, decode_mask, resize, small_mask
+from regrow.data.images.transforms import decode, decode_mask, small_image, small_mask
 from regrow.data.images.unchanged import Unchanged
 from regrow.data.targets.labels import VOID, Item, Mask
 
@@ -57,7 +57,7 @@ class Pixels:
         if self.image is not None:
             size = (self.image.shape[1], self.image.shape[2])
             small = small_mask(mask, size) if mask is not None else None
-            self._keep(_small(image, size).numpy(), small)
+            self._keep(small_image(image, size).numpy(), small)
 
     def read(self, item: Item, size: tuple[int, int]) -> tuple[Tensor, np.ndarray | None]:
         """Return the resized image and the numbers of the mask, from memory or else the files.
@@ -74,7 +74,7 @@ class Pixels:
         """
         if self.image is not None and self.is_filled is not None and self.is_filled[0]:
             return torch.from_numpy(self.image), self.mask
-        image, mask = _small(self.whole(item), size), None
+        image, mask = small_image(self.whole(item), size), None
         if isinstance(item.target, Mask):
             mask = small_mask(self.numbers(item.target), size)
         self._keep(image.numpy(), mask)
@@ -173,7 +173,3 @@ class _Slabs:
             self._rest = np.frombuffer(mmap.mmap(-1, max(SLAB, num_bytes)), np.uint8)
         taken, self._rest = self._rest[:num_bytes], self._rest[num_bytes:]
         return taken
-
-
-def _small(image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    return resize(torch.from_numpy(np.array(image)).permute(2, 0, 1), size)

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from regrow.data.images.conversion import Decoding, Facts, converted
-from regrow.data.images.opening import open_image
+from regrow.data.images.opening import SENT, open_image
 from regrow.data.targets.ignored import IGNORED_BOXES, separated, together
 from regrow.data.targets.labels import VOID
 from regrow.errors import BadInput
@@ -41,13 +41,13 @@ class Derived(ABC):
 
 
 def decode(
-    image: Path | np.ndarray | Callable[[], np.ndarray],
+    image: Path | bytes | np.ndarray | Callable[[], np.ndarray],
     decoding: Decoding = Decoding(),
 ) -> np.ndarray:
     """Return the pixels of an image, uint8 RGB (h, w, 3), the way up that its EXIF data says.
 
     Args:
-        image: The file, or pixels, which are given back, or what reads them.
+        image: The file, or its bytes, or pixels, which are given back, or what reads them.
         decoding: How a file becomes pixels.
 
     Raises:
@@ -59,16 +59,17 @@ def decode(
 
 
 def decode_noted(
-    image: Path | np.ndarray | Callable[[], np.ndarray], decoding: Decoding
+    image: Path | bytes | np.ndarray | Callable[[], np.ndarray], decoding: Decoding
 ) -> tuple[np.ndarray, Facts]:
     """Return the pixels of an image as `decode` does, and what they leave out of a file."""
     if isinstance(image, np.ndarray):
         return image, {}
     if isinstance(image, Derived):
         return image(decoding), {}
-    if not isinstance(image, Path):
+    if not isinstance(image, Path | bytes):
         return image(), {}
-    return converted(open_image(image, decoding.max_pixels), image, decoding)
+    name = SENT if isinstance(image, bytes) else image
+    return converted(open_image(image, decoding.max_pixels), name, decoding)
 
 
 def decode_mask(
@@ -106,6 +107,11 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
         return images
     resized: Tensor = F.resize(images, list(size), antialias=True)
     return resized
+
+
+def small_image(pixels: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """Resize the pixels of an image as networks see it: uint8 (h, w, 3) to (3, *size)."""
+    return resize(torch.from_numpy(np.array(pixels)).permute(2, 0, 1), size)
 
 
 def resize_mask(masks: Tensor, size: tuple[int, int]) -> Tensor:

@@ -5,6 +5,8 @@ import socket
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +272,45 @@ def test_the_size_of_an_image_is_told_without_its_pixels(tmp_path: Path) -> None
     Image.new("RGB", (3, 2)).save(tmp_path / "b.png")
     with pytest.raises(BadInput, match=r"more than data\.max_pixels 5"):
         image_size(tmp_path / "b.png", 5)
+
+
+def oriented(mode: str, kind: str, orientation: int) -> bytes:
+    """A picture of noise whose EXIF data turns it."""
+    random = np.random.default_rng(orientation)
+    picture = Image.fromarray(random.integers(0, 256, (6, 9, 3), dtype=np.uint8)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    made = BytesIO()
+    picture.save(made, format=kind, exif=exif)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_bytes_of_a_file_are_read_as_the_file(
+    tmp_path: Path, mode: str, orientation: int
+) -> None:
+    content = oriented(mode, "JPEG", orientation)
+    (tmp_path / "x.jpg").write_bytes(content)
+    assert np.array_equal(decode(content), decode(tmp_path / "x.jpg"))
+    assert image_size(content) == image_size(tmp_path / "x.jpg") == decode(content).shape[:2]
+
+
+def test_bytes_that_are_no_picture_are_refused_without_a_word_on_files() -> None:
+    with pytest.raises(CorruptImage, match=r"^the picture: corrupt .*; send another$"):
+        decode(png(4, 4)[:30])
+    with pytest.raises(CorruptImage, match="the picture: corrupt or truncated .none of JPEG"):
+        image_size(b"no picture")
+    with pytest.raises(BadInput, match="the picture: 8x8, 0.0 megapixels, more than the limit of"):
+        open_image(png(8, 8), max_pixels=63)
+
+
+def test_threads_that_read_images_leave_warnings_and_limit_as_they_were() -> None:
+    limit, filters, show = Image.MAX_IMAGE_PIXELS, list(warnings.filters), warnings.showwarning
+    contents = [oriented("RGB", "PNG", 1 + n % 8) for n in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(decode, contents * 4))
+    assert all(np.array_equal(a, decode(b)) for a, b in zip(found, contents * 4, strict=True))
+    assert Image.MAX_IMAGE_PIXELS == limit
+    assert list(warnings.filters) == filters
+    assert warnings.showwarning == show
