@@ -311,6 +311,6 @@ def test_threads_that_read_images_leave_warnings_and_limit_as_they_were() -> Non
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(decode, contents * 4))
     assert all(np.array_equal(a, decode(b)) for a, b in zip(found, contents * 4, strict=True))
-    assert Image.MAX_IMAGE_PIXELS == limit
+    assert limit == Image.MAX_IMAGE_PIXELS
     assert list(warnings.filters) == filters
     assert warnings.showwarning == show

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from regrow.deploy.sagemaker import model_channel
+from regrow.deploy import archives
 from regrow.deploy.sagemaker.model_channel import warm_start
 from regrow.errors import BadInput
 
@@ -274,7 +274,7 @@ def test_what_does_not_fit_on_the_disk_is_refused_before_it_is_written(
 def test_too_many_members_are_refused(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_channel, "NUM_MEMBERS", 3)
+    monkeypatch.setattr(archives, "NUM_MEMBERS", 3)
     packed = archive(**{"best.ckpt": b"x", **{f"memory/{n}": b"" for n in range(3)}})
     with pytest.raises(BadInput, match="more than 3 members"):
         warm_start(packed.parent, tmp_path / "unpacked")
