@@ -1,0 +1,56 @@
+"""Opening of a model to serve: found, loaded and warmed up."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from regrow.deploy.serving.model_files import Found, Promoted, decoding_of, find_model
+from regrow.deploy.serving.served_model import ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """How models are opened.
+
+    Args:
+        promoted: Returns the checkpoint that a `promoted.json` names.
+        max_batch: The largest batch that is warmed up.
+        num_threads: Threads of one operator on the CPU; None takes as many as torch does.
+        grey_range: The values of 16-bit grey pictures that become 0 and 255; None takes those of
+            the `data.yaml` beside the model.
+        allow: Other people's packages that networks may come from.
+    """
+
+    promoted: Promoted
+    max_batch: int = 1
+    num_threads: int | None = None
+    grey_range: tuple[int, int] | None = None
+    allow: Sequence[str] = ()
+
+    def open(self, path: Path) -> tuple[ServedModel, Found]:
+        """Open the model that a path means, and run every batch size once.
+
+        Args:
+            path: What `find_model` takes.
+
+        Returns:
+            The model, and where it was found.
+
+        Raises:
+            BadInput: If there is none that can be served.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            found = find_model(path, Path(folder) / "unpacked", self.promoted)
+            decoding = decoding_of(found.file)
+            if self.grey_range is not None:
+                decoding = replace(decoding, grey_range=self.grey_range)
+            model = ServedModel(
+                found.file, decoding, num_threads=self.num_threads, allow=self.allow
+            )
+        model.warm_up(self.max_batch)
+        return model, found
+
+    def model(self, path: Path) -> ServedModel:
+        """Open the model that a path means, as `open` does, and return it alone."""
+        return self.open(path)[0]

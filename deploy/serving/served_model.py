@@ -1,0 +1,147 @@
+"""A model in service: its ONNX graph in ONNX Runtime, its metadata and the hash of its file."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regrow.data.images.conversion import Decoding
+from regrow.deploy.exporting import MODEL_FILE, export
+from regrow.deploy.runtime import OnnxModel, Outputs
+from regrow.errors import BadInput
+from regrow.files import one_line
+from regrow.models.checkpoint import file_hash, load
+
+# The outputs that predictions are made of, by the kind of labels.
+OUTPUTS = {
+    "labels": ("probabilities",),
+    "boxes": ("boxes", "scores", "selected"),
+    "masks": ("mask",),
+}
+
+
+class ServedModel:
+    """A model that answers batches of images; its name in each answer is the hash of its file.
+
+    Args:
+        file: The ONNX file, or a checkpoint, which is exported first.
+        decoding: How pictures become pixels.
+        num_threads: Threads of one operator on the CPU; None takes as many as torch does.
+        allow: Other people's packages that the network of a checkpoint may come from.
+
+    Raises:
+        BadInput: If it cannot be loaded, or is changed meanwhile.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        decoding: Decoding = Decoding(),
+        *,
+        num_threads: int | None = None,
+        allow: Sequence[str] = (),
+    ) -> None:
+        self.file, self.decoding = file, decoding
+        if not file.is_file():
+            raise BadInput(f"{file}: no such file")
+        self.sha256 = file_hash(file)
+        self.onnx = self._opened(num_threads, allow)
+        if file_hash(file) != self.sha256:
+            raise BadInput(f"{file}: was changed while it was read; try again")
+        self.kind, self.classes, self.size = self.onnx.kind, self.onnx.classes, self.onnx.size
+        if self.kind not in OUTPUTS or not {*OUTPUTS[self.kind]} <= {*self.onnx.outputs}:
+            raise BadInput(
+                f"{file}: gives {', '.join(self.onnx.outputs)} for {self.kind!r}, which cannot be "
+                "served; export it again"
+            )
+        self.outputs = OUTPUTS[self.kind]
+        self.dtype: type[np.generic] = np.uint8 if self.onnx.input_type == "uint8" else np.float32
+
+    def _opened(self, num_threads: int | None, allow: Sequence[str]) -> OnnxModel:
+        try:
+            if self.file.suffix == ".onnx":
+                return OnnxModel(self.file, num_threads=num_threads)
+            with tempfile.TemporaryDirectory() as folder:
+                made = export(load(self.file, allow=tuple(allow)), Path(folder) / MODEL_FILE)
+                return OnnxModel(made, num_threads=num_threads)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise BadInput(
+                f"{self.file}: its metadata are not what regrow writes ({one_line(error)}); "
+                "export it again"
+            ) from error
+
+    def run(self, images: np.ndarray, names: Sequence[str] | None = None) -> Outputs:
+        """Return outputs by name.
+
+        Args:
+            images: The images as the graph takes them, (b, 3, h, w), of `dtype`.
+            names: The outputs; None for all.
+        """
+        wanted = list(self.onnx.outputs if names is None else names)
+        return dict(zip(wanted, self.onnx.session.run(wanted, {"images": images}), strict=True))
+
+    def as_input(self, images: np.ndarray) -> np.ndarray:
+        """Return uint8 images as the graph takes them: the same, or float32 in [0, 1]."""
+        return images if self.dtype is np.uint8 else images.astype(np.float32) / np.float32(255)
+
+    def warm_up(self, max_batch: int) -> None:
+        """Run every batch size once, so that no request pays for the first time.
+
+        Raises:
+            BadInput: If the graph cannot be run on what its metadata promise.
+        """
+        try:
+            for count in range(1, max_batch + 1):
+                found = self.run(self.as_input(np.zeros((count, 3, *self.size), np.uint8)))
+                _refuse_shapes(found, self.kind, count, len(self.classes), self.size)
+        except BadInput as error:
+            raise BadInput(f"{self.file}: {error}; export it again") from error
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            raise BadInput(f"{self.file}: cannot be run ({one_line(error)})") from error
+
+    def tensors(self, side: str) -> list[dict[str, Any]]:
+        """Return name, type and shape of the graph's `inputs` or `outputs`; -1 is any number."""
+        session = self.onnx.session
+        nodes = session.get_inputs() if side == "inputs" else session.get_outputs()
+        return [
+            {
+                "name": node.name,
+                "datatype": DATATYPES.get(node.type, node.type),
+                "shape": [n if isinstance(n, int) else -1 for n in node.shape],
+            }
+            for node in nodes
+        ]
+
+
+# What the Open Inference Protocol calls ONNX Runtime's types.
+DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+}
+
+
+def _refuse_shapes(
+    found: Outputs, kind: str, count: int, num_classes: int, size: tuple[int, int]
+) -> None:
+    """Refuse outputs whose shapes are not those that the metadata promise."""
+    shapes = {name: tuple(value.shape) for name, value in found.items()}
+    if kind == "labels":
+        is_met = shapes["probabilities"] == (count, num_classes)
+    elif kind == "masks":
+        is_met = shapes["mask"] == (count, *size)
+    else:
+        places = shapes["scores"][-1]
+        is_met = shapes["scores"] == (count, num_classes, places) and shapes["boxes"] == (
+            count,
+            places,
+            4,
+        )
+    if not is_met:
+        raise BadInput(f"has {num_classes} classes and outputs of {shapes} for {count} images")
