@@ -59,7 +59,7 @@ def find_model(path: Path, unpacked: Path, promoted: Promoted) -> Found:
         try:
             return _in_folder(unpacked, unpacked, promoted)
         except BadInput as error:
-            raise BadInput(f"{path}: {error}") from error
+            raise BadInput(f"{path}: {str(error).replace(f'{unpacked}: ', '')}") from error
     if path.suffix == ".json":
         return Found(promoted(path), path)
     if path.suffix not in KINDS:

@@ -12,6 +12,7 @@ from regrow.deploy.exporting import MODEL_FILE, export
 from regrow.deploy.runtime import OnnxModel, Outputs
 from regrow.errors import BadInput
 from regrow.files import one_line
+from regrow.limits import SIDE
 from regrow.models.checkpoint import file_hash, load
 
 # The outputs that predictions are made of, by the kind of labels.
@@ -50,8 +51,9 @@ class ServedModel:
         self.onnx = self._opened(num_threads, allow)
         if file_hash(file) != self.sha256:
             raise BadInput(f"{file}: was changed while it was read; try again")
+        self._refuse_metadata()
         self.kind, self.classes, self.size = self.onnx.kind, self.onnx.classes, self.onnx.size
-        if self.kind not in OUTPUTS or not {*OUTPUTS[self.kind]} <= {*self.onnx.outputs}:
+        if str(self.kind) not in OUTPUTS or not {*OUTPUTS[self.kind]} <= {*self.onnx.outputs}:
             raise BadInput(
                 f"{file}: gives {', '.join(self.onnx.outputs)} for {self.kind!r}, which cannot be "
                 "served; export it again"
@@ -66,11 +68,25 @@ class ServedModel:
             with tempfile.TemporaryDirectory() as folder:
                 made = export(load(self.file, allow=tuple(allow)), Path(folder) / MODEL_FILE)
                 return OnnxModel(made, num_threads=num_threads)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise BadInput(
-                f"{self.file}: its metadata are not what regrow writes ({one_line(error)}); "
-                "export it again"
-            ) from error
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise self._odd(one_line(error)) from error
+
+    def _odd(self, found: str) -> BadInput:
+        return BadInput(
+            f"{self.file}: its metadata are not what regrow writes ({found}); export it again"
+        )
+
+    def _refuse_metadata(self) -> None:
+        """Refuse metadata that are no class names, no size or no thresholds."""
+        classes, size, suppression = self.onnx.classes, self.onnx.size, self.onnx.suppression
+        are_names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if not are_names or len(set(classes)) != len(classes):
+            raise self._odd("classes are no names that differ")
+        if not all(type(side) is int and 0 < side <= SIDE for side in size):
+            raise self._odd(f"size is {[*size]}"[:100])
+        most = suppression.get("max_detections", 1) if isinstance(suppression, dict) else None
+        if type(most) is not int or most < 1:
+            raise self._odd("suppression has no number of detections")
 
     def run(self, images: np.ndarray, names: Sequence[str] | None = None) -> Outputs:
         """Return outputs by name.
