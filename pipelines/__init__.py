@@ -1,4 +1,4 @@
-"""Pipelines: one run each as a typed function (train, prune, export, lineage)."""
+"""Pipelines: one run each as a typed function (train, prune, export, serve, lineage)."""
 
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from regrow.pipelines.export import run_export
     from regrow.pipelines.lineage_table import run_lineage
     from regrow.pipelines.prune import run_pruning
+    from regrow.pipelines.serve import run_server
     from regrow.pipelines.train import run_training
 else:
     __getattr__, __dir__ = lazy(__name__)
@@ -18,5 +19,6 @@ __all__ = [
     "run_export",
     "run_lineage",
     "run_pruning",
+    "run_server",
     "run_training",
 ]

@@ -16,7 +16,7 @@ watched: the model that it newly names takes over without a gap. Options that ar
   --models FOLDER               let /models load and unload further models below a folder
 
 --help TOPIC explains every option of one topic:
-  general, all
+  all
 """
 
 from regrow.guard import entry

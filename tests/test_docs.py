@@ -32,6 +32,7 @@ from regrow.pipelines.experiments.compare_retraining import run_retraining
 from regrow.pipelines.export import run_export
 from regrow.pipelines.lineage_table import run_lineage
 from regrow.pipelines.prune import run_pruning
+from regrow.pipelines.serve import run_server
 from regrow.pipelines.train import run_training
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +94,7 @@ def test_pictures_are_small() -> None:
 
 FUNCTIONS = [
     run_training, run_pruning, run_export, run_lineage, run_comparison, run_retraining, run_demo,
+    run_server,
 ]  # fmt: skip
 OF_TOOLS = {"help", "config", "print_config", "logdir", "config-settings"}
 OTHER_PROGRAMS = r"benchmarks/|\bpip\b|\bpytest\b|\bmkdocs\b"

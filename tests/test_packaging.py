@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-SHIPPED = (".py", ".yaml", "py.typed")
+SHIPPED = (".py", ".yaml", ".html", "py.typed")
 # What a user types first, away from the checkout.
 FACE = """
 import sys, regrow
@@ -20,7 +20,7 @@ from regrow.data import GrowingData, ImageFolder
 from regrow.models import Classification, Detection, Segmentation, load
 from regrow.training import Fit, evaluate
 from regrow.prune import Taylor, cut_, find_groups
-from regrow.pipelines import run_export, run_lineage, run_pruning, run_training
+from regrow.pipelines import run_export, run_lineage, run_pruning, run_server, run_training
 from regrow.incremental import Gate, Growth
 from regrow.deploy import OnnxModel, detections
 from regrow.metrics import Budget
@@ -88,7 +88,7 @@ def test_the_wheel_has_every_module_config_and_command(tmp_path: Path) -> None:
         module, _, function = target.partition(":")
         assert f"{module.replace('.', '/')}.py" in names, command
         assert function == "main"
-    assert len(commands["console_scripts"]) == 7
+    assert len(commands["console_scripts"]) == 8
     version, file = outputs(tmp_path, "-c", FACE, path=str(unpacked))
     assert wheel.name.startswith(f"regrow-{version}-")
     assert Path(file).is_relative_to(unpacked)

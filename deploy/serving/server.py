@@ -5,7 +5,7 @@ import errno
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,7 +21,7 @@ BACKLOG, MAX_CONNECTIONS = 2048, 1000
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound to an address; nobody can connect yet.
+    """Return a socket that listens at an address; clients wait until a server runs there.
 
     Args:
         host: The name or address.
@@ -36,11 +36,13 @@ def bound_socket(host: str, port: int) -> socket.socket:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        made = socket.socket(family, kind, proto)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-        # Bound sockets that reuse addresses meet no other before they listen.
-        made.listen(BACKLOG)
+        with ExitStack() as failed:
+            made = failed.enter_context(socket.socket(family, kind, proto))
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+            # Bound sockets that reuse addresses meet no other before they listen.
+            made.listen(BACKLOG)
+            failed.pop_all()
     except (OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise BadInput(

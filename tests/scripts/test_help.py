@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("train", "prune", "export", "compare", "demo", "lineage")
+SCRIPTS = ("train", "prune", "export", "serve", "compare", "demo", "lineage")
 Help = Callable[..., str]
 
 
@@ -81,7 +81,7 @@ def test_the_topics_are_those_of_the_parser(
     assert sorted(told[1].strip().split(", ")) == sorted(topics(script))
 
 
-@pytest.mark.parametrize("script", [s for s in SCRIPTS if s not in ("demo", "lineage")])
+@pytest.mark.parametrize("script", [s for s in SCRIPTS if s not in ("demo", "lineage", "serve")])
 def test_every_option_has_one_topic(script: str, help_of: Help) -> None:
     def options(topic: str) -> set[str]:
         return set(re.findall(r"^  --([\w.]+)", help_of(script, "--help", topic), re.MULTILINE))
