@@ -97,7 +97,7 @@ FUNCTIONS = [
     run_server,
 ]  # fmt: skip
 OF_TOOLS = {"help", "config", "print_config", "logdir", "config-settings"}
-OTHER_PROGRAMS = r"benchmarks/|\bpip\b|\bpytest\b|\bmkdocs\b"
+OTHER_PROGRAMS = r"benchmarks/|\bcurl\b|\bpip\b|\bpytest\b|\bmkdocs\b"
 CHOICES: dict[str, list[type]] = {
     **{name: list(classes) for name, classes in DATA_CHOICES.items()},
     "task": TASKS,
