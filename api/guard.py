@@ -74,7 +74,7 @@ def guard(main: Callable[..., Any], *, is_output: bool = False) -> Callable[...,
         take_streams()
         show_log()
         try:
-            with _sigterm_raises():
+            with _signals_end():
                 main(*args, **options)
         except BadInput as error:
             return _say(f"error: {error}", BAD_INPUT)
@@ -109,12 +109,16 @@ def _say(text: str, code: int) -> int:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Make SIGTERM raise, as Ctrl-C does, so that files are closed and temporary ones removed."""
+def _signals_end() -> Iterator[None]:
+    """Make SIGTERM raise, as Ctrl-C does, so that files are closed and temporary ones removed.
+
+    While Lightning trains, the first Ctrl-C is a SIGTERM: training ends after its batch, and is
+    saved. The second one ends it at once.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    owner = os.getpid()
+    owner, is_pressed = os.getpid(), False
 
     def stop(signum: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a forked worker: die as it would have
@@ -124,11 +128,24 @@ def _sigterm_raises() -> Iterator[None]:
             raise sigterm_exception()(STOPPED)
         # Else Lightning called us besides its own handler, and ends after this batch.
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        nonlocal is_pressed
+        if os.getpid() != owner:  # a forked worker, which its owner ends
+            return
+        if is_pressed or signal.getsignal(signal.SIGTERM) is stop:
+            raise KeyboardInterrupt
+        is_pressed = True
+        os.write(2, b"stopping after this batch; Ctrl-C again stops at once\n")
+        os.kill(owner, signal.SIGTERM)
+
+    is_free = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    handlers = {signal.SIGTERM: stop} | ({signal.SIGINT: interrupt} if is_free else {})
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def entry(
@@ -179,7 +196,7 @@ def _interrupts_kept() -> Iterator[None]:
     """
     ours = signal.getsignal(signal.SIGINT)
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or ours is not signal.default_int_handler:
+    if not is_main or not callable(ours):
         yield
         return
     pressed: list[int] = []

@@ -81,7 +81,7 @@ class RunCheckpoint(OneFileCheckpoint):
 
 
 class SaveWhenStopped(Callback):
-    """Write `last.ckpt` when SIGTERM ends the run; Ctrl-C leaves that of the last epoch."""
+    """Write `last.ckpt` when SIGTERM ends the run, as the first Ctrl-C of a command does."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / "last.ckpt"

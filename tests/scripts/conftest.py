@@ -125,9 +125,14 @@ def trained(tmp_path: Path, made_once: Callable[[Hashable, Fill], None]) -> Call
 
 @pytest.fixture
 def stop_after() -> Callable[..., None]:
-    """Return a function that sends SIGTERM in the middle of a batch, of `train` or `val`."""
+    """Return a function that sends a signal in the middle of a batch, of `train` or `val`."""
 
-    def patch(monkeypatch: pytest.MonkeyPatch, num_batches: int, split: str = "train") -> None:
+    def patch(
+        monkeypatch: pytest.MonkeyPatch,
+        num_batches: int,
+        split: str = "train",
+        signals: Sequence[int] = (signal.SIGTERM,),
+    ) -> None:
         hook = {"train": "on_train_batch_end", "val": "on_validation_batch_end"}[split]
         counted = 0
         original = getattr(RunProgress, hook)
@@ -136,8 +141,8 @@ def stop_after() -> Callable[..., None]:
             nonlocal counted
             original(self, *args, **kwargs)
             counted += 1
-            if counted == num_batches:
-                os.kill(os.getpid(), signal.SIGTERM)
+            for number in signals if counted == num_batches else ():
+                os.kill(os.getpid(), number)
 
         monkeypatch.setattr(RunProgress, hook, counting)
 

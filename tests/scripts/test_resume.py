@@ -1,7 +1,8 @@
 """A stopped run goes on to the weights that it would have had, and with nothing else."""
 
 import math
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,50 @@ def test_a_stopped_run_goes_on_bit_for_bit(
         read(tmp_path / "stopped" / "last.ckpt")["global_step"]
         == read(tmp_path / "whole" / "last.ckpt")["global_step"]
     )
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Let SIGINT be Ctrl-C here too, where a shell or pytest's workers may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_saves_the_batch_and_the_run_goes_on_bit_for_bit(
+    trained: Trained,
+    words: Words,
+    tmp_path: Path,
+    stop_after: Stop,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    workers: int,
+    assert_equal_weights: Equal,
+) -> None:
+    trained("whole", "--fit.epochs=3")
+    root = tmp_path / "data" / "images"
+    options = ["--fit.epochs=3", f"--data.num_workers={workers}"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4, signals=[signal.SIGINT])
+        assert train.main(words(root, "stopped", *options)) == 143
+    assert "stopping after this batch; Ctrl-C again stops at once" in capfd.readouterr().err
+    assert read(tmp_path / "stopped" / "last.ckpt")["global_step"] == 4
+    assert train.main(words(root, "stopped", *options, "--resume=auto")) == 0
+    assert_equal_weights(tmp_path / "whole" / "last.ckpt", tmp_path / "stopped" / "last.ckpt")
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_again_stops_at_once(
+    folder: Folder, words: Words, tmp_path: Path, stop_after: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4, signals=[signal.SIGINT, signal.SIGINT])
+        assert train.main(words(root, "stopped", "--fit.epochs=3")) == 143
+    # That of the last epoch.
+    assert read(tmp_path / "stopped" / "last.ckpt")["global_step"] == 3
 
 
 def scores(run: Path) -> dict[str, list[float]]:
