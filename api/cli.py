@@ -71,7 +71,7 @@ def parse(
     words = as_options(words, mappings)
     for word in words:
         refuse_unbounded(word.partition("=")[2] or word, word.partition("=")[0][:40])
-    for file in _configs(words):
+    for file in configs_of(words):
         _refuse_deep_texts(_content_of(file), str(file))
     return _call(function, parser, _parsed(parser, words))
 
@@ -192,14 +192,15 @@ def names_option(args: Sequence[str] | None, name: str) -> bool:
     words = list(sys.argv[1:] if args is None else args)
     if any(re.match(rf"--{name}(\.|=|$)", word) for word in words):
         return True
-    for file in _configs(words):
+    for file in configs_of(words):
         content = _content_of(file)
         if isinstance(content, dict) and name in content:
             return True
     return False
 
 
-def _configs(words: Sequence[str]) -> list[Path]:
+def configs_of(words: Sequence[str]) -> list[Path]:
+    """Return the files that a command line names as configs."""
     after = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--config"]
     joined = [word.partition("=")[2] for word in words if word.startswith("--config=")]
     return [Path(name) for name in after + joined]

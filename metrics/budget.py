@@ -139,12 +139,17 @@ def foresee(shown: Shown, limit: float, confidence: float, images: str) -> str |
         return None
     least = shown.least_images(limit, confidence)
     needed = f"at least {least:,} needed" if least is not None else "no number of them can"
-    points = f"{100 * limit:g} point{'s' * (limit != 0.01)}"
+    points = in_points(limit)
     return (
         f"{shown.num_images:,} {images} are too few to rule out a loss above {points} "
         f"({needed}): a network that loses nothing on these may still have lost {100 * reach:.1f} "
         "points on others, so only one that gains enough would be accepted"
     )
+
+
+def in_points(share: float) -> str:
+    """Return a share in words, as points of 0.01."""
+    return f"{100 * share:g} point{'s' * (share != 0.01)}"
 
 
 def _needed(

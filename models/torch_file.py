@@ -38,6 +38,7 @@ KNOWN = re.compile(
     r"|_codecs encode|(__builtin__|builtins) (set|complex)"
 )
 PLAIN = (type(None), bool, float, str, bytes, complex, torch.dtype, torch.device)
+CONFIGS = (".yaml", ".yml", ".json")
 CODE = "it holds pickled code or is no checkpoint"
 
 
@@ -69,6 +70,10 @@ def read_torch(path: Path) -> Any:
         raise
     # An arbitrary file makes the readers raise arbitrary errors.
     except Exception as error:
+        if path.suffix in CONFIGS:
+            raise BadInput(
+                f"{path}: a config where a checkpoint belongs; give the .ckpt file"
+            ) from error
         raise BadInput(f"{path}: truncated or damaged, or none that torch.save wrote") from error
     _Check(path, size).values(values)
     return values

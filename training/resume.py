@@ -139,5 +139,5 @@ def refuse_changes(
         if not is_free and not is_later and old.get(name) != new.get(name):
             raise BadInput(
                 f"--resume cannot change {name} from {old.get(name)} to {new.get(name)}; "
-                "keep it, or begin a new run without --resume"
+                "keep it, or begin another run, from this one's network with --warm-start"
             )

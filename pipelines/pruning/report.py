@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from regrow.metrics.budget import Budget, Verdict
+from regrow.metrics.budget import Budget, Verdict, in_points
 from regrow.models.latency import Latency
 from regrow.models.masks import sparsity
 from regrow.models.task import Task
@@ -200,7 +200,7 @@ def _budget_in_words(verdict: Verdict, budget: Budget) -> str:
         return "The budget is broken."
     needed = "no number of" if verdict.num_needed is None else f"about {verdict.num_needed:,}"
     return (
-        f"Whether the budget of {100 * budget.max_drop:g} points is met is undecided: "
+        f"Whether the budget of {in_points(budget.max_drop)} is met is undecided: "
         f"{verdict.num_images:,} test images are too few to tell; {needed} test images with the "
         "same change would tell."
     )

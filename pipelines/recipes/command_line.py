@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
@@ -11,11 +12,13 @@ from typing import Any, NoReturn
 import yaml
 
 from regrow.class_path import class_path
+from regrow.cli import configs_of
 from regrow.data.config import CONFIG_FILE
 from regrow.data.detect import TASKS as TASK_NAMES
 from regrow.data.detect import detect
 from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
+from regrow.files import read_yaml
 from regrow.guard import help_topic
 from regrow.logs import log
 from regrow.models.checkpoint import load
@@ -34,7 +37,8 @@ NAMES = "classification, detection or segmentation"
 def with_recipe(words: Sequence[str], read: Read) -> Iterator[list[str]]:
     """Yield a command line that names a config, whether the given one does or names a folder.
 
-    `--task detection` stands for the class of the task. Without a config it asks for a recipe: the
+    `--task detection` stands for the class of the task. Without a config that names a source of
+    data it asks for a recipe, below what other configs say: the
     format of `--data.root` is found out, and network, size, augmentation and epochs are chosen for
     the images and the machine. The recipe is printed, as a config; options beside it win. A run
     that is resumed goes on with the recipe in its folder.
@@ -49,11 +53,15 @@ def with_recipe(words: Sequence[str], read: Read) -> Iterator[list[str]]:
     """
     name = _option(words, "task")
     kind = KINDS.get(name or "")
+    if name is not None and kind is None and name.islower() and "." not in name:
+        raise BadInput(f"--task is {name!r}{_nearest(name)}; give {NAMES}")
     rest = _without(words, "task") if kind is not None else list(words)
-    if _names_config(words) or help_topic(words) is not None:
+    root, parent = _option(words, "data.root"), _option(words, "warm_start")
+    if help_topic(words) is not None or (
+        _names_config(words) and (root is None or _has_source(words))
+    ):
         yield [*rest, f"--task={class_path(TASKS[kind])}"] if kind is not None else rest
         return
-    root, parent = _option(words, "data.root"), _option(words, "warm_start")
     if kind is None and _has_option(words, "task"):  # a class path, with all that it needs
         yield rest
         return
@@ -208,6 +216,24 @@ def _is_first() -> bool:
 
 def _names_config(words: Sequence[str]) -> bool:
     return any(word == "--config" or word.startswith("--config=") for word in words)
+
+
+def _has_source(words: Sequence[str]) -> bool:
+    """Whether a config names the format of the data, or cannot be read."""
+    for file in configs_of(words):
+        try:
+            content = read_yaml(file)
+        except BadInput:
+            return True
+        data = content.get("data") if isinstance(content, Mapping) else None
+        if isinstance(data, Mapping) and {"source", "class_path", "init_args"} & data.keys():
+            return True
+    return False
+
+
+def _nearest(name: str) -> str:
+    near = get_close_matches(name, KINDS, 1)
+    return f", did you mean {near[0]}?" if near else ""
 
 
 def _has_option(words: Sequence[str], name: str) -> bool:

@@ -172,6 +172,7 @@ class Session:
             self._show(report, found)
         report.write()
         if self.trainer.is_global_zero:
+            _warn_of_nothing(found)
             log.info(f"{_in_words(kept, found)}; report: {self.request.run / 'report.md'}")
         if unlike is not None:
             raise CheckFailed(unlike)
@@ -244,4 +245,15 @@ def _in_words(kept: Kept, found: dict[str, Evaluation]) -> str:
     """Return in a line what was kept, and its scores."""
     told = [f"{e.value:.4f} on {e.num_images} {SPLIT[n]} images" for n, e in found.items()]
     scores = ", ".join(reversed(told))
-    return f"{kept.path}, epoch {kept.epoch} of {kept.epochs}: {found['val'].name} {scores}"
+    old = "" if kept.epoch else ", the old network, which no epoch surpassed"
+    name = found["val"].name
+    return f"{kept.path}, epoch {kept.epoch} of {kept.epochs}{old}: {name} {scores}"
+
+
+def _warn_of_nothing(found: dict[str, Evaluation]) -> None:
+    """Warn of a network that has nothing right, so that nobody takes the zeros for a result."""
+    if all(own.value == 0 for own in found.values()):
+        log.warning(
+            f"{found['val'].name} is 0 on all images: the network has learned nothing yet that "
+            "this counts; train it for longer (--fit.epochs), or look whether the labels are right"
+        )

@@ -172,6 +172,13 @@ def test_a_flipped_bit_of_a_weight_is_found(saved: Path) -> None:
         read_torch(saved)
 
 
+def test_a_config_is_named_as_one(tmp_path: Path) -> None:
+    for name in ("config.yaml", "report.json"):
+        (tmp_path / name).write_text("fit: {epochs: 1}\n")
+        with pytest.raises(BadInput, match=rf"{name}: a config where a checkpoint belongs; give"):
+            read_torch(tmp_path / name)
+
+
 def test_tensors_that_lie_about_their_storage_are_refused(saved: Path, tmp_path: Path) -> None:
     records = _records(saved)
     pickled = records["a/data.pkl"]

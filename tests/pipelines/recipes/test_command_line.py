@@ -193,6 +193,8 @@ def test_a_class_path_needs_no_config_and_gets_no_recipe(
     [
         ([], "name the task and the folder of images, --task classification|detection|segm"),
         (["--data.root=x"], "name the task and the folder"),
+        (["--task=detction"], "--task is 'detction', did you mean detection.; give classification"),
+        (["--task=boxes", "--data.root=x"], "--task is 'boxes'; give classification, detection or"),
         (["--task=detection"], "--task detection needs a folder .*add --data.root FOLDER"),
         (["--task", "segmentation", "--fit.epochs=3"], "--task segmentation needs a folder"),
     ],
@@ -233,3 +235,21 @@ def test_only_the_first_of_several_processes_prints(
     monkeypatch.setitem(os.environ, "LOCAL_RANK", "1")
     settings(["--task=classification", f"--data.root={folder()}"])
     assert not capsys.readouterr().out
+
+
+def test_a_config_without_a_format_lies_over_the_recipe(
+    folder: Folder, words: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("fit: {epochs: 5, patience: 2}\ndata: {batch_size: 4}\n")
+    given = [word for word in words(folder()) if word not in ("--fit.epochs", "2")]
+    found = settings([*given, f"--config={own}"])
+    assert found["data"]["init_args"]["source"]["class_path"] == "regrow.data.formats.ImageFolder"
+    assert (found["fit"]["epochs"], found["fit"]["patience"]) == (5, 2)
+    assert found["data"]["init_args"]["batch_size"] == 4
+    assert found["task"]["init_args"]["net"] == settings(given)["task"]["init_args"]["net"]
+    own.write_text("data: {source: regrow.data.formats.Coco}\n")
+    # One that names a format is a whole config, without a recipe.
+    found = settings(["--task=detection", "--task.net=small", f"--config={own}"])
+    assert found["data"]["init_args"]["source"]["class_path"] == "regrow.data.formats.Coco"
+    assert found["data"]["init_args"]["size"] == [32, 32]
