@@ -60,7 +60,7 @@ def with_recipe(words: Sequence[str], read: Read) -> Iterator[list[str]]:
     if help_topic(words) is not None or (
         _names_config(words) and (root is None or _has_source(words))
     ):
-        yield [*rest, f"--task={class_path(TASKS[kind])}"] if kind is not None else rest
+        yield rest if kind is None else _with_task(rest, class_path(TASKS[kind]))
         return
     if kind is None and _has_option(words, "task"):  # a class path, with all that it needs
         yield rest
@@ -216,6 +216,13 @@ def _is_first() -> bool:
 
 def _names_config(words: Sequence[str]) -> bool:
     return any(word == "--config" or word.startswith("--config=") for word in words)
+
+
+def _with_task(words: Sequence[str], path: str) -> list[str]:
+    """Return a command line that names the class of the task, before any argument of it."""
+    places = [place for place, word in enumerate(words) if _plain(word).startswith("--task.")]
+    first = min(places, default=len(words))
+    return [*words[:first], f"--task={path}", *words[first:]]
 
 
 def _has_source(words: Sequence[str]) -> bool:
