@@ -1,13 +1,20 @@
 """ONNX export: a file gets its name only where ONNX Runtime agrees with PyTorch."""
 
-from collections.abc import Iterable
+import multiprocessing
+import signal
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from regrow.deploy.parity import Parity, check_parity
+from regrow.errors import BadInput
+from regrow.files import one_line
+from regrow.models.checkpoint import load
 from regrow.models.modes import evaluating
 from regrow.models.onnx.graph import OPSET, InputType, export_graph
 from regrow.models.task import Task
@@ -82,3 +89,65 @@ def export_verified(
         return parity
     unverified.replace(file)
     return replace(parity, path=file)
+
+
+class ExportApart:
+    """Exports of checkpoints in processes of their own, which take the exporter's memory with them.
+
+    Threads may export at once, and another one may stop them all.
+    """
+
+    def __init__(self) -> None:
+        self._processes: set[BaseProcess] = set()
+
+    def export(self, checkpoint: Path, path: Path, *, allow: Sequence[str] = ()) -> Path:
+        """Export a checkpoint as ONNX.
+
+        Args:
+            checkpoint: The checkpoint.
+            path: The file.
+            allow: Other people's packages that its network may come from.
+
+        Returns:
+            The file.
+
+        Raises:
+            BadInput: If the checkpoint cannot be loaded or exported, or the process is stopped.
+        """
+        context = multiprocessing.get_context("spawn")
+        said, sender = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_export_apart, args=(checkpoint, path, tuple(allow), sender), daemon=True
+        )
+        process.start()
+        self._processes.add(process)
+        sender.close()
+        try:
+            error = said.recv()
+        except EOFError:
+            error = f"{checkpoint}: its export was stopped"
+        finally:
+            process.join()
+            self._processes.discard(process)
+            said.close()
+        if error:
+            raise BadInput(error)
+        return path
+
+    def stop(self) -> None:
+        """Stop what is exported now."""
+        for process in list(self._processes):
+            process.kill()
+
+
+def _export_apart(checkpoint: Path, path: Path, allow: tuple[str, ...], said: Connection) -> None:
+    """Export in a process of its own, and tell why it fails; nothing where it does not."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started it
+    try:
+        export(load(checkpoint, allow=allow), path)
+    except BadInput as error:
+        said.send(str(error))
+    except Exception as error:
+        said.send(f"{checkpoint}: cannot be exported ({one_line(error)})")
+    else:
+        said.send("")

@@ -76,9 +76,9 @@ def run_server(
 
     with bound_socket(host, port) as listening:
         limits = Limits(max_batch, max_delay, queue, max_body, timeout, decoders)
-        service, background = Service(limits, observer), list[Background]()
+        service, background = Service(limits, observer), [opener.run]
         if model is not None:
-            background = _serve(service, opener, model, name)
+            background += _serve(service, opener, model, name)
         api = ModelsApi(models, opener.model) if models is not None else None
         app = make_app(
             service, name, version=version("regrow"), models_api=api, background=background
@@ -112,7 +112,9 @@ def promoted_model(file: Path) -> Path:
         BadInput: If it names none, or that is not there, or has another hash.
     """
     named = read_promoted(file)
-    if named is None or not named.is_file():
+    if named is None:
+        raise BadInput(f"{file}: is not there, so no network is promoted")
+    if not named.is_file():
         raise BadInput(f"{file}: names {named}, which is not there; promote a network again")
     wanted = read_json(file, SMALL).get("sha256")
     if wanted is not None and file_hash(named) != wanted:

@@ -1,10 +1,13 @@
 """Opening of a model to serve: found, loaded and warmed up."""
 
+import asyncio
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from regrow.deploy.exporting import ExportApart
 from regrow.deploy.serving.model_files import Found, Promoted, decoding_of, find_model
 from regrow.deploy.serving.served_model import ServedModel
 
@@ -20,6 +23,7 @@ class Opener:
         grey_range: The values of 16-bit grey pictures that become 0 and 255; None takes those of
             the `data.yaml` beside the model.
         allow: Other people's packages that networks may come from.
+        apart: Exports checkpoints in processes of their own.
     """
 
     promoted: Promoted
@@ -27,6 +31,7 @@ class Opener:
     num_threads: int | None = None
     grey_range: tuple[int, int] | None = None
     allow: Sequence[str] = ()
+    apart: ExportApart = field(default_factory=ExportApart)
 
     def open(self, path: Path) -> tuple[ServedModel, Found]:
         """Open the model that a path means, and run every batch size once.
@@ -46,7 +51,10 @@ class Opener:
             if self.grey_range is not None:
                 decoding = replace(decoding, grey_range=self.grey_range)
             model = ServedModel(
-                found.file, decoding, num_threads=self.num_threads, allow=self.allow
+                found.file,
+                decoding,
+                num_threads=self.num_threads,
+                export=partial(self.apart.export, allow=self.allow),
             )
         model.warm_up(self.max_batch)
         return model, found
@@ -54,3 +62,10 @@ class Opener:
     def model(self, path: Path) -> ServedModel:
         """Open the model that a path means, as `open` does, and return it alone."""
         return self.open(path)[0]
+
+    async def run(self) -> None:
+        """Wait until cancelled, and then stop what is exported: the end waits for nothing."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.apart.stop()

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +23,17 @@ class Runs(Protocol):
         """Return outputs by name, of images (b, 3, h, w)."""
 
 
+class Pending(Future[Outputs]):
+    """The future of some outputs, which knows that nobody waits for it though it is run already."""
+
+    is_given_up = False
+
+    def cancel(self) -> bool:
+        """Cancel it, or let the runner know that it need not go on."""
+        self.is_given_up = True
+        return super().cancel()
+
+
 @dataclass(eq=False, slots=True)
 class Job:
     """The images of one request that wait for the network.
@@ -37,7 +48,7 @@ class Job:
     images: np.ndarray
     names: tuple[str, ...]
     since: float = field(default_factory=time.monotonic)
-    future: "Future[Outputs]" = field(default_factory=Future)
+    future: Pending = field(default_factory=Pending)
 
 
 class Runner:
@@ -72,7 +83,7 @@ class Runner:
         self._thread = threading.Thread(target=self._work, name=f"run {name}", daemon=True)
         self._thread.start()
 
-    def submit(self, images: np.ndarray, names: Sequence[str]) -> "Future[Outputs]":
+    def submit(self, images: np.ndarray, names: Sequence[str]) -> Pending:
         """Let images wait for the network, and return the future of their outputs.
 
         Args:
@@ -147,7 +158,7 @@ class Runner:
         try:
             names = tuple(dict.fromkeys(name for job in jobs for name in job.names))
             images = jobs[0].images if len(jobs) == 1 else np.concatenate([j.images for j in jobs])
-            outputs = self._outputs(images, names)
+            outputs = self._outputs(images, names, jobs)
         except BaseException as error:  # ONNX Runtime's errors share no base class
             for job in jobs:
                 job.future.set_exception(error)
@@ -160,10 +171,12 @@ class Runner:
             job.future.set_result(own if len(jobs) == 1 else part(own, first, last))
             first = last
 
-    def _outputs(self, images: np.ndarray, names: Sequence[str]) -> Outputs:
-        """Return the outputs of any number of images, run in parts of `max_batch`."""
+    def _outputs(self, images: np.ndarray, names: Sequence[str], jobs: Sequence[Job]) -> Outputs:
+        """Return the outputs of any number of images, run in parts while anybody waits for them."""
         parts = []
         for start in range(0, len(images), self._max_batch):
+            if all(job.future.is_given_up for job in jobs):
+                raise CancelledError
             chunk = images[start : start + self._max_batch]
             found = self._model.run(chunk, names)
             if SELECTED in found and start:

@@ -1,7 +1,7 @@
 """A model in service: its ONNX graph in ONNX Runtime, its metadata and the hash of its file."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ OUTPUTS = {
 }
 
 
+def _exported(checkpoint: Path, path: Path) -> Path:
+    return export(load(checkpoint), path)
+
+
 class ServedModel:
     """A model that answers batches of images; its name in each answer is the hash of its file.
 
@@ -30,7 +34,7 @@ class ServedModel:
         file: The ONNX file, or a checkpoint, which is exported first.
         decoding: How pictures become pixels.
         num_threads: Threads of one operator on the CPU; None takes as many as torch does.
-        allow: Other people's packages that the network of a checkpoint may come from.
+        export: Writes a checkpoint to an ONNX file.
 
     Raises:
         BadInput: If it cannot be loaded, or is changed meanwhile.
@@ -42,13 +46,13 @@ class ServedModel:
         decoding: Decoding = Decoding(),
         *,
         num_threads: int | None = None,
-        allow: Sequence[str] = (),
+        export: Callable[[Path, Path], Path] = _exported,
     ) -> None:
         self.file, self.decoding = file, decoding
         if not file.is_file():
             raise BadInput(f"{file}: no such file")
         self.sha256 = file_hash(file)
-        self.onnx = self._opened(num_threads, allow)
+        self.onnx = self._opened(num_threads, export)
         if file_hash(file) != self.sha256:
             raise BadInput(f"{file}: was changed while it was read; try again")
         self._refuse_metadata()
@@ -61,12 +65,12 @@ class ServedModel:
         self.outputs = OUTPUTS[self.kind]
         self.dtype: type[np.generic] = np.uint8 if self.onnx.input_type == "uint8" else np.float32
 
-    def _opened(self, num_threads: int | None, allow: Sequence[str]) -> OnnxModel:
+    def _opened(self, num_threads: int | None, export: Callable[[Path, Path], Path]) -> OnnxModel:
         try:
             if self.file.suffix == ".onnx":
                 return OnnxModel(self.file, num_threads=num_threads)
             with tempfile.TemporaryDirectory() as folder:
-                made = export(load(self.file, allow=tuple(allow)), Path(folder) / MODEL_FILE)
+                made = export(self.file, Path(folder) / MODEL_FILE)
                 return OnnxModel(made, num_threads=num_threads)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise self._odd(one_line(error)) from error

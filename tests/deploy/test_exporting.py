@@ -1,7 +1,9 @@
 """An ONNX file gets its name only where it agrees with its network."""
 
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 from torch import Tensor
 
 from regrow.deploy import exporting
-from regrow.deploy.exporting import export, export_verified
+from regrow.deploy.exporting import ExportApart, export, export_verified
 from regrow.deploy.runtime import OnnxModel
 from regrow.errors import BadInput
+from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 
 Loader = list[tuple[Tensor, Tensor]]
@@ -78,4 +81,31 @@ def test_the_limits_decide(task: Classification, tmp_path: Path, loader: Loader)
 def test_without_images_nothing_gets_a_name(task: Classification, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no held-out images"):
         export_verified(task, tmp_path, [])
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_checkpoint_is_exported_in_a_process_of_its_own(
+    task: Classification, tmp_path: Path
+) -> None:
+    save(tmp_path / "a.ckpt", task)
+    apart = ExportApart()
+    file = apart.export(tmp_path / "a.ckpt", tmp_path / "model.onnx")
+    export(task, tmp_path / "here.onnx")
+    assert file.read_bytes() == (tmp_path / "here.onnx").read_bytes()
+    (tmp_path / "b.ckpt").write_bytes(b"nothing")
+    with pytest.raises(BadInput, match=r"b\.ckpt"):
+        apart.export(tmp_path / "b.ckpt", tmp_path / "b.onnx")
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_an_export_apart_can_be_stopped(task: Classification, tmp_path: Path) -> None:
+    save(tmp_path / "a.ckpt", task)
+    apart = ExportApart()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(apart.export, tmp_path / "a.ckpt", tmp_path / "model.onnx")
+        while not asked.done():
+            apart.stop()
+            time.sleep(0.01)
+        with pytest.raises(BadInput, match=r"a\.ckpt: its export was stopped"):
+            asked.result()
     assert not (tmp_path / "model.onnx").exists()

@@ -35,6 +35,9 @@ def test_another_file_of_its_name_is_not(checkpoint: Path) -> None:
     checkpoint.unlink()
     with pytest.raises(BadInput, match="a.ckpt, which is not there; promote a network again"):
         promoted_model(file)
+    file.unlink()
+    with pytest.raises(BadInput, match="is not there, so no network is promoted"):
+        promoted_model(file)
 
 
 def test_a_server_of_nothing_is_refused() -> None:

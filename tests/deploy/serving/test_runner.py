@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,19 @@ def test_a_cancelled_job_leaves_the_queue_and_is_never_run(made: Made) -> None:
     model.may_run.set()
     assert jobs[1].result(20)["sum"].tolist() == [1]
     assert model.batches == [1, 1]
+
+
+def test_a_large_job_that_is_given_up_is_not_run_to_its_end(made: Made) -> None:
+    model, runner, _ = made(max_batch=2)
+    model.may_run.clear()
+    job = runner.submit(images(*range(8)), ["sum"])
+    assert model.begun.wait(20)
+    assert not job.cancel()
+    model.may_run.set()
+    with pytest.raises(CancelledError):
+        job.result(20)
+    assert runner.submit(images(1), ["sum"]).result(20)["sum"].tolist() == [1]
+    assert model.batches == [2, 1]
 
 
 def test_an_error_is_that_of_its_batch_alone(made: Made) -> None:

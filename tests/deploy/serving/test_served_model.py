@@ -41,8 +41,8 @@ def test_a_checkpoint_is_served_as_its_network(
 ) -> None:
     task = tasks[kind]
     save(tmp_path / "best.ckpt", task)
-    model, found = Opener(never, max_batch=3, num_threads=1).open(tmp_path)
-    assert found.file == model.file == tmp_path / "best.ckpt"
+    model = ServedModel(tmp_path / "best.ckpt", num_threads=1)
+    model.warm_up(3)
     assert model.sha256 == hashlib.sha256(model.file.read_bytes()).hexdigest()
     assert (model.kind, model.classes, model.size) == (kind, task.classes, task.size)
     images = task.example_images(2)
@@ -94,7 +94,7 @@ def test_files_that_are_no_model(files: dict[str, Path], tmp_path: Path, content
     for name in ("model.onnx", "best.ckpt"):
         (tmp_path / name).write_bytes(half[: len(half) // 2] if content is None else content)
         with pytest.raises(BadInput, match=name):
-            Opener(never, num_threads=1).open(tmp_path / name)
+            ServedModel(tmp_path / name, num_threads=1)
     with pytest.raises(BadInput, match="gone.onnx: no such file"):
         ServedModel(tmp_path / "gone.onnx")
 
