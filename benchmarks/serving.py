@@ -242,7 +242,7 @@ def memory(folder: Path, options: argparse.Namespace) -> None:
     draw = np.random.default_rng(0)
     sizes = draw.integers(50, 1500, (NUM_SIZES, 2)).tolist()
     bodies = [jpeg(n, max(32, w), max(32, h)) for n, (w, h) in enumerate(sizes)]
-    for kind in ("classification", "detection", "segmentation"):
+    for kind in options.tasks:
         file = export_graph(network(kind), folder / kind / "model.onnx")
         with serving(str(file), "--max_batch=4") as server:
             connections = [server.connect() for _ in range(4)]

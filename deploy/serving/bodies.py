@@ -1,13 +1,17 @@
 """Bodies of requests: read within a limit, and given up when the client leaves."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 BUSY = {"retry-after": "1"}
+DROPPED, PATIENCE = 2**26, 2.0  # bytes and seconds of a body that nobody reads
 
 
 class Refused(Exception):
@@ -83,3 +87,32 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T], seconds: f
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+class Unread(Response):
+    """A response to a request whose body was not read.
+
+    Many clients look at the response only after they have sent their body, and a connection that is
+    closed before that is all they see. So for a moment what still comes is dropped.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response whole, then drop what comes, then end it."""
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        # Who asks first whether to send it at all is not asked to.
+        if not any(name == b"expect" for name, _ in scope["headers"]):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await _drop(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _drop(receive: Receive) -> None:
+    total = 0
+    while total < DROPPED:
+        message = await receive()
+        total += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from regrow.deploy.runtime import Outputs
 from regrow.deploy.serving.answers import predictions
-from regrow.deploy.serving.bodies import BUSY, Refused, read_body, unless_gone
+from regrow.deploy.serving.bodies import BUSY, Refused, Unread, read_body, unless_gone
 from regrow.deploy.serving.host import Entry, Host
 from regrow.deploy.serving.metrics import BACKEND, CANCELED, OTHER, REJECTED, Metrics
 from regrow.deploy.serving.observing import Exchange, Observer, Observing
@@ -116,9 +116,11 @@ class Service:
     async def _respond(self, request: Request, name: str, read: Read) -> Response:
         started, clock = time.time(), time.monotonic()
         label = name if name in self.host.entries else ""
+        is_read = False
         try:
             with self._admitted(), self._used(name) as entry:
                 body = await self._body(request)
+                is_read = True
                 left = self.limits.seconds - (time.monotonic() - clock)
                 answer = await unless_gone(request, self._answer(entry, body, read), left)
                 self.metrics.success.labels(label).inc()
@@ -127,7 +129,7 @@ class Service:
         except Exception as error:  # no body may end in a traceback
             status, text, headers, reason = _refusal(error)
             self.metrics.failure.labels(label, reason).inc()
-            return refused(status, text, headers)
+            return refused(status, text, headers, Response if is_read else Unread)
         finally:
             self.metrics.observe("request", label, time.monotonic() - clock)
 
@@ -193,10 +195,15 @@ class Service:
         return event_id
 
 
-def refused(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+def refused(
+    status: int,
+    text: str,
+    headers: dict[str, str] | None = None,
+    kind: type[Response] = Response,
+) -> Response:
     """Return the answer to a request that is refused: `{"error": text}`."""
     line = json.dumps({"error": " ".join(text.split())})
-    return Response(line, status, headers, JSON)
+    return kind(line, status, headers, JSON)
 
 
 def _refusal(error: Exception) -> tuple[int, str, dict[str, str], str]:

@@ -118,11 +118,13 @@ def test_what_is_under_way_at_a_signal_is_answered(
     assert rest == "no longer ready; what is under way is answered\n"
 
 
-def test_ready_is_503_before_the_port_is_closed_and_ctrl_c_ends_well_too(
+def test_a_long_body_is_answered_and_ctrl_c_ends_well_with_ready_503_first(
     start: Start, tmp_path: Path
 ) -> None:
     export_graph(network(0), tmp_path / "model.onnx")
     server = start(tmp_path / "model.onnx")
+    status, said = server.ask("POST", "/invocations", bytes(2**25), "image/png")
+    assert (status, b"send a JPEG" in said) == (413, True)  # seen though all of it was sent
     server.process.send_signal(signal.SIGINT)
     assert server.process.stdout is not None
     assert "no longer ready" in server.process.stdout.readline()
@@ -141,6 +143,7 @@ def promote(folder: Path, checkpoint: str, sha256: str | None = None) -> None:
     os.replace(folder / "new.json", folder / "promoted.json")
 
 
+@pytest.mark.slow
 def test_a_promoted_model_takes_over_under_load_without_an_error(
     start: Start, tmp_path: Path, picture: bytes
 ) -> None:
