@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "incremental": TRAINED,
     "prune": TRAINED,
     "deploy": TRAINED,
-    "pipelines": TRAINED | {"incremental", "prune", "deploy", "configs"},
+    "monitor": TRAINED,
+    "pipelines": TRAINED | {"incremental", "prune", "deploy", "monitor", "configs"},
     "pipelines.experiments": TRAINED | {"incremental", "prune", "deploy", "pipelines"},
     "scripts": {""},
 }

@@ -1,0 +1,1 @@
+"""Alarms: sequential tests that may be looked at after every image, for ever."""

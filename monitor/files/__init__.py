@@ -1,0 +1,1 @@
+"""Files of SageMaker Model Monitor: captures, ground truth, statistics, constraints, violations."""
