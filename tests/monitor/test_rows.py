@@ -1,0 +1,96 @@
+"""Rows of captures: pictures are decoded, answers read, and what is broken is missing."""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from regrow.errors import BadInput
+from regrow.monitor.features import picture_features, pixels_key
+from regrow.monitor.files.captures import Event
+from regrow.monitor.rows import NPY, model_of, pictures_of, rows_of
+
+Encoded = Callable[[np.ndarray], bytes]
+Made = Callable[..., Event]
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+CAR = {"label": "car", "score": 0.5}
+ANSWER = {"model": "ab12", "predictions": [CAR]}
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def test_a_picture_and_its_answer(png: Encoded, event: Made) -> None:
+    content = png(PIXELS)
+    (row,) = rows_of(event(content, ANSWER), ["car"])
+    expected = picture_features(PIXELS, len(content))
+    assert row.values == expected | {"predicted_class": "car", "confidence": 0.5}
+    assert row.key == pixels_key(PIXELS)
+    assert (row.prediction, row.is_corrupt, row.reason) == (CAR, False, "")
+
+
+def test_a_picture_that_cannot_be_decoded_is_corrupt(png: Encoded, event: Made) -> None:
+    (row,) = rows_of(event(png(PIXELS)[:100], ANSWER), ["car"])
+    assert row.is_corrupt
+    assert "corrupt" in row.reason
+    assert row.values["brightness"] is None
+    assert row.values["confidence"] == 0.5
+
+
+@pytest.mark.parametrize("shape", [(12, 20, 3), (1, 12, 20, 3), (1, 3, 12, 20), (3, 12, 20)])
+def test_arrays_hold_pictures_with_channels_first_or_last(
+    event: Made, shape: tuple[int, ...]
+) -> None:
+    first = len(shape) - 3
+    array = PIXELS.transpose(2, 0, 1) if shape[first] == 3 else PIXELS
+    (row,) = rows_of(event(_npy(array.reshape(shape)), content_type=NPY), [])
+    assert row.values == picture_features(PIXELS, None)
+
+
+def test_a_batch_has_a_row_for_each_picture(event: Made) -> None:
+    answer = {"predictions": [CAR, {"label": "dog", "score": 0.25}]}
+    rows = rows_of(event(_npy(np.stack([PIXELS, PIXELS // 2])), answer, content_type=NPY), [])
+    assert [row.values["predicted_class"] for row in rows] == ["car", "dog"]
+    assert rows[1].values["brightness"] == picture_features(PIXELS // 2, None)["brightness"]
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"x", "cannot be read"),
+        (_npy(np.zeros((2, 2, 3))), "none of uint8"),
+        (_npy(np.zeros((2, 2), np.uint8)), r"has the shape \(2, 2\)"),
+        (_npy(np.zeros((0, 2, 3), np.uint8)), "none of uint8"),
+        (_npy(np.array([{}], dtype=object)), "cannot be read"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(event: Made, content: bytes, match: str) -> None:
+    body = event(content, content_type=NPY).input
+    assert body is not None
+    with pytest.raises(BadInput, match=match):
+        pictures_of(body)
+
+
+def test_tensors_and_events_without_a_body_have_no_picture(event: Made) -> None:
+    (row,) = rows_of(event(b"[1]", ANSWER, content_type="application/json"), ["car"])
+    assert (row.key, row.is_corrupt) == (None, False)
+    (row,) = rows_of(event(None), [])
+    assert set(row.values.values()) == {None}
+
+
+def test_a_broken_answer_leaves_the_picture(png: Encoded, event: Made) -> None:
+    (row,) = rows_of(event(png(PIXELS), {"error": "busy"}), ["car"])
+    assert row.values["brightness"] is not None
+    assert "without a list of predictions" in row.reason
+    (row,) = rows_of(event(png(PIXELS), {"predictions": [{"label": "a"}]}), ["car"])
+    assert "values of another kind" in row.reason
+
+
+def test_the_answer_names_its_model(event: Made) -> None:
+    assert model_of(event(None, ANSWER)) == "ab12"
+    assert model_of(event(None, [])) is None
+    assert model_of(event(None)) is None
