@@ -1,0 +1,104 @@
+"""The files of violations, under both names that SageMaker has for them, and CloudWatch metrics."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from regrow.errors import BadInput
+from regrow.files import SMALL, read_json, write_json, write_text
+from regrow.monitor.files.times import as_text
+
+# What the SDK reads, and what the pages of the contract say.
+NAMES = ("constraint_violations.json", "constraints_violations.json")
+CLOUDWATCH = Path("cloudwatch", "cloudwatch_metrics.jsonl")
+LARGEST = 2.348543e108  # how SageMaker writes an infinite metric
+DESCRIPTIVE = "descriptive: one hour compared with the reference, no alarm"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A constraint that is not met.
+
+    Args:
+        feature: The feature.
+        check: SageMaker's type of the check.
+        description: What was found, and what was asked.
+        is_descriptive: Whether it only describes, and is no reason to act.
+    """
+
+    feature: str
+    check: str
+    description: str
+    is_descriptive: bool = False
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the violation as SageMaker's files have it."""
+        note = f" ({DESCRIPTIVE})" if self.is_descriptive else ""
+        return {
+            "feature_name": self.feature,
+            "constraint_check_type": self.check,
+            "description": f"{self.description}{note}",
+        }
+
+
+def write_violations(folder: Path, violations: Sequence[Violation]) -> None:
+    """Write the violations under both names."""
+    for name in NAMES:
+        write_json(folder / name, {"violations": [own.to_dict() for own in violations]}, indent=2)
+
+
+def read_violations(folder: Path) -> list[Violation]:
+    """Read the violations of a folder, under either name.
+
+    Raises:
+        BadInput: If there is no such file, or it holds something else.
+    """
+    file = next((folder / name for name in NAMES if (folder / name).is_file()), folder / NAMES[0])
+    content = read_json(file, SMALL)
+    try:
+        return [
+            Violation(
+                str(own["feature_name"]),
+                str(own["constraint_check_type"]),
+                str(own["description"]).removesuffix(f" ({DESCRIPTIVE})"),
+                str(own["description"]).endswith(f"({DESCRIPTIVE})"),
+            )
+            for own in content["violations"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{file}: holds no list of violations") from error
+
+
+def write_metrics(
+    folder: Path, values: Mapping[str, float], time: datetime, dimensions: Mapping[str, str]
+) -> None:
+    """Write CloudWatch metrics as JSON lines, in the folder that SageMaker takes them from.
+
+    Args:
+        folder: The folder above `cloudwatch`.
+        values: The metrics by name; infinite ones become the number that SageMaker writes, NaN is
+            left out.
+        time: The time of all.
+        dimensions: The dimensions of all by name.
+    """
+    named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
+    lines = [
+        {
+            "MetricName": name,
+            "Timestamp": as_text(time),
+            "Dimensions": named,
+            "Value": value if math.isfinite(value) else math.copysign(LARGEST, value),
+            "Unit": "None",
+        }
+        for name, value in values.items()
+        if not math.isnan(value)
+    ]
+    write_text(folder / CLOUDWATCH, "".join(_line(line) for line in lines))
+
+
+def _line(content: Mapping[str, Any]) -> str:
+    return json.dumps(content) + "\n"

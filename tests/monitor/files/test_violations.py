@@ -1,0 +1,66 @@
+"""Violations stand under both names; metrics are one object a line."""
+
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from regrow.errors import BadInput
+from regrow.monitor.files.violations import (
+    NAMES,
+    Violation,
+    read_violations,
+    write_metrics,
+    write_violations,
+)
+
+# The example of the developer guide.
+EXAMPLE = (
+    '{"violations":[{"feature_name":"brightness","constraint_check_type":"baseline_drift_check",'
+    '"description":"Baseline drift distance: 0.31 exceeds threshold: 0.1"}]}'
+)
+TIME = datetime(2026, 11, 30, 7, 5, tzinfo=UTC)
+
+
+def test_both_names_hold_the_guides_example(tmp_path: Path) -> None:
+    words = "Baseline drift distance: 0.31 exceeds threshold: 0.1"
+    write_violations(tmp_path, [Violation("brightness", "baseline_drift_check", words)])
+    assert len(NAMES) == 2
+    for name in NAMES:
+        assert json.loads((tmp_path / name).read_text()) == json.loads(EXAMPLE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_either_name_is_read(tmp_path: Path, name: str) -> None:
+    made = [Violation("a", "b", "c", True), Violation("a", "missing_column_check", "d")]
+    write_violations(tmp_path, made)
+    next(tmp_path / other for other in NAMES if other != name).unlink()
+    assert read_violations(tmp_path) == made
+
+
+def test_what_only_describes_says_so(tmp_path: Path) -> None:
+    write_violations(tmp_path, [Violation("a", "b", "c", True)])
+    assert "c (descriptive: " in (tmp_path / NAMES[0]).read_text()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"violations": [3]}', '{"violations": null}'])
+def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / NAMES[0]).write_text(text)
+    with pytest.raises(BadInput, match="holds no list of violations"):
+        read_violations(tmp_path)
+
+
+def test_metrics_are_sagemakers_lines(tmp_path: Path) -> None:
+    values = {"drift_a": 0.31, "drift_b": math.nan, "drift_c": -math.inf}
+    write_metrics(tmp_path, values, TIME, {"Endpoint": "road", "MonitoringSchedule": "hourly"})
+    lines = (tmp_path / "cloudwatch" / "cloudwatch_metrics.jsonl").read_text().splitlines()
+    example = (
+        '{"MetricName":"drift_a","Timestamp":"2026-11-30T07:05:00Z","Dimensions":'
+        '[{"Name":"Endpoint","Value":"road"},{"Name":"MonitoringSchedule","Value":"hourly"}],'
+        '"Value":0.31,"Unit":"None"}'
+    )
+    assert [json.loads(line) for line in lines][0] == json.loads(example)
+    assert json.loads(lines[1])["Value"] == -2.348543e108
+    assert len(lines) == 2
