@@ -1,0 +1,144 @@
+"""The warning: legal bets, the study's delays, and no alarm where nothing has changed."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, rankdata
+
+from regrow.monitor.alarms.shift import (
+    BETS,
+    NUM_BETS,
+    ShiftDetector,
+    by_block,
+    log_factors,
+    rank_error,
+    ranks,
+)
+
+
+def _delay(reference: np.ndarray, scores: np.ndarray, seed: int, level: float = 1e6) -> float:
+    u = ranks(np.sort(reference), scores, np.random.default_rng(seed).random(len(scores)))
+    logs = ShiftDetector(len(reference)).add_(u, np.arange(len(u), dtype=float))
+    over = np.flatnonzero(logs >= math.log(level))
+    return float(over[0] + 1) if len(over) else math.inf
+
+
+def test_ranks_are_uniform_whatever_the_ties() -> None:
+    draw = np.random.default_rng(0)
+    for sample in (draw.standard_normal, lambda n: draw.integers(0, 3, n), np.ones):
+        reference = np.sort(np.asarray(sample(4000), dtype=float))
+        found = ranks(reference, np.asarray(sample(4000), dtype=float), draw.random(4000))
+        assert kstest(found, "uniform").pvalue > 0.001
+        assert 0 <= found.min() <= found.max() < 1
+
+
+def test_ranks_are_those_of_scipy() -> None:
+    draw = np.random.default_rng(1)
+    reference, scores = np.sort(draw.integers(0, 9, 30)), draw.integers(0, 9, 20)
+    for score in scores:
+        # The last of equal values: the middle rank and half of the ties.
+        joined = rankdata([*reference, score], "max")[-1], rankdata([*reference, score], "min")[-1]
+        low = ranks(reference, np.array([score]), np.array([0.0]))[0] * 31
+        high = ranks(reference, np.array([score]), np.array([1.0]))[0] * 31
+        assert (low, high) == (pytest.approx(joined[1] - 1), pytest.approx(joined[0]))
+
+
+def test_the_study_s_formula_is_followed_step_by_step() -> None:
+    u, n = np.array([0.1, 0.9, 0.5]), 2000
+    e = math.sqrt(math.log(2 / 0.005) / (2 * n))
+    assert rank_error(n) == pytest.approx(e)
+    factors = np.exp(log_factors(u, n))
+    assert factors.shape == (3, NUM_BETS)
+    assert sorted({abs(b) for b in BETS}) == [0.06, 0.12, 0.25, 0.5, 1.0, 1.9]
+    for place, bet in enumerate(BETS):
+        expected = (1 + bet * (u - 0.5)) / (1 + abs(bet) * e)
+        np.testing.assert_allclose(factors[:, place], expected)
+        wide = (1 + bet * (abs(2 * u - 1) - 0.5)) / (1 + abs(bet) * 2 * e)
+        np.testing.assert_allclose(factors[:, len(BETS) + place], wide)
+
+
+@pytest.mark.parametrize("n", [30, 500, 20_000])
+def test_no_bet_gains_from_a_reference_that_is_off_by_what_is_paid_for(n: int) -> None:
+    """The worst distributions within e of the uniform one, as functions of its quantiles."""
+    e, grid = rank_error(n), (np.arange(20_000) + 0.5) / 20_000
+    worst = (
+        np.maximum(grid - e, 0),
+        np.minimum(grid + e, 1),
+        # Both ends fuller by e, and both emptier.
+        np.where(grid < 0.5, np.maximum(grid - e, 0), np.minimum(grid + e, 1)),
+        np.where(grid < 0.5, np.minimum(grid + e, 0.5), np.maximum(grid - e, 0.5)),
+        grid,
+    )
+    for u in worst:
+        assert np.exp(log_factors(u, n)).mean(axis=0).max() <= 1 + 1e-6
+
+
+def test_clean_streams_give_no_alarm_and_shifts_the_study_s_delays() -> None:
+    """The study found 0 of 40 streams, and medians of 1,902, 282 and 58 images."""
+    draw = np.random.default_rng(0)
+    delays: dict[float, list[float]] = {0: [], 0.5: [], 1: []}
+    for seed in range(12):
+        reference = draw.standard_normal(2000)
+        for shift, found in delays.items():
+            length = 20_000 if not shift else 3000
+            found.append(_delay(reference, shift + draw.standard_normal(length), seed))
+    assert delays[0] == [math.inf] * 12
+    assert 282 / 1.4 < np.median(delays[0.5]) < 282 * 1.4
+    assert 58 / 1.4 < np.median(delays[1]) < 58 * 1.4
+
+
+def test_a_change_of_spread_alone_is_found() -> None:
+    draw = np.random.default_rng(0)
+    reference = draw.standard_normal(2000)
+    assert _delay(reference, 2 * draw.standard_normal(3000), 0) < 1000
+    assert _delay(reference, 0.3 * draw.standard_normal(3000), 0) < 1000
+
+
+def test_constant_scores_give_no_alarm_until_they_change() -> None:
+    assert _delay(np.ones(500), np.ones(20_000), 0) == math.inf
+    assert _delay(np.ones(500), np.zeros(300), 0) < 100
+
+
+def test_the_effect_is_the_area_under_the_curve() -> None:
+    draw = np.random.default_rng(3)
+    reference, scores = np.sort(draw.standard_normal(2000)), 1 + draw.standard_normal(1000)
+    detector = ShiftDetector(2000)
+    assert detector.effect() is None
+    times = np.arange(1000.0) + 50
+    detector.add_(ranks(reference, scores, draw.random(1000)), times)
+    effect = detector.effect()
+    assert effect is not None
+    assert effect.auc == pytest.approx((scores[:, None] > reference).mean(), abs=0.02)
+    assert effect.interval[0] < 0.7602 < effect.interval[1]  # Phi(1 / sqrt 2)
+    assert effect.count > 900
+    assert not detector.is_of_spread
+    # Within a few steps of the change.
+    assert detector.evidence.since[detector.evidence.strongest] < 80
+
+
+def test_blocks_are_means_in_the_order_in_which_they_end() -> None:
+    u, times = np.array([0.1, 0.9, 0.3, 0.5]), np.arange(4.0)
+    means, ends, spreads = by_block(u, times, ["a", "b", "a", "c"])
+    np.testing.assert_allclose(means, [0.9, 0.2, 0.5])
+    np.testing.assert_allclose(ends, [1, 2, 3])
+    np.testing.assert_allclose(spreads, [0.8, (0.8 + 0.4) / 2, 0])
+    assert [len(part) for part in by_block(u[:0], times[:0], [])] == [0, 0, 0]
+
+
+def test_frames_of_one_video_count_once() -> None:
+    """100 equal frames of each of 40 videos: without blocks that alarms, with them it must not."""
+    draw, false = np.random.default_rng(0), {"frames": 0, "videos": 0}
+    for _ in range(10):
+        reference = np.sort(draw.standard_normal(500))
+        u = ranks(reference, np.repeat(draw.standard_normal(40), 100), draw.random(4000))
+        names = np.repeat(np.arange(40), 100).astype(str)
+        for name in false:
+            detector = ShiftDetector(500)
+            if name == "frames":
+                logs = detector.add_(u, np.arange(4000.0))
+            else:
+                means, ends, spreads = by_block(u, np.arange(4000.0), names.tolist())
+                logs = detector.add_(means, ends, spreads)
+            false[name] += bool((logs >= math.log(1e4)).any())
+    assert false == {"frames": 10, "videos": 0}
