@@ -1,0 +1,173 @@
+"""Model quality: the scores of answers whose truth has come, with intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from regrow.errors import BadInput
+from regrow.metrics.evidence import BoxEvidence, Collector, ConfusionEvidence, CorrectEvidence
+from regrow.monitor.alarms.risk import proportion_interval
+from regrow.monitor.truths import Truth, confusion, mask_of
+
+NUM_RESAMPLES = 400
+FEWEST = 200  # labels from which SageMaker gives a standard deviation
+SCORES = {"labels": "accuracy", "boxes": "map50", "masks": "miou"}
+
+
+class Quality:
+    """The score of predictions against truths, as regrow evaluates networks.
+
+    Args:
+        kind: What the model predicts: `labels`, `boxes` or `masks`.
+        classes: Its classes.
+    """
+
+    def __init__(self, kind: str, classes: Sequence[str]) -> None:
+        self.kind, self.classes = kind, list(classes)
+        self.counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        count = len(self.classes)
+        collectors: dict[str, Collector] = {
+            "labels": CorrectEvidence(),
+            "boxes": BoxEvidence(count),
+            "masks": ConfusionEvidence(count),
+        }
+        self.evidence = collectors[kind]
+
+    def add(self, prediction: Mapping[str, Any], truth: Truth) -> None:
+        """Add a picture.
+
+        Raises:
+            BadInput: If prediction and truth are of different kinds or sizes.
+        """
+        try:
+            if isinstance(truth, str):
+                self._add_label(str(prediction["label"]), truth)
+            elif isinstance(truth, list):
+                self._add_boxes(prediction["objects"], truth)
+            else:
+                mask = mask_of(prediction)
+                confusion(mask, truth, len(self.classes))  # refuses what does not fit
+                pair = (torch.from_numpy(own.astype(np.int64))[None] for own in (mask, truth))
+                self.evidence.update(*pair)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise BadInput("a prediction of another kind or size than its truth") from error
+
+    def _add_label(self, label: str, truth: str) -> None:
+        row, column = self.classes.index(truth), self.classes.index(label)
+        self.counts[row, column] += 1
+        scores = torch.zeros(1, len(self.classes))
+        scores[0, column] = 1
+        self.evidence.update(scores, torch.tensor([row]))
+
+    def _add_boxes(self, objects: Sequence[Mapping[str, Any]], truth: Any) -> None:
+        def boxes(values: list[Any]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float32).reshape(-1, 4)
+
+        labels = [self.classes.index(str(one["label"])) for one in objects]
+        found = {
+            "boxes": boxes([one["box"] for one in objects]),
+            "scores": torch.tensor([float(one["score"]) for one in objects]),
+            "labels": torch.tensor(labels, dtype=torch.int64),
+        }
+        names = [self.classes.index(name) for name, _ in truth]
+        wanted = {
+            "boxes": boxes([box for _, box in truth]),
+            "labels": torch.tensor(names, dtype=torch.int64),
+        }
+        self.evidence.update([found], [wanted])
+
+    def to_dict(self, num_pictures: int) -> dict[str, Any]:
+        """Return the score, its 95 % interval and the coverage of labels; no score of no label.
+
+        The interval is exact for accuracy, and of the bootstrap by pictures for the others.
+
+        Args:
+            num_pictures: How many pictures could have a label.
+        """
+        count = self.evidence.num_images
+        made: dict[str, Any] = {
+            "name": SCORES[self.kind],
+            "num_labels": count,
+            "coverage": count / num_pictures if num_pictures else None,
+        }
+        if not count:
+            return made | {"value": None, "interval": None}
+        value = self.evidence.score()
+        if isinstance(self.evidence, CorrectEvidence):
+            interval = proportion_interval(int(self.evidence.correct.sum()), count)
+        else:
+            scores = self._resampled()
+            low, high = np.quantile(scores, [0.025, 0.975]) if len(scores) else (0.0, 1.0)
+            interval = (float(low), float(high))
+        return made | {"value": value if np.isfinite(value) else None, "interval": interval}
+
+    def _resampled(self) -> np.ndarray:
+        count, draw = self.evidence.num_images, np.random.default_rng(0)
+        counts = draw.multinomial(count, np.full(count, 1 / count), NUM_RESAMPLES)
+        scores = self.evidence.scores(torch.from_numpy(counts).double()).numpy()
+        found: np.ndarray = scores[np.isfinite(scores)]
+        return found
+
+    def statistics(self) -> dict[str, Any]:
+        """Return SageMaker's block of model quality metrics, each a value and its deviation.
+
+        Source: Amazon SageMaker Developer Guide, "Model Quality Metrics". It has none for boxes and
+        masks; ours have the same shape.
+        """
+        if not self.evidence.num_images:
+            return {}
+        if self.kind != "labels":
+            key = {"boxes": "object_detection_metrics", "masks": "segmentation_metrics"}[self.kind]
+            spread = self._resampled()
+            name = {"boxes": "map_50", "masks": "miou"}[self.kind]
+            return {key: {name: self._metric(self.evidence.score(), spread)}}
+        counts = self.counts
+        shares, total = counts.ravel() / counts.sum(), int(counts.sum())
+        drawn = np.random.default_rng(0).multinomial(total, shares, NUM_RESAMPLES)
+        spreads = weighted_scores(drawn.reshape(-1, *counts.shape))
+        metrics = {
+            name: self._metric(float(value[0]), spreads[name])
+            for name, value in weighted_scores(counts[None]).items()
+        }
+        shown = [int(n) for n in np.flatnonzero(counts.sum(0) + counts.sum(1))]
+        table = {
+            self.classes[row]: {self.classes[column]: int(counts[row, column]) for column in shown}
+            for row in shown
+        }
+        return {"multiclass_classification_metrics": {"confusion_matrix": table, **metrics}}
+
+    def _metric(self, value: float, spread: np.ndarray) -> dict[str, Any]:
+        is_enough = self.evidence.num_images >= FEWEST and len(spread) > 1
+        deviation = float(spread.std(ddof=1)) if is_enough else "NaN"
+        return {"value": value if np.isfinite(value) else "NaN", "standard_deviation": deviation}
+
+
+def weighted_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute accuracy, and recall, precision and F scores weighted by the size of the true class.
+
+    Args:
+        counts: Confusion matrices, (r, truth, prediction).
+
+    Returns:
+        The scores by SageMaker's names, (r,) each; a class that was never predicted has the
+        precision 0.
+    """
+    right = np.diagonal(counts, axis1=1, axis2=2).astype(np.float64)
+    true, predicted = counts.sum(2), counts.sum(1)
+    weights = true / counts.sum((1, 2))[:, None]
+
+    def share(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.divide(above, below, out=np.zeros_like(right), where=below > 0)
+        return found
+
+    found = {
+        "accuracy": right.sum(1) / counts.sum((1, 2)),
+        "weighted_recall": (weights * share(right, true)).sum(1),
+        "weighted_precision": (weights * share(right, predicted)).sum(1),
+    }
+    for name, beta in (("weighted_f0_5", 0.5), ("weighted_f1", 1.0), ("weighted_f2", 2.0)):
+        score = share((1 + beta**2) * right, beta**2 * true + predicted)
+        found[name] = (weights * score).sum(1)
+    return found
