@@ -21,7 +21,11 @@ FEWEST = 5  # pictures expected of a category, below which chi-squared says noth
 
 
 def check(
-    summary: Summary, reference: Summary, constraints: Constraints, num_corrupt: int
+    summary: Summary,
+    reference: Summary,
+    constraints: Constraints,
+    num_corrupt: int,
+    not_captured: frozenset[str] = frozenset(),
 ) -> tuple[list[Violation], dict[str, float]]:
     """Return the constraints that an hour does not meet, and each feature's distance.
 
@@ -30,6 +34,7 @@ def check(
         reference: Those of the reference.
         constraints: What is asked.
         num_corrupt: How many pictures could not be decoded.
+        not_captured: Features that cannot be there, as inputs or outputs are not captured.
     """
     if not constraints.is_on or not summary.num_items:
         return [], {}
@@ -39,9 +44,11 @@ def check(
     for own in constraints.features:
         feature = summary.features.get(own.name)
         if feature is None:
-            found.append(Violation(own.name, "missing_column_check", "no picture has this feature"))
+            if own.completeness > 0 and own.name not in not_captured:
+                words = "no picture has this feature"
+                found.append(Violation(own.name, "missing_column_check", words))
             continue
-        found += _of_feature(own, feature, constraints, summary.num_items)
+        found += _of_feature(own, feature, constraints)
         before = reference.features.get(own.name)
         comparison = own.comparison or constraints.comparison
         if before is not None and comparison.is_on:
@@ -76,15 +83,12 @@ def _of_pictures(summary: Summary, asked: Constraints, num_corrupt: int) -> list
     return found
 
 
-def _of_feature(
-    own: Constraint, feature: Feature, asked: Constraints, num_items: int
-) -> list[Violation]:
+def _of_feature(own: Constraint, feature: Feature, asked: Constraints) -> list[Violation]:
     found = []
     present = feature.num_present
-    if present < own.completeness * num_items:
-        words = (
-            f"{present / num_items:.2%} of the pictures have it, less than {own.completeness:.2%}"
-        )
+    total = present + feature.num_missing
+    if present < own.completeness * total:
+        words = f"{present / total:.2%} of the pictures have it, less than {own.completeness:.2%}"
         found.append(Violation(own.name, "completeness_check", words))
     if not present:
         return found

@@ -11,7 +11,7 @@ from regrow.data.images.conversion import Decoding
 from regrow.data.images.transforms import decode
 from regrow.errors import BadInput
 from regrow.monitor.answers import prediction_features, predictions_of
-from regrow.monitor.features import PICTURE, Value, picture_features, pixels_key
+from regrow.monitor.features import PICTURE, Value, picture_features
 from regrow.monitor.files.captures import Body, Event
 
 NPY = "application/x-npy"
@@ -27,7 +27,7 @@ class Row:
         event: The captured request.
         values: The features by name; None is missing.
         prediction: The prediction, if the answer was captured.
-        key: A number by which pictures with the same pixels are found; None without a picture.
+        pixels: The picture, uint8 RGB (h, w, 3), if there is one.
         is_corrupt: Whether a picture was sent that cannot be decoded.
         reason: Why something is missing; empty where nothing is.
     """
@@ -35,7 +35,7 @@ class Row:
     event: Event
     values: dict[str, Value]
     prediction: dict[str, Any] | None
-    key: int | None
+    pixels: np.ndarray | None
     is_corrupt: bool
     reason: str
 
@@ -109,9 +109,10 @@ def rows_of(event: Event, classes: Sequence[str], decoding: Decoding = Decoding(
         pixels = pictures[place] if place < len(pictures) else None
         prediction = predictions[place] if place < len(predictions) else None
         values, reason = row_values(pixels, num_bytes, prediction, classes)
+        if is_corrupt:
+            values = dict.fromkeys(PICTURE) | values
         reason = reason or "; ".join(reasons)
-        key = None if pixels is None else pixels_key(pixels)
-        rows.append(Row(event, values, prediction, key, is_corrupt, reason))
+        rows.append(Row(event, values, prediction, pixels, is_corrupt, reason))
     return rows
 
 
@@ -123,13 +124,15 @@ def row_values(
 ) -> tuple[dict[str, Value], str]:
     """Return the features of a picture and of its prediction, and why some are missing.
 
+    Those of a picture or of a prediction that is not there are left out.
+
     Args:
         pixels: The picture, uint8 RGB (h, w, 3), if there is one.
         num_bytes: The size of its file, if that is known.
         prediction: The prediction, as the server answers it, if there is one.
         classes: The classes of the model.
     """
-    values: dict[str, Value] = dict.fromkeys(PICTURE)
+    values: dict[str, Value] = {}
     size = None
     if pixels is not None:
         values, size = picture_features(pixels, num_bytes), (pixels.shape[0], pixels.shape[1])

@@ -187,19 +187,22 @@ class Summary:
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Value]]) -> "Summary":
-        """Return the summary of rows; a feature that a row does not have is missing there."""
+        """Return the summary of rows.
+
+        A feature that is None in a row is missing there; one that a row does not have at all was
+        not asked for, as of a picture that was not captured.
+        """
         rows = [*rows]
         names = dict.fromkeys(name for row in rows for name in row)
         made = cls({name: Feature() for name in names}, len(rows))
         for name, feature in made.features.items():
-            feature.add(row.get(name) for row in rows)
+            feature.add(row[name] for row in rows if name in row)
         return made
 
     def merge(self, other: "Summary") -> None:
         """Add the summary of other pictures."""
-        for name in dict.fromkeys([*self.features, *other.features]):
-            own = self.features.setdefault(name, _missing(self.num_items))
-            own.merge(other.features.get(name) or _missing(other.num_items))
+        for name, feature in other.features.items():
+            self.features.setdefault(name, Feature()).merge(feature)
         self.num_items += other.num_items
 
     def to_dict(self) -> dict[str, Any]:
@@ -241,12 +244,6 @@ class Summary:
         except (BadInput, AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{name}: holds no summary of features; make it again") from error
         return made
-
-
-def _missing(count: int) -> Feature:
-    made = Feature()
-    made.num_missing = count
-    return made
 
 
 def _rounded(value: Fraction) -> float:

@@ -6,7 +6,7 @@ What pictures need besides stands under `image_constraints`, which is regrow's o
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,17 +91,21 @@ class Constraints:
     sides: tuple[int, int] | None = None
 
     @classmethod
-    def suggested(cls, summary: Summary, required: frozenset[str]) -> "Constraints":
+    def suggested(
+        cls, summary: Summary, required: frozenset[str], domains: Mapping[str, Collection[str]]
+    ) -> "Constraints":
         """Return constraints that the reference itself meets.
 
         Args:
             summary: The features of the reference.
             required: Features that no picture lacks; others may be missing.
+            domains: The texts that may occur, where more may than the reference shows.
         """
         made = []
         for name, own in summary.features.items():
             is_needed = name in required and own.num_missing == 0
-            domain = tuple(sorted(own.texts.counts)) if own.kind == "String" else None
+            texts = {*own.texts.counts, *domains.get(name, ())}
+            domain = tuple(sorted(texts)) if own.kind == "String" else None
             is_positive = own.kind in ("Integral", "Fractional") and own.numbers.low >= 0
             made.append(Constraint(name, own.kind, float(is_needed), is_positive, domain))
         sizes = [summary.features[n].numbers for n in ("width", "height") if n in summary.features]

@@ -35,7 +35,7 @@ def _rows(count: int = 200, seed: int = 0, **changes: Any) -> list[dict[str, Any
 
 
 REFERENCE = Summary.of(_rows())
-ASKED = Constraints.suggested(REFERENCE, REQUIRED)
+ASKED = Constraints.suggested(REFERENCE, REQUIRED, {})
 
 
 def _found(rows: list[dict[str, Any]], asked: Constraints = ASKED, corrupt: int = 0) -> list[Any]:
@@ -78,6 +78,8 @@ def test_missing_and_further_features_are_told() -> None:
         ("brightness", "missing_column_check", False),
         ("extra", "extra_column_check", True),
     ]
+    violations, _ = check(Summary.of(rows), REFERENCE, ASKED, 0, frozenset({"brightness"}))
+    assert [own.check for own in violations] == ["extra_column_check"]
 
 
 def test_a_shift_is_told_as_a_description_of_the_feature_that_moved() -> None:

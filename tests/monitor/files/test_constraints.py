@@ -73,12 +73,14 @@ def test_what_is_suggested_is_written_and_read_back(tmp_path: Path) -> None:
         {"width": w, "height": 10.0, "blank": b, "class": c, "box_score": s}
         for w, b, c, s in ((20.0, 0.0, "a", None), (30.0, 0.0, "b", -0.5), (30.0, 1.0, "a", 0.5))
     ]
-    made = Constraints.suggested(Summary.of(rows), frozenset({"width", "class", "box_score"}))
+    made = Constraints.suggested(
+        Summary.of(rows), frozenset({"width", "class", "box_score"}), {"class": ["c"]}
+    )
     assert _read(tmp_path, made.to_dict()) == made
     assert made.sides == (5, 60)
     assert made.max_blank == pytest.approx(2 / 3)
     by_name = {own.name: own for own in made.features}
-    assert by_name["class"].domain == ("a", "b")
+    assert by_name["class"].domain == ("a", "b", "c")
     assert by_name["box_score"].completeness == 0  # some pictures have no box
     assert not by_name["box_score"].is_non_negative
     assert by_name["width"].completeness == 1
