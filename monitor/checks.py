@@ -13,6 +13,7 @@ from scipy.stats import chi2
 
 from regrow.monitor.files.constraints import Comparison, Constraint, Constraints
 from regrow.monitor.files.violations import Violation
+from regrow.monitor.rows import METADATA
 from regrow.monitor.summary import Feature, Summary
 from regrow.text import plural
 
@@ -56,7 +57,9 @@ def check(
             if distance is not None:
                 distances[own.name] = distance
                 found += _drift(own.name, before, distance, comparison)
-    for name in summary.features.keys() - known:
+    for name in sorted(summary.features.keys() - known):
+        if name.startswith(METADATA):
+            continue
         words = "the reference has no such feature; make the baseline again to watch it"
         found.append(Violation(name, "extra_column_check", words, is_descriptive=True))
     return found, distances

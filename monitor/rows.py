@@ -16,6 +16,7 @@ from regrow.monitor.files.captures import Body, Event
 
 NPY = "application/x-npy"
 TENSORS = ("application/json", "application/octet-stream", "text/csv")  # hold no picture
+METADATA = "metadata "  # before the names of custom attributes, among the features
 MAX_NPY = 2**28  # bytes
 
 
@@ -30,6 +31,7 @@ class Row:
         pixels: The picture, uint8 RGB (h, w, 3), if there is one.
         is_corrupt: Whether a picture was sent that cannot be decoded.
         reason: Why something is missing; empty where nothing is.
+        model: The hash of the model that answered, if the answer says so.
     """
 
     event: Event
@@ -38,14 +40,18 @@ class Row:
     pixels: np.ndarray | None
     is_corrupt: bool
     reason: str
+    model: str | None = None
 
 
 def model_of(event: Event) -> str | None:
     """Return the hash of the model that answered, if the answer says so."""
     try:
-        answer = event.output.json() if event.output is not None else None
+        return _model(event.output.json()) if event.output is not None else None
     except BadInput:
         return None
+
+
+def _model(answer: Any) -> str | None:
     found = answer.get("model") if isinstance(answer, dict) else None
     return found if isinstance(found, str) else None
 
@@ -99,9 +105,12 @@ def rows_of(event: Event, classes: Sequence[str], decoding: Decoding = Decoding(
         except BadInput as error:
             reasons, is_corrupt = [str(error)], True
     predictions: list[Any] = []
+    model = None
     if event.output is not None:
         try:
-            predictions = list(predictions_of(event.output.json()))
+            answer = event.output.json()
+            model = _model(answer)
+            predictions = list(predictions_of(answer))
         except BadInput as error:
             reasons.append(str(error))
     rows = []
@@ -112,7 +121,7 @@ def rows_of(event: Event, classes: Sequence[str], decoding: Decoding = Decoding(
         if is_corrupt:
             values = dict.fromkeys(PICTURE) | values
         reason = reason or "; ".join(reasons)
-        rows.append(Row(event, values, prediction, pixels, is_corrupt, reason))
+        rows.append(Row(event, values, prediction, pixels, is_corrupt, reason, model))
     return rows
 
 

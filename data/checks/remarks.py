@@ -14,6 +14,7 @@ NOUNS = {
     "boxes": "box",
     **{f"{noun}s": noun for noun in ("annotation", "crowd", "file", "folder", "image", "link")},
     **{f"{noun}s": noun for noun in ("mask", "name", "object", "row")},
+    **{f"{noun}s": noun for noun in ("answer", "capture", "event", "label", "line")},
 }
 VERBS = {"are": "is", "have": "has", "differ": "differs", "lead": "leads", "lie": "lies"}
 OTHERS = {"with their images": "with its image", "their": "its", "they show": "it shows"}

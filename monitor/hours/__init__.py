@@ -1,0 +1,1 @@
+"""Hours: the captures of each closed hour, collected, judged and reported."""

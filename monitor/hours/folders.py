@@ -1,0 +1,70 @@
+"""Folders of a monitor: the baseline, and below `hours/` one folder for each closed hour."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from regrow.errors import BadInput
+from regrow.files import LARGE, read_json
+from regrow.monitor.examples import Example
+from regrow.monitor.files.times import hour_path
+
+HOURS, REPORT, PAGE = "hours", "report.json", "report.html"
+SUMMARY, EXAMPLES, LABELLED = "summary.json", "examples.json", "labelled.json"
+
+
+def hour_folder(folder: Path, hour: datetime) -> Path:
+    """Return the folder of an hour."""
+    return folder / HOURS / hour_path(hour)
+
+
+def done_hours(folder: Path) -> list[datetime]:
+    """Return the hours that have been reported, earliest first."""
+    return sorted(_hours(folder / HOURS))
+
+
+def _hours(folder: Path) -> Iterator[datetime]:
+    for file in folder.glob(f"[0-9]*/[0-9]*/[0-9]*/[0-9]*/{REPORT}"):
+        parts = file.relative_to(folder).parts[:4]
+        try:
+            year, month, day, hour = map(int, parts)
+            found = datetime(year, month, day, hour, tzinfo=UTC)
+        except ValueError:
+            continue
+        if hour_path(found) == "/".join(parts):
+            yield found
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Return the report of an hour.
+
+    Args:
+        folder: The hour's folder.
+
+    Raises:
+        BadInput: If it is not there, or damaged.
+    """
+    content = read_json(folder / REPORT, LARGE)
+    known = ("hour", "alarms", "inputs", "counts", "violations")
+    if not isinstance(content, dict) or not all(name in content for name in known):
+        raise BadInput(f"{folder / REPORT}: damaged; remove this hour, it is made again")
+    return content
+
+
+def read_examples(file: Path) -> tuple[Example, ...]:
+    """Return the example pictures of an hour; none where the file is damaged."""
+    try:
+        return tuple(Example.from_dict(one) for one in read_json(file, LARGE))
+    except (BadInput, KeyError, TypeError, ValueError):
+        return ()
+
+
+def read_labelled(file: Path) -> list[str]:
+    """Return the events that were labelled in an hour; none where the file is not there."""
+    if not file.is_file():
+        return []
+    content = read_json(file, LARGE)
+    if not isinstance(content, list):
+        raise BadInput(f"{file}: damaged; remove this hour, it is made again")
+    return [*map(str, content)]

@@ -1,0 +1,188 @@
+"""Judging an hour: constraints and alarms; what moved, how much, and since when."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from regrow.monitor.alarms.false_alarms import FalseAlarms
+from regrow.monitor.alarms.risk import level, proportion_interval
+from regrow.monitor.alarms.shift import by_block, ranks
+from regrow.monitor.baseline import Baseline
+from regrow.monitor.checks import check
+from regrow.monitor.draws import draws
+from regrow.monitor.files.constraints import Constraints
+from regrow.monitor.files.times import HOUR, as_text
+from regrow.monitor.files.violations import Violation
+from regrow.monitor.hours.collecting import HourCollector
+from regrow.monitor.hours.state import NUM_HOURS, State
+
+
+@dataclass(slots=True)
+class Judgement:
+    """What an hour is found to be.
+
+    Args:
+        alarms: What is not in order: `kind` data, warn or act, `name`, `since`, `effect`.
+        violations: The constraints that are not met.
+        distances: The distance of each feature from the reference.
+        scores: Of each watched score the mean before and now, the effect and the evidence.
+        level: The evidence from which on there is an alarm, as a power of ten.
+    """
+
+    alarms: list[dict[str, Any]] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+    distances: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    level: float = 0.0
+
+
+def judge(
+    hour: datetime,
+    collector: HourCollector,
+    constraints: Constraints,
+    state: State,
+    false_alarms: FalseAlarms,
+) -> Judgement:
+    """Judge the pictures of an hour; changes the state.
+
+    Args:
+        hour: The start of the hour.
+        collector: Its pictures.
+        constraints: What is asked of them.
+        state: Where the alarms stand.
+        false_alarms: How often a false alarm is accepted.
+    """
+    made, baseline = Judgement(), collector.baseline
+    made.violations, made.distances = check(
+        collector.summary,
+        baseline.summary,
+        constraints,
+        collector.num_corrupt,
+        collector.not_captured,
+    )
+    hard = [own for own in made.violations if not own.is_descriptive]
+    made.alarms += [_data_alarm(own, hour, state) for own in hard]
+    state.first = hour if state.first is None else state.first
+    state.num_steps += collector.num_steps
+    length = false_alarms.run_length(state.num_steps, hour + HOUR - state.first)
+    log_level = level(length, len(baseline.scores))
+    made.level = log_level / math.log(10)
+    found = [_watch(name, collector, state, log_level, made) for name in baseline.scores]
+    warnings = [alarm for alarm in found if alarm is not None]
+    for alarm in warnings:
+        alarm["first_alarm"] = state.on.get(f"warn {alarm['name']}", as_text(hour))
+    made.alarms += sorted(warnings, key=lambda alarm: -abs(alarm["effect"] - 0.5))
+    _note_hour_(state, hour, made)
+    return made
+
+
+def _data_alarm(own: Violation, hour: datetime, state: State) -> dict[str, Any]:
+    since = state.on.get(f"data {own.feature} {own.check}", as_text(hour))
+    return {
+        "kind": "data",
+        "name": own.feature,
+        "check": own.check,
+        "since": since,
+        "effect": None,
+        "words": own.description,
+    }
+
+
+def _watch(
+    name: str, collector: HourCollector, state: State, log_level: float, made: Judgement
+) -> dict[str, Any] | None:
+    """Bet on one score; return its alarm, if there is one."""
+    baseline, detector = collector.baseline, state.shifts[name]
+    values, times, keys, blocks = collector.ordered(name)
+    u = ranks(baseline.scores[name], values, draws(keys, name))
+    if blocks:
+        steps, ends, spread = by_block(u, times, blocks)
+        logs = detector.add_(steps, ends, spread)
+    else:
+        logs = detector.add_(u, times)
+    effect, own = detector.effect(), detector.evidence
+    since = own.since[own.strongest]
+    peak = float(logs.max(initial=-math.inf))
+    made.scores[name] = {
+        "before": float(baseline.scores[name].mean()),
+        "now": float(values.mean()) if len(values) else None,
+        "rank": float(u.mean()) if len(u) else None,
+        "evidence": peak / math.log(10) if len(u) else None,
+    }
+    own.limit_(log_level)
+    if peak < log_level or effect is None:
+        return None
+    return {
+        "kind": "warn",
+        "name": name,
+        "since": as_text(datetime.fromtimestamp(since, UTC)),
+        "effect": effect.auc,
+        "interval": list(effect.interval),
+        "count": effect.count,
+        "what": "spread" if detector.is_of_spread else "mean",
+        "before": made.scores[name]["before"],
+        "now": made.scores[name]["now"],
+        "evidence": made.scores[name]["evidence"],
+    }
+
+
+def act_alarm(
+    baseline: Baseline, state: State, logs: np.ndarray, false_alarms: FalseAlarms, hour: datetime
+) -> dict[str, Any] | None:
+    """Return the alarm on labelled loss, if there is one; changes the state.
+
+    Args:
+        baseline: The promise.
+        state: Where the alarms stand.
+        logs: The evidence after each label of the hour.
+        false_alarms: How often a false alarm is accepted.
+        hour: The start of the hour.
+    """
+    detector, promise = state.risk, baseline.promise
+    if detector is None or promise is None or not len(logs):
+        return None
+    state.num_labels += len(logs)
+    first = state.first or hour
+    log_level = level(false_alarms.run_length(state.num_labels, hour + HOUR - first))
+    own = detector.evidence
+    bet = own.strongest
+    count, since, risk = int(own.count[bet]), own.since[bet], detector.risk()
+    own.limit_(log_level)
+    if logs.max() < log_level or risk is None:
+        return None
+    wrong = min(count, round(min(risk, 1.0) * count))
+    return {
+        "kind": "act",
+        "name": "loss",
+        "since": as_text(datetime.fromtimestamp(since, UTC)),
+        "effect": risk,
+        "interval": list(proportion_interval(wrong, count)),
+        "count": count,
+        "before": promise.risk,
+        "limit": promise.limit,
+        "evidence": float(logs.max()) / math.log(10),
+        "first_alarm": state.on.get("act loss", as_text(hour)),
+    }
+
+
+def note_alarms_(state: State, alarms: Sequence[dict[str, Any]], hour: datetime) -> None:
+    """Keep which alarms are on, and since which hour; changes the state."""
+    names = [_key(alarm) for alarm in alarms]
+    state.on = {name: state.on.get(name, as_text(hour)) for name in names}
+    state.last = hour
+
+
+def _key(alarm: dict[str, Any]) -> str:
+    more = f" {alarm['check']}" if alarm["kind"] == "data" else ""
+    return f"{alarm['kind']} {alarm['name']}{more}"
+
+
+def _note_hour_(state: State, hour: datetime, made: Judgement) -> None:
+    means = {name: own["rank"] for name, own in made.scores.items()}
+    evidence = {name: own["evidence"] for name, own in made.scores.items()}
+    entry = {"hour": as_text(hour), "ranks": means, "evidence": evidence, "level": made.level}
+    state.history = [*state.history, entry][-NUM_HOURS:]

@@ -1,0 +1,324 @@
+"""The page of an hour: what moved, how much, since when, pictures before and now, what to do.
+
+One file without scripts or anything from elsewhere; every text of users is escaped.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from regrow.monitor.examples import NUM_SHOWN, Example, typical
+from regrow.text import plural, printable
+
+LONGEST = 120  # characters of a name
+NUM_MOVED = 12  # scores in the table
+WIDTH, HEIGHT = 640, 120  # of a chart, in pixels
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;color:#1c2530;background:#fff;max-width:60rem;
+margin:2rem auto;padding:0 1rem}
+h1{font-size:1.6rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2rem 0 .5rem}
+.state{padding:.8rem 1rem;border-radius:.4rem;border-left:.5rem solid}
+.ok{background:#eaf6ec;border-color:#2e7d32}.warn{background:#fff6dd;border-color:#b7791f}
+.bad{background:#fdeaea;border-color:#b3261e}
+table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem .3rem 0;
+border-bottom:1px solid #dde3ea;vertical-align:top}th{font-weight:600}
+td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
+.pictures{display:flex;flex-wrap:wrap;gap:.6rem}figure{margin:0;width:8.6rem}
+figure img{width:100%;height:7rem;object-fit:contain;background:#eef1f5;border-radius:.3rem;
+image-rendering:auto}
+figcaption{font-size:.75rem;overflow-wrap:anywhere;color:#4a5666}
+.quiet{color:#4a5666;font-size:.9rem}summary{cursor:pointer}svg{max-width:100%;height:auto}
+"""
+# What the scores mean, by the beginning of their name.
+MEANINGS = {
+    "width": "width in pixels",
+    "height": "height in pixels",
+    "bytes": "size of the file",
+    "aspect": "width over height",
+    "brightness": "how light the pictures are",
+    "contrast": "how much light and dark differ",
+    "sharpness": "how sharp edges are",
+    "saturation": "how strong colours are",
+    "red": "share of red",
+    "green": "share of green",
+    "blue": "share of blue",
+    "grey": "pictures without colour",
+    "confidence": "probability of the predicted class",
+    "entropy": "how undecided the model is",
+    "mask_entropy": "how evenly classes fill the mask",
+    "boxes": "objects a picture",
+    "box_score": "score of the objects",
+    "box_area": "share of the picture that an object fills",
+    "box_aspect": "width over height of the objects",
+}
+
+
+def page(
+    report: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    before: Sequence[Example],
+    now: Sequence[Example],
+) -> str:
+    """Return the page of an hour as HTML.
+
+    Args:
+        report: The report of the hour.
+        history: Rank and evidence of each score in this hour and those before.
+        before: Pictures of the reference.
+        now: Pictures of the hour.
+    """
+    alarms = report["alarms"]
+    top = next((alarm["name"] for alarm in alarms if alarm["kind"] == "warn"), None)
+    parts = [
+        _head(report),
+        _moved(alarms),
+        _chart(top, history) if top is not None else "",
+        _violations(report["violations"]),
+        _quality(report, alarms),
+        _pictures(top, before, now),
+        _advice(alarms),
+        _rest(report),
+    ]
+    title = _text(f"{report['name']}, {report['hour']}")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{title}</title><style>{STYLE}</style></head><body>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</body></html>\n"
+    )
+
+
+def _text(value: Any, longest: int = LONGEST) -> str:
+    return escape(printable(str(value), longest), quote=True)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.4g}" if isinstance(value, float) else _text(value)
+
+
+def _when(text: str) -> str:
+    """Return a time as people write it."""
+    return _text(text.replace("T", " ").removesuffix(":00Z").removesuffix("Z") + " UTC")
+
+
+def _head(report: Mapping[str, Any]) -> str:
+    kinds = {alarm["kind"] for alarm in report["alarms"]}
+    if "act" in kinds:
+        state, words = "bad", "The model makes more mistakes than was promised."
+    elif "data" in kinds:
+        state, words = "bad", "Some of the data is broken."
+    elif "warn" in kinds:
+        state, words = "warn", "The pictures or the answers are no longer like the reference."
+    elif not report["counts"]["num_pictures"]:
+        state, words = "ok", "There were no pictures."
+    else:
+        state, words = "ok", "Nothing has changed."
+    counts = report["counts"]
+    lead = next((_sentence(alarm) for alarm in report["alarms"] if alarm["kind"] == "warn"), "")
+    return (
+        f"<h1>{words}</h1><p class=quiet>{_text(report['name'])} "
+        f"({_text(report['model'][:12])}), {_when(report['hour'])} to {_when(report['until'])}, "
+        f"{plural(counts['num_pictures'], 'picture')}</p>"
+        f'<p class="state {state}">{lead or _text(report["message"], 400)}</p>'
+    )
+
+
+def _sentence(alarm: Mapping[str, Any]) -> str:
+    name = _text(alarm["name"])
+    low, high = alarm["interval"]
+    if alarm["what"] == "spread":
+        moved = f"<b>{name}</b> spreads differently"
+    else:
+        moved = f"<b>{name}</b> is {'higher' if alarm['effect'] > 0.5 else 'lower'}"
+    return (
+        f"{moved} than in the reference since {_when(alarm['since'])}: a picture of now has a "
+        f"higher value than one of the reference in {alarm['effect']:.0%} of pairs "
+        f"({low:.0%} to {high:.0%}; 50% is no change)."
+    )
+
+
+def _moved(alarms: Sequence[Mapping[str, Any]]) -> str:
+    warnings = [alarm for alarm in alarms if alarm["kind"] == "warn"]
+    if not warnings:
+        return ""
+    rows = [
+        f"<tr><td><b>{_text(own['name'])}</b><br><span class=quiet>{_meaning(own['name'])}</span>"
+        f"</td><td class=n>{_number(own['before'])}</td><td class=n>{_number(own['now'])}</td>"
+        f"<td class=n>{_bar(own['effect'])} {own['effect']:.0%}</td>"
+        f"<td class=n>{_when(own['since'])}</td></tr>"
+        for own in warnings[:NUM_MOVED]
+    ]
+    left = len(warnings) - NUM_MOVED
+    more = f"<p class=quiet>and {plural(left, 'more score')}</p>" if left > 0 else ""
+    return (
+        "<h2>What moved</h2><table><tr><th>score</th><th>mean before</th><th>mean now</th>"
+        f"<th>higher than before</th><th>since</th></tr>{''.join(rows)}</table>{more}"
+    )
+
+
+def _meaning(name: str) -> str:
+    if name in MEANINGS:
+        return MEANINGS[name]
+    if name.startswith("probability of "):
+        return "what the model gives this class"
+    return "per picture" if name.startswith(("boxes of ", "share of ")) else ""
+
+
+def _bar(effect: float) -> str:
+    """Draw how far the effect is from one half, to the left or to the right."""
+    left, width = min(effect, 0.5) * 100, abs(effect - 0.5) * 100
+    return (
+        '<svg width="100" height="12" role="img" aria-label="effect">'
+        '<rect width="100" height="12" fill="#eef1f5"/>'
+        f'<rect x="{left:.1f}" width="{width:.1f}" height="12" fill="#b7791f"/>'
+        '<rect x="49.5" width="1" height="12" fill="#1c2530"/></svg>'
+    )
+
+
+def _chart(name: str, history: Sequence[Mapping[str, Any]]) -> str:
+    """Draw the mean rank of a score by the hour."""
+    values = [one["ranks"].get(name) for one in history]
+    if sum(value is not None for value in values) < 2:
+        return ""
+    step = WIDTH / max(len(values) - 1, 1)
+    points = [
+        f"{place * step:.1f},{HEIGHT * (1 - value):.1f}"
+        for place, value in enumerate(values)
+        if value is not None
+    ]
+    return (
+        f"<h2>{_text(name)} by the hour</h2>"
+        f'<svg viewBox="-4 -4 {WIDTH + 8} {HEIGHT + 8}" width="{WIDTH}" role="img" '
+        f'aria-label="mean rank by the hour">'
+        f'<line x1="0" x2="{WIDTH}" y1="{HEIGHT / 2}" y2="{HEIGHT / 2}" stroke="#8a95a3" '
+        f'stroke-dasharray="4"/><polyline points="{" ".join(points)}" fill="none" '
+        f'stroke="#b7791f" stroke-width="2"/>'
+        + "".join(
+            f'<circle cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" r="3" fill="#b7791f"/>'
+            for point in points
+        )
+        + f"</svg><p class=quiet>{_when(history[0]['hour'])} to {_when(history[-1]['hour'])}; the "
+        "dashed line is the reference, the upper edge means that every picture is above it</p>"
+    )
+
+
+def _violations(violations: Sequence[Mapping[str, str]]) -> str:
+    hard = [own for own in violations if "(descriptive" not in own["description"]]
+    if not hard:
+        return ""
+    rows = "".join(
+        f"<tr><td><b>{_text(own['feature_name'])}</b></td><td>{_text(own['description'], 400)}</td>"
+        f"<td class=quiet>{_text(own['constraint_check_type'])}</td></tr>"
+        for own in hard
+    )
+    return f"<h2>What is broken</h2><table>{rows}</table>"
+
+
+def _quality(report: Mapping[str, Any], alarms: Sequence[Mapping[str, Any]]) -> str:
+    quality = report["quality"]
+    if quality is None:
+        return ""
+    if quality["value"] is None:
+        return "<h2>Labels</h2><p>No label fits a captured answer.</p>"
+    low, high = quality["interval"]
+    coverage = quality["coverage"]
+    share = "" if coverage is None else f", {coverage:.1%} of the pictures of their hours"
+    words = (
+        f"{_text(quality['name'])} is <b>{quality['value']:.3f}</b> ({low:.3f} to {high:.3f}) on "
+        f"{plural(quality['num_labels'], 'labelled picture')}{share}."
+    )
+    act = next((alarm for alarm in alarms if alarm["kind"] == "act"), None)
+    if act is not None:
+        words += (
+            f" The loss is {act['effect']:.3f} since {_when(act['since'])}; it was "
+            f"{act['before']:.3f} on the reference, and at most {act['limit']:.3f} was promised."
+        )
+    return f"<h2>Labels</h2><p>{words}</p>"
+
+
+def _pictures(top: str | None, before: Sequence[Example], now: Sequence[Example]) -> str:
+    if not now:
+        return ""
+    feature = top or "brightness"
+    old, new = typical(before, feature), typical(now, feature)
+    return f"<h2>Pictures before</h2>{_row(old, feature)}<h2>Pictures now</h2>{_row(new, feature)}"
+
+
+def _row(examples: Sequence[Example], feature: str) -> str:
+    figures = []
+    for one in examples[:NUM_SHOWN]:
+        value = one.values.get(feature)
+        about = "" if value is None else f"<br>{_text(feature)} {_number(value)}"
+        image = base64.b64encode(one.jpeg).decode()
+        figures.append(
+            f'<figure><img src="data:image/jpeg;base64,{image}" alt="">'
+            f"<figcaption>{_text(one.name, 60)}{about}</figcaption></figure>"
+        )
+    return f"<div class=pictures>{''.join(figures)}</div>"
+
+
+def _advice(alarms: Sequence[Mapping[str, Any]]) -> str:
+    kinds = {alarm["kind"] for alarm in alarms}
+    lines = []
+    if "data" in kinds:
+        lines.append(
+            "See whether a camera, a client or a converter is broken. If the data is as it should "
+            "be, change constraints.json."
+        )
+    if "act" in kinds:
+        lines.append(
+            "Train again with the pictures that were labelled, from the model that is served: "
+            "python scripts/train.py --warm_start MODEL. Serve the new model if its gate is open, "
+            "and make a baseline of it."
+        )
+    if "warn" in kinds and "act" not in kinds:
+        lines.append(
+            "Look at the pictures. A warning says that something changed, not that the model got "
+            "worse: label a few hundred pictures chosen at random, and give them with "
+            "--ground-truth. Do not train again on a warning alone."
+        )
+    if not lines:
+        return ""
+    return "<h2>What to do</h2>" + "".join(f"<p>{line}</p>" for line in lines)
+
+
+def _rest(report: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{_text(name)}</td><td class=n>{_number(own['before'])}</td>"
+        f"<td class=n>{_number(own['now'])}</td><td class=n>{_number(own['rank'])}</td>"
+        f"<td class=n>{_number(own['evidence'])}</td>"
+        f"<td class=n>{_number(report['distances'].get(name))}</td></tr>"
+        for name, own in report["scores"].items()
+    )
+    remarks = {**report["remarks"], **report["label_remarks"]}
+    told = "".join(
+        f"<tr><td class=n>{own['count']:,}</td><td>{_text(kind)}</td>"
+        f"<td class=quiet>{_text(', '.join(own['first']), 300)}</td></tr>"
+        for kind, own in remarks.items()
+    )
+    missing = report["missing_hours"]
+    gap = ""
+    if missing["count"]:
+        count = plural(missing["count"], "hour")
+        gap = f"<p>{count} before this one had no captures, from {_when(missing['first'])} on.</p>"
+    table = (
+        "<table><tr><th>score</th><th>mean before</th><th>mean now</th><th>mean rank</th>"
+        f"<th>evidence</th><th>distance</th></tr>{rows}</table>"
+    )
+    return (
+        f"{gap}<details><summary>All scores</summary><p class=quiet>The mean rank is 0.5 where "
+        f"nothing has changed; evidence is a power of ten, and {report['level']:.1f} makes a "
+        "warning. The distance is SageMaker's, of this hour alone; it describes, and warns of "
+        f"nothing.</p>{table}</details>"
+        + (
+            f"<details open><summary>Left out</summary><table>{told}</table></details>"
+            if told
+            else ""
+        )
+    )
