@@ -210,7 +210,7 @@ class BaselineBuilder:
         self._groups.append(f"group {group}" if group is not None else f"picture {name}")
         if truth is not None:
             self._losses.append(loss_of(prediction, truth, self.classes))
-        self._examples.offer(name, values, pixels)
+        self._examples.offer(name, name, values, pixels)
 
     def build(
         self,

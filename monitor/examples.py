@@ -56,16 +56,23 @@ class Examples:
     def __init__(self) -> None:
         self._kept: list[tuple[int, str, Example]] = []
 
-    def offer(self, name: str, values: Mapping[str, Value], pixels: np.ndarray) -> None:
-        """Keep a picture, if its turn comes."""
-        key = -key_of(f"example {name}")
+    def offer(self, id_: str, name: str, values: Mapping[str, Value], pixels: np.ndarray) -> None:
+        """Keep a picture, if its turn comes.
+
+        Args:
+            id_: What tells it from all others.
+            name: What people call it.
+            values: Its features by name.
+            pixels: The picture, uint8 RGB (h, w, 3).
+        """
+        key = -key_of(f"example {id_}")
         if len(self._kept) < NUM_KEPT:
-            heappush(self._kept, (key, name, Example(name, values, thumbnail(pixels))))
+            heappush(self._kept, (key, id_, Example(name, values, thumbnail(pixels))))
         elif key > self._kept[0][0]:
-            heapreplace(self._kept, (key, name, Example(name, values, thumbnail(pixels))))
+            heapreplace(self._kept, (key, id_, Example(name, values, thumbnail(pixels))))
 
     def all(self) -> tuple[Example, ...]:
-        """Return the examples in the order of their names."""
+        """Return the examples in the order of their ids."""
         return tuple(one for _, _, one in sorted(self._kept, key=lambda kept: kept[1]))
 
 

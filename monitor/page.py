@@ -76,7 +76,7 @@ def page(
         _moved(alarms),
         _chart(top, history) if top is not None else "",
         _violations(report["violations"]),
-        _quality(report, alarms),
+        _quality(report["quality"]),
         _pictures(top, before, now),
         _advice(alarms),
         _rest(report),
@@ -120,7 +120,7 @@ def _head(report: Mapping[str, Any]) -> str:
     else:
         state, words = "ok", "Nothing has changed."
     counts = report["counts"]
-    lead = next((_sentence(alarm) for alarm in report["alarms"] if alarm["kind"] == "warn"), "")
+    lead = " ".join(_sentence(one) for kind in ("act", "warn") for one in _first(report, kind))
     return (
         f"<h1>{words}</h1><p class=quiet>{_text(report['name'])} "
         f"({_text(report['model'][:12])}), {_when(report['hour'])} to {_when(report['until'])}, "
@@ -129,7 +129,18 @@ def _head(report: Mapping[str, Any]) -> str:
     )
 
 
+def _first(report: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
+    """Return the first alarm of a kind, if there is one."""
+    return [alarm for alarm in report["alarms"] if alarm["kind"] == kind][:1]
+
+
 def _sentence(alarm: Mapping[str, Any]) -> str:
+    if alarm["kind"] == "act":
+        return (
+            f"The loss is <b>{alarm['effect']:.3f}</b> since {_when(alarm['since'])}; it was "
+            f"{alarm['before']:.3f} on the reference, and at most {alarm['limit']:.3f} was "
+            "promised."
+        )
     name = _text(alarm["name"])
     low, high = alarm["interval"]
     if alarm["what"] == "spread":
@@ -220,8 +231,7 @@ def _violations(violations: Sequence[Mapping[str, str]]) -> str:
     return f"<h2>What is broken</h2><table>{rows}</table>"
 
 
-def _quality(report: Mapping[str, Any], alarms: Sequence[Mapping[str, Any]]) -> str:
-    quality = report["quality"]
+def _quality(quality: Mapping[str, Any] | None) -> str:
     if quality is None:
         return ""
     if quality["value"] is None:
@@ -229,17 +239,11 @@ def _quality(report: Mapping[str, Any], alarms: Sequence[Mapping[str, Any]]) -> 
     low, high = quality["interval"]
     coverage = quality["coverage"]
     share = "" if coverage is None else f", {coverage:.1%} of the pictures of their hours"
-    words = (
-        f"{_text(quality['name'])} is <b>{quality['value']:.3f}</b> ({low:.3f} to {high:.3f}) on "
-        f"{plural(quality['num_labels'], 'labelled picture')}{share}."
+    return (
+        f"<h2>Labels</h2><p>{_text(quality['name'])} is <b>{quality['value']:.3f}</b> "
+        f"({low:.3f} to {high:.3f}) on {plural(quality['num_labels'], 'labelled picture')}"
+        f"{share}.</p>"
     )
-    act = next((alarm for alarm in alarms if alarm["kind"] == "act"), None)
-    if act is not None:
-        words += (
-            f" The loss is {act['effect']:.3f} since {_when(act['since'])}; it was "
-            f"{act['before']:.3f} on the reference, and at most {act['limit']:.3f} was promised."
-        )
-    return f"<h2>Labels</h2><p>{words}</p>"
 
 
 def _pictures(top: str | None, before: Sequence[Example], now: Sequence[Example]) -> str:

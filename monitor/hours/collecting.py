@@ -84,35 +84,35 @@ class HourCollector:
         self._ids.add(key)
         self.num_events += 1
         for place, row in enumerate(rows):
-            self._add_row(row, key_of(f"{event.id} {place}"))
+            self._add_row(row, f"{event.id} {place}")
 
-    def _add_row(self, row: Row, key: int) -> None:
+    def _add_row(self, row: Row, id_: str) -> None:
         if row.reason:
             self.remarks.add(BROKEN, f"{row.event.name}: {row.reason[:200]}")
         self.num_corrupt += row.is_corrupt
         if row.is_corrupt and not self.first_corrupt:
             self.first_corrupt = row.event.name
         if row.pixels is not None:
-            self._note_picture(row, row.pixels)
+            self._note_picture(row, row.pixels, id_)
         self.has_inputs |= row.pixels is not None or row.is_corrupt
         self.has_outputs |= row.prediction is not None
         for name, scores in self._scores.items():
             value = row.values.get(name)
             scores.append(value if isinstance(value, int | float) else np.nan)
         self._times.append(row.event.time.timestamp())
-        self._keys.append(key)
+        self._keys.append(key_of(id_))
         if self.blocks.attribute is not None:
             self._blocks.append(self.blocks.of(row.event))
         self._rows.append({**row.values, **self._metadata(row.event)})
         if len(self._rows) >= BATCH:
             self._summarise()
 
-    def _note_picture(self, row: Row, pixels: np.ndarray) -> None:
+    def _note_picture(self, row: Row, pixels: np.ndarray, id_: str) -> None:
         key = pixels_key(pixels)
         self.num_repeated_pictures += key in self._pictures
         if len(self._pictures) < MAX_KEYS:
             self._pictures.add(key)
-        self.examples.offer(row.event.name, row.values, pixels)
+        self.examples.offer(id_, row.event.name, row.values, pixels)
 
     def _metadata(self, event: Event) -> dict[str, Value]:
         for name in event.attributes:

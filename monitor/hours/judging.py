@@ -75,7 +75,8 @@ def judge(
     warnings = [alarm for alarm in found if alarm is not None]
     for alarm in warnings:
         alarm["first_alarm"] = state.on.get(f"warn {alarm['name']}", as_text(hour))
-    made.alarms += sorted(warnings, key=lambda alarm: -abs(alarm["effect"] - 0.5))
+    # The largest first; of nearly the same size in the order of the scores, light first.
+    made.alarms += sorted(warnings, key=lambda alarm: -round(abs(alarm["effect"] - 0.5), 1))
     _note_hour_(state, hour, made)
     return made
 

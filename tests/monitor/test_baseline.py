@@ -38,6 +38,7 @@ def _built(count: int, **own: Any) -> Baseline:
 
 @pytest.fixture(scope="module")
 def baseline() -> Baseline:
+    """One of other pictures than those of the room's tests."""
     return _built(250)
 
 

@@ -16,10 +16,10 @@ def test_the_same_are_kept_in_any_order(seed: int) -> None:
     random.Random(seed).shuffle(names)
     examples = Examples()
     for name in names:
-        examples.offer(name, {"n": float(name[1:])}, np.zeros((4, 4, 3), np.uint8))
+        examples.offer(name, "same", {"n": float(name[1:])}, np.zeros((4, 4, 3), np.uint8))
     again = Examples()
     for name in sorted(names):
-        again.offer(name, {"n": float(name[1:])}, np.zeros((4, 4, 3), np.uint8))
+        again.offer(name, "same", {"n": float(name[1:])}, np.zeros((4, 4, 3), np.uint8))
     assert examples.all() == again.all()
     assert len(examples.all()) == NUM_KEPT
     first = examples.all()[0]
