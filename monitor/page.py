@@ -278,7 +278,7 @@ def _advice(alarms: Sequence[Mapping[str, Any]]) -> str:
     if "act" in kinds:
         lines.append(
             "Train again with the pictures that were labelled, from the model that is served: "
-            "python scripts/train.py --warm_start MODEL. Serve the new model if its gate is open, "
+            "python scripts/train.py --warm-start MODEL. Serve the new model if its gate is open, "
             "and make a baseline of it."
         )
     if "warn" in kinds and "act" not in kinds:

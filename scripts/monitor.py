@@ -15,8 +15,8 @@ and leaves reports; it may run as often as you like. Options of `run` that are u
 
 It ends with 0; with 3 where data is broken or the loss is above its promise; with 2 at bad input.
 
-run --help TOPIC, and baseline --help TOPIC, explain every option of one topic:
-  general, all
+run --help TOPIC and baseline --help TOPIC explain every option of one topic:
+  all
 """
 
 from regrow.guard import entry

@@ -31,6 +31,7 @@ from regrow.pipelines.experiments.compare_dropout import run_comparison
 from regrow.pipelines.experiments.compare_retraining import run_retraining
 from regrow.pipelines.export import run_export
 from regrow.pipelines.lineage_table import run_lineage
+from regrow.pipelines.monitor import run_baseline, run_monitor
 from regrow.pipelines.prune import run_pruning
 from regrow.pipelines.serve import run_server
 from regrow.pipelines.train import run_training
@@ -95,6 +96,7 @@ def test_pictures_are_small() -> None:
 FUNCTIONS = [
     run_training, run_pruning, run_export, run_lineage, run_comparison, run_retraining, run_demo,
     run_server,
+    run_baseline, run_monitor,
 ]  # fmt: skip
 OF_TOOLS = {"help", "config", "print_config", "logdir", "config-settings"}
 OTHER_PROGRAMS = r"benchmarks/|\bcurl\b|\bpip\b|\bpytest\b|\bmkdocs\b"

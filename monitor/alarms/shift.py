@@ -21,6 +21,7 @@ BETS = np.array([sign * stake for stake in STAKES for sign in (1, -1)])
 NUM_BETS = 2 * len(BETS)  # on the mean, then on the spread
 FEWEST = 20  # scores of a reference: with fewer no change could ever show
 CONFIDENCE = 0.95
+CHUNK = 2**15  # steps that are bet on at a time, so that memory is bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,13 @@ class ShiftDetector:
         Returns:
             The logarithm of the evidence after each, (m,): an alarm where it reaches log A.
         """
-        return self.evidence.add_(log_factors(u, self.num_reference, spread), u, times)
+        parts = [np.zeros(0)]
+        for start in range(0, len(u), CHUNK):
+            part = slice(start, start + CHUNK)
+            wide = None if spread is None else spread[part]
+            factors = log_factors(u[part], self.num_reference, wide)
+            parts.append(self.evidence.add_(factors, u[part], times[part]))
+        return np.concatenate(parts)
 
     def effect(self) -> Effect | None:
         """Return the size of the change since the strongest bet began; None before any picture."""

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from regrow.data.checks.remarks import Remarks
 from regrow.errors import BadInput
-from regrow.files import name_below, open_regular
+from regrow.files import is_there, name_below, open_regular
 from regrow.monitor.files.times import as_text, parse_time
 from regrow.plain import parse_json
 
@@ -167,6 +167,7 @@ def capture_files(folder: Path) -> list[Path]:
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(root) / n for n in names if n.endswith(".jsonl") and not n.startswith(".")]
+    found = [file for file in found if is_there(file)]  # no pipe, which nothing may ever write to
     return sorted(found, key=lambda file: name_below(folder, file))
 
 
@@ -208,11 +209,19 @@ def read_events(file: Path, remarks: Remarks) -> Iterator[Event]:
     Raises:
         BadInput: If the file cannot be read.
     """
+    for _, event in read_event_lines(file, remarks):
+        yield event
+
+
+def read_event_lines(file: Path, remarks: Remarks) -> Iterator[tuple[bytes, Event]]:
+    """Yield the lines of a file of captures and their events, as `read_events` does."""
     for line in read_lines(file, remarks):
         try:
-            yield parse_event(line)
+            event = parse_event(line)
         except BadInput as error:
             remarks.add(BAD_LINE, f"{file.name}: {str(error)[:200]}")
+            continue
+        yield line, event
 
 
 def event_line(event: Event) -> str:

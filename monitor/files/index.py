@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from regrow.data.checks.remarks import Remarks
 from regrow.errors import BadInput
 from regrow.files import LARGE, name_below, read_json, write_json
 from regrow.logs import log
-from regrow.monitor.files.captures import capture_files, read_events
+from regrow.monitor.files.captures import capture_files, read_event_lines
 from regrow.monitor.files.times import as_text, hour_of, parse_time
 
 BACKWARDS = timedelta(minutes=5)  # requests at once end in another order than they began
@@ -28,11 +29,14 @@ class IndexedFile:
     Args:
         stamp: Size in bytes, and time of the last change in nanoseconds.
         counts: Its events by the hour that they lie in.
+        sums: The sum of the hashes of their lines, in hexadecimal, by the hour: it tells whether
+            the events of an hour are still the same.
         num_backwards: How often the clock went back between two lines.
     """
 
     stamp: tuple[int, int]
     counts: Mapping[datetime, int]
+    sums: Mapping[datetime, str]
     num_backwards: int
 
 
@@ -79,24 +83,35 @@ class CaptureIndex:
         """Return the files with events of an hour, and how many each has."""
         return {n: f.counts[hour] for n, f in self.files.items() if hour in f.counts}
 
+    def fingerprint(self, hour: datetime) -> dict[str, list[int | str]]:
+        """Return the files with events of an hour, how many each has, and the sum of their hashes.
+
+        It is another one where an event came, went or changed, in whatever file.
+        """
+        return {n: [count, self.files[n].sums[hour]] for n, count in self.of_hour(hour).items()}
+
     def _to_dict(self) -> dict[str, Any]:
-        files = {
-            name: [*file.stamp, file.num_backwards, {as_text(h): c for h, c in file.counts.items()}]
-            for name, file in self.files.items()
-        }
+        files = {}
+        for name, file in self.files.items():
+            hours = {as_text(h): [count, file.sums[h]] for h, count in file.counts.items()}
+            files[name] = [*file.stamp, file.num_backwards, hours]
         return {"folder": str(self.folder.absolute()), "files": files}
 
 
 def _scan(file: Path, remarks: Remarks) -> IndexedFile:
     status = file.stat()
     counts: Counter[datetime] = Counter()
+    sums: Counter[datetime] = Counter()
     backwards = 0
     last: datetime | None = None
-    for event in read_events(file, remarks):
-        counts[hour_of(event.time)] += 1
+    for line, event in read_event_lines(file, remarks):
+        hour = hour_of(event.time)
+        counts[hour] += 1
+        sums[hour] += int.from_bytes(blake2b(line, digest_size=8).digest(), "big")
         backwards += last is not None and event.time < last - BACKWARDS
         last = event.time
-    return IndexedFile((status.st_size, status.st_mtime_ns), counts, backwards)
+    texts = {hour: f"{total % 2**64:x}" for hour, total in sums.items()}
+    return IndexedFile((status.st_size, status.st_mtime_ns), counts, texts, backwards)
 
 
 def _cached(cache: Path | None, folder: Path) -> dict[str, IndexedFile]:
@@ -107,10 +122,12 @@ def _cached(cache: Path | None, folder: Path) -> dict[str, IndexedFile]:
         content = read_json(cache, LARGE)
         if content["folder"] != str(folder.absolute()):
             return {}
-        return {
-            name: IndexedFile((size, changed), {parse_time(h): int(c) for h, c in h.items()}, back)
-            for name, (size, changed, back, h) in content["files"].items()
-        }
+        found = {}
+        for name, (size, changed, back, hours) in content["files"].items():
+            counts = {parse_time(hour): int(count) for hour, (count, _) in hours.items()}
+            sums = {parse_time(hour): str(total) for hour, (_, total) in hours.items()}
+            found[name] = IndexedFile((size, changed), counts, sums, back)
+        return found
     except (BadInput, AttributeError, KeyError, TypeError, ValueError):
         log.warning(f"{cache}: damaged, made again from the captures")
         return {}

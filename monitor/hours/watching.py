@@ -11,6 +11,7 @@ from regrow.data.images.conversion import Decoding
 from regrow.errors import BadInput
 from regrow.files import name_below, whole_folder, write_json, write_text
 from regrow.logs import log
+from regrow.models.checkpoint import file_hash
 from regrow.monitor.alarms.false_alarms import FalseAlarms
 from regrow.monitor.baseline import Baseline
 from regrow.monitor.examples import to_text
@@ -103,26 +104,26 @@ class Watch:
         self.remarks.warn(str(self.captures))
         return made
 
-    def _label_files(self) -> dict[datetime, dict[str, int]]:
-        """Return the files of labels, and their sizes, by the hour in which they came."""
-        found: dict[datetime, dict[str, int]] = {}
+    def _label_files(self) -> dict[datetime, dict[str, str]]:
+        """Return the files of labels, and their hashes, by the hour in which they came."""
+        found: dict[datetime, dict[str, str]] = {}
         if self.ground_truth is None:
             return found
         known = self._known_labels()
         last = max((own for own in self.index.hours() if self._is_closed(own)), default=None)
         for file in capture_files(self.ground_truth):
-            name, size = name_below(self.ground_truth, file), file.stat().st_size
+            name, own_hash = name_below(self.ground_truth, file), file_hash(file)
             # A file outside of the folders of an hour came when it was first seen.
-            own = labelled_hour(name) or known.get((name, size), last)
+            own = labelled_hour(name) or known.get((name, own_hash), last)
             if own is not None:
-                found.setdefault(own, {})[name] = size
+                found.setdefault(own, {})[name] = own_hash
         return found
 
-    def _known_labels(self) -> dict[tuple[str, int], datetime]:
-        known: dict[tuple[str, int], datetime] = {}
+    def _known_labels(self) -> dict[tuple[str, str], datetime]:
+        known: dict[tuple[str, str], datetime] = {}
         for hour in self.done:
             given = read_report(hour_folder(self.folder, hour))["inputs"].get("ground_truth", {})
-            known |= {(name, size): hour for name, size in given.items()}
+            known |= {(name, own_hash): hour for name, own_hash in given.items()}
         return known
 
     def _is_closed(self, hour: datetime) -> bool:
@@ -152,7 +153,7 @@ class Watch:
 
     def _inputs(self, hour: datetime) -> dict[str, Any]:
         return {
-            "captures": self.index.of_hour(hour),
+            "captures": self.index.fingerprint(hour),
             "ground_truth": self.labels.get(hour, {}),
         }
 

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ("train", "prune", "export", "serve", "compare", "demo", "lineage")
+SCRIPTS = ("train", "prune", "export", "compare", "demo", "lineage", "monitor")
 Help = Callable[..., str]
 
 
@@ -82,6 +83,7 @@ def test_the_topics_are_those_of_the_parser(
 
 
 @pytest.mark.parametrize("script", [s for s in SCRIPTS if s not in ("demo", "lineage", "serve")])
+@pytest.mark.parametrize("script", [s for s in SCRIPTS if s not in ("demo", "lineage", "monitor")])
 def test_every_option_has_one_topic(script: str, help_of: Help) -> None:
     def options(topic: str) -> set[str]:
         return set(re.findall(r"^  --([\w.]+)", help_of(script, "--help", topic), re.MULTILINE))

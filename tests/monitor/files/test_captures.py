@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,6 +148,7 @@ def test_files_are_found_by_hour_but_not_half_written_ones(tmp_path: Path) -> No
     for name in ("a/b/2026/11/30/07/2.jsonl", "a/b/2026/11/30/06/1.jsonl", "x/.tmp.jsonl", "x/y"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "pipe.jsonl")
     assert [file.name for file in capture_files(tmp_path)] == ["1.jsonl", "2.jsonl"]
     with pytest.raises(BadInput, match="no such folder"):
         capture_files(tmp_path / "none")

@@ -39,13 +39,32 @@ def test_a_clock_that_goes_back_is_counted(tmp_path: Path) -> None:
     assert file.num_backwards == 1
 
 
+def test_another_event_in_the_place_of_one_changes_the_fingerprint(tmp_path: Path) -> None:
+    _write(tmp_path / "a.jsonl", 1, 2, 61)
+    before = CaptureIndex.read(tmp_path, None, Remarks())
+    text = (tmp_path / "a.jsonl").read_text()
+    (tmp_path / "a.jsonl").write_text(text.replace('"a0"', '"b0"'))
+    after = CaptureIndex.read(tmp_path, None, Remarks())
+    assert before.of_hour(HOUR) == after.of_hour(HOUR)
+    assert before.fingerprint(HOUR) != after.fingerprint(HOUR)
+    later = HOUR + timedelta(hours=1)
+    assert before.fingerprint(later) == after.fingerprint(later)
+    # The order of lines does not count.
+    (tmp_path / "a.jsonl").write_text("".join(text.splitlines(keepends=True)[::-1]))
+    assert CaptureIndex.read(tmp_path, None, Remarks()).fingerprint(HOUR) == before.fingerprint(
+        HOUR
+    )
+
+
 def test_only_changed_files_are_read_again(tmp_path: Path) -> None:
     captures, cache = tmp_path / "captures", tmp_path / "index.json"
     _write(captures / "a.jsonl", 1)
     _write(captures / "b.jsonl", 2)
     CaptureIndex.read(captures, cache, Remarks())
     content = json.loads(cache.read_text())
-    content["files"]["a.jsonl"][3] = {"2026-11-30T09:00:00Z": 5}  # what no reading would give
+    content["files"]["a.jsonl"][3] = {
+        "2026-11-30T09:00:00Z": [5, "ab"]
+    }  # what no reading would give
     cache.write_text(json.dumps(content))
     _write(captures / "b.jsonl", 61, 62)
     index = CaptureIndex.read(captures, cache, Remarks())

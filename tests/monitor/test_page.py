@@ -1,0 +1,148 @@
+"""The page of an hour is one file without scripts, and shows strangers' texts as they are."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from regrow.monitor.examples import Example
+from regrow.monitor.page import page
+
+EVIL = "<img src=x onerror=alert(1)>\"'&</style><script>alert(1)</script>\x1b[2J"
+
+
+def _report(*alarms: dict[str, Any], **own: Any) -> dict[str, Any]:
+    names = [alarm["name"] for alarm in alarms] or ["brightness"]
+    score = {"before": 0.5, "now": 0.4, "rank": 0.2, "evidence": 3.0}
+    return {
+        "hour": "2026-11-30T07:00:00Z",
+        "until": "2026-11-30T08:00:00Z",
+        "model": "ab12" * 16,
+        "name": "model.onnx",
+        "message": "Completed: nothing has changed in 5 pictures",
+        "counts": {"num_pictures": 5},
+        "alarms": list(alarms),
+        "violations": [],
+        "distances": {},
+        "scores": {name: score for name in names},
+        "level": 7.0,
+        "quality": None,
+        "remarks": {},
+        "label_remarks": {},
+        "missing_hours": {"count": 0, "first": None},
+    } | own
+
+
+def _warning(name: str = "brightness", **own: Any) -> dict[str, Any]:
+    return {
+        "kind": "warn", "name": name, "since": "2026-11-30T07:10:30Z", "effect": 0.2,
+        "interval": [0.1, 0.3], "what": "mean", "before": 0.5, "now": 0.3,
+    } | own  # fmt: skip
+
+
+ACT = {
+    "kind": "act", "name": "loss", "since": "2026-11-30T05:00:00Z", "effect": 0.25,
+    "interval": [0.2, 0.3], "before": 0.05, "limit": 0.09,
+}  # fmt: skip
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def _parsed(text: str) -> _Tags:
+    tags = _Tags()
+    tags.feed(text)
+    return tags
+
+
+def _page(report: dict[str, Any], examples: Any = ()) -> str:
+    history = [
+        {"hour": f"2026-11-30T0{n}:00:00Z", "ranks": dict.fromkeys(report["scores"], 0.1 * n)}
+        for n in range(3)
+    ]
+    return page(report, history, examples, examples)
+
+
+def test_texts_of_strangers_are_shown_and_do_nothing() -> None:
+    jpeg = b"\xff\xd8"
+    report = _report(
+        _warning(EVIL),
+        {"kind": "data", "name": EVIL, "check": EVIL, "since": EVIL, "words": EVIL, "effect": None},
+        name=EVIL,
+        model=EVIL,
+        message=EVIL,
+        violations=[{"feature_name": EVIL, "constraint_check_type": EVIL, "description": EVIL}],
+        remarks={EVIL: {"count": 1, "first": [EVIL]}},
+        quality={"name": EVIL, "value": 0.5, "interval": [0, 1], "num_labels": 1, "coverage": 1},
+    )
+    text = _page(report, [Example(EVIL, {EVIL: 0.5}, jpeg)])
+    tags = _parsed(text)
+    assert "script" not in {tag for tag, _ in tags.found}
+    assert "\x1b" not in text
+    for tag, attributes in tags.found:
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+        if tag == "img":
+            assert str(attributes["src"]).startswith("data:image/jpeg;base64,")
+    assert any("<img src=x onerror=alert(1)>" in data for data in tags.texts)
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    text = _page(_report(_warning(), ACT), [Example("a", {"brightness": 0.5}, b"x")])
+    links = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s>]+)""", text)
+    assert {link.partition(";")[0] for link in links} == {"data:image/jpeg"}
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "default-src 'none'" in text
+
+
+def test_it_says_what_moved_how_much_since_when_and_what_to_do() -> None:
+    text = " ".join(_parsed(_page(_report(_warning()))).texts)
+    assert "no longer like the reference" in text
+    assert "lower than in the reference since 2026-11-30 07:10:30 UTC" in re.sub(r"\s+", " ", text)
+    assert "in 20% of pairs (10% to 30%; 50% is no change)" in text
+    assert "Do not train again on a warning alone" in text
+    assert "brightness by the hour" in text
+
+
+def test_what_is_worst_comes_first() -> None:
+    assert "<h1>The model makes more mistakes than was promised.</h1>" in _page(
+        _report(_warning(), ACT)
+    )
+    text = _page(_report(ACT))
+    assert "at most 0.090 was" in text
+    assert "--warm-start" in text
+    assert "<h1>Nothing has changed.</h1>" in _page(_report())
+    assert "<h1>There were no pictures.</h1>" in _page(_report(counts={"num_pictures": 0}))
+
+
+def test_a_change_of_spread_and_many_scores_are_told_in_words() -> None:
+    many = [_warning(f"s{n}") for n in range(15)]
+    text = _page(_report(_warning(what="spread", effect=0.5), *many))
+    assert "<b>brightness</b> spreads differently" in text
+    assert "and 4 more scores" in text
+
+
+@pytest.mark.parametrize("quality", [None, {"value": None}])
+def test_labels_may_be_missing(quality: Any) -> None:
+    text = _page(_report(quality=quality))
+    assert ("No label fits" in text) == (quality is not None)
+
+
+def test_pictures_before_and_now_are_in_the_file() -> None:
+    before, now = [Example("old", {}, b"before")], [Example("new", {}, b"now")]
+    text = page(_report(), [], before, now)
+    for jpeg in (b"before", b"now"):
+        assert base64.b64encode(jpeg).decode() in text
+    assert "Pictures before" in text
