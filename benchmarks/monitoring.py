@@ -35,7 +35,7 @@ from regrow.monitor.features import LIGHT, picture_features
 
 RUN_LENGTH = 1e6
 SHIFTS = (0.25, 0.5, 1.0)
-LONGEST = 20_000  # pictures of a shifted stream
+LONGEST, SOON = 20_000, 4000  # pictures of a shifted stream, and when an alarm is early
 CLEAN, WINDOW, SIGNIFICANCE = 500, 200, 0.05
 RAMP = 2000  # pictures over which a slow change comes
 SEVERITIES = (1, 3, 5)
@@ -97,8 +97,10 @@ def clean_and_shifted(options: argparse.Namespace) -> None:
             print(f"  {size:5} {name}: {count} of {options.streams} clean streams alarm "
                   f"({low:.0%} to {high:.0%})")  # fmt: skip
         for shift, values in delays.items():
-            soon = np.mean([value <= 4000 for value in values])
-            print(f"  {size:5} {shift} sd: delay {shown(values)}, within 4,000 {soon:.0%}")
+            soon = [value for value in values if value <= SOON]
+            share, early = len(soon) / len(values), np.median(soon) if soon else math.nan
+            print(f"  {size:5} {shift} sd: delay {shown(values)}")
+            print(f"        {share:.0%} within {SOON:,}, median of those {early:,.0f}")
 
 
 # Corruptions of pictures, uint8 (h, w, 3), by severity 1 to 5.

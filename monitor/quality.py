@@ -9,7 +9,7 @@ import torch
 from regrow.errors import BadInput
 from regrow.metrics.evidence import BoxEvidence, Collector, ConfusionEvidence, CorrectEvidence
 from regrow.monitor.alarms.risk import proportion_interval
-from regrow.monitor.truths import Truth, confusion, mask_of
+from regrow.monitor.truths import Objects, Truth, confusion, found_objects, mask_of
 
 NUM_RESAMPLES = 400
 FEWEST = 200  # labels from which SageMaker gives a standard deviation
@@ -51,7 +51,7 @@ class Quality:
                 confusion(mask, truth, len(self.classes))  # refuses what does not fit
                 pair = (torch.from_numpy(own.astype(np.int64))[None] for own in (mask, truth))
                 self.evidence.update(*pair)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise BadInput("a prediction of another kind or size than its truth") from error
 
     def _add_label(self, label: str, truth: str) -> None:
@@ -61,14 +61,15 @@ class Quality:
         scores[0, column] = 1
         self.evidence.update(scores, torch.tensor([row]))
 
-    def _add_boxes(self, objects: Sequence[Mapping[str, Any]], truth: Any) -> None:
+    def _add_boxes(self, objects: Any, truth: Objects) -> None:
         def boxes(values: list[Any]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.float32).reshape(-1, 4)
 
-        labels = [self.classes.index(str(one["label"])) for one in objects]
+        predicted = found_objects(objects)
+        labels = [self.classes.index(label) for label, _, _ in predicted]
         found = {
-            "boxes": boxes([one["box"] for one in objects]),
-            "scores": torch.tensor([float(one["score"]) for one in objects]),
+            "boxes": boxes([box for _, _, box in predicted]),
+            "scores": torch.tensor([score for _, score, _ in predicted]),
             "labels": torch.tensor(labels, dtype=torch.int64),
         }
         names = [self.classes.index(name) for name, _ in truth]

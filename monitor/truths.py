@@ -16,7 +16,8 @@ from regrow.monitor.files.ground_truth import Label
 from regrow.plain import parse_json
 
 # A class; objects as (class, xyxy box in pixels); or class indices (h, w), 255 where unknown.
-Objects = list[tuple[str, tuple[float, float, float, float]]]
+Box = tuple[float, float, float, float]
+Objects = list[tuple[str, Box]]
 Truth = str | Objects | np.ndarray
 
 MAX_OBJECTS = 10_000
@@ -52,7 +53,7 @@ def parse_truth(label: Label, kind: str, classes: Sequence[str]) -> Truth:
             return [_object(one["label"], one["box"], classes) for one in _few(content["objects"])]
         found = _few(content["annotations"])
         return [_annotation(one, classes) for one in found if not one.get("iscrowd")]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadInput(f"the truth has no {kind} as regrow reads them") from error
 
 
@@ -116,23 +117,23 @@ def loss_of(prediction: Mapping[str, Any], truth: Truth, classes: Sequence[str])
         if isinstance(truth, list):
             return _loss_of_boxes(prediction["objects"], truth)
         counts = confusion(mask_of(prediction), truth, len(classes))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise BadInput("a prediction of another kind or size than its truth") from error
     right, total = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
     return float(1 - (right[total > 0] / total[total > 0]).mean()) if total.any() else 0.0
 
 
-def _loss_of_boxes(objects: Sequence[Mapping[str, Any]], truth: Objects) -> float:
-    found = sorted((one for one in objects if one["score"] >= CONFIDENT), key=_by_score)
+def _loss_of_boxes(objects: Any, truth: Objects) -> float:
+    found = [one for one in found_objects(objects) if one[1] >= CONFIDENT]
     if not found and not truth:
         return 0.0
     if not found or not truth:
         return 1.0
     overlaps = box_iou(
-        torch.tensor([one["box"] for one in found], dtype=torch.float64),
+        torch.tensor([box for _, _, box in found], dtype=torch.float64),
         torch.tensor([box for _, box in truth], dtype=torch.float64),
     ).numpy()
-    same = np.array([[str(one["label"]) == name for name, _ in truth] for one in found])
+    same = np.array([[label == name for name, _ in truth] for label, _, _ in found])
     overlaps = np.where(same, overlaps, 0)
     hits = 0
     for row in overlaps:
@@ -143,8 +144,20 @@ def _loss_of_boxes(objects: Sequence[Mapping[str, Any]], truth: Objects) -> floa
     return 1 - 2 * hits / (len(found) + len(truth))
 
 
-def _by_score(one: Mapping[str, Any]) -> float:
-    return -float(one["score"])
+def found_objects(objects: Any) -> list[tuple[str, float, Box]]:
+    """Return class, score and box of each predicted object, best first.
+
+    Raises:
+        ValueError: If they are none, or another error of a kind that such data brings.
+    """
+    found = []
+    for one in _few(objects):
+        left, top, right, bottom = map(float, one["box"])
+        score = float(one["score"])
+        if not np.isfinite([left, top, right, bottom, score]).all():
+            raise ValueError("a box without an end")
+        found.append((str(one["label"]), score, (left, top, right, bottom)))
+    return sorted(found, key=lambda one: -one[1])
 
 
 def mask_of(prediction: Mapping[str, Any]) -> np.ndarray:

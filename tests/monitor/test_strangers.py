@@ -1,0 +1,99 @@
+"""Captures and labels of strangers: odd values anywhere are counted, never an error."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regrow.data.checks.remarks import Remarks
+from regrow.data.images.conversion import Decoding
+from regrow.errors import BadInput
+from regrow.monitor.baseline import Baseline
+from regrow.monitor.files.captures import Event, event_line, read_events
+from regrow.monitor.files.ground_truth import Label, read_labels
+from regrow.monitor.files.statistics import statistics
+from regrow.monitor.hours.collecting import Blocks, HourCollector
+from regrow.monitor.hours.labelling import join
+from regrow.monitor.truths import loss_of, parse_truth
+
+ANSWERS: dict[str, Any] = {
+    "labels": {"label": "dark", "score": 0.7, "scores": {"dark": 0.7, "light": 0.3}},
+    "boxes": {"objects": [{"label": "dark", "score": 0.7, "box": [0, 0, 5, 5]}]},
+    "masks": {"mask": "", "classes": ["dark", "light"], "shares": {"dark": 0.5, "light": 0.5}},
+}
+Mutated = Callable[[Any, int], Any]
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_odd_captures_are_collected_without_an_error(
+    baseline: Baseline,
+    event: Callable[..., Event],
+    png: Callable[[np.ndarray], bytes],
+    tmp_path: Path,
+    mutated_plain: Mutated,
+    kind: str,
+) -> None:
+    answer = {"model": baseline.model, "predictions": [ANSWERS[kind]]}
+    content = png(np.zeros((4, 4, 3), np.uint8))
+    file, lines = tmp_path / "a.jsonl", []
+    for seed in range(300):
+        odd = mutated_plain(answer, seed) if seed % 2 else answer
+        line = json.loads(event_line(event(content, odd, id=f"e{seed}", attributes={"a": "b"})))
+        lines.append(json.dumps(line if seed % 2 else mutated_plain(line, seed)))
+    file.write_text("\n".join(lines), encoding="utf-8", errors="surrogatepass")
+    collector, remarks = HourCollector(baseline, Blocks("a"), Decoding()), Remarks()
+    for one in read_events(file, remarks):
+        collector.add(one)
+    collector.finish()
+    assert 100 < collector.num_events < 300
+    assert remarks or collector.remarks
+    for name in baseline.scores:
+        assert np.isfinite(collector.ordered(name)[0]).all()
+    json.dumps(statistics(collector.summary), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "truth"),
+    [
+        ("labels", '"dark"'),
+        ("boxes", {"objects": [{"label": "dark", "box": [0, 0, 5, 5]}]}),
+        ("boxes", {"annotations": [{"category_id": 0, "bbox": [0, 0, 5, 5]}]}),
+        ("masks", {"mask": ""}),
+    ],
+)
+def test_odd_truths_and_answers_are_refused_in_one_line(
+    mutated_plain: Mutated, kind: str, truth: Any
+) -> None:
+    kinds = set()
+    for seed in range(300):
+        odd = mutated_plain(truth, seed) if seed % 2 else truth
+        answer = ANSWERS[kind] if seed % 2 else mutated_plain(ANSWERS[kind], seed)
+        label = Label("e", odd if isinstance(odd, str) else json.dumps(odd), "JSON")
+        try:
+            found = parse_truth(label, kind, ["dark", "light"])
+            kinds.add(0 <= loss_of(answer, found, ["dark", "light"]) <= 1)
+        except BadInput:
+            kinds.add(BadInput)
+    assert kinds <= {True, BadInput}
+    assert BadInput in kinds
+
+
+def test_odd_labels_are_joined_without_an_error(
+    baseline: Baseline, event: Callable[..., Event], tmp_path: Path, mutated_plain: Mutated
+) -> None:
+    line = {
+        "groundTruthData": {"data": "dark", "encoding": "CSV", "probability": 0.5},
+        "eventMetadata": {"eventId": "e"},
+    }
+    file = tmp_path / "a.jsonl"
+    odd = [json.dumps(mutated_plain(line, seed)) for seed in range(300)]
+    file.write_text("\n".join(odd), encoding="utf-8", errors="surrogatepass")
+    remarks = Remarks()
+    labels = {label.id: label for label in read_labels(file, remarks)}
+    answer = {"model": baseline.model, "predictions": [ANSWERS["labels"]]}
+    made = join(labels, [event(None, answer)], baseline, remarks)
+    assert remarks
+    assert made.quality.to_dict(1)["num_labels"] == len(made.rows) <= 1
