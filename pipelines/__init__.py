@@ -1,4 +1,4 @@
-"""Pipelines: one run each as a typed function (train, prune, export, serve, lineage)."""
+"""Pipelines: one run each as a typed function (train, prune, export, serve, monitor, ...)."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from regrow.pipelines.demo import run_demo
     from regrow.pipelines.export import run_export
     from regrow.pipelines.lineage_table import run_lineage
+    from regrow.pipelines.monitor import run_baseline, run_monitor
     from regrow.pipelines.prune import run_pruning
     from regrow.pipelines.serve import run_server
     from regrow.pipelines.train import run_training
@@ -15,9 +16,11 @@ else:
     __getattr__, __dir__ = lazy(__name__)
 
 __all__ = [
+    "run_baseline",
     "run_demo",
     "run_export",
     "run_lineage",
+    "run_monitor",
     "run_pruning",
     "run_server",
     "run_training",

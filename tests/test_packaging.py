@@ -24,6 +24,7 @@ from regrow.pipelines import run_export, run_lineage, run_pruning, run_server, r
 from regrow.incremental import Gate, Growth
 from regrow.deploy import OnnxModel, detections
 from regrow.metrics import Budget
+from regrow.monitor import Event, ShiftDetector
 assert {regrow.load, regrow.GrowingData, regrow.run_training} == {load, GrowingData, run_training}
 print(regrow.__version__, regrow.__file__)
 """

@@ -9,7 +9,7 @@ from typing import Any
 from regrow.data.checks.remarks import Remarks
 from regrow.data.images.conversion import Decoding
 from regrow.errors import BadInput
-from regrow.files import name_below, whole_folder, write_json, write_text
+from regrow.files import LARGE, name_below, read_json, whole_folder, write_json, write_text
 from regrow.logs import log
 from regrow.models.checkpoint import file_hash
 from regrow.monitor.alarms.false_alarms import FalseAlarms
@@ -20,7 +20,7 @@ from regrow.monitor.files.constraints import CONSTRAINTS, Constraints
 from regrow.monitor.files.ground_truth import labelled_hour
 from regrow.monitor.files.index import CaptureIndex
 from regrow.monitor.files.statistics import STATISTICS, statistics
-from regrow.monitor.files.times import HOUR, as_text, hour_of
+from regrow.monitor.files.times import EARLIEST, HOUR, as_text, hour_of, parse_time
 from regrow.monitor.files.violations import write_metrics, write_violations
 from regrow.monitor.hours.collecting import Blocks, HourCollector, counts_of
 from regrow.monitor.hours.folders import (
@@ -39,7 +39,7 @@ from regrow.monitor.hours.labelling import Labelled, bet_, gather, join
 from regrow.monitor.hours.state import STATE, State
 from regrow.monitor.page import page
 
-INDEX = "captures.json"
+INDEX, LABELS = "captures.json", "labels.json"
 LOOK_BACK = timedelta(days=7)  # within which hours are judged again, and labels find their pictures
 TOO_LATE = "events that came more than a week late, left out"
 FUTURE = "events from later than now, left out until then"
@@ -98,6 +98,8 @@ class Watch:
             BadInput: If the captures are of another model.
         """
         made = []
+        if self.labels:
+            self._keep_labels()
         for hour in self._to_do():
             made.append(self._judge(hour))
             self.done = sorted({*self.done, hour})
@@ -120,11 +122,19 @@ class Watch:
         return found
 
     def _known_labels(self) -> dict[tuple[str, str], datetime]:
-        known: dict[tuple[str, str], datetime] = {}
-        for hour in self.done:
-            given = read_report(hour_folder(self.folder, hour))["inputs"].get("ground_truth", {})
-            known |= {(name, own_hash): hour for name, own_hash in given.items()}
-        return known
+        """Return when each file of labels was first seen, by its name and hash."""
+        file = self.folder / LABELS
+        try:
+            content = read_json(file, LARGE) if file.is_file() else {}
+            return {(name, own): parse_time(came) for name, (own, came) in content.items()}
+        except (BadInput, AttributeError, TypeError, ValueError):
+            log.warning(f"{file}: damaged; labels outside of the folders of hours count as new")
+            return {}
+
+    def _keep_labels(self) -> None:
+        """Keep when each file of labels was first seen."""
+        pairs = ((name, own, h) for h, files in self.labels.items() for name, own in files.items())
+        write_json(self.folder / LABELS, {name: [own, as_text(h)] for name, own, h in pairs})
 
     def _is_closed(self, hour: datetime) -> bool:
         return hour + HOUR <= self.settings.now
@@ -138,13 +148,12 @@ class Watch:
         first = min(hours, default=None)
         came = [h for h in self.labels if first is not None and h >= first]
         closed = sorted({hour for hour in (*hours, *came) if self._is_closed(hour)})
-        changed = [hour for hour in closed if self._is_new(hour)]
-        if self.done:
-            oldest = self.done[-1] - LOOK_BACK
-            for hour in (own for own in changed if own < oldest):
-                self.remarks.add(TOO_LATE, as_text(hour), sum(self.index.of_hour(hour).values()))
-            changed = [hour for hour in changed if hour >= oldest]
-        return [hour for hour in closed if changed and hour >= changed[0]]
+        oldest = self.done[-1] - LOOK_BACK if self.done else EARLIEST
+        for hour in (own for own in closed if own < oldest and own not in self.done):
+            self.remarks.add(TOO_LATE, as_text(hour), sum(self.index.of_hour(hour).values()))
+        recent = [hour for hour in closed if hour >= oldest]
+        changed = [hour for hour in recent if self._is_new(hour)]
+        return [hour for hour in recent if changed and hour >= changed[0]]
 
     def _is_new(self, hour: datetime) -> bool:
         if hour not in self.done:

@@ -382,7 +382,7 @@ def test_sampled_labels_count_by_their_probability(
 
 
 def test_labels_outside_of_the_folders_of_hours_come_when_they_are_seen(
-    folder: Path, tmp_path: Path, captured: Captured, write: Write
+    folder: Path, tmp_path: Path, captured: Captured, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     events = captured(START)
     write(tmp_path / "captures", events)
@@ -394,6 +394,14 @@ def test_labels_outside_of_the_folders_of_hours_come_when_they_are_seen(
     write(tmp_path / "captures", captured(_hour(1)))
     (report,) = _run(folder, tmp_path / "captures", tmp_path / "flat")
     assert report["quality"] is None
+    # Where that is forgotten, they count as new: scored again, but not bet on.
+    (folder / "labels.json").write_text("[")
+    reports = _run(folder, tmp_path / "captures", tmp_path / "flat")
+    assert "labels.json: damaged; labels outside" in caplog.text
+    assert [report["quality"] and report["quality"]["num_labels"] for report in reports] == [
+        None,
+        60,
+    ]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model": "x"}'])
