@@ -158,7 +158,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise CannotWrite(error, str(path)) from error
     except RuntimeError as error:  # how torch.save says that a write has failed, and not why
@@ -181,7 +181,8 @@ class _Watched(io.FileIO):
             raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk, so that a new file in it survives a crash."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

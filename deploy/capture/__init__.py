@@ -1,0 +1,1 @@
+"""Data capture: requests and answers of a server as SageMaker's JSON lines, hour by hour."""
