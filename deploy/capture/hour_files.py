@@ -18,6 +18,8 @@ PREFIX = "regrow-"
 # At the turn of an hour both are written to, and a clock that is set back makes a third.
 MAX_OPEN = 4
 BLOCK = 2**16
+# What file systems without locks say.
+NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK)
 
 
 class HourFiles:
@@ -48,10 +50,10 @@ class HourFiles:
             while left:
                 left = left[os.write(handle, left) :]
         except OSError:
-            # Should this fail too, the torn line is cut off when the file is opened again.
-            self._close(hour)
-            with open(self._path(hour), "r+b") as file:
-                file.truncate(size)
+            try:
+                os.ftruncate(handle, size)
+            finally:  # should that fail too, the torn line is cut off when it is opened again
+                self._close(hour)
             raise
 
     def sync(self) -> None:
@@ -73,9 +75,6 @@ class HourFiles:
             for hour in list(self._open):
                 self._close(hour)
 
-    def _path(self, hour: str) -> Path:
-        return self._folder / hour / self._name
-
     def _handle(self, hour: str) -> int:
         handle = self._open.pop(hour, None)
         if handle is None:
@@ -88,11 +87,11 @@ class HourFiles:
         return handle
 
     def _opened(self, hour: str) -> int:
-        path = self._path(hour)
+        path = self._folder / hour / self._name
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
         try:
-            lock(handle)
+            _lock(handle, wait=True)  # a process that begins may hold it for an instant
             _cut_torn_line(handle)
             folder = path.parent
             while folder.is_relative_to(self._folder):  # each may be new
@@ -107,19 +106,13 @@ class HourFiles:
         os.close(self._open.pop(hour))
 
 
-def lock(handle: int) -> bool:
-    """Lock an open file for this process; False if another one holds it.
-
-    A file system without locks holds none: there each process mends its own files alone.
-    """
+def _lock(handle: int, *, wait: bool) -> bool:
+    """Lock an open file; False if another process holds it, and one does not wait for it."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES, *NO_LOCKS)
+        return error.errno in NO_LOCKS
     return True
-
-
-NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
 
 
 def cut_torn_lines(folder: Path) -> int:
@@ -139,7 +132,7 @@ def cut_torn_lines(folder: Path) -> int:
         except OSError:  # removed in between, a link, or of another user: readers skip such a line
             continue
         try:
-            num_cut += lock(handle) and _cut_torn_line(handle)
+            num_cut += _lock(handle, wait=False) and _cut_torn_line(handle)
         finally:
             os.close(handle)
     return num_cut

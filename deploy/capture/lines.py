@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+from regrow.deploy.serving.observing import Exchange
 from regrow.errors import BadInput
 
 CaptureMode = Literal["InputAndOutput", "Input", "Output"]
@@ -23,38 +24,6 @@ MODES: Mapping[str, tuple[bool, bool]] = {
 # Source: the API's CaptureContentTypeHeader: CsvContentTypes and JsonContentTypes.
 MAX_TYPES = 10
 LONGEST = 1024  # characters of a content type that are kept
-
-
-class Exchange(Protocol):
-    """One request that was answered, as the server tells its observer.
-
-    Args:
-        event_id: A new id for each request.
-        inference_id: The client's own id; empty if none was sent.
-        custom_attributes: The header of custom attributes; empty if there is none.
-        time: When the request came, in seconds since 1970, UTC.
-        request_type: The Content-Type of the request.
-        request_body: Its body.
-        response_type: The Content-Type of the response.
-        response_body: Its body.
-    """
-
-    @property
-    def event_id(self) -> str: ...  # noqa: D102
-    @property
-    def inference_id(self) -> str: ...  # noqa: D102
-    @property
-    def custom_attributes(self) -> str: ...  # noqa: D102
-    @property
-    def time(self) -> float: ...  # noqa: D102
-    @property
-    def request_type(self) -> str: ...  # noqa: D102
-    @property
-    def request_body(self) -> bytes: ...  # noqa: D102
-    @property
-    def response_type(self) -> str: ...  # noqa: D102
-    @property
-    def response_body(self) -> bytes: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +107,7 @@ def utc(seconds: float) -> datetime:
     """
     try:
         return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, OSError) as error:
+    except (OverflowError, OSError, ValueError) as error:
         raise ValueError(f"{seconds} seconds since 1970 are no time") from error
 
 

@@ -44,7 +44,7 @@ class Space:
 
     def __init__(self, folder: Path, limit: DiskLimit) -> None:
         self._folder, self._limit = folder, limit
-        self._num_bytes, self._is_disk_full = 0, False
+        self._num_bytes, self._share = 0, 0.0
         self.measure()
 
     def measure(self) -> None:
@@ -54,11 +54,11 @@ class Space:
         self.look()
 
     def look(self) -> None:
-        """Look how full the disk is."""
+        """Look how full the disk is; the folder is made again where somebody has removed it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         usage = shutil.disk_usage(self._folder)
         # As `df` has it: what is kept for root is neither used nor free.
-        share = usage.used / max(1, usage.used + usage.free)
-        self._is_disk_full = self._limit.max_share < 1 and share >= self._limit.max_share
+        self._share = usage.used / max(1, usage.used + usage.free)
 
     def add(self, num_bytes: int) -> None:
         """Count what was written."""
@@ -66,11 +66,11 @@ class Space:
 
     def refusal(self, num_bytes: int) -> str:
         """Return why so many bytes may not be written; nothing if they may."""
-        if self._is_disk_full:
-            return f"{self._limit.max_share:.0%} of the disk is used"
+        if self._limit.max_share < 1 and self._share >= self._limit.max_share:
+            return f"{self._share:.1%} of the disk is used, the limit is {self._limit.max_share:g}"
         most = self._limit.max_bytes
         if most is not None and self._num_bytes + num_bytes > most:
-            return f"the captures have {self._num_bytes:,} of {most:,} bytes"
+            return f"the captures take {self._num_bytes:,} bytes, the limit is {most:,}"
         return ""
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regrow.deploy.capture.hour_files import HourFiles, cut_torn_lines
-from regrow.deploy.capture.lines import Capturing, Exchange, capture_line, is_sampled, utc
+from regrow.deploy.capture.lines import Capturing, capture_line, is_sampled, utc
 from regrow.deploy.capture.space import DiskLimit, Space
+from regrow.deploy.serving.observing import Exchange
 from regrow.errors import BadInput
-from regrow.files import one_line
+from regrow.files import one_line, sync_folder
 from regrow.logs import log
 
 MAX_WAITING = 2**26  # bytes of bodies that wait to be written
@@ -52,7 +53,7 @@ class Counts:
 
 
 class CaptureWriter:
-    """Write the requests that a server answers, as SageMaker's data capture does.
+    """Observer of a server that writes what is answered, as SageMaker's data capture does.
 
     The files lie in `{folder}/{endpoint}/{variant}/yyyy/mm/dd/hh/`, by the hour of the request in
     UTC. A thread of its own writes each line at once, and has the disk keep it within a second.
@@ -212,6 +213,8 @@ def _prepared(folder: Path, endpoint: str, variant: str) -> Path:
         hours.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=hours) as file:
             file.write(b"\n")
+        for made in (hours, hours.parent, folder):
+            sync_folder(made)
         num_cut = cut_torn_lines(hours)
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or error
