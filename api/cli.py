@@ -40,7 +40,8 @@ def parse(
     """Read a command line for a function.
 
     Options are the function's arguments, `--config FILE` reads them from YAML, dashes may stand for
-    underscores (`--warm-start`), and a flag that stands alone is true (`--json`).
+    underscores (`--warm-start`), a flag that stands alone is true (`--json`), and an argument
+    that ends in an underscore, such as `for_`, is the option without it (`--for`).
 
     Args:
         function: The function; its types, defaults and docstring make the options.
@@ -65,7 +66,8 @@ def parse(
     if topic is not None:
         parser.show_help(topic)
     mappings = _mappings(function)
-    words = [_underscored(word, mappings) for word in words]
+    reserved = _reserved(function)
+    words = [_underscored(word, mappings, reserved) for word in words]
     flags = {f"--{n}" for n, p in signature(function).parameters.items() if p.annotation is bool}
     words = [_valued(word, words[place + 1 :], flags) for place, word in enumerate(words)]
     words = as_options(words, mappings)
@@ -101,9 +103,10 @@ def read(
         BadInput: If there is no such option, or a class refuses its value.
     """
     parser, mappings = _parser(function, skip, {}, choices), _mappings(function)
+    reserved = _reserved(function)
 
     def content_of(given: Mapping[str, Any]) -> dict[str, Any]:
-        named = {_underscored(f"--{n}", mappings)[2:]: value for n, value in given.items()}
+        named = {_underscored(f"--{n}", mappings, reserved)[2:]: v for n, v in given.items()}
         return nested(named, choices, mappings)
 
     below = _content_of(base) if isinstance(base, Path) else content_of(base)
@@ -135,6 +138,11 @@ def _parser(
 def _mappings(function: Callable[..., Any]) -> set[str]:
     """Return the options whose keys are a user's own, such as names of classes with dashes."""
     return {n for n, p in signature(function).parameters.items() if "dict[" in str(p)}
+
+
+def _reserved(function: Callable[..., Any]) -> set[str]:
+    """Return the arguments that end in an underscore, since their names are words of Python."""
+    return {name for name in signature(function).parameters if name.endswith("_")}
 
 
 def _call(function: Callable[..., Any], parser: Parser, config: Any) -> Call:
@@ -228,12 +236,14 @@ def _texts(content: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _underscored(word: str, mappings: Collection[str]) -> str:
+def _underscored(word: str, mappings: Collection[str], reserved: Collection[str]) -> str:
     name, equals, value = word.partition("=")
     option, dot, key = name.partition(".")
     if not option.startswith("--"):
         return word
     option = option[2:].replace("-", "_")
+    if f"{option}_" in reserved:
+        option += "_"
     key = key if option in mappings else key.replace("-", "_")
     return f"--{option}{dot}{key}{equals}{value}"
 

@@ -33,6 +33,8 @@ PARSER_NOISE = re.compile(
     r"|- Expected a <class 'NoneType'> |Given value type: <class '[\w.]+'> "
 )
 NUMBER_FOR_TEXT = re.compile(r"Expected a <class 'str'>\. Got value: (-?[\d.]+)")
+# An argument that ends in an underscore, since its name is a word of Python.
+RESERVED = re.compile(r"(--|\")(\w+)_(?![\w.])")
 REQUIRED = re.compile(r"the following arguments are required: ([\w, ]+)")
 GIVEN = {"classes", "size"}  # a task has them from the data
 GENERAL, ALL = "general", "all"  # topics of the help besides the groups of options
@@ -63,7 +65,8 @@ class Parser(ArgumentParser):
         hint = suggestion(line, self, self.choices)
         line = NO_KEY.sub(_named, NO_WORD.sub(r"\1: no such option", line))
         line = REQUIRED.sub(self._required, line)
-        raise BadInput(f"{line}{hint}; --help all explains every option") from ex
+        line = RESERVED.sub(r"\1\2", f"{line}{hint}")
+        raise BadInput(f"{line}; --help all explains every option") from ex
 
     def _required(self, found: re.Match[str]) -> str:
         """Return the line for arguments that are missing, options with their dashes."""
@@ -137,7 +140,7 @@ class Parser(ArgumentParser):
         for option, classes in self.choices.items():
             if self._is_shown(option):
                 parts += [_help_of(option, choice) for choice in classes]
-        return "\n".join(parts)
+        return RESERVED.sub(r"\1\2", "\n".join(parts))
 
     def _is_shown(self, name: str) -> bool:
         group, topics = name.partition(".")[0], self.topics()

@@ -126,7 +126,7 @@ def _parameters(owner: Any) -> dict[str, Any]:
             continue
         hints = get_type_hints(init)
         names = inspect.signature(init).parameters.values()
-        found = {p.name: hints.get(p.name) for p in names} | found
+        found = {p.name.removesuffix("_"): hints.get(p.name) for p in names} | found
         if not any(p.kind is p.VAR_KEYWORD for p in names):
             break
     return found

@@ -150,5 +150,5 @@ def test_help_explains_every_knob(script: str, capsys: pytest.CaptureFixture[str
     for owner in (function, *classes):
         for name in signature(owner).parameters.keys() - NO_OPTIONS:
             # The option, its value, and a sentence about it.
-            option = rf"^  (--[\w.]*\b)?{name}\b[^\n]*(\n {{10,}}| {{2,}})\S"
+            option = rf"^  (--[\w.]*\b)?{name.removesuffix('_')}\b[^\n]*(\n {{10,}}| {{2,}})\S"
             assert re.search(option, text, re.MULTILINE), (owner, name)

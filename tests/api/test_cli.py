@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -218,3 +218,29 @@ def test_a_damaged_config_is_refused_in_one_line_or_taken(
         assert said.isprintable()
         assert len(said) < 2200
     assert 0 < taken < 500
+
+
+def _reserved(for_: Literal["a", "b"] | None = None, forward: int = 0) -> None:
+    """Take options.
+
+    Args:
+        for_: A word of Python.
+        forward: Another.
+    """
+
+
+def test_an_argument_that_ends_in_an_underscore_is_an_option_without_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words in (["--for", "b"], ["--for=b"], ["--for_", "b"]):
+        assert parse(_reserved, words, description="")[0] == {"for_": "b", "forward": 0}
+    assert read(_reserved, {"for": "a", "forward": 2})[0] == {"for_": "a", "forward": 2}
+    with pytest.raises(BadInput, match=r"\"for\": Expected a .*'a', 'b'.* Given value: c"):
+        parse(_reserved, ["--for=c"], description="")
+    with pytest.raises(BadInput, match=r"--fo: no such option; did you mean --for\?"):
+        parse(_reserved, ["--fo=b"], description="")
+    with pytest.raises(SystemExit):
+        parse(_reserved, ["--help"], description="")
+    said = capsys.readouterr().out
+    assert "--for " in said
+    assert "--for_" not in said
