@@ -1,17 +1,23 @@
 """Write a checkpoint as ONNX, and verify it in ONNX Runtime on held-out images: one run."""
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from regrow.data.config import data_beside
 from regrow.data.module import GrowingData
 from regrow.deploy.exporting import export_verified
+from regrow.deploy.packing.archive import write_archive
+from regrow.deploy.packing.packages import Content, Platform, package
+from regrow.deploy.packing.placeholders import placeholders_in
 from regrow.deploy.parity import Parity
 from regrow.deploy.runtime import metadata_of
 from regrow.errors import BadInput, CheckFailed
+from regrow.files import write_atomic
 from regrow.logs import log
 from regrow.models.checkpoint import file_hash, load
 from regrow.models.cost import count_macs, count_params
@@ -32,6 +38,7 @@ def run_export(
     opset: int = OPSET,
     input_type: InputType = "uint8",
     allow: list[str] | None = None,
+    for_: Platform | None = None,
     command_line: str = "",
 ) -> Report:
     """Export a checkpoint as `model.onnx`, with a report, if ONNX Runtime agrees with PyTorch.
@@ -48,6 +55,8 @@ def run_export(
         input_type: Type of the input images: uint8, or float32 from 0 to 1 for runtimes without
             uint8 inputs, such as older TensorRT.
         allow: Other packages that the checkpoint's network may come from.
+        for_: Platform that the model is packed for besides: `sagemaker`, `triton` or `kserve`;
+            null packs nothing.
         command_line: The command, for the report.
 
     Returns:
@@ -96,7 +105,29 @@ def run_export(
         f"{run / 'model.onnx'}: verified on {parity.num_images} images, largest difference "
         f"{parity.max_abs_diff:.3g}, {parity.score_name} {parity.score:.4f}"
     )
+    if for_ is not None:
+        _pack(run, for_, parity.path)
     return report
+
+
+def _pack(run: Path, platform: Platform, model: Path) -> None:
+    """Write the files that a platform needs, and log what is to be set in them."""
+    files = package(platform, model, file_hash(model))
+    for name, content in files.items():
+        write_atomic(run / name, partial(_write, content=content))
+        set_there = placeholders_in([content] if isinstance(content, str) else [])
+        to_set = ", ".join(f"{key} ({meaning})" for key, meaning in set_there.items())
+        log.info(f"{run / name}" + (f": set {to_set}" if to_set else ""))
+
+
+def _write(file: IO[bytes], content: Content) -> None:
+    if isinstance(content, str):
+        file.write(content.encode())
+    elif isinstance(content, Path):
+        with content.open("rb") as opened:
+            shutil.copyfileobj(opened, file)
+    else:
+        write_archive(file, content)
 
 
 def _refuse_limits(tolerance: float, max_score_change: float, max_images: int | None) -> None:

@@ -3,6 +3,7 @@
 python scripts/export.py runs/prune/pruned.ckpt
 python scripts/export.py runs/prune/pruned.ckpt --input_type float32 --opset 17
 python scripts/export.py runs/prune/pruned.ckpt --config runs/train/data.yaml
+python scripts/export.py runs/prune/pruned.ckpt --for sagemaker
 
 The first word is the checkpoint, dense or pruned. Options that are used most:
   --config FILE                 read options from a YAML file, such as those of the data
@@ -12,6 +13,7 @@ The first word is the checkpoint, dense or pruned. Options that are used most:
   --max_images NUMBER           how many test images are compared at most
   --opset VERSION               the version of ONNX's operators
   --input_type TYPE             the type of the images: uint8, or float32 from 0 to 1
+  --for PLATFORM                pack the model too: for sagemaker, triton or kserve
 
 --help TOPIC explains every option of one topic:
   general, data, all

@@ -1,6 +1,8 @@
 """Exporting as the command does it."""
 
 import json
+import re
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,9 +65,63 @@ def test_a_difference_ends_with_3_and_leaves_no_model(dense: Path, tmp_path: Pat
     assert export.main([str(dense), f"--run={run}", "--tolerance=1e-30"]) == 3
 
 
+PACKED = {
+    "sagemaker": [
+        "sagemaker/create_endpoint_config.json",
+        "sagemaker/create_model.json",
+        "sagemaker/model.tar.gz",
+    ],
+    "triton": ["model_repository/regrow/1/model.onnx", "model_repository/regrow/config.pbtxt"],
+    "kserve": [
+        "inference_service.yaml",
+        "model_repository/regrow/1/model.onnx",
+        "model_repository/regrow/config.pbtxt",
+    ],
+}
+TO_SET = {
+    "sagemaker": {"ACCOUNT", "ROLE", "BUCKET", "IMAGE"},
+    "triton": set(),
+    "kserve": {"BUCKET"},
+}
+
+
+def test_a_model_is_packed_for_each_platform(
+    dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "export"
+    assert export.main([str(dense), f"--run={run}", "--max_images=4"]) == 0
+    plain = {file.relative_to(run).as_posix() for file in run.rglob("*") if file.is_file()}
+    model = (run / "model.onnx").read_bytes()
+    for platform, expected in PACKED.items():
+        capsys.readouterr()
+        words = [str(dense), f"--run={tmp_path / platform}", "--max_images=4", "--for", platform]
+        assert export.main(words) == 0
+        said = capsys.readouterr().out
+        folder = tmp_path / platform
+        files = {file.relative_to(folder).as_posix() for file in folder.rglob("*")}
+        made = {name for name in files if (folder / name).is_file()} - plain
+        assert sorted(made) == expected
+        assert all(str(folder / name) in said for name in expected)
+        assert set(re.findall(r"YOUR_(\w+)", said)) == TO_SET[platform]
+        for name in made:
+            if name.endswith("model.onnx"):
+                assert (folder / name).read_bytes() == model
+    with tarfile.open(tmp_path / "sagemaker" / "sagemaker" / "model.tar.gz") as archive:
+        packed = archive.extractfile("model.onnx")
+        assert packed is not None
+        assert packed.read() == model
+
+
+def test_a_model_that_does_not_agree_is_not_packed(dense: Path, tmp_path: Path) -> None:
+    words = [str(dense), f"--run={tmp_path / 'x'}", "--tolerance=1e-30", "--for=triton"]
+    assert export.main(words) == 3
+    assert not (tmp_path / "x" / "model_repository").exists()
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [
+        ("for=torchserve", "['sagemaker', 'triton', 'kserve']"),
         ("max_images=0", "max_images is 0"),
         ("tolerance=-1", "tolerance is -1"),
         ("max_score_change=2", "max_score_change is 2"),
