@@ -62,11 +62,11 @@ class State:
         """
         content = read_json(file, LARGE)
         made = cls(baseline)
+        if isinstance(content, dict) and content.get("model", made.model) != made.model:
+            raise BadInput(f"{file}: is of another baseline; give the new one its own folder")
         try:
-            if content["model"] != baseline.model:
-                raise BadInput(f"{file}: is of another baseline; give the new one its own folder")
             made._take(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (BadInput, KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"{file}: damaged; remove this hour, it is made again") from error
         return made
 
