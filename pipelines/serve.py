@@ -1,11 +1,15 @@
 """Serve a model over HTTP: found, loaded, and answered for until a signal ends it."""
 
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 from regrow.cli import parse
+from regrow.deploy.capture.lines import Capturing
+from regrow.deploy.capture.writer import CaptureWriter
 from regrow.deploy.serving.app import Background, make_app
 from regrow.deploy.serving.multi_model import ModelsApi
 from regrow.deploy.serving.observing import Observer
@@ -37,6 +41,8 @@ def run_server(
     models: Path | None = None,
     grey_range: tuple[int, int] | None = None,
     allow: list[str] | None = None,
+    capture: Path | None = None,
+    sample: float = 1.0,
     observer: Observer | None = None,
 ) -> None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C; what is under way is answered first.
@@ -61,7 +67,10 @@ def run_server(
         grey_range: The values of 16-bit grey pictures that become 0 and 255; null takes those of
             the `data.yaml` beside the model.
         allow: Other packages that the network of a checkpoint may come from.
-        observer: What looks at every request that was answered, and its answer.
+        capture: Data capture: a folder that answered requests are written to, as SageMaker's JSON
+            lines by the hour; null captures nothing.
+        sample: Sampling share of the capture, in [0, 1], by a hash of the request's id.
+        observer: What looks at every request that was answered, in the place of the capture.
 
     Raises:
         BadInput: If the model cannot be served, or the port not be had.
@@ -72,11 +81,16 @@ def run_server(
     if models is not None and not models.is_dir():
         raise BadInput(f"models is {models}, which is no folder")
     decoders = num_decoders or len(os.sched_getaffinity(0))
+    writer = None
+    if capture is not None and observer is None:
+        writer = CaptureWriter(capture, _endpoint(name), capturing=Capturing(sample))
     opener = Opener(promoted_model, max_batch, num_threads, grey_range, tuple(allow or ()))
 
     with bound_socket(host, port) as listening:
         limits = Limits(max_batch, max_delay, queue, max_body, timeout, decoders)
-        service, background = Service(limits, observer), [opener.run]
+        service, background = Service(limits, observer or writer), [opener.run]
+        if writer is not None:
+            service.metrics.show_counts("capture", "Requests to capture.", lambda: _counted(writer))
         if model is not None:
             background += _serve(service, opener, model, name)
         api = ModelsApi(models, opener.model) if models is not None else None
@@ -84,6 +98,16 @@ def run_server(
             service, name, version=version("regrow"), models_api=api, background=background
         )
         run(app, service, listening, name)
+
+
+def _counted(writer: CaptureWriter) -> dict[str, int]:
+    """Return the counts of a writer of captures, by what became of the requests."""
+    return {name: count for name, count in asdict(writer.counts).items() if name != "num_bytes"}
+
+
+def _endpoint(name: str) -> str:
+    """Return a model's name as a folder of captures may be called."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-")[:63] or "regrow"
 
 
 def _serve(service: Service, opener: Opener, path: Path, name: str) -> list[Background]:

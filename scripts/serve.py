@@ -13,6 +13,8 @@ watched: the model that it newly names takes over without a gap. Options that ar
   --max_delay SECONDS           how long a request waits for others
   --queue NUMBER                how many requests may be under way; more are answered with 503
   --timeout SECONDS             how long a request may take
+  --capture FOLDER              write answered requests there, as SageMaker's data capture does
+  --sample SHARE                how many of them
   --models FOLDER               let /models load and unload further models below a folder
 
 --help TOPIC explains every option of one topic:

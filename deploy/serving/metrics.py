@@ -1,6 +1,6 @@
 """Counts and times of a server for Prometheus, after the names that Triton's dashboards have."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -12,6 +12,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 # Seconds; SageMaker waits 60 for an answer.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -75,6 +77,16 @@ class Metrics:
         finally:
             self.observe(part, model, perf_counter() - start)
 
+    def show_counts(self, name: str, about: str, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Show counts that something else keeps, read whenever the metrics are.
+
+        Args:
+            name: The name of the metric, without its prefix.
+            about: What is counted.
+            counts: Returns the counts by their label `outcome`.
+        """
+        self.registry.register(_Counts(f"regrow_{name}", about, counts))
+
     def name_model(self, model: str, sha256: str, before: str | None = None) -> None:
         """Show which file a model is; an earlier one is shown no more."""
         if before is not None and before != sha256:
@@ -86,3 +98,16 @@ class Metrics:
 
     def _gauge(self, name: str, about: str, labels: tuple[str, ...]) -> Gauge:
         return Gauge(f"regrow_{name}", about, labels, registry=self.registry)
+
+
+class _Counts(Collector):
+    """Counts that something else keeps."""
+
+    def __init__(self, name: str, about: str, counts: Callable[[], Mapping[str, int]]) -> None:
+        self._name, self._about, self._counts = name, about, counts
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(self._name, self._about, labels=["outcome"])
+        for outcome, count in self._counts().items():
+            family.add_metric([outcome], count)
+        yield family

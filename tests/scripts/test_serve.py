@@ -1,5 +1,6 @@
 """The server as a process: ready by one line, ended well by a signal, swapped under load."""
 
+import base64
 import http.client
 import io
 import json
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -190,6 +192,30 @@ def wait_for(is_met: Callable[[], bool]) -> None:
             return
         waiting.wait(0.1)
     raise AssertionError("it did not happen within a minute")
+
+
+def test_what_was_answered_is_captured_and_counted(
+    start: Start, tmp_path: Path, picture: bytes
+) -> None:
+    export_graph(network(0), tmp_path / "model.onnx")
+    server = start(tmp_path, f"--capture={tmp_path / 'captures'}", "--name=my road")
+    answers = [server.ask("POST", "/invocations", picture, "image/png") for _ in range(3)]
+    assert server.ask("POST", "/invocations", b"none", "image/png")[0] == 400
+    written = 'regrow_capture_total{outcome="written"} 3.0'
+    for _ in range(100):
+        if written in server.ask("GET", "/metrics")[1].decode():
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError(server.ask("GET", "/metrics")[1].decode())
+    server.process.send_signal(signal.SIGTERM)
+    assert server.end()[0] == 0
+    (file,) = (tmp_path / "captures" / "my-road" / "AllTraffic").rglob("*.jsonl")
+    lines = [json.loads(line)["captureData"] for line in file.read_text().splitlines()]
+    given = [base64.b64decode(line["endpointInput"]["data"]) for line in lines]
+    assert given == [picture] * 3
+    told = [(200, line["endpointOutput"]["data"].encode()) for line in lines]
+    assert told == answers
 
 
 def test_a_port_in_use_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
