@@ -198,7 +198,7 @@ def test_what_was_answered_is_captured_and_counted(
     start: Start, tmp_path: Path, picture: bytes
 ) -> None:
     export_graph(network(0), tmp_path / "model.onnx")
-    server = start(tmp_path, f"--capture={tmp_path / 'captures'}", "--name=my road")
+    server = start(tmp_path, f"--capture={tmp_path / 'captures'}", "--name=my+road")
     answers = [server.ask("POST", "/invocations", picture, "image/png") for _ in range(3)]
     assert server.ask("POST", "/invocations", b"none", "image/png")[0] == 400
     written = 'regrow_capture_total{outcome="written"} 3.0'
