@@ -3,9 +3,12 @@
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import onnxruntime
@@ -13,7 +16,8 @@ import torch
 
 from regrow.errors import BadInput
 from regrow.models.modes import copied
-from regrow.models.onnx.graph import build_graph
+from regrow.models.onnx.command_clock import PATTERN, Program
+from regrow.models.onnx.graph import OPSET, InputType, build_graph, fix_batch_
 from regrow.models.task import Task
 
 
@@ -30,6 +34,16 @@ class Clock:
             network on CUDA and ONNX Runtime for any other.
         batch: Batch size for timing.
         rounds: Number of timed rounds; their median counts.
+        command: A program of your own that times an ONNX file and prints milliseconds; `{onnx}`
+            stands for the file, whose batch size is fixed, as in `trtexec --onnx={onnx}`. It is run
+            without a shell, and replaces the runtime; null is none.
+        pattern: The regular expression that finds the milliseconds in what the command prints: its
+            first group that matches, or all of it; the last match counts. By default a line with
+            nothing but a number, or the median of trtexec or of OpenVINO's benchmark_app.
+        runs: Number of runs of the command for each network, in turns; their median counts.
+        seconds: Time limit of one run of the command.
+        input_type: Data type of the images in the ONNX file of the command.
+        opset: Version of the ONNX operators (opset) in the file of the command.
 
     Raises:
         BadInput: If a value is out of range.
@@ -38,9 +52,25 @@ class Clock:
     runtime: Literal["auto", "onnxruntime", "torch"] = "auto"
     batch: int = 1
     rounds: int = 15
+    command: str | None = None
+    pattern: str | None = None
+    runs: int = 3
+    seconds: float = 600.0
+    input_type: InputType = "uint8"
+    opset: int = OPSET
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
+        if self.runs < 1:
+            raise BadInput(f"clock.runs is {self.runs}, it must be at least 1")
+        if self.command is not None:
+            if self.runtime != "auto":
+                raise BadInput(
+                    f"clock.runtime {self.runtime} has no say beside clock.command; give one"
+                )
+            self._program()
+        elif self.pattern is not None:
+            raise BadInput("clock.pattern has no say without clock.command; give both or none")
         if self.batch < 1 or self.rounds < 1:
             raise BadInput(
                 f"clock.batch is {self.batch} and clock.rounds {self.rounds}; both must be > 0"
@@ -51,7 +81,10 @@ class Clock:
 
         Raises:
             BadInput: If ONNX Runtime is asked for and the network cannot be exported.
+            ClockFailed: If the command does not give a time; it is tried once.
         """
+        if self.command is not None:
+            return CommandLatency(reference, self, self._program())
         is_on_cuda = reference.mean.device.type == "cuda"
         if self.runtime == "torch" or (self.runtime == "auto" and is_on_cuda):
             return Latency(reference, self, "PyTorch")
@@ -61,6 +94,9 @@ class Clock:
             if self.runtime == "onnxruntime":
                 raise
             return Latency(reference, self, "PyTorch")
+
+    def _program(self) -> Program:
+        return Program(self.command or "", self.pattern or PATTERN, self.seconds)
 
 
 class Latency:
@@ -75,7 +111,8 @@ class Latency:
     def __init__(
         self, reference: Task, clock: Clock, runtime: Literal["ONNX Runtime", "PyTorch"]
     ) -> None:
-        self.clock, self.runtime = clock, runtime
+        self.clock = clock
+        self.runtime: str = runtime
         self.prepared = _in_torch if runtime == "PyTorch" else _in_onnxruntime
         self.reference = self.prepared(reference, clock.batch)
 
@@ -90,6 +127,57 @@ class Latency:
         """Measure the latency of a network as a share of the reference's."""
         before, after = self(task)
         return after / before
+
+
+class CommandLatency(Latency):
+    """Timer of networks side by side with a reference by a program of the user's.
+
+    Args:
+        reference: The reference, as it is now.
+        clock: Batch size, number of runs, and what the ONNX files hold.
+        program: The program; it is run once at the start, so that it fails before any work.
+
+    Attributes:
+        times: The times of the last measurement, in milliseconds: the reference's, the network's.
+
+    Raises:
+        BadInput: If the network cannot be exported.
+        ClockFailed: If the program does not give a time.
+    """
+
+    def __init__(self, reference: Task, clock: Clock, program: Program) -> None:
+        self.clock, self.program, self.runtime = clock, program, program.name
+        self.times: list[list[float]] = []
+        self.graph = self._graph(reference)
+        with _as_files(reference=self.graph) as files:
+            program.milliseconds(files[0])
+
+    def __call__(self, task: Task) -> tuple[float, float]:
+        """Measure the latency of the reference and of a network, in milliseconds per batch."""
+        orders = [(1, 0) if round_ % 2 else (0, 1) for round_ in range(self.clock.runs)]
+        with _as_files(reference=self.graph, network=self._graph(task)) as files:
+            timers = [partial(self.program.milliseconds, file) for file in files]
+            self.times = times_in_turns(timers, orders)
+        before, after = map(statistics.median, self.times)
+        return before, after
+
+    def _graph(self, task: Task) -> bytes:
+        clock, is_on_cpu = self.clock, task.mean.device.type == "cpu"
+        still = task if is_on_cpu else copied(task).cpu()
+        model = build_graph(still, opset=clock.opset, input_type=clock.input_type)
+        fix_batch_(model, clock.batch)
+        contents: bytes = model.SerializeToString()
+        return contents
+
+
+@contextmanager
+def _as_files(**graphs: bytes) -> Iterator[list[Path]]:
+    """Write ONNX graphs into a folder that is removed afterwards; yields their files."""
+    with TemporaryDirectory(prefix="regrow-clock-") as folder:
+        files = [Path(folder) / f"{name}.onnx" for name in graphs]
+        for file, graph in zip(files, graphs.values(), strict=True):
+            file.write_bytes(graph)
+        yield files
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +283,19 @@ def medians(
         orders: For each round the indices of the timers, in the order in which they run.
         warm_up: Number of rounds at the start that do not count.
     """
+    times = times_in_turns(timers, orders)
+    return [statistics.median(spent[warm_up:]) for spent in times]
+
+
+def times_in_turns(
+    timers: Sequence[Callable[[], float]], orders: Iterable[Sequence[int]]
+) -> list[list[float]]:
+    """Run timers round by round, each round in its own order; returns the times of each."""
     times: list[list[float]] = [[] for _ in timers]
-    for round_, order in enumerate(orders):
+    for order in orders:
         for place in order:
-            elapsed = timers[place]()
-            if round_ >= warm_up:
-                times[place].append(elapsed)
-    return [statistics.median(spent) for spent in times]
+            times[place].append(timers[place]())
+    return times
 
 
 def _wall_clock(call: Callable[[], Any]) -> float:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from regrow.errors import BadInput
 from regrow.models.latency import Latency
+from regrow.models.onnx.command_clock import ClockFailed
 from regrow.models.task import Task
 from regrow.prune.channels.exactness import cut_exactly_
 from regrow.prune.channels.groups import find_groups, without_layers
@@ -282,6 +283,8 @@ def _measured(latency: Latency, task: Task, plan: Plan, expected: float) -> floa
     try:
         cut_(trial, plan)
         return latency.share(trial)
+    except ClockFailed:
+        raise
     # Whatever a network raises when it is cut, the plan is refused where it is proved.
     except Exception as error:
         if is_out_of_memory(error):

@@ -29,6 +29,7 @@ MAX_BYTES = 2**31 - 1  # limit of one protobuf message
 # Scores per image that are considered, as in `regrow.models.nets.detector.suppress`.
 MAX_CANDIDATES = 1000
 PREFIX = "regrow."
+BATCH = "batch"  # the name of the dimension that may have any length
 # As `regrow.data.images.transforms.resize` does it.
 RESIZE = "bilinear and antialiased (Pillow's BILINEAR; OpenCV's INTER_LINEAR is not antialiased)"
 # The meaning of the outputs of the three tasks, for the metadata.
@@ -125,6 +126,15 @@ def build_graph(
     return model
 
 
+def fix_batch_(model: onnx.ModelProto, batch: int) -> None:
+    """Fix the batch size of a graph in place, for programs that take no other."""
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == BATCH:
+                dim.dim_value = batch
+
+
 def in_single_precision(task: Task) -> Task:
     """Return a task whose weights have at least 32 bits: the task itself, or a copy."""
     small = (tensor for tensor in task.net.state_dict().values() if tensor.is_floating_point())
@@ -182,7 +192,7 @@ def _exported(wrapper: nn.Module, images: Tensor, names: list[str]) -> Any:
             output_names=names,
             opset_version=OPSET,  # the exporter's own; it falls back to it where others fail
             dynamo=True,
-            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            dynamic_shapes={"images": {0: torch.export.Dim(BATCH)}},
             external_data=False,
             verbose=False,
         )

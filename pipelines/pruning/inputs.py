@@ -1,21 +1,24 @@
 """The inputs of a pruning run: networks, data, and the state of a run that was stopped."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.models.checkpoint import file_hash, load
+from regrow.models.latency import Clock
 from regrow.models.task import Task
 from regrow.pipelines.seen import seen_before
 from regrow.prune.state import TRIAL, Progress, load_progress, save_progress
 from regrow.training.class_weights import weigh_classes_
 from regrow.training.fit import Fit
-from regrow.training.resume import refuse_changes
+from regrow.training.resume import FREE, refuse_changes
 
 PROGRESS = "progress.ckpt"
+# Options of a later version than that which a run may have begun with, by their defaults.
+ADDED = {f"clock.{name}": value for name, value in asdict(Clock()).items()}
 RECOVERY = "recovery"  # the folder of a run for the state of the training that goes on
 
 
@@ -101,7 +104,8 @@ class Record:
                 f"{self.run} has no pruning run that was stopped; start it without --resume"
             )
         progress, began = load_progress(path, packages)
-        refuse_changes(began, self.settings)
+        added = {name: ADDED[name] for name in ADDED.keys() & self.settings.keys()}
+        refuse_changes(added | began, self.settings, FREE | {"clock.seconds"})
         progress.task.to(task.mean.device)
         if progress.attempt is not None:
             progress.attempt.task.to(task.mean.device)

@@ -1,5 +1,7 @@
 """The report of a pruning run, in words and tables."""
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -7,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from regrow.metrics.budget import Budget, Verdict, in_points
-from regrow.models.latency import Latency
+from regrow.models.latency import CommandLatency, Latency
 from regrow.models.masks import sparsity
 from regrow.models.task import Task
 from regrow.prune.engine import Result
@@ -79,7 +81,41 @@ def _add_comparison(report: Report, result: Result, latency: Latency) -> None:
     old, new = (replace(cost, latency_ms=spent) for cost, spent in costs)
     report.set(runtime=latency.runtime)
     report.add_before_after(side(before.value, old), side(after.value, new), after.name)
+    if isinstance(latency, CommandLatency):
+        _add_clock(report, latency)
     report.add_per_class(before.per_class, after.per_class, after.name)
+
+
+def _add_clock(report: Report, latency: CommandLatency) -> None:
+    """Report each run of the user's own clock, and by how much those of one network differ."""
+    names, times = ("before", "after"), latency.times
+    spreads = [(max(own) - min(own)) / statistics.median(own) for own in times]
+    report.set(
+        clock={"command": latency.clock.command, "times": dict(zip(names, times, strict=True))}
+    )
+    rows = [
+        [name, statistics.median(own), min(own), max(own), f"{100 * spread:.1f} %"]
+        for name, own, spread in zip(names, times, spreads, strict=True)
+    ]
+    report.add_table(
+        "Clock",
+        ["network", "median, ms", "least", "most", "spread"],
+        rows,
+        f"Times are those that {latency.program.name} prints, run "
+        f"{plural(latency.clock.runs, 'time')} on each network, in turns. {_noise_in_words(times)}",
+    )
+
+
+def _noise_in_words(times: Sequence[Sequence[float]]) -> str:
+    before, after = times
+    if len(before) < 2:
+        return "How much its times vary is not known: raise clock.runs."
+    if max(after) < min(before) or min(after) > max(before):
+        return "No run of one network is within those of the other."
+    return (
+        "Runs of the two networks overlap, so that these runs alone do not tell which is faster: "
+        "raise clock.runs, or let the command measure for longer."
+    )
 
 
 def _add_steps(report: Report, result: Result, runtime: str) -> None:

@@ -1,16 +1,23 @@
 """Clocks, held to calls of a known length and to networks of a known order."""
 
+import shlex
+import shutil
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
 from regrow.models.classification import Classification
-from regrow.models.latency import Clock, Timed, latency_ms, times_of
+from regrow.models.latency import Clock, CommandLatency, Timed, latency_ms, times_of
+from regrow.models.onnx.command_clock import ClockFailed
 
 
 def test_a_call_is_timed_by_its_clock() -> None:
@@ -176,3 +183,92 @@ def test_events_of_the_device_are_the_clock_on_cuda(monkeypatch: pytest.MonkeyPa
     device = torch.device("cuda")
     assert latency_ms(lambda: said.append("call"), repeats=2, warm_up=0, device=device) == [7.0]
     assert said == ["record", "call", "record", "wait"] * 2
+
+
+# Prints the bytes of the file in thousands, and notes which file it was given.
+WEIGH = "import os, sys; open({log!r}, 'a').write(os.path.basename(sys.argv[1]) + ' '); {more}"
+THOUSANDS = "print(os.path.getsize(sys.argv[1]) / 1000)"
+
+
+def command(log: Path, more: str = THOUSANDS) -> str:
+    code = WEIGH.format(log=str(log), more=more)
+    return f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} {{onnx}}"
+
+
+def test_a_command_times_networks_in_turns_with_the_reference(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    large, small = (make(f"{__name__}.Wide", net_args={"width": width}) for width in (128, 32))
+    latency = Clock(command=command(log), runs=3).beside(large)
+    assert log.read_text().split() == ["reference.onnx"], "tried once, before any work"
+    before, after = latency(small)
+    # The weights alone are 592 and 37 thousand bytes.
+    assert 592 < before < 640
+    assert 37 < after < 85
+    assert log.read_text().split()[1:] == [
+        "reference.onnx", "network.onnx", "network.onnx", "reference.onnx", "reference.onnx",
+        "network.onnx",
+    ]  # fmt: skip
+    assert latency.share(small) == after / before
+    assert isinstance(latency, CommandLatency)
+    assert latency.times == [[before] * 3, [after] * 3]
+    assert latency.runtime.startswith("python")
+
+
+def test_the_median_of_the_runs_of_a_command_counts(tmp_path: Path) -> None:
+    log, task = tmp_path / "log", make()
+    # The first run is a try; then 2 to 7, of which the reference has 2, 5, 6.
+    count = f"print(len(open({str(log)!r}).read().split()))"
+    latency = Clock(command=command(log, count), runs=3).beside(task)
+    assert latency(task) == (5, 4)
+    assert isinstance(latency, CommandLatency)
+    assert latency.times == [[2, 5, 6], [3, 4, 7]]
+
+
+def test_a_command_has_a_file_of_one_batch_size_that_runs(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.onnx"
+    copy = f"import shutil; shutil.copy(sys.argv[1], {str(kept)!r}); print(1)"
+    options = {"command": command(tmp_path / "log", copy), "batch": 3, "input_type": "float32"}
+    task = make()
+    Clock(**options, opset=19).beside(task)  # type: ignore[arg-type]
+    session = onnxruntime.InferenceSession(kept)
+    (images,) = session.get_inputs()
+    assert (images.shape, images.type) == ([3, 3, 32, 32], "tensor(float)")
+    assert all(output.shape[0] == 3 for output in session.get_outputs())
+    assert onnx.load(kept).opset_import[0].version == 19
+    given = torch.rand(3, 3, 32, 32)
+    (found,) = session.run(None, {"images": given.numpy()})
+    expected = task.eval().decode(task((given * 255).round().to(torch.uint8)))["probabilities"]
+    assert torch.allclose(torch.from_numpy(found), expected, atol=0.02)
+
+
+def test_a_command_that_fails_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ClockFailed, match="ended with exit code 1; its last line was 'no device'"):
+        Clock(command=command(tmp_path / "log", "sys.exit('no device')")).beside(make())
+    with pytest.raises(BadInput, match="cannot be exported"):
+        Clock(command=command(tmp_path / "log")).beside(make(f"{__name__}.Unexportable"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"command": "a {onnx}", "runs": 0}, r"clock\.runs is 0, it must be at least 1"),
+        ({"command": "a {onnx}", "runtime": "torch"}, r"clock\.runtime torch has no say beside"),
+        ({"pattern": "x"}, r"clock\.pattern has no say without clock\.command"),
+        ({"command": "a"}, "must name a program, and after it the file"),
+    ],
+)
+def test_options_of_a_command_that_cannot_be_are_refused(options: dict, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        Clock(**options)
+
+
+@pytest.mark.slow
+def test_openvino_times_what_is_smaller_as_faster() -> None:
+    pytest.importorskip("openvino")
+    app = shutil.which("benchmark_app")
+    assert app is not None, "openvino installs it"
+    large, small = (make(f"{__name__}.Wide", net_args={"width": width}) for width in (256, 32))
+    line = "-m {onnx} -d CPU -hint none -nstreams 1 -nthreads 1 -niter 50"
+    latency = Clock(command=f"{shlex.quote(app)} {line}").beside(large)
+    assert latency.runtime == "benchmark_app"
+    assert latency.share(small) < 0.7

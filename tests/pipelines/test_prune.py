@@ -2,10 +2,13 @@
 
 import doctest
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
@@ -14,10 +17,13 @@ from regrow.metrics.budget import Budget
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.latency import Clock
+from regrow.models.onnx.command_clock import ClockFailed
 from regrow.models.task import Task
 from regrow.pipelines import commands
 from regrow.pipelines.prune import run_pruning
 from regrow.prune.masking import Weights
+from regrow.prune.selection import Selection
+from regrow.prune.target import Target
 from regrow.training.fit import Fit
 
 QUICK = {"clock": Clock(runtime="torch", rounds=1), "num_steps": 1, "budget": Budget(1.0)}
@@ -91,6 +97,75 @@ def test_masked_weights_take_no_target(
     assert "target and selection have no say: weights are masked, and no channel goes" in said
     pruned, dense = load(run / "pruned.ckpt"), load(file)
     assert [p.shape for p in pruned.net.parameters()] == [p.shape for p in dense.net.parameters()]
+
+
+# Prints the bytes of the file in thousands, and notes that it ran.
+WEIGH = "import os, sys; open({log!r}, 'a').write('.'); print(os.path.getsize(sys.argv[1]) / 1000)"
+
+
+def weighing(log: Path, more: str = "") -> str:
+    code = WEIGH.format(log=str(log)) + more
+    return f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} {{onnx}}"
+
+
+def test_a_command_of_the_users_is_the_clock(tmp_path: Path, data: GrowingData) -> None:
+    """One that counts bytes: the smaller file is met as the target, and told in the report."""
+    run, file, log = tmp_path / "run", checkpoint(tmp_path), tmp_path / "log"
+    clock = Clock(command=weighing(log), runs=2)
+    options = QUICK | {"clock": clock, "recovery": Fit(epochs=0, devices=1)}
+    target = Target(latency=0.9)
+    report = run_pruning(
+        file, data, run=run, target=target, selection=Selection(round_to=1), **options
+    )
+    before, after = report.figures["before"], report.figures["after"]
+    assert 0.8 < after["latency_ms"] / before["latency_ms"] <= 0.9
+    times = {"before": [before["latency_ms"]] * 2, "after": [after["latency_ms"]] * 2}
+    assert report.figures["clock"] == {"command": clock.command, "times": times}
+    page = (run / "report.md").read_text()
+    assert "run 2 times on each network, in turns. No run of one network is within" in page
+    assert "| after | " in page.partition("## Clock")[2]
+    assert "| 0.0 % |" in page
+
+
+def test_a_clock_that_fails_on_the_way_loses_nothing(tmp_path: Path, data: GrowingData) -> None:
+    run, file, log = tmp_path / "run", checkpoint(tmp_path), tmp_path / "log"
+    # It fails from the fifth run: the try, and two networks at step 0, are four.
+    clock = Clock(
+        command=weighing(log, f"; sys.exit(os.path.getsize({str(log)!r}) in (6, 7))"), runs=1
+    )
+    options = QUICK | {"clock": clock, "recovery": Fit(epochs=0, devices=1), "num_steps": 2}
+    with pytest.raises(ClockFailed, match="ended with exit code 1"):
+        run_pruning(file, data, run=run, **options)
+    assert (run / "progress.ckpt").is_file()
+    log.write_text("." * 20)
+    resumed = run_pruning(file, data, run=run, resume=True, **options)
+    log.write_text("." * 20)
+    whole = run_pruning(file, data, run=tmp_path / "whole", **options)
+    assert resumed.figures["steps"] == whole.figures["steps"]
+
+
+def test_a_command_runs_for_no_file_that_the_user_has_not_named(
+    tmp_path: Path, data: GrowingData
+) -> None:
+    """Neither what lies beside a checkpoint nor a stopped run's own settings bring one in."""
+    run, file, log = tmp_path / "run", checkpoint(tmp_path), tmp_path / "log"
+    evil = {"clock": {"command": weighing(log)}}
+    options = QUICK | {"recovery": Fit(epochs=0, devices=1)}
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    stopped = options | {"recovery": Fit(epochs=1, devices=1), "train": stop}
+    with pytest.raises(KeyboardInterrupt):
+        run_pruning(file, data, run=run, settings={"seed": 0, **evil}, **stopped)
+    for name in ("config.yaml", "data.yaml"):
+        (run / name).write_text(yaml.safe_dump(evil))
+    with pytest.raises(BadInput, match=r"--resume cannot change clock\.command from .* to None"):
+        run_pruning(file, data, run=run, settings={"seed": 0}, resume=True, **options)
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(evil))
+    with pytest.raises(BadInput):
+        run_pruning(file, run=tmp_path / "other", **options)
+    assert not log.exists()
 
 
 @pytest.mark.parametrize(

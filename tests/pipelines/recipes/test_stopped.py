@@ -36,6 +36,12 @@ def test_a_recipe_is_read_back(file: Path) -> None:
     assert stopped_recipe(file) == RECIPE
 
 
+def test_a_program_in_it_is_not_even_read(file: Path) -> None:
+    """Only a user's own options name a program that is run, such as the clock of a pruning."""
+    file.write_text(yaml.safe_dump(RECIPE | {"clock": {"command": "touch evil {onnx}"}}))
+    assert stopped_recipe(file) == RECIPE
+
+
 EVIL = {"class_path": "logging.FileHandler", "init_args": {"filename": "written"}}
 CHANGES: dict[str, Any] = {
     "class of fit": lambda r: r.update(fit=EVIL),
