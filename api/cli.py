@@ -19,6 +19,7 @@ from regrow.option_values import (
     check_nulls,
     check_numbers,
     nested,
+    with_lists,
     with_whole,
     with_whole_number,
 )
@@ -40,8 +41,9 @@ def parse(
     """Read a command line for a function.
 
     Options are the function's arguments, `--config FILE` reads them from YAML, dashes may stand for
-    underscores (`--warm-start`), a flag that stands alone is true (`--json`), and an argument
-    that ends in an underscore, such as `for_`, is the option without it (`--for`).
+    underscores (`--warm-start`), a flag that stands alone is true (`--json`), an argument that ends
+    in an underscore, such as `for_`, is the option without it (`--for`), and where no argument is
+    given by place, several words behind an option are a list (`--targets 0.75 0.5`).
 
     Args:
         function: The function; its types, defaults and docstring make the options.
@@ -70,6 +72,8 @@ def parse(
     words = [_underscored(word, mappings, reserved) for word in words]
     flags = {f"--{n}" for n, p in signature(function).parameters.items() if p.annotation is bool}
     words = [_valued(word, words[place + 1 :], flags) for place, word in enumerate(words)]
+    if not positional:
+        words = with_lists(words, parser.lists())
     words = as_options(words, mappings)
     for word in words:
         refuse_unbounded(word.partition("=")[2] or word, word.partition("=")[0][:40])

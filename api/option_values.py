@@ -75,6 +75,36 @@ def as_options(words: Sequence[str], mappings: Collection[str] = ()) -> list[str
     return found
 
 
+def with_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
+    """Return a command line in which the words behind an option that is a list are one list.
+
+    Args:
+        words: The words: `--names a b` or `--names=a` becomes `--names=["a", "b"]`; a value that is
+            a list already, or null, stays.
+        lists: Options that are lists, and whether what they hold is text.
+    """
+    found: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if not word.startswith("--") or name.removeprefix("--") not in lists:
+            found.append(word)
+            continue
+        values = [value] if equals else []
+        while rest and not rest[0].startswith("--"):
+            values.append(rest.pop(0))
+        if not values or (len(values) == 1 and values[0].strip()[:1] in (*'[("', "")):
+            found += [word, *values] if not equals else [word]
+        elif values in (["null"], ["None"]):
+            found.append(f"{name}=null")
+        else:
+            is_text = lists[name.removeprefix("--")]
+            inner = json.dumps(values) if is_text else f"[{', '.join(values)}]"
+            found.append(f"{name}={inner}")
+    return found
+
+
 def _is_ours(option: str, mappings: Collection[str]) -> bool:
     return option.removeprefix("--").partition(".")[0] not in mappings
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from numbers import Number
-from typing import Any, NoReturn
+from types import UnionType
+from typing import Any, NoReturn, Union, get_args, get_origin
 
 import yaml
 from jsonargparse import SUPPRESS, ArgumentParser, Namespace
@@ -36,6 +37,7 @@ NUMBER_FOR_TEXT = re.compile(r"Expected a <class 'str'>\. Got value: (-?[\d.]+)"
 # An argument that ends in an underscore, since its name is a word of Python.
 RESERVED = re.compile(r"(--|\")(\w+)_(?![\w.])")
 REQUIRED = re.compile(r"the following arguments are required: ([\w, ]+)")
+UNIONS = (Union, UnionType)
 GIVEN = {"classes", "size"}  # a task has them from the data
 GENERAL, ALL = "general", "all"  # topics of the help besides the groups of options
 Choices = Mapping[str, Sequence[type]]
@@ -85,6 +87,18 @@ class Parser(ArgumentParser):
         parts = [name.split(".") for name in names if not name.endswith(".help")]
         found = [".".join(p[:count]) for p in parts for count in range(1, len(p))]
         return list(dict.fromkeys(found))
+
+    def lists(self) -> dict[str, bool]:
+        """Return the options that are lists of text or of numbers, and whether they hold text."""
+        kinds = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
+        found: dict[str, bool] = {}
+        for name, kind in kinds.items():
+            # Also a list that may be null, but no function that takes one.
+            for choice in (kind, *(get_args(kind) if get_origin(kind) in UNIONS else ())):
+                held = get_args(choice) if get_origin(choice) is list else ()
+                if held and held[0] in (str, int, float):
+                    found[name] = held[0] is str
+        return found
 
     def topics(self) -> list[str]:
         """Return the topics of the help: groups of options, what is in none of them, and all."""

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from regrow.option_values import (
     check_nulls,
     check_numbers,
     nested,
+    with_lists,
     with_whole,
     with_whole_number,
 )
@@ -224,3 +226,57 @@ def test_the_number_that_was_refused_becomes_whole_where_it_stands() -> None:
     assert made == {"data": {"init_args": {"size": ["32", "32"], "rate": 32.0}}, "size": 32.0}
     assert with_whole(made, said) is None
     assert with_whole(given, "something else") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--names a b --x 1", '--names=["a", "b"] --x 1'),
+        ("--names *.conv --flag", '--names=["*.conv"] --flag'),
+        ("--names=a", '--names=["a"]'),
+        ("--names=a b", '--names=["a", "b"]'),
+        ("--names [a,b]", "--names [a,b]"),
+        ("--names=[a,b]", "--names=[a,b]"),
+        ("--names null", "--names=null"),
+        ("--names=None", "--names=null"),
+        ("--names --x 1", "--names --x 1"),
+        ("--shares 0.75 0.5 .25", "--shares=[0.75, 0.5, .25]"),
+        ("--shares 1 -1", "--shares=[1, -1]"),
+        ("--other a b", "--other a b"),
+        ("--names.x a b", "--names.x a b"),
+        ("a b", "a b"),
+    ],
+)
+def test_words_behind_an_option_that_is_a_list_are_one_list(words: str, expected: str) -> None:
+    found = with_lists(words.split(" "), {"names": True, "shares": False})
+    assert " ".join(found) == expected
+
+
+def with_function(
+    make: Callable[[list[str]], Inner] | None = None, names: list[str] | None = None
+) -> None:
+    """Take a function of a list, and a list."""
+
+
+def test_a_function_of_a_list_is_no_list() -> None:
+    path = f"{__name__}.Inner"
+    values, plain = parse(with_function, [f"--make={path}", "--names", "a"], description="")
+    assert plain["make"]["class_path"] == path
+    assert values["names"] == ["a"]
+
+
+def several(
+    names: list[str] | None = None, shares: list[float] | None = None, one: int = 0
+) -> None:
+    """Take lists."""
+
+
+def test_lists_are_given_by_words_or_as_one() -> None:
+    for words in (
+        ["--names", "*.a", "no", "--shares", "0.75", "1", "--one=2"],
+        ["--names=['*.a', 'no']", "--shares=[0.75,1]", "--one", "2"],
+    ):
+        values, _ = parse(several, words, description="")
+        assert values == {"names": ["*.a", "no"], "shares": [0.75, 1.0], "one": 2}
+    with pytest.raises(BadInput, match="shares"):
+        parse(several, ["--shares", "a", "b"], description="")
