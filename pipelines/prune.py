@@ -185,6 +185,11 @@ def _removal(
     task, dense = inputs.task, inputs.dense
     if weights is None:
         return Channels(task, target, selection, criterion, reference=dense, latency=latency)
+    named = [name for name in ("keep", "only", "limit") if getattr(selection, name)]
+    if named:
+        raise BadInput(
+            f"selection.{named[0]} has no say where single weights are masked; give it or weights"
+        )
     removal = SingleWeights(task, weights, criterion, reference=dense, latency=latency)
     log.info("target and selection have no say: weights are masked, and no channel goes")
     return removal

@@ -18,6 +18,7 @@ from regrow.prune.contributions import Batches
 from regrow.prune.cost_model import costs_of, layer_times
 from regrow.prune.criteria import Criterion, Magnitude, score_groups
 from regrow.prune.memory import is_out_of_memory
+from regrow.prune.naming.named_layers import keep_named, refuse_unmatched
 from regrow.prune.selection import Chooser, Selection
 from regrow.prune.target import Target
 from regrow.training.evaluation import not_finite
@@ -166,6 +167,10 @@ class Channels(Removal):
         if target.latency is not None and latency is None:
             raise BadInput("target.latency needs a clock to measure it; give clock")
         found = groups if groups is not None else find_groups(task, inexact=selection.inexact)
+        for option in ("keep", "only", "limit"):
+            named = getattr(selection, option) or ()
+            refuse_unmatched(f"selection.{option}", named, task.net, found.groups)
+        found = keep_named(found, task.net, selection.keep, selection.only)
         super().__init__(found, target.shares(), reference or task, latency)
         self.selection, self.criterion = selection, criterion or Magnitude()
         self.inexact = frozenset(g.layer for g in found.groups if g.is_inexact)

@@ -13,6 +13,7 @@ from regrow.prune.channels.records import Group, Plan
 from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.cost_model import CostModel, Costs, costs_of, time_left
 from regrow.prune.memory import is_out_of_memory
+from regrow.prune.naming.named_layers import largest_share
 from regrow.prune.schedule import alignment, counts_of, first_length, legal_count, removal_order
 
 
@@ -33,6 +34,11 @@ class Selection:
         max_share: The largest share of a layer's channels that may go, in (0, 1).
         inexact: Also remove channels that layer or group norms take statistics over. Without them
             the norms give something else, which training has to make up for.
+        keep: Layers whose channels all stay, by names or patterns such as `layer1.*`; the name of a
+            module stands for all layers in it. Layers that are coupled with them stay too.
+        only: Layers that may lose channels, by names or patterns; null is all.
+        limit: The largest share of channels that may go, by name or pattern of layers, in place of
+            `max_share`, in (0, 1).
     """
 
     scope: Literal["global", "local"] = "global"
@@ -40,6 +46,9 @@ class Selection:
     round_to: int = 16
     max_share: float = 0.8
     inexact: bool = False
+    keep: list[str] | None = None
+    only: list[str] | None = None
+    limit: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -47,6 +56,12 @@ class Selection:
             raise BadInput(f"selection.round_to is {self.round_to}, it must be at least 1")
         if not 0 < self.max_share < 1:
             raise BadInput(f"selection.max_share is {self.max_share}, it must lie in (0, 1)")
+        for pattern, share in (self.limit or {}).items():
+            if not 0 < share < 1:
+                raise BadInput(
+                    f"selection.limit of {pattern!r} is {share}, it must lie in (0, 1); "
+                    "selection.keep keeps layers whole"
+                )
         if self.scope == "local" and self.per != "unit":
             raise BadInput(
                 f"selection.per {self.per} has no say where selection.scope is local: every layer "
@@ -127,6 +142,8 @@ class Chooser:
         self.ranked = [values.argsort(stable=True).tolist() for values in scores]
         self.scores = [values.sort(stable=True).values.tolist() for values in scores]
         whole = [dense[group.layer] // group.channels_per_unit for group in self.groups]
+        limit, most = selection.limit or {}, selection.max_share
+        self.largest = [largest_share(group, task.net, limit, most) for group in self.groups]
         self.order = removal_order(self.scores, selection.scope, whole)
         self.known: dict[tuple[int, ...], dict[str, float]] = {}
         self.costs: Callable[[Plan], dict[str, int]] = self.model.predict
@@ -186,7 +203,7 @@ class Chooser:
         group = self.groups[index]
         width = self.dense[group.layer]
         align = alignment(width, self.selection.round_to)
-        kept_share = 1 - self.selection.max_share
+        kept_share = 1 - self.largest[index]
         # Less the rounding of the subtraction.
         smallest = max(align, ceil(width * kept_share - 1e-9))
         return legal_count(asked, group.width, group.channels_per_unit, align, smallest)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch.nn import Conv2d
 
+from regrow.cli import parse
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 from regrow.logs import log
@@ -97,6 +99,28 @@ def test_masked_weights_take_no_target(
     assert "target and selection have no say: weights are masked, and no channel goes" in said
     pruned, dense = load(run / "pruned.ckpt"), load(file)
     assert [p.shape for p in pruned.net.parameters()] == [p.shape for p in dense.net.parameters()]
+
+
+def test_layers_that_are_named_stay_and_are_told(tmp_path: Path, data: GrowingData) -> None:
+    run, file = tmp_path / "run", checkpoint(tmp_path)
+    words = ["--selection.keep", "stage1", "*.shortcut", "--selection.limit={'stage2.*': 0.5}"]
+    words += [f"--checkpoint={file}", "--selection.round_to=1"]
+    values, plain = parse(run_pruning, words, description="", skip=["data", "settings", "train"])
+    assert plain["selection"]["limit"] == {"stage2.*": 0.5}
+    assert values["selection"].keep == ["stage1", "*.shortcut"]
+    options = QUICK | {"recovery": Fit(epochs=0, devices=1), "target": Target(macs=0.9)}
+    names = [name for name, part in load(file).net.named_modules() if isinstance(part, Conv2d)]
+    keep, limit = [names[0]], {names[1]: 0.25}
+    selection = Selection(round_to=1, keep=keep, limit=limit)
+    run_pruning(file, data, run=run, selection=selection, **options)
+    page = (run / "report.md").read_text()
+    assert "selection.keep names it" in page.partition("## Left whole")[2]
+    dense, pruned = load(file).net, load(run / "pruned.ckpt").net
+    old, new = (dict(net.named_modules()) for net in (dense, pruned))
+    assert new[names[0]].out_channels == old[names[0]].out_channels
+    assert new[names[1]].out_channels >= 0.75 * old[names[1]].out_channels
+    with pytest.raises(BadInput, match=r"selection\.keep has no say where single weights"):
+        run_pruning(file, data, run=run, selection=selection, weights=Weights(0.5), **options)
 
 
 # Prints the bytes of the file in thousands, and notes that it ran.

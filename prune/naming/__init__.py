@@ -1,0 +1,1 @@
+"""Layers by the names and patterns that users write."""
