@@ -96,7 +96,8 @@ def run_export(
         macs=count_macs(task),
         seconds=round(time.monotonic() - started, 1),
     )
-    _add_parity(report, parity)
+    report.set_score(parity.score_name, parity.score)
+    add_parity(report, parity)
     _add_use(report, metadata_of(parity.path))
     report.write()
     if not parity.is_equal:
@@ -138,9 +139,8 @@ def _refuse_limits(tolerance: float, max_score_change: float, max_images: int | 
             raise BadInput(f"{name} is {value}, it must lie in [0, 1]")
 
 
-def _add_parity(report: Report, parity: Parity) -> None:
+def add_parity(report: Report, parity: Parity) -> None:
     """Report the comparison of ONNX Runtime with PyTorch: scores, and each output's difference."""
-    report.set_score(parity.score_name, parity.score)
     report.set(onnx={**asdict(parity), "path": parity.path.name})
     verdict = "agrees" if parity.is_equal else f"does not agree ({parity.reason})"
     report.say(

@@ -12,15 +12,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.config import DATA_FILE, write_data_file
 from regrow.data.images.transforms import decode
+from regrow.deploy.exporting import export_verified
+from regrow.deploy.parity import Parity
 from regrow.errors import CheckFailed
 from regrow.logs import log
 from regrow.metrics.budget import Budget, foresee
 from regrow.metrics.unseen import count_shown
-from regrow.models.checkpoint import load_provenance, save
+from regrow.models.checkpoint import load, load_provenance, save
 from regrow.models.latency import Latency
 from regrow.models.optimization import Optimization
 from regrow.models.record.provenance import Provenance, change_between, descent, now
 from regrow.models.task import Penalty, Task
+from regrow.pipelines.export import add_parity
 from regrow.pipelines.lead import describe_remarks
 from regrow.pipelines.pruning.inputs import RECOVERY, Inputs, Record
 from regrow.pipelines.pruning.report import (
@@ -170,6 +173,16 @@ class Job:
         elif parents_data.is_file():
             shutil.copyfile(parents_data, self.run / DATA_FILE)
 
+    def exported(self, packages: tuple[str, ...]) -> Parity:
+        """Write `model.onnx` of `pruned.ckpt`, and compare both on the test images.
+
+        Args:
+            packages: Other people's packages that the network may come from.
+        """
+        # In single precision whatever it was trained in: ONNX has no bfloat16 convolution.
+        task = load(self.run / PRUNED, allow=packages, kind=self.inputs.data.kind).float()
+        return export_verified(task, self.run, self.inputs.data.test_dataloader())
+
     def _provenance(self, result: Result) -> Provenance:
         snapshot, parent = self.inputs.data.snapshot, self.inputs.hashes[0]
         old, manifest = load_provenance(self.inputs.checkpoint), snapshot.manifest()
@@ -191,7 +204,12 @@ class Job:
         )
 
     def report(
-        self, result: Result, foreseen: str | None, unlike: str | None, started: float
+        self,
+        result: Result,
+        foreseen: str | None,
+        unlike: str | None,
+        started: float,
+        parity: Parity | None = None,
     ) -> Report:
         """Write the report, and return it.
 
@@ -200,6 +218,7 @@ class Job:
             foreseen: What was known of the verdict before the first step, if anything.
             unlike: What is wrong with the file that was written, if anything.
             started: When the run began, on the clock of `time.monotonic`.
+            parity: How the ONNX file compares with the network, if one was asked for.
         """
         data, seen = self.inputs.data, self.inputs.seen
         report = pruning_report(
@@ -213,6 +232,8 @@ class Job:
         )
         if unlike is not None:
             report.say(f"{unlike}.")
+        if parity is not None:
+            add_parity(report, parity)
         if seen:
             report.say(f"Beware: {seen_in_words(seen, data)}.")
         describe_remarks(report, data.remarks.lines)
@@ -234,13 +255,20 @@ class Job:
         report.write()
         return report
 
-    def conclude(self, result: Result, report: Report, unlike: str | None) -> None:
+    def conclude(
+        self,
+        result: Result,
+        report: Report,
+        unlike: str | None,
+        parity: Parity | None = None,
+    ) -> None:
         """Log how the run ended, and raise if that is not as it was asked for.
 
         Args:
             result: The outcome of the run.
             report: Its report, written.
             unlike: What is wrong with the file that was written, if anything.
+            parity: How the ONNX file compares with the network, if one was asked for.
 
         Raises:
             CheckFailed: If something is, the target was not reached, or the budget is broken.
@@ -251,6 +279,8 @@ class Job:
         log.info(table_in_text(table))
         if unlike is not None:
             raise CheckFailed(unlike)
+        if parity is not None and not parity.is_equal:
+            raise CheckFailed(f"{parity.path}: {parity.reason}; see {page}")
         if result.stopped != "target":
             raise CheckFailed(f"{words} See {page}")
         log.info(words)
