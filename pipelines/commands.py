@@ -15,6 +15,7 @@ from regrow.models.detection import Detection
 from regrow.models.segmentation import Segmentation
 from regrow.pipelines.export import run_export
 from regrow.pipelines.prune import run_pruning
+from regrow.pipelines.pruning.front import FRONT
 from regrow.pipelines.pruning.inputs import PROGRESS
 from regrow.pipelines.pruning.job import Train
 from regrow.pipelines.recipes.command_line import with_recipe
@@ -105,11 +106,13 @@ def prune(args: Sequence[str] | None = None, train: Train = fine_tune_) -> Repor
         run_pruning,
         args,
         description=prune.__doc__ or "",
-        skip=["settings", "command_line", "train"],
+        skip=["settings", "command_line", "train", "begin"],
         choices={"criterion": CRITERIA, **DATA_CHOICES},
     )
     line = command("prune", args)
-    with advised(values["run"], "" if values["resume"] else line, [PROGRESS], "--resume true"):
+    with advised(
+        values["run"], "" if values["resume"] else line, [PROGRESS, FRONT], "--resume true"
+    ):
         return run_pruning(**values, settings=settings, command_line=line, train=train)
 
 

@@ -1,7 +1,8 @@
 """Make a network smaller under an accuracy budget: one run."""
 
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from regrow.metrics.budget import Budget
 from regrow.models.latency import Clock, Latency
 from regrow.models.optimization import Optimization
 from regrow.models.task import Penalty, Task
+from regrow.pipelines.pruning.front import CostName, draws_front
 from regrow.pipelines.pruning.inputs import Inputs, Record
 from regrow.pipelines.pruning.job import PRUNED, Job, Train
 from regrow.pipelines.seen import refuse_seen
+from regrow.prune.channels.groups import find_groups
 from regrow.prune.criteria import Criterion, Taylor
 from regrow.prune.masking import SingleWeights, Weights
 from regrow.prune.removal import Channels, Removal
@@ -33,11 +36,14 @@ from regrow.training.verification import unlike_saved
 
 
 @releases_folders
+@draws_front
 def run_pruning(
     checkpoint: Path,
     data: GrowingData | None = None,
     criterion: Criterion = Taylor(),
     target: Target = Target(),
+    targets: list[float] | None = None,
+    targets_of: CostName = "macs",
     budget: Budget = Budget(),
     selection: Selection = Selection(),
     num_steps: int = 5,
@@ -49,6 +55,7 @@ def run_pruning(
     weights: Weights | None = None,
     clock: Clock = Clock(),
     reference: Path | None = None,
+    export: bool = False,
     accept_seen: bool = False,
     resume: bool = False,
     run: Path = Path("runs/prune"),
@@ -57,6 +64,7 @@ def run_pruning(
     settings: dict[str, Any] | None = None,
     command_line: str = "",
     train: Train = fine_tune_,
+    begin: Callable[[], None] | None = None,
 ) -> Report:
     """Prune a checkpoint step by step: write `pruned.ckpt`, TensorBoard logs and a report.
 
@@ -67,6 +75,9 @@ def run_pruning(
             images.
         criterion: The importance criterion, by which channels are ranked.
         target: The cost target, as shares of the unpruned network's costs.
+        targets: A front of several targets instead of one: falling shares of a cost, each pruned to
+            from the last, in a folder of its own below `run`; null is none.
+        targets_of: The cost that `targets` are shares of.
         budget: The accuracy budget: how much of the score may be lost.
         selection: The choice of channels: which may be removed, and in what order.
         num_steps: Number of pruning steps towards the target as planned; with `adapts` there may be
@@ -82,6 +93,7 @@ def run_pruning(
         clock: Latency measurement: how networks are timed.
         reference: A checkpoint that budget and target compare with, by default the one that is
             pruned; say, the network that it was itself pruned from.
+        export: Also write `model.onnx`, verified in ONNX Runtime on the test images.
         accept_seen: Decide the budget although some test images have the pixels of training or
             validation images, of the data or of the networks' own.
         resume: Resume the run in the run's folder, which was stopped.
@@ -91,6 +103,7 @@ def run_pruning(
         settings: The settings of the run as plain data; a resumed run must repeat them.
         command_line: The command, for the report.
         train: Fine-tunes a cut network in place, called as `fine_tune_` is.
+        begin: Called when nothing is left to refuse, before the run's folder is made.
 
     Returns:
         The report, written.
@@ -130,7 +143,10 @@ def run_pruning(
     begun = record.read(inputs.task, packages) if resume else None
     latency = clock.beside(inputs.dense)
     # Refuses what it can before an earlier run is moved.
-    removal = _removal(inputs, latency, weights, criterion, target, selection)
+    widths = _widths(inputs.dense, selection) if targets is not None else None
+    removal = _removal(inputs, latency, weights, criterion, target, selection, widths)
+    if targets is not None:
+        _refuse_unreachable(removal, inputs, Target(**{targets_of: targets[-1]}))
     job = Job(
         run=run,
         inputs=inputs,
@@ -146,16 +162,34 @@ def run_pruning(
         hparams=settings or _hparams(criterion, removal, num_steps, recovery, seed),
         command_line=command_line,
     )
+    if begin is not None:
+        begin()
     if not resume:
         open_run(run, command_line)
     foreseen = job.foresee()
     result = job.prune(record, begun, num_steps=num_steps, adapts=adapts)
     job.write_checkpoint(result, settings)
     unlike = unlike_saved(run / PRUNED, result.task, inputs.data, packages)
-    report = job.report(result, foreseen, unlike, started)
+    parity = job.exported(packages) if export else None
+    report = job.report(result, foreseen, unlike, started, parity)
     record.remove()  # until here a run that is killed goes on from its last step
-    job.conclude(result, report, unlike)
+    job.conclude(result, report, unlike, parity)
     return report
+
+
+def _refuse_unreachable(removal: Removal, inputs: Inputs, target: Target) -> None:
+    """Refuse a front whose smallest target is out of reach, before the first is worked for."""
+    if isinstance(removal, Channels):
+        Channels(
+            inputs.task,
+            target,
+            replace(removal.selection, keep=None, only=None),
+            removal.criterion,
+            removal.groups,
+            inputs.dense,
+            removal.latency,
+            removal.dense,
+        )
 
 
 def _refuse_counts(num_steps: int, final_epochs: int) -> None:
@@ -181,10 +215,13 @@ def _removal(
     criterion: Criterion,
     target: Target,
     selection: Selection,
+    widths: Mapping[str, int] | None = None,
 ) -> Removal:
     task, dense = inputs.task, inputs.dense
     if weights is None:
-        return Channels(task, target, selection, criterion, reference=dense, latency=latency)
+        return Channels(
+            task, target, selection, criterion, reference=dense, latency=latency, dense=widths
+        )
     named = [name for name in ("keep", "only", "limit") if getattr(selection, name)]
     if named:
         raise BadInput(
@@ -193,6 +230,12 @@ def _removal(
     removal = SingleWeights(task, weights, criterion, reference=dense, latency=latency)
     log.info("target and selection have no say: weights are masked, and no channel goes")
     return removal
+
+
+def _widths(dense: Task, selection: Selection) -> dict[str, int]:
+    """Return the width of each group of the unpruned network, by its layer."""
+    groups = find_groups(dense, inexact=selection.inexact).groups
+    return {group.layer: group.width for group in groups}
 
 
 def _penalties(dense: Task, distillation: Distillation | None) -> list[Penalty]:

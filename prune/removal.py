@@ -137,6 +137,8 @@ class Channels(Removal):
         groups: The groups to prune, by default all that `find_groups` finds.
         reference: The network that budget and target compare with, by default this one.
         latency: Times networks beside the reference; needed where latency is a target.
+        dense: The width of groups before any pruning, by the group's layer, where this network has
+            been pruned before; by default as they are.
 
     Raises:
         BadInput: If the target cannot be reached, the network cannot be traced, all of it is
@@ -160,6 +162,7 @@ class Channels(Removal):
         groups: Groups | None = None,
         reference: Task | None = None,
         latency: Latency | None = None,
+        dense: Mapping[str, int] | None = None,
     ) -> None:
         if not any(parameter.requires_grad for parameter in task.net.parameters()):
             raise BadInput("all parameters are frozen, so nothing could recover; unfreeze some")
@@ -174,7 +177,7 @@ class Channels(Removal):
         super().__init__(found, target.shares(), reference or task, latency)
         self.selection, self.criterion = selection, criterion or Magnitude()
         self.inexact = frozenset(g.layer for g in found.groups if g.is_inexact)
-        self.dense = {group.layer: group.width for group in found.groups}
+        self.dense = {g.layer: (dense or {}).get(g.layer, g.width) for g in found.groups}
         self.full: dict[str, float] = {**costs_of(self.reference), "latency": 1.0}
         self.needs_times = target.latency is not None or selection.per == "latency"
         # The share of the reference's time that the network takes, as it was measured last.

@@ -10,10 +10,12 @@ Options that are used most; each is also a key of a YAML file, and the last one 
   --target.macs SHARE           the share of the multiply-accumulates to keep
   --target.params SHARE         the share of the parameters to keep
   --target.latency SHARE        the share of the measured time to keep
+  --targets SHARE SHARE ...     several shares of the multiply-accumulates to keep, in one run
   --budget.max_drop DROP        the largest loss of score that is accepted, such as 0.01
   --criterion CLASS             how channels are ranked, such as Taylor or Magnitude
   --num_steps NUMBER            steps from the whole network to the target
   --recovery.epochs NUMBER      epochs of training after each step
+  --clock.command COMMAND       measure time by a program of your own, run on {onnx}
   --resume true                 continue this run where it was stopped
   --run FOLDER                  the folder of the results; an earlier run there is moved aside
   --print_config                print all settings as YAML, and stop
