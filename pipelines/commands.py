@@ -22,6 +22,7 @@ from regrow.pipelines.recipes.command_line import with_recipe
 from regrow.pipelines.train import NO_OPTIONS, run_training
 from regrow.prune.criteria import (
     ActivationGradient,
+    ConsumerMagnitude,
     Fisher,
     Lamp,
     Magnitude,
@@ -36,7 +37,16 @@ from regrow.training.stages import EARLIER
 from regrow.training.trainer import fine_tune_
 
 TASKS = [Classification, Detection, Segmentation]
-CRITERIA = [Taylor, Magnitude, Fisher, NormScale, Lamp, ActivationGradient, Random]
+CRITERIA = [
+    Taylor,
+    Magnitude,
+    ConsumerMagnitude,
+    Fisher,
+    NormScale,
+    Lamp,
+    ActivationGradient,
+    Random,
+]
 
 
 # How the options of a training are read, from words or from a mapping.

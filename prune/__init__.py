@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from regrow.prune.channels.surgery import cut_, mask_
     from regrow.prune.criteria import (
         ActivationGradient,
+        ConsumerMagnitude,
         Criterion,
         Fisher,
         Lamp,
@@ -41,6 +42,7 @@ else:
 __all__ = [
     "ActivationGradient",
     "Channels",
+    "ConsumerMagnitude",
     "Criterion",
     "Cut",
     "DropBlock",

@@ -16,6 +16,8 @@ from regrow.prune.channels.gathering import combine
 from regrow.prune.channels.records import NORM_TYPES, Group
 from regrow.prune.contributions import Batches, averaged, mean_gradients, one_by_one, some
 
+Normalizer = Literal["mean", "none"]
+
 
 def magnitude(weight: Tensor, p: float = 2) -> Tensor:
     """Compute the norm of each channel's weights.
@@ -123,11 +125,10 @@ class Magnitude(Criterion):
 
     def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
         """Score by the weights alone."""
-        return [
-            combine(group, task.net, lambda name, rows: self._score(name, rows)) for group in groups
-        ]
+        return [combine(group, task.net, self.of_weight) for group in groups]
 
-    def _score(self, name: str, weight: Tensor) -> Tensor | None:
+    def of_weight(self, name: str, weight: Tensor) -> Tensor | None:
+        """Return the norms of the units' part in one tensor, (units,); None for a bias."""
         return None if name.endswith("bias") else magnitude(weight, self.p)
 
 
@@ -217,6 +218,41 @@ class Fisher(Criterion):
         return [combine(group, task.net, lambda _, w, h: fisher(w, h), means) for group in groups]
 
 
+class ConsumerMagnitude(Criterion):
+    """Magnitude of the consumers: the norm of the weights by which the next layers read a unit.
+
+    Each consumer's norms are divided by their maximum, and averaged over the consumers; the layer
+    that makes the unit, its norm and depthwise filters count nothing.
+
+    Source: importance of channels in NVIDIA ModelOpt's FastNAS, for p = 2.
+
+    Args:
+        p: The exponent of the norm: 2 or 1.
+    """
+
+    def __init__(self, p: float = 2) -> None:
+        self.magnitude = Magnitude(p)
+
+    def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
+        """Score by the weights alone.
+
+        Raises:
+            BadInput: If no layer reads a group.
+        """
+        return [self._of_group(task, group) for group in groups]
+
+    def _of_group(self, task: Task, group: Group) -> Tensor:
+        consumers = [m for m in group.members if m.side == "in" and not m.is_count]
+        if not consumers:
+            raise BadInput(f"{group.layer}: no layer reads its channels; rank by another criterion")
+        total = torch.zeros(group.num_units)
+        for consumer in consumers:
+            alone = replace(group, members=(consumer,))
+            norms = combine(alone, task.net, self.magnitude.of_weight)
+            total += norms / norms.max().clamp_min(1e-30)
+        return total / len(consumers)
+
+
 class NormScale(Criterion):
     """Network slimming: the size of the scale that batch norms give a unit.
 
@@ -278,7 +314,11 @@ class Random(Criterion):
 
 
 def score_groups(
-    task: Task, groups: Sequence[Group], criterion: Criterion, batches: Batches | None = None
+    task: Task,
+    groups: Sequence[Group],
+    criterion: Criterion,
+    batches: Batches | None = None,
+    normalizer: Normalizer = "mean",
 ) -> list[Tensor]:
     """Score the units of all groups, so that scores compare across groups.
 
@@ -287,9 +327,11 @@ def score_groups(
         groups: Groups of its network.
         criterion: The way to score.
         batches: Training images and targets.
+        normalizer: What each group's scores are divided by: their `mean`, or nothing (`none`).
+            Criteria whose scores compare between groups as they are keep them either way.
 
     Returns:
-        For each group one score a unit, (units,), with mean 1 (or all zero), on the CPU.
+        For each group one score a unit, (units,), on the CPU; divided by the mean, it is 1.
 
     Raises:
         BadInput: If a score is not finite.
@@ -313,7 +355,8 @@ def score_groups(
                 f"{group.layer}: its channels score NaN or infinity by "
                 f"{type(criterion).__name__}; its weights or gradients are not finite"
             )
-    return scores if criterion.is_normalised else [normalised(values) for values in scores]
+    is_raw = criterion.is_normalised or normalizer == "none"
+    return scores if is_raw else [normalised(values) for values in scores]
 
 
 def _refuse_few(num_batches: int) -> None:

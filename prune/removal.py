@@ -214,7 +214,7 @@ class Channels(Removal):
     def _chooser(self, task: Task, batches: Batches | None) -> Chooser:
         criterion = self.criterion if batches is not None else Magnitude()
         groups = self.groups.groups
-        self.scores = score_groups(task, groups, criterion, batches)
+        self.scores = score_groups(task, groups, criterion, batches, self.selection.normalizer)
         times = layer_times(task) if self.needs_times else None
         return Chooser(
             task, groups, self.scores, self.dense, self.selection, times, self.time_share

@@ -12,6 +12,7 @@ from regrow.models.task import Task
 from regrow.prune.channels.records import Group, Plan
 from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.cost_model import CostModel, Costs, costs_of, time_left
+from regrow.prune.criteria import Normalizer
 from regrow.prune.memory import is_out_of_memory
 from regrow.prune.naming.named_layers import largest_share
 from regrow.prune.schedule import alignment, counts_of, first_length, legal_count, removal_order
@@ -27,6 +28,9 @@ class Selection:
         per: The normalisation of scores before ranking: `unit` not at all, `macs` by the MACs that
             removing the unit saves, `latency` by the time that it saves, of which each layer has
             the share that was measured in PyTorch.
+        normalizer: The normalizer of scores before a global ranking: `mean` divides each layer's
+            by their mean, so that layers of any scale compare; `none` ranks the raw scores, as
+            where they are estimates of the loss, such as Taylor's.
         round_to: Width alignment: widths stay multiples of this, of less in layers that are
             narrower than four times this; 1 does not align. Rounding never removes more than asked
             for. 16 channels are a block of ONNX Runtime's convolutions with AVX-512, twice one with
@@ -43,6 +47,7 @@ class Selection:
 
     scope: Literal["global", "local"] = "global"
     per: Literal["unit", "macs", "latency"] = "unit"
+    normalizer: Normalizer = "mean"
     round_to: int = 16
     max_share: float = 0.8
     inexact: bool = False
@@ -159,7 +164,7 @@ class Chooser:
             The plan; None if all units that may go are too few.
         """
         counts = self._fewest(ceilings, tightly)
-        plan = None if counts is None else self._plan(counts)
+        plan = None if counts is None else self.plan(counts)
         wrong = plan is not None and self.costs(plan) != self._measure(plan)
         if wrong and self.costs == self.model.predict:
             self.costs, self.known = self._measure, {}
@@ -168,7 +173,7 @@ class Chooser:
 
     def _fewest(self, ceilings: Costs, tightly: bool) -> list[int] | None:
         def is_enough(length: int) -> bool:
-            return self._is_under(self._counts(length), ceilings)
+            return self.is_under(self._counts(length), ceilings)
 
         length = first_length(is_enough, len(self.order))
         if length is None:
@@ -178,7 +183,7 @@ class Chooser:
 
     def least(self) -> Plan:
         """Return the plan that removes all units that may go."""
-        return self._plan(self._counts(len(self.order)))
+        return self.plan(self._counts(len(self.order)))
 
     def _gains(self) -> list[float]:
         """Compute what one unit of each group saves of the cost that scores are divided by."""
@@ -197,9 +202,10 @@ class Chooser:
 
     def _counts(self, length: int) -> list[int]:
         asked = counts_of(self.order, length, len(self.groups))
-        return [self._legal(index, count) for index, count in enumerate(asked)]
+        return [self.legal(index, count) for index, count in enumerate(asked)]
 
-    def _legal(self, index: int, asked: int) -> int:
+    def legal(self, index: int, asked: int) -> int:
+        """Return the largest legal number of units to remove, not above the number asked for."""
         group = self.groups[index]
         width = self.dense[group.layer]
         align = alignment(width, self.selection.round_to)
@@ -214,24 +220,27 @@ class Chooser:
         for index in sorted(range(len(counts)), key=lambda i: -values[i]):
             while counts[index]:
                 fewer = [*counts]
-                fewer[index] = self._legal(index, counts[index] - 1)
-                if not self._is_under(fewer, ceilings):
+                fewer[index] = self.legal(index, counts[index] - 1)
+                if not self.is_under(fewer, ceilings):
                     break
                 counts = fewer
         return counts
 
-    def _plan(self, counts: Sequence[int]) -> Plan:
+    def plan(self, counts: Sequence[int]) -> Plan:
+        """Return the plan that removes a number of the lowest units of each group."""
         chosen = zip(self.groups, self.ranked, counts, strict=True)
         return [(group, sorted(ranked[:count])) for group, ranked, count in chosen if count]
 
-    def _is_under(self, counts: Sequence[int], ceilings: Costs) -> bool:
-        costs = self._costs(counts)
+    def is_under(self, counts: Sequence[int], ceilings: Costs) -> bool:
+        """Whether the costs after a removal of so many units a group stay under their ceilings."""
+        costs = self.costs_after(counts)
         return all(costs[name] <= ceiling for name, ceiling in ceilings.items())
 
-    def _costs(self, counts: Sequence[int]) -> dict[str, float]:
+    def costs_after(self, counts: Sequence[int]) -> dict[str, float]:
+        """Predict the costs after a removal of so many units a group."""
         key = tuple(counts)
         if key not in self.known:
-            plan = self._plan(counts)
+            plan = self.plan(counts)
             self.known[key] = self._with_latency(self.costs(plan), plan)
         return self.known[key]
 

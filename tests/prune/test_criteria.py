@@ -9,6 +9,7 @@ from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.records import Group, Member
 from regrow.prune.criteria import (
     ActivationGradient,
+    ConsumerMagnitude,
     Fisher,
     Lamp,
     Magnitude,
@@ -53,6 +54,47 @@ def test_lamp_by_hand():
     assert lamp(torch.tensor([3.0, 1.0, 2.0])).tolist() == pytest.approx([1, 1 / 14, 4 / 13])
     assert lamp(torch.tensor([2.0, 2.0])).tolist() == pytest.approx([0.5, 1])
     assert lamp(torch.zeros(2)).tolist() == [0, 0]
+
+
+def test_consumers_count_by_the_weights_that_read_a_unit_and_nothing_else(make_task):
+    task = make_task("residual")
+    groups = {group.layer: group for group in find_groups(task).groups}
+    stem, inner = groups["body.stem.0"], groups["body.a.0"]
+    (found,) = score_groups(task, [inner], ConsumerMagnitude(), normalizer="none")
+    norms = task.net.body.b[0].weight.detach().square().sum((0, 2, 3)).sqrt()
+    assert torch.allclose(found, norms / norms.max())
+    # The stream is read by the next branch and by the classifier, each in a scale of its own.
+    branch = task.net.body.a[0].weight.detach().square().sum((0, 2, 3)).sqrt()
+    readers = [branch, task.net.fc.weight.detach().norm(dim=0)]
+    (found,) = score_groups(task, [stem], ConsumerMagnitude(), normalizer="none")
+    assert torch.allclose(found, sum(norm / norm.max() for norm in readers) / 2)
+    with torch.no_grad():
+        task.net.body.stem[0].weight[3] *= 100
+        task.net.body.stem[1].weight[3] *= 100
+    (again,) = score_groups(task, [stem], ConsumerMagnitude(), normalizer="none")
+    assert torch.equal(found, again)
+
+
+def test_consumers_that_are_none_are_refused(make_task):
+    task = make_task("plain")
+    group = find_groups(task).groups[0]
+    makers = [member for member in group.members if member.side == "out"]
+    alone = Group(group.layer, tuple(makers))
+    with pytest.raises(BadInput, match="no layer reads its channels; rank by another criterion"):
+        score_groups(task, [alone], ConsumerMagnitude())
+
+
+def test_raw_scores_differ_from_normalised_ones_by_the_mean_of_their_group(make_task):
+    task = make_task("residual")
+    groups = find_groups(task).groups
+    raw = score_groups(task, groups, Magnitude(), normalizer="none")
+    by_mean = score_groups(task, groups, Magnitude())
+    for one, other in zip(raw, by_mean, strict=True):
+        assert torch.allclose(one / one.mean(), other)
+        assert not torch.allclose(one, other)
+    # Scores that compare as they are stay so.
+    lamps = [score_groups(task, groups, Lamp(), normalizer=name) for name in ("none", "mean")]
+    assert all(torch.equal(*pair) for pair in zip(*lamps, strict=True))
 
 
 def test_scores_are_normalised_to_mean_one_and_zeros_stay():

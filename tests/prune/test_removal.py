@@ -6,6 +6,7 @@ from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.records import Group, Groups, Member
 from regrow.prune.channels.surgery import clone
 from regrow.prune.cost_model import costs_of
+from regrow.prune.criteria import Criterion
 from regrow.prune.removal import Channels, telling_images
 from regrow.prune.selection import Selection
 from regrow.prune.target import Target
@@ -96,3 +97,23 @@ def test_the_images_that_tell_most_come_first():
     found = telling_images([(images, None)])
     assert torch.equal(found, images[[3, 5, 0, 7, 1, 2, 4, 6]])
     assert telling_images([]) is None
+
+
+class Scaled(Criterion):
+    """Scores of one size a group, so that what divides them shows."""
+
+    def scores(self, task, groups, batches):
+        ramps = [torch.linspace(1, 2, group.num_units) for group in groups]
+        return [ramp * 10**place for place, ramp in enumerate(ramps)]
+
+
+def test_raw_scores_take_the_layer_of_lowest_scores_first(make_task):
+    task = make_task("plain")
+    batches = [(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), None)]
+    taken = {}
+    for name in ("none", "mean"):
+        selection = Selection(round_to=1, normalizer=name)
+        channels = Channels(task, Target(macs=0.8), selection, Scaled())
+        taken[name] = channels.cut_(clone(task), batches, {"macs": 0.8}, tightly=False).units
+    assert set(taken["none"]) == {"body.0.0"}
+    assert set(taken["mean"]) == {"body.0.0", "body.1.0"}

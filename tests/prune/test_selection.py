@@ -46,8 +46,8 @@ def test_the_cost_ends_under_its_ceiling_and_nothing_more_can_stay(make_task, na
     for index, count in enumerate(asked):
         if count:
             fewer = [*asked]
-            fewer[index] = made._legal(index, count - 1)
-            assert costs_after(task, made._plan(fewer))["macs"] > ceiling
+            fewer[index] = made.legal(index, count - 1)
+            assert costs_after(task, made.plan(fewer))["macs"] > ceiling
 
 
 def test_two_ceilings_are_both_kept(make_task):
@@ -74,11 +74,11 @@ def test_the_most_valuable_come_back_first(make_task):
     task = make_task("plain")
     made = chooser(task, [torch.ones(16), torch.full((12,), 2.0)], round_to=1)
     # With 12 and 8 channels gone there is room for either layer's, but not for both.
-    ceiling = costs_after(task, made._plan([4, 8]))["macs"]
+    ceiling = costs_after(task, made.plan([4, 8]))["macs"]
     back = made._give_back([12, 8], {"macs": ceiling})
     assert 8 - back[1] >= 1
     # Whatever else comes back, no more of the second layer could have.
-    fewer = made._plan([12, back[1] - 1]) if back[1] else None
+    fewer = made.plan([12, back[1] - 1]) if back[1] else None
     assert fewer is None or costs_after(task, fewer)["macs"] > ceiling
 
 
@@ -94,7 +94,7 @@ def test_a_prediction_that_is_wrong_is_measured_instead(make_task, monkeypatch):
 def test_widths_are_aligned_and_shares_are_limited(make_task):
     task = make_task("plain")
     made = chooser(task, round_to=4, max_share=0.5)
-    plan = made._plan(made._counts(len(made.order)))
+    plan = made.plan(made._counts(len(made.order)))
     left = {group.layer: group.num_units - len(units) for group, units in plan}
     # 12 is narrower than four times 4, and is aligned to 2.
     assert left == {"body.0.0": 8, "body.1.0": 6}
