@@ -2,10 +2,12 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from regrow.cli import parse
 from regrow.deploy.capture.lines import Capturing
@@ -44,6 +46,7 @@ def run_server(
     capture: Path | None = None,
     sample: float = 1.0,
     observer: Observer | None = None,
+    fixed: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C; what is under way is answered first.
 
@@ -71,6 +74,7 @@ def run_server(
             lines by the hour; null captures nothing.
         sample: Sampling share of the capture, in [0, 1], by a hash of the request's id.
         observer: What looks at every request that was answered, in the place of the capture.
+        fixed: Further paths that always answer the same, as JSON.
 
     Raises:
         BadInput: If the model cannot be served, or the port not be had.
@@ -95,7 +99,12 @@ def run_server(
             background += _serve(service, opener, model, name)
         api = ModelsApi(models, opener.model) if models is not None else None
         app = make_app(
-            service, name, version=version("regrow"), models_api=api, background=background
+            service,
+            name,
+            version=version("regrow"),
+            models_api=api,
+            fixed=fixed,
+            background=background,
         )
         run(app, service, listening, name)
 
@@ -169,7 +178,7 @@ def serve(args: Sequence[str] | None = None) -> None:
         run_server,
         args,
         description=serve.__doc__ or "",
-        skip=["observer"],
+        skip=["observer", "fixed"],
         positional={
             "model": "A run folder, a checkpoint, model.onnx, model.tar.gz or promoted.json."
         },

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 from starlette.applications import Starlette
@@ -35,6 +36,7 @@ def make_app(
     *,
     version: str = "",
     models_api: ModelsApi | None = None,
+    fixed: Mapping[str, Any] = MappingProxyType({}),
     background: Sequence[Background] = (),
 ) -> ASGIApp:
     """Return the application of a service.
@@ -44,6 +46,7 @@ def make_app(
         name: The model that `/ping` and `/invocations` mean.
         version: The version of the server.
         models_api: Loads and unloads further models below `/models`; None leaves that out.
+        fixed: Further paths that always answer the same, as JSON.
         background: What runs beside the requests until the application ends.
     """
     paths = _Paths(service, name, version)
@@ -77,6 +80,7 @@ def make_app(
                 ("/infer", paths.infer, "POST"),
             )
         ),
+        *(Route(path, _answering(value), methods=["GET"]) for path, value in fixed.items()),
         *(models_api.routes(service) if models_api is not None else ()),
     ]
     app = Starlette(
@@ -173,6 +177,15 @@ class _Paths:
         if entry is None or version not in (None, "1", entry.model.sha256):
             return None
         return entry
+
+
+def _answering(value: Any) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    """Return an endpoint that always answers the same."""
+
+    async def answer(request: Request) -> Response:
+        return _json(value)
+
+    return answer
 
 
 def _unknown(request: Request) -> Response:
