@@ -99,7 +99,7 @@ FUNCTIONS = [
     run_baseline, run_monitor,
 ]  # fmt: skip
 OF_TOOLS = {"help", "config", "print_config", "logdir", "config-settings"}
-OTHER_PROGRAMS = r"benchmarks/|`aws |`tritonserver |\bcurl\b|\bpip\b|\bpytest\b|\bmkdocs\b"
+OTHER_PROGRAMS = r"trtexec|benchmarks/|`aws |`tritonserver |\bcurl\b|\bpip\b|\bpytest\b|\bmkdocs\b"
 CHOICES: dict[str, list[type]] = {
     **{name: list(classes) for name, classes in DATA_CHOICES.items()},
     "task": TASKS,
