@@ -20,6 +20,7 @@ from regrow.pipelines.pruning.inputs import Inputs, Record
 from regrow.pipelines.pruning.job import PRUNED, Job, Train
 from regrow.pipelines.seen import refuse_seen
 from regrow.prune.channels.groups import find_groups
+from regrow.prune.compensation.compensate import Compensation
 from regrow.prune.criteria import Criterion, Taylor
 from regrow.prune.masking import SingleWeights, Weights
 from regrow.prune.removal import Channels, Removal
@@ -53,6 +54,7 @@ def run_pruning(
     optimization: Optimization = Optimization(),
     distillation: Distillation | None = None,
     weights: Weights | None = None,
+    compensate: bool = False,
     clock: Clock = Clock(),
     reference: Path | None = None,
     export: bool = False,
@@ -90,6 +92,8 @@ def run_pruning(
         distillation: Knowledge distillation from the unpruned network in fine-tuning; null is none.
         weights: Unstructured sparsity: mask single weights instead of removing channels; null
             removes channels.
+        compensate: Least-squares compensation: before channels are cut, the layers that read them
+            are fitted to the unpruned network's outputs on about 1,000 training images.
         clock: Latency measurement: how networks are timed.
         reference: A checkpoint that budget and target compare with, by default the one that is
             pruned; say, the network that it was itself pruned from.
@@ -144,7 +148,7 @@ def run_pruning(
     latency = clock.beside(inputs.dense)
     # Refuses what it can before an earlier run is moved.
     widths = _widths(inputs.dense, selection) if targets is not None else None
-    removal = _removal(inputs, latency, weights, criterion, target, selection, widths)
+    removal = _removal(inputs, latency, weights, criterion, target, selection, widths, compensate)
     if targets is not None:
         _refuse_unreachable(removal, inputs, Target(**{targets_of: targets[-1]}))
     job = Job(
@@ -216,20 +220,32 @@ def _removal(
     target: Target,
     selection: Selection,
     widths: Mapping[str, int] | None = None,
+    compensate: bool = False,
 ) -> Removal:
     task, dense = inputs.task, inputs.dense
     if weights is None:
         return Channels(
-            task, target, selection, criterion, reference=dense, latency=latency, dense=widths
+            task,
+            target,
+            selection,
+            criterion,
+            reference=dense,
+            latency=latency,
+            dense=widths,
+            compensation=Compensation() if compensate else None,
         )
-    named = [name for name in ("keep", "only", "limit") if getattr(selection, name)]
-    if named:
-        raise BadInput(
-            f"selection.{named[0]} has no say where single weights are masked; give it or weights"
-        )
+    named = {f"selection.{name}": getattr(selection, name) for name in ("keep", "only", "limit")}
+    _refuse_with_weights(**named, compensate=compensate)
     removal = SingleWeights(task, weights, criterion, reference=dense, latency=latency)
     log.info("target and selection have no say: weights are masked, and no channel goes")
     return removal
+
+
+def _refuse_with_weights(**given: object) -> None:
+    """Refuse what concerns channels where single weights are masked."""
+    for name, value in given.items():
+        if value:
+            raise BadInput(f"{name} has no say where single weights are masked; give it or weights")
 
 
 def _widths(dense: Task, selection: Selection) -> dict[str, int]:

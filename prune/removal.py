@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from regrow.errors import BadInput
+from regrow.logs import log
 from regrow.models.latency import Latency
 from regrow.models.onnx.command_clock import ClockFailed
 from regrow.models.task import Task
@@ -14,6 +15,7 @@ from regrow.prune.channels.exactness import cut_exactly_
 from regrow.prune.channels.groups import find_groups, without_layers
 from regrow.prune.channels.records import Groups, Plan, Removed
 from regrow.prune.channels.surgery import clone, cut_
+from regrow.prune.compensation.compensate import Compensated, Compensation, compensate_
 from regrow.prune.contributions import Batches
 from regrow.prune.cost_model import costs_of, layer_times
 from regrow.prune.criteria import Criterion, Magnitude, score_groups
@@ -21,6 +23,7 @@ from regrow.prune.memory import is_out_of_memory
 from regrow.prune.naming.named_layers import keep_named, refuse_unmatched
 from regrow.prune.selection import Chooser, Selection
 from regrow.prune.target import Target
+from regrow.text import plural
 from regrow.training.evaluation import not_finite
 
 # Latency is met when it lies between this share of its target and the target.
@@ -139,6 +142,11 @@ class Channels(Removal):
         latency: Times networks beside the reference; needed where latency is a target.
         dense: The width of groups before any pruning, by the group's layer, where this network has
             been pruned before; by default as they are.
+        compensation: Least-squares compensation: how the layers that read what goes are fitted
+            before it is cut; None leaves them as they are.
+
+    Attributes:
+        compensated: What the compensation of the last cut did.
 
     Raises:
         BadInput: If the target cannot be reached, the network cannot be traced, all of it is
@@ -163,6 +171,7 @@ class Channels(Removal):
         reference: Task | None = None,
         latency: Latency | None = None,
         dense: Mapping[str, int] | None = None,
+        compensation: Compensation | None = None,
     ) -> None:
         if not any(parameter.requires_grad for parameter in task.net.parameters()):
             raise BadInput("all parameters are frozen, so nothing could recover; unfreeze some")
@@ -176,6 +185,7 @@ class Channels(Removal):
         found = keep_named(found, task.net, selection.keep, selection.only)
         super().__init__(found, target.shares(), reference or task, latency)
         self.selection, self.criterion = selection, criterion or Magnitude()
+        self.compensation, self.compensated = compensation, Compensated()
         self.inexact = frozenset(g.layer for g in found.groups if g.is_inexact)
         self.dense = {g.layer: (dense or {}).get(g.layer, g.width) for g in found.groups}
         self.full: dict[str, float] = {**costs_of(self.reference), "latency": 1.0}
@@ -197,11 +207,25 @@ class Channels(Removal):
             plan, latency = chosen
             if not plan:
                 return replace(NOTHING, latency=latency)
+            whole = task.net if self.compensation is None else clone(task).net
+            self._compensate_(task, plan, batches)
             removed, error, refused = cut_exactly_(task, plan, images)
             if not refused:
                 units = {group.layer: list(units) for group, units in plan}
                 return Cut(removed, units, error, latency=latency)
+            if self.compensation is not None:  # for a plan that is not carried out
+                task.net = whole
             self.refuse(refused)
+
+    def _compensate_(self, task: Task, plan: Plan, batches: Batches) -> None:
+        """Fit what reads the channels that go, if that is asked for, and log what was fitted."""
+        if self.compensation is None:
+            return
+        self.compensated = compensate_(task, plan, batches, self.compensation)
+        errors, left = self.compensated.errors, self.compensated.left
+        log.info(f"compensation: {plural(len(errors), 'layer')} fitted by least squares")
+        if left:
+            log.info(f"compensation: left as they are: {_some(left)}")
 
     def follow(self, cut: Cut) -> None:
         """Go on from the network after a cut; one that is not followed counts as undone."""

@@ -1,0 +1,1 @@
+"""Least-squares compensation: the layers that read pruned channels are fitted anew."""

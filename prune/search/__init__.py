@@ -1,0 +1,1 @@
+"""Width search: joint candidates are cut, scored and mutated."""
