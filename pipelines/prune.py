@@ -24,6 +24,7 @@ from regrow.prune.compensation.compensate import Compensation
 from regrow.prune.criteria import Criterion, Taylor
 from regrow.prune.masking import SingleWeights, Weights
 from regrow.prune.removal import Channels, Removal
+from regrow.prune.search.settings import Search
 from regrow.prune.selection import Selection
 from regrow.prune.target import Target
 from regrow.reporting.lock import releases_folders
@@ -55,6 +56,7 @@ def run_pruning(
     distillation: Distillation | None = None,
     weights: Weights | None = None,
     compensate: bool = False,
+    search: Search | None = None,
     clock: Clock = Clock(),
     reference: Path | None = None,
     export: bool = False,
@@ -94,6 +96,8 @@ def run_pruning(
             removes channels.
         compensate: Least-squares compensation: before channels are cut, the layers that read them
             are fitted to the unpruned network's outputs on about 1,000 training images.
+        search: Width search: the widths of each step are the best of many joint candidates; null
+            takes what the ranking of channels gives.
         clock: Latency measurement: how networks are timed.
         reference: A checkpoint that budget and target compare with, by default the one that is
             pruned; say, the network that it was itself pruned from.
@@ -148,7 +152,9 @@ def run_pruning(
     latency = clock.beside(inputs.dense)
     # Refuses what it can before an earlier run is moved.
     widths = _widths(inputs.dense, selection) if targets is not None else None
-    removal = _removal(inputs, latency, weights, criterion, target, selection, widths, compensate)
+    removal = _removal(
+        inputs, latency, weights, criterion, target, selection, widths, compensate, search
+    )
     if targets is not None:
         _refuse_unreachable(removal, inputs, Target(**{targets_of: targets[-1]}))
     job = Job(
@@ -221,6 +227,7 @@ def _removal(
     selection: Selection,
     widths: Mapping[str, int] | None = None,
     compensate: bool = False,
+    search: Search | None = None,
 ) -> Removal:
     task, dense = inputs.task, inputs.dense
     if weights is None:
@@ -233,9 +240,10 @@ def _removal(
             latency=latency,
             dense=widths,
             compensation=Compensation() if compensate else None,
+            search=search,
         )
     named = {f"selection.{name}": getattr(selection, name) for name in ("keep", "only", "limit")}
-    _refuse_with_weights(**named, compensate=compensate)
+    _refuse_with_weights(**named, compensate=compensate, search=search)
     removal = SingleWeights(task, weights, criterion, reference=dense, latency=latency)
     log.info("target and selection have no say: weights are masked, and no channel goes")
     return removal

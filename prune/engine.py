@@ -1,5 +1,6 @@
 """The pruning loop: score, choose, cut, prove, recover, evaluate; step by step, under a budget."""
 
+import time
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, replace
 from math import isnan, nan
@@ -20,9 +21,10 @@ from regrow.prune.channels.surgery import clone
 from regrow.prune.contributions import some
 from regrow.prune.cost_model import costs_of
 from regrow.prune.layers import Layer, layers_of, sensitivities
-from regrow.prune.recovery import Recover, reestimate_batchnorm_
+from regrow.prune.recovery import Recover
 from regrow.prune.removal import NOTHING, Cut, Removal
 from regrow.prune.schedule import Pace, kept_share
+from regrow.prune.search.settings import Memory
 from regrow.prune.state import Attempt, Progress, Step, Stop
 from regrow.training.evaluation import Evaluation, not_finite
 from regrow.training.evaluation import evaluate as evaluate_task
@@ -228,15 +230,19 @@ class _Run:
     def _try(self, state: Progress, index: int) -> Attempt | None:
         """Cut the network for a step; None if no legal cut comes down to what it asks for."""
         work, end = clone(state.task), state.pace.next
+        keep = (
+            None if self.save is None else _Sparing(lambda found: self._keep_search(state, found))
+        )
+        self.removal.memory = Memory(counter_seed(self.seed, index), state.search, keep)
         kept = {name: kept_share(share, end) for name, share in self.removal.shares.items()}
         cut = self.removal.cut_(work, self.train_loader, kept, tightly=end == 1)
-        state.refused = dict(self.removal.refused)
+        state.refused, state.search = dict(self.removal.refused), None
         if cut is None:
             return None
         if not state.importance and self.removal.scores:
             self._measure_layers_(state)
         if not cut.is_nothing:
-            reestimate_batchnorm_(work, self.train_loader)
+            self.removal.settle_norms_(work, self.train_loader)
             _order_as_in_a_file_(work)
         return Attempt(index, work, cut)
 
@@ -330,9 +336,27 @@ class _Run:
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(index)
 
+    def _keep_search(self, state: Progress, found: dict[str, Any]) -> None:
+        state.search = found
+        self._keep(state)
+
     def _keep(self, state: Progress) -> None:
         if self.save is not None:
             self.save(state)
+
+
+class _Sparing:
+    """Calls a function that writes a file, but not so often that it takes a tenth of the time."""
+
+    def __init__(self, call: Callable[[dict[str, Any]], None]) -> None:
+        self.call, self.next = call, 0.0
+
+    def __call__(self, found: dict[str, Any]) -> None:
+        start = time.monotonic()
+        if start >= self.next:
+            self.call(found)
+            end = time.monotonic()
+            self.next = end + 10 * (end - start)
 
 
 def _order_as_in_a_file_(task: Task) -> None:

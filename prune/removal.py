@@ -21,6 +21,11 @@ from regrow.prune.cost_model import costs_of, layer_times
 from regrow.prune.criteria import Criterion, Magnitude, score_groups
 from regrow.prune.memory import is_out_of_memory
 from regrow.prune.naming.named_layers import keep_named, refuse_unmatched
+from regrow.prune.recovery import reestimate_batchnorm_
+from regrow.prune.search.scoring import Scorer
+from regrow.prune.search.settings import Memory, Search
+from regrow.prune.search.space import Space
+from regrow.prune.search.widths import WidthSearch
 from regrow.prune.selection import Chooser, Selection
 from regrow.prune.target import Target
 from regrow.text import plural
@@ -76,10 +81,12 @@ class Removal(ABC):
         inexact: The layers whose groups change what norms give.
         is_divisible: Whether a smaller step removes less; if not, none is tried after one that
             breaks the budget.
+        memory: The seed of a step, and what its search goes on from if the run was stopped.
     """
 
     inexact: frozenset[str] = frozenset()
     is_divisible: bool = True
+    memory: Memory = Memory()
 
     def __init__(
         self,
@@ -119,6 +126,15 @@ class Removal(ABC):
     def follow(self, cut: Cut) -> None:
         """Go on from the network after a cut; one that is not followed counts as undone."""
 
+    def settle_norms_(self, task: Task, batches: Batches) -> None:
+        """Measure the batch norms of a network that was cut anew, in place.
+
+        Args:
+            task: The network.
+            batches: Training images and targets.
+        """
+        reestimate_batchnorm_(task, batches)
+
     def refuse(self, layers: Mapping[str, str]) -> None:
         """Leave layers whole from now on.
 
@@ -144,6 +160,8 @@ class Channels(Removal):
             been pruned before; by default as they are.
         compensation: Least-squares compensation: how the layers that read what goes are fitted
             before it is cut; None leaves them as they are.
+        search: Width search: how long joint candidates are tried for the widths of a step; None
+            takes what the ranking of units gives.
 
     Attributes:
         compensated: What the compensation of the last cut did.
@@ -172,6 +190,7 @@ class Channels(Removal):
         latency: Latency | None = None,
         dense: Mapping[str, int] | None = None,
         compensation: Compensation | None = None,
+        search: Search | None = None,
     ) -> None:
         if not any(parameter.requires_grad for parameter in task.net.parameters()):
             raise BadInput("all parameters are frozen, so nothing could recover; unfreeze some")
@@ -186,6 +205,7 @@ class Channels(Removal):
         super().__init__(found, target.shares(), reference or task, latency)
         self.selection, self.criterion = selection, criterion or Magnitude()
         self.compensation, self.compensated = compensation, Compensated()
+        self.search = search
         self.inexact = frozenset(g.layer for g in found.groups if g.is_inexact)
         self.dense = {g.layer: (dense or {}).get(g.layer, g.width) for g in found.groups}
         self.full: dict[str, float] = {**costs_of(self.reference), "latency": 1.0}
@@ -201,7 +221,9 @@ class Channels(Removal):
         ceilings = {name: self.full[name] * share for name, share in kept.items()}
         images = telling_images(batches)
         while True:
-            chosen = self._choose(task, self._chooser(task, batches), ceilings, tightly)
+            chooser = self._chooser(task, batches)
+            chosen = self._search(task, chooser, batches, ceilings)
+            chosen = chosen or self._choose(task, chooser, ceilings, tightly)
             if chosen is None:
                 return None
             plan, latency = chosen
@@ -226,6 +248,42 @@ class Channels(Removal):
         log.info(f"compensation: {plural(len(errors), 'layer')} fitted by least squares")
         if left:
             log.info(f"compensation: left as they are: {_some(left)}")
+
+    def settle_norms_(self, task: Task, batches: Batches) -> None:
+        """Measure batch norms anew, unless layers that were fitted to the old ones fit these less.
+
+        After a compensation both are tried, and what is nearer to the reference on training images
+        stays.
+        """
+        if self.compensation is None:
+            return super().settle_norms_(task, batches)
+        settings = self.compensation
+        scorer = Scorer(task, self.reference, batches, settings.num_images, 1)
+        before, anew = scorer.distance(task), clone(task)
+        reestimate_batchnorm_(anew, batches)
+        if not scorer.distance(anew) >= before:
+            task.net = anew.net
+        else:
+            log.info("compensation: batch norms keep the statistics that layers were fitted to")
+
+    def _search(
+        self, task: Task, chooser: Chooser, batches: Batches, ceilings: dict[str, float]
+    ) -> tuple[Plan, float | None] | None:
+        """Search for the widths, if that is asked for; None if nothing was found."""
+        if self.search is None:
+            return None
+        latency = self.latency if "latency" in ceilings else None
+        scorer = Scorer(
+            task,
+            self.reference,
+            batches,
+            self.search.num_images,
+            self.search.num_batches,
+            latency,
+        )
+        search = WidthSearch(Space(chooser, ceilings), scorer, self.search, self.memory)
+        best = search.best()
+        return None if best is None else (search.plan(best), best.latency)
 
     def follow(self, cut: Cut) -> None:
         """Go on from the network after a cut; one that is not followed counts as undone."""

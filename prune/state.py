@@ -81,6 +81,7 @@ class Progress:
         sensitivity: What the loss gains when a quarter of one layer is removed, by its group's
             layer.
         attempt: The cut whose network is being trained; None between steps.
+        search: What the width search of the step that goes on has found; None where there is none.
     """
 
     task: Task
@@ -94,6 +95,7 @@ class Progress:
     importance: dict[str, list[float]] = field(default_factory=dict)
     sensitivity: dict[str, float] = field(default_factory=dict)
     attempt: Attempt | None = None
+    search: dict[str, Any] | None = None
 
     def kept_units(self) -> dict[str, list[int]]:
         """Return the units of each group that are left, in the numbering at the start."""
@@ -124,6 +126,7 @@ def save_progress(path: Path, progress: Progress, settings: Mapping[str, Any]) -
         "is_finished": progress.is_finished,
         "importance": progress.importance,
         "sensitivity": progress.sensitivity,
+        "search": progress.search,
         "momenta": progress.task.momenta,
         "settings": dict(settings),
     }
@@ -174,6 +177,7 @@ def load_progress(path: Path, allow: tuple[str, ...] = ()) -> tuple[Progress, di
             is_finished=plain["is_finished"],
             importance=plain["importance"],
             sensitivity=plain["sensitivity"],
+            search=plain.get("search"),
         )
         settings = dict(plain["settings"])
         _refuse_types(progress)
@@ -210,6 +214,8 @@ def _refuse_types(progress: Progress) -> None:
         ValueError: Naming the value.
     """
     pace = progress.pace
+    if not isinstance(progress.search, dict | None):
+        raise ValueError("a search that is none")
     if not all(_is_share(part) for part in (pace.first, pace.done, pace.size)) or not pace.first:
         raise ValueError(f"a pace of {pace}")
     if type(progress.baseline) not in (int, float):

@@ -1,1 +1,1 @@
-"""Width search: joint candidates are cut, scored and mutated."""
+"""Width search: joint candidates of the widths of all layers are cut, scored and mutated."""

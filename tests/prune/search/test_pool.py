@@ -1,0 +1,43 @@
+import json
+
+import pytest
+
+from regrow.prune.search.pool import Candidate, Point, Pool, curve
+
+
+def test_a_pool_goes_on_from_plain_data():
+    pool = Pool({"seed": 3}, correction=1.25)
+    pool.points = [Point(0, 4, 0.5), Point(1, 2, 0.1, latency=0.9)]
+    pool.candidates = [
+        Candidate((4, 0), 0.5, True, "minimax"),
+        Candidate((2, 2), float("inf"), False, "mutation", 0.7),
+    ]
+    plain = json.loads(json.dumps(pool.to_plain(12.5)))
+    again = Pool.going_on({"seed": 3}, plain)
+    assert (again.points, again.candidates) == (pool.points, pool.candidates)
+    assert (again.seconds, again.correction) == (12.5, 1.25)
+
+
+@pytest.mark.parametrize("broken", [None, {}, {"key": {"seed": 4}}, {"key": {"seed": 3}}])
+def test_what_was_found_for_another_search_is_of_no_use(broken):
+    assert Pool.going_on({"seed": 3}, broken) == Pool({"seed": 3})
+
+
+def test_the_best_is_under_the_ceilings():
+    pool = Pool({})
+    assert pool.best is None
+    pool.candidates = [
+        Candidate((1,), 0.1, False, "uniform"),
+        Candidate((2,), 0.3, True, "ranking"),
+        Candidate((3,), 0.2, True, "mutation"),
+        Candidate((4,), float("inf"), True, "mutation"),
+    ]
+    assert [candidate.counts for candidate in pool.ranked()] == [(3,), (2,)]
+    assert pool.best == pool.candidates[2]
+
+
+def test_a_curve_is_straight_between_points_and_never_falls():
+    ladder = [0, 2, 4, 6, 8, 10]
+    found = curve([(0, 0.0), (4, 1.0), (8, 0.5)], ladder)
+    assert found == {0: 0, 2: 0.5, 4: 1, 6: 1, 8: 1, 10: 1}
+    assert curve([(0, 0.0), (4, 1.0)], ladder) == {0: 0, 2: 0.5, 4: 1, 6: 1.5, 8: 2, 10: 2.5}

@@ -1,0 +1,20 @@
+import pytest
+
+from regrow.errors import BadInput
+from regrow.prune.search.settings import Search
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "search needs an end: give search.minutes or search.candidates"),
+        ({"minutes": 0.0}, "search.minutes is 0.0, it must be > 0"),
+        ({"minutes": float("nan")}, "search.minutes is nan, it must be > 0"),
+        ({"candidates": 0}, "search.candidates is 0, it must be at least 1"),
+        ({"minutes": 1.0, "num_images": 0}, "search.num_images is 0 and search.num_batches 8"),
+        ({"minutes": 1.0, "num_batches": 0}, "search.num_batches 0; both must be at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(options, said):
+    with pytest.raises(BadInput, match=said):
+        Search(**options)
