@@ -24,6 +24,7 @@ from regrow.models.task import Task
 from regrow.pipelines import commands
 from regrow.pipelines.prune import run_pruning
 from regrow.prune.masking import Weights
+from regrow.prune.search.settings import Search
 from regrow.prune.selection import Selection
 from regrow.prune.target import Target
 from regrow.training.fit import Fit
@@ -192,12 +193,37 @@ def test_a_command_runs_for_no_file_that_the_user_has_not_named(
     assert not log.exists()
 
 
+def test_a_searched_and_compensated_network_is_written(
+    tmp_path: Path, data: GrowingData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, file = tmp_path / "run", checkpoint(tmp_path)
+    options = QUICK | {"recovery": Fit(epochs=0, devices=1)}
+    search = Search(candidates=4, num_images=8, num_batches=1)
+    report = run_pruning(
+        file, data, search=search, compensate=True, selection=Selection(round_to=1), run=run,
+        **options,
+    )  # fmt: skip
+    said = capsys.readouterr().out
+    assert "search: the best of " in said
+    assert "fitted by least squares" in said
+    assert report.figures["after"]["macs"] <= 0.5 * report.figures["before"]["macs"]
+    assert load(run / "pruned.ckpt").net_name == load(file).net_name
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"num_steps": 0}, "num_steps is 0, it must be at least 1, and final_epochs 0"),
         ({"final_epochs": -1}, "and final_epochs -1, it must be 0 or more"),
         ({"recovery": Fit(devices=2)}, r"recovery\.devices: pruning runs in one process"),
+        (
+            {"weights": Weights(share=0.5), "compensate": True},
+            "compensate has no say where single weights are masked; give it or weights",
+        ),
+        (
+            {"weights": Weights(share=0.5), "search": Search(candidates=1)},
+            "search has no say where single weights are masked; give it or weights",
+        ),
         ({"resume": True}, "has no pruning run that was stopped; start it without --resume"),
     ],
 )
