@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from regrow.prune.channels.groups import find_groups
     from regrow.prune.channels.records import Group, Groups, Plan
     from regrow.prune.channels.surgery import cut_, mask_
+    from regrow.prune.compensation.compensate import Compensation, compensate_
     from regrow.prune.criteria import (
         ActivationGradient,
         ConsumerMagnitude,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from regrow.prune.plain_task import as_task
     from regrow.prune.recovery import reestimate_batchnorm_
     from regrow.prune.removal import Channels, Cut, Removal
+    from regrow.prune.search.settings import Search
     from regrow.prune.selection import Selection, lowest
     from regrow.prune.state import Step
     from regrow.prune.target import Target
@@ -42,6 +44,7 @@ else:
 __all__ = [
     "ActivationGradient",
     "Channels",
+    "Compensation",
     "ConsumerMagnitude",
     "Criterion",
     "Cut",
@@ -58,6 +61,7 @@ __all__ = [
     "Random",
     "Removal",
     "Result",
+    "Search",
     "Selection",
     "SingleWeights",
     "SpatialDropout",
@@ -68,6 +72,7 @@ __all__ = [
     "Weights",
     "Widening",
     "as_task",
+    "compensate_",
     "cut_",
     "find_groups",
     "lowest",

@@ -138,3 +138,29 @@ def test_after_a_compensation_the_norms_that_are_nearer_stay():
     channels.settle_norms_(work, batches(4, 9))
     norm = next(m for m in work.net.modules() if isinstance(m, torch.nn.BatchNorm2d))
     assert not torch.equal(norm.running_mean, before)
+
+
+class ByWidth:
+    """Tells times that follow the square root of the widths, unlike the layers' shares."""
+
+    def __init__(self, task) -> None:
+        self.whole = sum(widths(task.net).values())
+
+    def share(self, task) -> float:
+        return (sum(widths(task.net).values()) / self.whole) ** 0.5
+
+
+def test_a_measured_time_is_met_by_candidates_that_were_timed():
+    task = trained()
+    channels = Channels(
+        task,
+        Target(latency=0.75),
+        Selection(round_to=2),
+        latency=ByWidth(task),
+        search=Search(candidates=10, num_images=8, num_batches=1),
+    )
+    cut = channels.cut_(task, batches(4, 1), {"latency": 0.75}, tightly=True)
+    assert cut.latency <= 0.75
+    assert cut.latency == channels.latency.share(task)
+    # It is not far below either: some candidate comes near.
+    assert cut.latency > 0.5
