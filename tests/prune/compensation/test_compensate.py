@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torchvision.ops import RoIAlign
 
 from regrow.errors import BadInput
 from regrow.models.masks import mask_weights_
 from regrow.prune.channels.exactness import check_exact, cut_exactly_
 from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.records import Group, Member
 from regrow.prune.channels.surgery import clone, cut_, mask_
 from regrow.prune.compensation.compensate import Compensation, calibration_images, compensate_
 from regrow.prune.criteria import Magnitude, score_groups
@@ -217,6 +219,27 @@ def test_layers_that_least_squares_would_spoil_are_left(make_task, change, said)
     assert found.left == {"body.1.0": said}
     assert torch.equal(task.net.body[1][0].weight, before)
     assert list(found.errors) == ["fc"]
+
+
+class Regions(nn.Module):
+    """Reads pooled regions, whose boxes another network might choose otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.pool, self.fc = nn.Conv2d(3, 8, 3), RoIAlign(2, 1.0, 1), nn.Linear(8, 3)
+
+    def forward(self, x):
+        box = torch.tensor([[2.0, 2.0, 9.0, 9.0]]).to(x)
+        return self.fc(self.pool(self.stem(x), [box] * len(x)).mean((2, 3)))
+
+
+def test_what_reads_regions_is_left(make_task):
+    task = make_task(Regions())
+    units = tuple((unit,) for unit in range(8))
+    group = Group("stem", (Member("stem", "out", units), Member("fc", "in", units)))
+    found = compensate_(task, [(group, [1, 2])], batches(1))
+    assert found.errors == {}
+    assert found.left == {"fc": "it reads regions that each network chooses by itself"}
 
 
 def test_images_are_counted_and_needed(make_task):
