@@ -19,7 +19,7 @@ from regrow.training.resume import FREE, refuse_changes
 PROGRESS = "progress.ckpt"
 # Options of a later version than that which a run may have begun with, by their defaults.
 ADDED = {f"clock.{name}": value for name, value in asdict(Clock()).items()}
-ADDED["targets_of"] = "macs"
+ADDED |= {"targets_of": "macs", "selection.normalizer": "mean", "compensate": False, "search": None}
 RECOVERY = "recovery"  # the folder of a run for the state of the training that goes on
 
 

@@ -70,6 +70,25 @@ def test_a_run_goes_on_with_the_same_settings_alone(tmp_path: Path) -> None:
     assert not (tmp_path / PROGRESS).exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "default", "other"),
+    [
+        ("selection.normalizer", "mean", "none"),
+        ("compensate", False, True),
+        ("search", None, "some"),
+        ("search.minutes", None, 1.0),
+    ],
+)
+def test_a_run_of_before_an_option_goes_on_with_its_default_alone(
+    tmp_path: Path, name: str, default: object, other: object
+) -> None:
+    state, began = progress(), {"num_steps": 2}
+    Record(tmp_path, began).save(state)
+    assert Record(tmp_path, began | {name: default}).read(state.task, ()).baseline == 0.75
+    with pytest.raises(BadInput, match=f"--resume cannot change {name} from {default} to {other}"):
+        Record(tmp_path, began | {name: other}).read(state.task, ())
+
+
 def test_the_state_of_a_training_is_kept_until_its_step_is_recorded(tmp_path: Path) -> None:
     state, record = progress(), Record(tmp_path, {})
     training = tmp_path / RECOVERY / "1" / "last.ckpt"
