@@ -77,6 +77,31 @@ def test_each_step_is_cut_to_the_best_widths_under_its_ceiling():
     assert widths(result.task.net) != widths(run(task, None).task.net)
 
 
+@pytest.mark.parametrize(
+    ("options", "dense", "most"),
+    [
+        ({"keep": ["three.0.0"]}, None, 0),
+        ({"limit": {"three.0.0": 0.25}}, None, 16),
+        # Half of the 128 channels that it once had went before.
+        ({"limit": {"three.0.0": 0.5}}, {"three.0.0": 128}, 0),
+    ],
+)
+def test_layers_that_users_name_lose_no_more_than_they_may(options, dense, most):
+    """Free to choose, the search takes more of the 64 channels of this group."""
+
+    def lost(selection: Selection, dense: dict[str, int] | None = None) -> dict[str, list[int]]:
+        task = trained()
+        channels = Channels(task, Target(macs=0.75), selection, dense=dense, search=SEARCH)
+        cut = channels.cut_(task, batches(4, 1), {"macs": 0.75}, tightly=True)
+        assert cut is not None
+        return cut.units
+
+    assert len(lost(Selection(round_to=1))["three.0.0"]) > 16
+    named = lost(Selection(round_to=1, **options), dense)
+    assert len(named.pop("three.0.0", [])) <= most
+    assert named
+
+
 class Killed(Exception):
     """Ends a run as a signal does."""
 
