@@ -10,15 +10,12 @@ from torch import Tensor
 
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
-from regrow.models.checkpoint import load, net_state, read, save
+from regrow.models.checkpoint import load, net_state, read
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
 from regrow.models.task import Penalty, Task
-from regrow.prune.channels.groups import find_groups
-from regrow.prune.channels.surgery import cut_
 from regrow.training.distillation import Distillation, DistillationPenalty
 from regrow.training.fit import Fit
-from regrow.training.reloading import load_weights_
 from regrow.training.trainer import fine_tune_, make_trainer, train
 
 EPOCHS = 3
@@ -183,20 +180,3 @@ def test_training_that_diverges_is_bad_input_and_leaves_what_was_saved(
     task = make_task(penalties=[NaNLater()])
     with pytest.raises(BadInput, match="training has left NaN or infinity"):
         fine_tune_(task, data, fit, tmp_path)
-
-
-def test_a_network_is_where_it_was_trained() -> None:
-    expected = "cuda" if torch.cuda.is_available() else "cpu"
-    assert Fit().device.type == expected
-    assert Fit(accelerator="cpu").device == torch.device("cpu")
-
-
-def test_a_network_of_other_widths_is_put_into_a_task(tmp_path: Path) -> None:
-    narrow, task = make_task().eval(), make_task().eval()
-    groups = find_groups(narrow).groups
-    cut_(narrow, [(group, list(range(group.num_units // 2))) for group in groups])
-    save(tmp_path / "best.ckpt", narrow)
-    load_weights_(task, tmp_path / "best.ckpt")
-    images = narrow.example_images(3)
-    with torch.no_grad():
-        assert torch.equal(task(images)["logits"], narrow(images)["logits"])
