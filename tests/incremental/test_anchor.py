@@ -11,11 +11,9 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from regrow.data.module import GrowingData
-from regrow.errors import BadInput
 from regrow.incremental.anchor import Anchor, old_weights
 from regrow.incremental.dynamic_sparsity import DynamicSparsity
 from regrow.incremental.expand import expand_
-from regrow.incremental.growth import Growth
 from regrow.models.checkpoint import load, net_state, read
 from regrow.models.class_rows import ClassRows
 from regrow.models.masks import masks_of
@@ -108,9 +106,3 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     fitted(load(stopped), old, data, tmp_path / "stopped", resume=stopped)
     for name in ("last.ckpt", "best.ckpt"):
         assert_equal_weights(tmp_path / "whole" / name, tmp_path / "stopped" / name)
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_shares_out_of_range_are_refused(share: float) -> None:
-    with pytest.raises(BadInput, match=rf"growth.anchor is {share}, it must lie in \[0, 1\)"):
-        Growth(anchor=share)
