@@ -1,10 +1,7 @@
-"""What a run shows while it goes: the bar, the pictures, the throughput, the final scores."""
+"""What a run shows while it goes: the pictures, the throughput, the final scores."""
 
-import re
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,6 @@ import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor, nn
@@ -24,7 +20,6 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from regrow.metrics.evidence import Evidence
 from regrow.models.class_rows import ClassRows
 from regrow.models.task import Task
-from regrow.progress import progress
 from regrow.reporting.pictures import draw, picture
 from regrow.reporting.tensorboard import log_hparams
 from regrow.training.callbacks import PredictionImages, Throughput, save_prediction_picture
@@ -219,69 +214,6 @@ def test_hparams_and_final_scores_are_in_tensorboard(
     assert values["fit.epochs"].number_value == 1
     assert values["fit.clip"].string_value == "None"
     assert values["seed"].number_value == 3
-
-
-def test_progress_shows_epoch_batches_time_left_and_score(fit: Callable[..., Trainer]) -> None:
-    out = StringIO()
-    console = Console(file=out, force_terminal=True, width=160, color_system=None)
-    fit(RunProgress(console))
-    last = out.getvalue().split("epoch ")[-1]
-    assert last.startswith("2/2")
-    assert "12/12 batches" in last
-    assert "0:00:00 left" in last
-    assert "val/accuracy" in last
-
-
-def test_without_a_terminal_there_is_a_line_an_epoch(fit: Callable[..., Trainer]) -> None:
-    out = StringIO()
-    trainer = fit(RunProgress(Console(file=out)))
-    first, second = out.getvalue().splitlines()
-    assert re.fullmatch(r"epoch 1/2  val/accuracy 0\.\d{4}  .*0:\d\d:\d\d left", first)
-    score = float(trainer.callback_metrics["val/accuracy"])
-    assert second.startswith(f"epoch 2/2  val/accuracy {score:.4f}  ")
-    assert second.endswith("  0:00:00 left")
-
-
-def test_recovery_is_silent_without_a_terminal(fit: Callable[..., Trainer]) -> None:
-    out = StringIO()
-    fit(RunProgress(Console(file=out), says_epochs=False))
-    assert out.getvalue() == ""
-
-
-def test_training_is_silent_within_another_bar(
-    fit: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, outer = StringIO(), StringIO()
-    terminal = partial(Console, file=outer, force_terminal=True, width=120)
-    monkeypatch.setattr("regrow.progress.Console", lambda **_: terminal())
-    for _ in progress([1], "contestants"):
-        fit(RunProgress(Console(file=out, force_terminal=True, width=120)))
-    assert out.getvalue() == ""
-    assert "contestants" in outer.getvalue()
-    fit(RunProgress(Console(file=out, force_terminal=True, width=120)))
-    assert "batches" in out.getvalue()
-
-
-def test_progress_gives_the_terminal_back_after_an_error(fit: Callable[..., Trainer]) -> None:
-    class Failing(Callback):
-        def on_train_batch_end(self, *args: Any, **options: Any) -> None:
-            raise RuntimeError("in training")
-
-    out = StringIO()
-    bar = RunProgress(Console(file=out, force_terminal=True, width=120))
-    with pytest.raises(RuntimeError, match="in training"):
-        fit(bar, Failing())
-    assert out.getvalue().count("\x1b[?25h") == 1  # the cursor is shown again
-
-
-def test_progress_is_silent_on_further_processes(task: Task) -> None:
-    out = StringIO()
-    bar = RunProgress(Console(file=out, force_terminal=True))
-    bar.disable()
-    bar.on_train_start(Trainer(logger=False, enable_checkpointing=False), task)
-    assert out.getvalue() == ""
-    bar.enable()
-    assert bar._is_enabled
 
 
 def test_picture_file_shows_the_first_validation_images(
