@@ -7,20 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from ancestors import made
 
-from regrow.data.snapshot import Manifest
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash, load, save
-from regrow.models.classification import Classification
-from regrow.models.record.provenance import Provenance
+from regrow.models.checkpoint import file_hash, load
 from regrow.pipelines import commands, lineage_table
 from regrow.pipelines.training.session import Session
 from regrow.scripts import lineage, train
 
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
-KEPT_SINCE = ("lineage", "date", "change")
 Chain = list[tuple[str, str | None, str | None]]
 
 
@@ -111,28 +107,6 @@ def test_a_resumed_run_remembers_its_ancestors(
     assert (after.date, after.change, after.parent) == (before.date, "+0 images", file_hash(first))
 
 
-def made(path: Path, images: int, parent: Path | None = None, *, is_old: bool = False) -> Path:
-    """Write a checkpoint by hand that says where it comes from, and remembers nothing older."""
-    hashes = torch.arange(images, dtype=torch.uint8)[:, None].repeat(1, 16)
-    digests, splits = torch.zeros(images, 8, dtype=torch.uint8), torch.zeros(images).byte()
-    data = Manifest(hashes, digests, splits, ["ant"])
-    task = Classification(["ant", "bee"], (32, 32))
-    task.provenance = Provenance(
-        data=data.hash,
-        manifest=data.to_dict(),
-        parent=file_hash(parent) if parent is not None else None,
-        command=f"made with {images} images",
-        date="" if is_old else "2026-01-01T00:00:00+00:00",
-    )
-    save(path, task)
-    if is_old:
-        payload = torch.load(path)
-        for name in KEPT_SINCE:
-            del payload["regrow"]["provenance"][name]
-        torch.save(payload, path)
-    return path
-
-
 def test_checkpoints_from_before_lineage_are_followed_through_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,48 +139,6 @@ def test_checkpoints_from_before_lineage_are_followed_through_files(
     assert lineage.main([str(third)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"breaks off: parent {missing[:12]} not found below {tmp_path}" in said
-
-
-def test_the_text_tells_all_of_a_chain_in_100_columns(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first = made(tmp_path / "a" / "best.ckpt", 3)
-    second = made(tmp_path / "b" / "best.ckpt", 5, first)
-    task = load(second)
-    task.provenance.command = "python scripts/train.py \x1b[2J" + "--fit.epochs=1 " * 20
-    task.provenance.scores = {"val/accuracy": 0.98765, "val_class/ant": 0.5}
-    task.provenance.change = "+2 images"
-    save(second, task)
-    assert lineage.main([str(second.parent)]) == 0
-    text = capsys.readouterr().out
-    assert max(map(len, text.splitlines())) <= 100
-    assert "\x1b" not in text
-    said = " ".join(text.split())
-    for part in (
-        f"1 checkpoint {file_hash(first)[:12]}: {first}",
-        f"2 checkpoint {file_hash(second)[:12]}: {second}",
-        "made with 3 images",
-        "--fit.epochs=1 " * 20,
-        "3 train, 0 val, 0 test images; 1 class: ant",
-        f"+2 images, from {file_hash(first)[:12]}",
-        "a training from the start",
-        "val/accuracy 0.9877",
-    ):
-        assert part.strip() in said
-    assert "val_class" not in said
-    assert said.index("1 checkpoint") < said.index("2 checkpoint")
-
-
-def test_a_chain_that_bites_its_tail_ends(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    task = Classification(["ant", "bee"], (32, 32))
-    entries = [{"checkpoint": "a", "parent": "b"}, {"checkpoint": "b", "parent": "a"}]
-    task.provenance = Provenance(parent="b", lineage=entries)
-    save(tmp_path / "run" / "best.ckpt", task)
-    figures = printed(capsys, str(tmp_path / "run"))
-    assert figures["end"] == "b is named as an ancestor of itself"
-    assert [link["checkpoint"] for link in figures["chain"][:-1]] == ["a", "b"]
 
 
 def test_a_folder_without_a_checkpoint_is_refused(
