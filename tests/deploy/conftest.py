@@ -1,6 +1,9 @@
 """Small networks, a few images, and a way to break a graph."""
 
-from collections.abc import Callable
+import io
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +73,27 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(folder))
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     return folder
+
+
+@pytest.fixture
+def path(graph: Path, tmp_path: Path) -> Path:
+    """Return a copy of the classifier's ONNX file."""
+    return Path(shutil.copyfile(graph, tmp_path / "model.onnx"))
+
+
+@pytest.fixture(scope="session")
+def pack() -> Callable[..., Path]:
+    """Return a writer of archives: contents or ready members by name."""
+
+    def write(path: Path, members: Mapping[str, bytes | tarfile.TarInfo]) -> Path:
+        with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as packed:
+            for member, content in members.items():
+                if isinstance(content, tarfile.TarInfo):
+                    packed.addfile(content)
+                    continue
+                entry = tarfile.TarInfo(member)
+                entry.size = len(content)
+                packed.addfile(entry, io.BytesIO(content))
+        return path
+
+    return write

@@ -12,10 +12,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from regrow.deploy.runtime import Outputs
-from regrow.deploy.serving import observing
 from regrow.deploy.serving.app import make_app
-from regrow.deploy.serving.metrics import Metrics
-from regrow.deploy.serving.observing import Exchange, Observing
+from regrow.deploy.serving.observing import Exchange
 from regrow.deploy.serving.served_model import ServedModel
 from regrow.deploy.serving.service import Limits, Service
 
@@ -226,51 +224,3 @@ def test_an_observer_sees_what_was_asked_and_answered(
     assert (seen.response_type, seen.response_body) == ("application/json", answer.content)
     assert (seen.model, seen.sha256) == ("regrow", models["labels"].sha256)
     assert before <= seen.time <= time.time()
-
-
-def exchange(number: int = 0, size: int = 1) -> Exchange:
-    return Exchange(str(number), "", "", 0.0, "m", "", "", b"x" * size, "", b"")
-
-
-def test_an_observer_that_raises_or_is_slow_ends_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(observing, "MAX_BYTES", 10)
-    may_go, begun, seen, metrics = threading.Event(), threading.Event(), [], Metrics()
-
-    class Slow:
-        is_closed = False
-
-        def __call__(self, given: Exchange) -> None:
-            begun.set()
-            assert may_go.wait(20)
-            seen.append(given.event_id)
-            raise OSError("disk full")
-
-        def close(self) -> None:
-            self.is_closed = True
-
-    slow = Slow()
-    told = Observing(slow, metrics)
-    told.tell(exchange(0, 4))
-    assert begun.wait(20)
-    for number in (1, 2):
-        told.tell(exchange(number, 4))  # the second one is too much
-    may_go.set()
-    told.close()
-    told.tell(exchange(3))
-    assert seen == ["0", "1"]
-    assert slow.is_closed
-    assert b'regrow_observed_lost_total{reason="full"} 2.0' in metrics.text()
-    assert b'regrow_observed_lost_total{reason="error"} 2.0' in metrics.text()
-    assert "0: was not observed (disk full)" in capsys.readouterr().err
-
-
-def test_an_observer_that_never_ends_is_left(capsys: pytest.CaptureFixture[str]) -> None:
-    may_go = threading.Event()
-    told = Observing(lambda _: bool(may_go.wait(20)) and None, Metrics())
-    told.tell(exchange(0))
-    told.tell(exchange(1))
-    told.close(0.1)
-    assert "were not observed in 0.1 s" in capsys.readouterr().err
-    may_go.set()
