@@ -114,8 +114,3 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     monkeypatch.setattr(ServedModel, "_opened", opened_then_changed)
     with pytest.raises(BadInput, match="was changed while it was read; try again"):
         ServedModel(file, num_threads=1)
-
-
-def test_the_grey_range_that_is_asked_for_wins(files: dict[str, Path]) -> None:
-    model, _ = Opener(never, num_threads=1, grey_range=(5, 900)).open(files["labels"])
-    assert model.decoding.grey_range == (5, 900)
