@@ -52,9 +52,7 @@ def test_a_change_is_told_with_its_size_and_the_hour_it_was_first_told(
     baseline: Baseline, captured: Captured
 ) -> None:
     state, second = State(baseline), HOUR + timedelta(hours=1)
-    alarms = [judged(baseline, captured(hour, light=0.5), state, hour).alarms for hour in (HOUR,)][
-        0
-    ]
+    alarms = judged(baseline, captured(HOUR, light=0.5), state).alarms
     assert {alarm["kind"] for alarm in alarms} == {"warn"}
     sizes = [round(abs(alarm["effect"] - 0.5), 1) for alarm in alarms]
     assert sizes == sorted(sizes, reverse=True)
