@@ -66,6 +66,20 @@ def _imported(file: Path) -> list[str]:
     return [name for name in names if name.split(".")[0] == "regrow"]
 
 
+def test_every_module_has_its_test_file() -> None:
+    """A test file stands where its module does, so that one finds the other."""
+    own = {
+        file.relative_to(ROOT) for name, file in _sources().items() if "__init__" not in file.name
+    }
+    ours = [file for file in own if file.parts[0] not in ("configs", "scripts")]
+    absent = {
+        file.as_posix()
+        for file in ours
+        if not (ROOT / "tests" / file.parent / f"test_{file.name}").is_file()
+    }
+    assert absent == set()
+
+
 def test_every_package_ships() -> None:
     folders = {
         file.parent.relative_to(ROOT).as_posix()
