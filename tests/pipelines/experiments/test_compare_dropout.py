@@ -56,7 +56,7 @@ def test_the_report_is_of_the_networks_that_are_kept(tmp_path: Path, data: Growi
     [
         ({"num_seeds": 0}, "^num_seeds is 0, it must be at least 1"),
         ({"criteria": []}, "^criteria is empty"),
-        ({"dropouts": [HeadDropout(0.5), HeadDropout(0.5)]}, "dropout-0.5"),
+        ({"dropouts": [HeadDropout(0.5)] * 2}, "^two contestants are called dropout-0.5; leave"),
         ({"task": Segmentation}, "^Segmentation needs masks, the data has labels"),
         ({"fit": Fit(devices=2, accelerator="cpu")}, r"^fit\.devices: a comparison runs in one"),
         ({"fit": Fit(epochs=1, devices=1)}, "^fit.epochs is 1: 1 before pruning leave fewer than"),
@@ -77,6 +77,6 @@ def test_what_cannot_be_compared_is_refused_before_a_folder_is_made(
 def test_data_without_test_images_is_refused(tmp_path: Path) -> None:
     val = [Item(f"val{n}", picture(n + 90, (16, 16)), "ab"[n % 2], "val") for n in range(4)]
     trained = made_data(labelled() + val, size=(16, 16))
-    with pytest.raises(BadInput, match="test"):
+    with pytest.raises(BadInput, match="^Given: no test images in it; raise data.test_share"):
         compare(tmp_path / "run", trained)
     assert not (tmp_path / "run").exists()

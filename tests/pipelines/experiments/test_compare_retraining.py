@@ -72,7 +72,7 @@ def test_the_report_is_of_the_networks_that_are_kept(tmp_path: Path) -> None:
         ({"share": 0.0}, r"^share is 0\.0, it must lie in \(0, 1\]$"),
         ({"memory": OLD + 1}, f"^replay is 13, more than the {OLD} training images; lower it"),
         ({"memory": 0}, r"^replay is 0, it must be a share in \(0, 1\], or a number of images$"),
-        ({"data": grown(OLD + NEW, 0)}, "test"),
+        ({"data": grown(OLD + NEW, 0)}, "^Given: no test images in it; raise data"),
         ({"resume": True}, "has no comparison to resume; start it without --resume"),
     ],
 )
