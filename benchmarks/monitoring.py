@@ -29,6 +29,7 @@ from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 from scipy.stats import binom, ks_2samp
 
+from regrow.data.images.transforms import decode
 from regrow.monitor.alarms.risk import level, proportion_interval
 from regrow.monitor.alarms.shift import ShiftDetector, ranks
 from regrow.monitor.features import LIGHT, picture_features
@@ -152,7 +153,7 @@ def compress(pixels: np.ndarray, severity: int, random: np.random.Generator) -> 
     """Compress as JPEG."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=(80, 65, 58, 50, 40)[severity - 1])
-    return np.asarray(Image.open(file).convert("RGB"))
+    return decode(file.getvalue())
 
 
 def pixelate(pixels: np.ndarray, severity: int, random: np.random.Generator) -> np.ndarray:
