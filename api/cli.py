@@ -50,7 +50,7 @@ def parse(
         args: The words after the command's name; None reads those of the process.
         description: What the help says first; of a docstring the first paragraph counts.
         skip: Arguments that are no options.
-        positional: What the help says of arguments that are given by place.
+        positional: What the help says of arguments that are given by place, which are paths.
         choices: Classes that an option can name, whose arguments the help explains too.
 
     Returns:
@@ -79,7 +79,8 @@ def parse(
         refuse_unbounded(word.partition("=")[2] or word, word.partition("=")[0][:40])
     for file in configs_of(words):
         _refuse_deep_texts(_content_of(file), str(file))
-    return _call(function, parser, _parsed(parser, words))
+    values, plain = _call(function, parser, _parsed(parser, words))
+    return values | {name: Path(values[name]) for name in positional}, plain
 
 
 def read(

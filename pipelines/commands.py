@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from regrow.cli import parse
@@ -136,5 +135,4 @@ def export(args: Sequence[str] | None = None) -> Report:
         positional={"checkpoint": "The network, dense or pruned."},
         choices=DATA_CHOICES,
     )
-    values["checkpoint"] = Path(values["checkpoint"])
     return run_export(**values, command_line=command("export", args))

@@ -103,4 +103,4 @@ def lineage(args: Sequence[str] | None = None) -> Chain:
         description=lineage.__doc__ or "",
         positional={"run": "The run's folder, or a checkpoint."},
     )
-    return run_lineage(**values | {"run": Path(values["run"])})
+    return run_lineage(**values)

@@ -271,7 +271,7 @@ def baseline(args: Sequence[str] | None = None) -> Baseline:
         choices=DATA_CHOICES,
     )
     line = command("monitor", None if args is None else ["baseline", *args])
-    return run_baseline(**values | {"model": Path(values["model"])}, command_line=line)
+    return run_baseline(**values, command_line=line)
 
 
 def run(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -286,7 +286,7 @@ def run(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
         description=run.__doc__ or "",
         positional={"folder": "The monitor's folder, with its baseline."},
     )
-    return run_monitor(**values | {"folder": Path(values["folder"])})
+    return run_monitor(**values)
 
 
 def report(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -297,7 +297,7 @@ def report(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
         description=report.__doc__ or "",
         positional={"folder": "The monitor's folder."},
     )
-    return run_monitor_report(**values | {"folder": Path(values["folder"])})
+    return run_monitor_report(**values)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {

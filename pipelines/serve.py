@@ -183,4 +183,4 @@ def serve(args: Sequence[str] | None = None) -> None:
             "model": "A run folder, a checkpoint, model.onnx, model.tar.gz or promoted.json."
         },
     )
-    run_server(**values | {"model": Path(values["model"])})
+    run_server(**values)
