@@ -97,15 +97,7 @@ def parse_event(line: bytes | str) -> Event:
     Raises:
         BadInput: If it is no capture; a clause without its file.
     """
-    text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
-    content = parse_json(text, "a line")
-    about = content.get("eventMetadata") if isinstance(content, dict) else None
-    captured = content.get("captureData") if isinstance(content, dict) else None
-    if not isinstance(about, dict) or not isinstance(captured, dict):
-        raise BadInput("a line without captureData and eventMetadata")
-    own = about.get("eventId")
-    if not isinstance(own, str) or not 0 < len(own) <= MAX_TEXT:
-        raise BadInput("an eventId that is no text")
+    own, captured, about = parse_parts(line, "captureData")
     given = about.get("inferenceId")
     return Event(
         own,
@@ -115,6 +107,28 @@ def parse_event(line: bytes | str) -> Event:
         given if isinstance(given, str) and len(given) <= MAX_TEXT else "",
         parse_attributes(about.get("customAttributes")),
     )
+
+
+def parse_parts(line: bytes | str, part: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the event's id, a part, and the metadata of one line about an event.
+
+    Args:
+        line: The line, JSON.
+        part: The part besides the metadata, such as `captureData`.
+
+    Raises:
+        BadInput: If it is no such line; a clause without its file.
+    """
+    text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+    content = parse_json(text, "a line")
+    about = content.get("eventMetadata") if isinstance(content, dict) else None
+    found = content.get(part) if isinstance(content, dict) else None
+    if not isinstance(about, dict) or not isinstance(found, dict):
+        raise BadInput(f"a line without {part} and eventMetadata")
+    own = about.get("eventId")
+    if not isinstance(own, str) or not 0 < len(own) <= MAX_TEXT:
+        raise BadInput("an eventId that is no text")
+    return own, found, about
 
 
 def _body(value: Any) -> Body | None:

@@ -15,8 +15,7 @@ from typing import Any
 
 from regrow.data.checks.remarks import Remarks
 from regrow.errors import BadInput
-from regrow.monitor.files.captures import MAX_TEXT, read_lines
-from regrow.plain import parse_json
+from regrow.monitor.files.captures import parse_parts, read_lines
 
 BAD_LINE = "lines of ground truth that cannot be read, left out"
 IN_HOUR = re.compile(r"(?:^|/)(\d{4})/(\d{2})/(\d{2})/(\d{2})/[^/]+$")
@@ -63,15 +62,8 @@ def parse_label(line: bytes | str) -> Label:
     Raises:
         BadInput: If it is none; a clause without its file.
     """
-    text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
-    content = parse_json(text, "a line")
-    truth = content.get("groundTruthData") if isinstance(content, dict) else None
-    about = content.get("eventMetadata") if isinstance(content, dict) else None
-    if not isinstance(truth, dict) or not isinstance(about, dict):
-        raise BadInput("a line without groundTruthData and eventMetadata")
-    own, data, encoding = about.get("eventId"), truth.get("data"), truth.get("encoding", "CSV")
-    if not isinstance(own, str) or not 0 < len(own) <= MAX_TEXT:
-        raise BadInput("an eventId that is no text")
+    own, truth, _ = parse_parts(line, "groundTruthData")
+    data, encoding = truth.get("data"), truth.get("encoding", "CSV")
     if not isinstance(data, str) or encoding not in ("CSV", "JSON"):
         raise BadInput("groundTruthData that is no text of CSV or JSON")
     return Label(own, data, encoding, _probability(truth.get("probability")))
