@@ -111,7 +111,7 @@ class CaptureWriter:
         own = exchange.inference_id or exchange.event_id
         if not is_sampled(own, self._capturing.share):
             return self._count(unsampled=1)
-        size = len(exchange.request_body) + len(exchange.response_body)
+        size = exchange.num_bytes
         with self._changed:
             is_full = self._num_waiting_bytes + size > MAX_WAITING
             if not (is_full or len(self._waiting) >= MAX_NUM_WAITING or self._is_closed):
@@ -147,7 +147,7 @@ class CaptureWriter:
                     self._synced, is_synced = time.monotonic(), False
                 self._write(exchange)
                 with self._changed:
-                    self._num_waiting_bytes -= _size(exchange)
+                    self._num_waiting_bytes -= exchange.num_bytes
             if not is_synced and time.monotonic() >= self._synced + self._sync_seconds:
                 self._sync()
                 is_synced = True
@@ -194,10 +194,6 @@ class CaptureWriter:
             self._counts = replace(
                 self._counts, **{name: getattr(self._counts, name) + n for name, n in more.items()}
             )
-
-
-def _size(exchange: Exchange) -> int:
-    return len(exchange.request_body) + len(exchange.response_body)
 
 
 def _prepared(folder: Path, endpoint: str, variant: str) -> Path:

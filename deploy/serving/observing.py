@@ -43,6 +43,11 @@ class Exchange:
     response_type: str
     response_body: bytes
 
+    @property
+    def num_bytes(self) -> int:
+        """Return the bytes of both bodies."""
+        return len(self.request_body) + len(self.response_body)
+
 
 class Observer(Protocol):
     """What looks at every exchange, such as the writer of captures.
@@ -78,10 +83,10 @@ class Observing:
     def tell(self, exchange: Exchange) -> None:
         """Let an exchange wait for the observer; never waits itself."""
         with self._changed:
-            if self._num_bytes + _size(exchange) > MAX_BYTES or self._is_closed:
+            if self._num_bytes + exchange.num_bytes > MAX_BYTES or self._is_closed:
                 self._metrics.lost.labels("full").inc()
                 return
-            self._num_bytes += _size(exchange)
+            self._num_bytes += exchange.num_bytes
             self._waiting.append(exchange)
             self._changed.notify()
 
@@ -103,7 +108,7 @@ class Observing:
                 exchange = self._waiting.popleft()
             self._call(exchange)
             with self._changed:
-                self._num_bytes -= _size(exchange)
+                self._num_bytes -= exchange.num_bytes
         close = getattr(self._observer, "close", None)
         if close is not None:
             close()
@@ -118,7 +123,3 @@ class Observing:
                 f"{exchange.event_id}: was not observed ({one_line(error)}), after "
                 f"{time.monotonic() - start:.1f} s"
             )
-
-
-def _size(exchange: Exchange) -> int:
-    return len(exchange.request_body) + len(exchange.response_body)
