@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from regrow.pipelines.demo import run_demo
     from regrow.pipelines.export import run_export
     from regrow.pipelines.lineage_table import run_lineage
-    from regrow.pipelines.monitor import run_baseline, run_monitor
+    from regrow.pipelines.monitor import run_monitor
+    from regrow.pipelines.monitoring.baseline import run_baseline
     from regrow.pipelines.prune import run_pruning
     from regrow.pipelines.serve import run_server
     from regrow.pipelines.train import run_training

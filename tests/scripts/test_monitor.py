@@ -12,7 +12,7 @@ import pytest
 from regrow.data.images.transforms import decode
 from regrow.deploy.serving.opener import Opener
 from regrow.monitor.files.captures import Body, Event, event_line
-from regrow.pipelines.monitor import predictor
+from regrow.pipelines.monitoring.baseline import predictor
 from regrow.pipelines.serve import promoted_model
 from regrow.scripts import monitor
 

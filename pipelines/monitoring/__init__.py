@@ -1,0 +1,1 @@
+"""The parts of monitoring that need the model and its data."""

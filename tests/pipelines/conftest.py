@@ -1,0 +1,16 @@
+"""Models in the form in which they are served."""
+
+from pathlib import Path
+
+import pytest
+from watched_models import TASKS, untrained_task
+
+from regrow.models.onnx.graph import export_graph
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        kind: export_graph(untrained_task(kind), folder / kind / "model.onnx") for kind in TASKS
+    }
