@@ -15,6 +15,7 @@ from regrow.monitor.files.times import as_text
 # What the SDK reads, and what the pages of the contract say.
 NAMES = ("constraint_violations.json", "constraints_violations.json")
 CLOUDWATCH = Path("cloudwatch", "cloudwatch_metrics.jsonl")
+CLARIFY = "clarify"  # the folder of the violations that Clarify's monitors find
 LARGEST = 2.348543e108  # how SageMaker writes an infinite metric
 DESCRIPTIVE = "descriptive: one hour compared with the reference, no alarm"
 
@@ -71,6 +72,25 @@ def read_violations(folder: Path) -> list[Violation]:
         ]
     except (KeyError, TypeError) as error:
         raise BadInput(f"{file}: holds no list of violations") from error
+
+
+def write_clarify_violations(folder: Path, violations: Sequence[Mapping[str, str]]) -> None:
+    """Write what Clarify's monitors of bias and attributions find, under both names.
+
+    They have another form than those of the features, and SageMaker has a job of its own for each;
+    so they lie in the folder `clarify` below.
+
+    Source: Amazon SageMaker Developer Guide, "Bias Drift Violations" and "Feature Attribution
+    Drift Violations".
+
+    Args:
+        folder: The folder above `clarify`.
+        violations: Each with `constraint_check_type`, `metric_name`, `description`, and what it is
+            about: `facet` and `facet_value`, or `label`.
+    """
+    for name in NAMES:
+        content = {"version": "1.0", "violations": [dict(own) for own in violations]}
+        write_json(folder / CLARIFY / name, content, indent=2)
 
 
 def write_metrics(

@@ -12,6 +12,7 @@ from regrow.monitor.files.violations import (
     NAMES,
     Violation,
     read_violations,
+    write_clarify_violations,
     write_metrics,
     write_violations,
 )
@@ -50,6 +51,19 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / NAMES[0]).write_text(text)
     with pytest.raises(BadInput, match="holds no list of violations"):
         read_violations(tmp_path)
+
+
+def test_those_of_clarify_lie_in_their_own_folder_under_both_names(tmp_path: Path) -> None:
+    example = (  # of the developer guide
+        '{"version":"1.0","violations":[{"facet":"Age","facet_value":"40","metric_name":"CI",'
+        '"constraint_check_type":"bias_drift_check","description":"Value 0.075 does not meet the '
+        'constraint requirement"}]}'
+    )
+    write_violations(tmp_path, [])
+    write_clarify_violations(tmp_path, json.loads(example)["violations"])
+    for name in NAMES:
+        assert json.loads((tmp_path / "clarify" / name).read_text()) == json.loads(example)
+        assert json.loads((tmp_path / name).read_text()) == {"violations": []}
 
 
 def test_metrics_are_sagemakers_lines(tmp_path: Path) -> None:
