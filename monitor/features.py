@@ -9,6 +9,8 @@ from hashlib import blake2b
 import numpy as np
 from PIL import Image
 
+from regrow.monitor.texture import TEXTURE, texture
+
 Value = float | str | None  # None is missing
 
 LONGEST = 256  # pixels of the longer side at which light, colours and edges are measured
@@ -17,7 +19,7 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)  # ITU-R BT.601
 # Of every picture that was decoded. Whole numbers first.
 WHOLE = ("width", "height", "bytes", "grey", "blank")
 LIGHT = ("brightness", "contrast", "sharpness", "saturation", "red", "green", "blue")
-PICTURE = (*WHOLE, "aspect", *LIGHT)
+PICTURE = (*WHOLE, "aspect", *LIGHT, *TEXTURE)
 
 
 def picture_features(pixels: np.ndarray, num_bytes: int | None) -> dict[str, Value]:
@@ -26,7 +28,8 @@ def picture_features(pixels: np.ndarray, num_bytes: int | None) -> dict[str, Val
     Sizes are in pixels, `aspect` is width over height; light and colours are in [0, 1]; `contrast`
     is the standard deviation of the luma, `sharpness` the variance of its Laplacian, both at a
     longer side of at most 256 pixels; `grey` and `blank` are 1 where all three channels are
-    nearly the same, and where the whole picture is.
+    nearly the same, and where the whole picture is. `blockiness` and `roughness` are those of its
+    texture at its own resolution.
 
     Args:
         pixels: RGB, uint8 (h, w, 3).
@@ -52,6 +55,7 @@ def picture_features(pixels: np.ndarray, num_bytes: int | None) -> dict[str, Val
         "blue": blue,
         "grey": (high - low).max() <= BLANK,
         "blank": luma.max() - luma.min() <= BLANK,
+        **texture(pixels),
     }
     return {name: None if values[name] is None else float(values[name]) for name in PICTURE}
 

@@ -45,6 +45,8 @@ MEANINGS = {
     "green": "share of green",
     "blue": "share of blue",
     "grey": "pictures without colour",
+    "blockiness": "how much blocks of JPEG show",
+    "roughness": "how rough surfaces are, at any contrast",
     "confidence": "probability of the predicted class",
     "entropy": "how undecided the model is",
     "mask_entropy": "how evenly classes fill the mask",

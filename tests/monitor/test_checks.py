@@ -13,6 +13,7 @@ from regrow.monitor.checks import (
     chi_squared,
     numeric_distance,
 )
+from regrow.monitor.features import PICTURE
 from regrow.monitor.files.constraints import Comparison, Constraints
 from regrow.monitor.summary import Summary
 
@@ -80,6 +81,11 @@ def test_missing_and_further_features_are_told() -> None:
     ]
     violations, _ = check(Summary.of(rows), REFERENCE, ASKED, 0, frozenset({"brightness"}))
     assert [own.check for own in violations] == ["extra_column_check"]
+
+
+def test_a_feature_of_ours_that_the_baseline_is_too_old_for_is_no_violation() -> None:
+    assert "blockiness" in PICTURE
+    assert _found([{**row, "blockiness": 0.5, "roughness": 0.3} for row in _rows()]) == []
 
 
 def test_a_shift_is_told_as_a_description_of_the_feature_that_moved() -> None:

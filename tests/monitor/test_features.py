@@ -19,7 +19,7 @@ def test_a_flat_picture_is_worked_out_by_hand() -> None:
     expected = {
         "width": 60, "height": 40, "aspect": 1.5, "bytes": 1234, "brightness": 0.299 + 0.114 / 5,
         "contrast": 0, "sharpness": 0, "saturation": 1, "red": 1, "green": 0, "blue": 0.2,
-        "grey": 0, "blank": 1,
+        "grey": 0, "blank": 1, "blockiness": 0.5, "roughness": 0,
     }  # fmt: skip
     assert found == pytest.approx(expected, abs=1e-6)
     assert picture_features(_flat(0, 0, 0), None)["bytes"] is None

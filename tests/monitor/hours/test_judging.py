@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from regrow.monitor.alarms.false_alarms import FalseAlarms
 from regrow.monitor.alarms.risk import Promise
 from regrow.monitor.baseline import Baseline
 from regrow.monitor.files.captures import Event
-from regrow.monitor.files.constraints import Constraints
+from regrow.monitor.files.constraints import CONSTRAINTS, Constraints
 from regrow.monitor.hours import judging
 from regrow.monitor.hours.collecting import Blocks, HourCollector
 from regrow.monitor.hours.judging import Judgement, act_alarm, judge, note_alarms_
 from regrow.monitor.hours.state import State
+from regrow.monitor.summary import Summary
+from regrow.monitor.texture import TEXTURE
 
 HOUR = datetime(2026, 11, 30, 7, tzinfo=UTC)
 RATE = FalseAlarms(images=1e5)
@@ -32,7 +35,8 @@ def judged(
     collector = HourCollector(baseline, Blocks(), Decoding())
     for event in events:
         collector.add(event)
-    return judge(hour, collector.finish(), Constraints((), **asked), state, RATE)
+    constraints = Constraints(**{"features": ()} | asked)
+    return judge(hour, collector.finish(), constraints, state, RATE)
 
 
 def test_an_hour_like_the_reference_is_in_order(baseline: Baseline, captured: Captured) -> None:
@@ -46,6 +50,20 @@ def test_an_hour_like_the_reference_is_in_order(baseline: Baseline, captured: Ca
     assert own["before"] == pytest.approx(np.mean(baseline.scores["brightness"]))
     assert 0.3 < own["rank"] < 0.7
     assert own["evidence"] < made.level
+
+
+def test_a_baseline_from_before_a_feature_was_there_is_used_without_it(
+    baseline: Baseline, captured: Captured, tmp_path: Path
+) -> None:
+    known = {n: own for n, own in baseline.summary.features.items() if n not in TEXTURE}
+    scores = {name: own for name, own in baseline.scores.items() if name not in TEXTURE}
+    assert len(scores) == len(baseline.scores) - len(TEXTURE)
+    summary = Summary(known, baseline.summary.num_items)
+    replace(baseline, summary=summary, scores=scores).write(tmp_path)
+    old, asked = Baseline.read(tmp_path), Constraints.read(tmp_path / CONSTRAINTS)
+    made = judged(old, captured(HOUR), State(old), features=asked.features)
+    assert (made.alarms, made.violations) == ([], [])
+    assert [*made.scores] == [*scores]
 
 
 def test_a_change_is_told_with_its_size_and_the_hour_it_was_first_told(
