@@ -4,9 +4,17 @@ import colorsys
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import laplace
 
-from regrow.monitor.features import PICTURE, laplacian_variance, picture_features, pixels_key
+from regrow.monitor.features import (
+    BLANK,
+    LUMA,
+    PICTURE,
+    laplacian_variance,
+    picture_features,
+    pixels_key,
+)
 
 
 def _flat(*colour: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
@@ -23,6 +31,33 @@ def test_a_flat_picture_is_worked_out_by_hand() -> None:
     }  # fmt: skip
     assert found == pytest.approx(expected, abs=1e-6)
     assert picture_features(_flat(0, 0, 0), None)["bytes"] is None
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (7, 9), (32, 32), (61, 43), (256, 200), (9, 300)])
+@pytest.mark.parametrize("levels", [1, 3, 256])
+def test_light_is_to_the_last_bit_what_numpys_own_methods_give(
+    size: tuple[int, int], levels: int
+) -> None:
+    """A baseline is compared with later pictures, so no bit of a feature may change."""
+    pixels = np.random.default_rng(levels).integers(0, levels, (*size, 3)).astype(np.uint8)
+    colours = np.asarray(_at_most_256(pixels)) / 255
+    luma, high, low = colours @ LUMA, colours.max(axis=2), colours.min(axis=2)
+    saturation = np.divide(high - low, high, out=np.zeros_like(high), where=high > 0)
+    expected = dict(zip(("red", "green", "blue"), colours.reshape(-1, 3).mean(axis=0), strict=True))
+    expected |= {"brightness": luma.mean(), "contrast": luma.std(), "saturation": saturation.mean()}
+    expected |= {"grey": (high - low).max() <= BLANK, "blank": luma.max() - luma.min() <= BLANK}
+    around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
+    if min(size) > 2:
+        expected["sharpness"] = (around - 4 * luma[1:-1, 1:-1]).var()
+    found = picture_features(pixels, None)
+    assert {name: found[name] for name in expected} == expected
+
+
+def _at_most_256(pixels: np.ndarray) -> Image.Image:
+    height, width = pixels.shape[:2]
+    scale = min(1.0, 256 / max(height, width))
+    size = (round(width * scale), round(height * scale))
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BOX)
 
 
 def test_saturation_is_that_of_hsv() -> None:
