@@ -32,7 +32,7 @@ def parse_json(text: str, name: str) -> Any:
     try:
         value = json.loads(text)
         # Brackets within texts count there too, so only what may be too deep is looked at closely.
-        if _num_open(text) > DEPTH and _is_deep(value):
+        if _may_be_deep(text) and _is_deep(value):
             raise RecursionError
         return value
     except RecursionError as error:
@@ -94,6 +94,11 @@ def _checked_node(text: str, loader: yaml.SafeLoader, name: str) -> Node | None:
     if node is not None and _num_nodes(node, {}) > NUM_NODES:
         raise BadInput(f"{name}: more than {NUM_NODES:,} values; no config has so many")
     return node
+
+
+def _may_be_deep(text: str) -> bool:
+    """Whether more brackets are open at once than the limit; most texts have too few at all."""
+    return text.count("[") + text.count("{") > DEPTH and _num_open(text) > DEPTH
 
 
 def _num_open(text: str) -> int:
