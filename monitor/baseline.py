@@ -162,6 +162,19 @@ def _scores(file: Path, names: Sequence[str], wanted: str) -> dict[str, np.ndarr
         raise BadInput(f"{file}: damaged; make the baseline again") from error
 
 
+def num_independent(groups: Sequence[str]) -> int:
+    """Return how many independent pictures are worth as much as groups of dependent ones.
+
+    Source: the effective sample size of Kish, Survey Sampling, 1965: of groups of one size, their
+    number; of unequal ones fewer, as the mean over all pictures rests on the large ones.
+
+    Args:
+        groups: The group of each picture.
+    """
+    _, counts = np.unique(groups, return_counts=True)
+    return int(counts.sum() ** 2 // (counts**2).sum()) if len(counts) else 0
+
+
 class BaselineBuilder:
     """Collects a reference, picture by picture.
 
@@ -228,7 +241,7 @@ class BaselineBuilder:
         Raises:
             BadInput: If there are too few pictures to see a change by.
         """
-        count = len(set(self._groups))
+        count = num_independent(self._groups)
         if count < FEWEST:
             raise BadInput(
                 f"the reference has {plural(count, 'independent picture')}, no change could show "
