@@ -11,6 +11,7 @@ from typing import Any
 
 from regrow.cli import parse
 from regrow.deploy.capture.lines import Capturing
+from regrow.deploy.capture.space import DiskLimit
 from regrow.deploy.capture.writer import CaptureWriter
 from regrow.deploy.serving.app import Background, make_app
 from regrow.deploy.serving.multi_model import ModelsApi
@@ -45,6 +46,8 @@ def run_server(
     allow: list[str] | None = None,
     capture: Path | None = None,
     sample: float = 1.0,
+    capturing: Capturing = Capturing(),
+    disk: DiskLimit = DiskLimit(),
     observer: Observer | None = None,
     fixed: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
@@ -73,13 +76,17 @@ def run_server(
         capture: Data capture: a folder that answered requests are written to, as SageMaker's JSON
             lines by the hour; null captures nothing.
         sample: Sampling share of the capture, in [0, 1], by a hash of the request's id.
-        observer: What looks at every request that was answered, in the place of the capture.
+        capturing: Data capture: what is captured of each request.
+        disk: Data capture: how much of the disk it may take.
+        observer: What looks at the requests that were answered, in the place of the capture.
         fixed: Further paths that always answer the same, as JSON.
 
     Raises:
         BadInput: If the model cannot be served, or the port not be had.
     """
     _refuse(max_batch, max_delay, queue, max_body, timeout)
+    if not 0 <= sample <= 1:
+        raise BadInput(f"sample is {sample}, it must be 0 to 1")
     if model is None and models is None:
         raise BadInput("there is no model to serve; name one, or a folder with --models")
     if models is not None and not models.is_dir():
@@ -87,12 +94,12 @@ def run_server(
     decoders = num_decoders or len(os.sched_getaffinity(0))
     writer = None
     if capture is not None and observer is None:
-        writer = CaptureWriter(capture, _endpoint(name), capturing=Capturing(sample))
+        writer = CaptureWriter(capture, _endpoint(name), capturing=capturing, limit=disk)
     opener = Opener(promoted_model, max_batch, num_threads, grey_range, tuple(allow or ()))
 
     with bound_socket(host, port) as listening:
         limits = Limits(max_batch, max_delay, queue, max_body, timeout, decoders)
-        service, background = Service(limits, observer or writer), [opener.run]
+        service, background = Service(limits, observer or writer, sample), [opener.run]
         if writer is not None:
             service.metrics.show_counts("capture", "Requests to capture.", lambda: _counted(writer))
         if model is not None:

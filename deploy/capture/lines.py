@@ -5,7 +5,6 @@ Source: Amazon SageMaker Developer Guide, "Capture data from real-time endpoint"
 """
 
 import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +25,11 @@ MAX_TYPES = 10
 LONGEST = 1024  # characters of a content type that are kept
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # slots would hide its defaults from the command line
 class Capturing:
-    """What is captured of the requests, and of how many.
+    """What is captured of the requests.
 
     Args:
-        share: Sampling share in [0, 1]: how many of the requests are captured.
         mode: What is captured of each: its input, its output, or both.
         csv_types: Content types whose bodies are kept as CSV text, without parameters such as
             `charset`.
@@ -39,34 +37,18 @@ class Capturing:
             base64.
     """
 
-    share: float = 1.0
     mode: CaptureMode = "InputAndOutput"
     csv_types: Sequence[str] = ("text/csv",)
     json_types: Sequence[str] = ("application/json",)
 
     def __post_init__(self) -> None:
         """Refuse settings that SageMaker has no meaning for."""
-        if not 0 <= self.share <= 1:
-            raise BadInput(f"the share of requests to capture is {self.share}; it must be 0 to 1")
         if self.mode not in MODES:
             raise BadInput(f"the capture mode is {self.mode!r}; it may be {', '.join(MODES)}")
         for name in ("csv_types", "json_types"):
             count = len(getattr(self, name))
             if count > MAX_TYPES:
                 raise BadInput(f"{name} has {count} content types; it may have {MAX_TYPES}")
-
-
-def is_sampled(own: str, share: float) -> bool:
-    """Whether an id is in a sample, which depends on the id alone.
-
-    So a repeated run captures the same requests, and a larger share captures more besides.
-
-    Args:
-        own: The id.
-        share: The share of ids that are in the sample, in [0, 1].
-    """
-    digest = hashlib.sha256(own.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def capture_line(exchange: Exchange, capturing: Capturing) -> bytes:

@@ -11,7 +11,7 @@ from regrow.errors import BadInput
 SUFFIX = ".jsonl"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # slots would hide its defaults from the command line
 class DiskLimit:
     """How much of a disk captures may take.
 
@@ -67,10 +67,10 @@ class Space:
     def refusal(self, num_bytes: int) -> str:
         """Return why so many bytes may not be written; nothing if they may."""
         if self._limit.max_share < 1 and self._share >= self._limit.max_share:
-            return f"{self._share:.1%} of the disk is used, the limit is {self._limit.max_share:g}"
+            return f"{self._share:.1%} of the disk is used, max_share is {self._limit.max_share:g}"
         most = self._limit.max_bytes
         if most is not None and self._num_bytes + num_bytes > most:
-            return f"the captures take {self._num_bytes:,} bytes, the limit is {most:,}"
+            return f"the captures take {self._num_bytes:,} bytes, max_bytes is {most:,}"
         return ""
 
 

@@ -38,13 +38,14 @@ def create_model(name: str) -> dict[str, Any]:
 
 
 def create_endpoint_config(
-    name: str, capturing: Capturing = Capturing(share=CAPTURED_SHARE)
+    name: str, capturing: Capturing = Capturing(), share: float = CAPTURED_SHARE
 ) -> dict[str, Any]:
     """Return the request CreateEndpointConfig for a model, with placeholders.
 
     Args:
         name: The name of the model, and of the configuration.
-        capturing: What the platform captures.
+        capturing: What the platform captures of each request.
+        share: How many requests it captures, in [0, 1].
     """
     modes = {"InputAndOutput": ("Input", "Output")}.get(capturing.mode, (capturing.mode,))
     return {
@@ -60,7 +61,7 @@ def create_endpoint_config(
         ],
         "DataCaptureConfig": {
             "EnableCapture": True,
-            "InitialSamplingPercentage": round(100 * capturing.share),
+            "InitialSamplingPercentage": round(100 * share),
             "DestinationS3Uri": f"s3://{BUCKET}/capture",
             "CaptureOptions": [{"CaptureMode": mode} for mode in modes],
             "CaptureContentTypeHeader": {

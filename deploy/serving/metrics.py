@@ -48,7 +48,9 @@ class Metrics:
         self.reloads = self._counter(
             "model_reloads", "New models that were taken, or not.", (*MODEL, "outcome")
         )
-        self.lost = self._counter("observed_lost", "Exchanges that no observer took.", ("reason",))
+        self.observed = self._counter(
+            "observed", "Answered requests by what became of them.", ("outcome",)
+        )
         self.seconds = {
             part: Histogram(
                 f"regrow_{part}_duration_seconds",

@@ -1,5 +1,7 @@
 """Observers of a server: what was asked and answered, told by a thread that nothing waits for."""
 
+import hashlib
+import math
 import threading
 import time
 from collections import deque
@@ -10,7 +12,9 @@ from regrow.deploy.serving.metrics import Metrics
 from regrow.files import one_line
 from regrow.logs import log
 
-MAX_BYTES = 2**27  # of bodies that wait for the observer
+MAX_BYTES = 2**27  # of exchanges that wait for the observer
+OWN_BYTES = 2**10  # of an exchange beside its bodies, about
+SYNC_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +49,34 @@ class Exchange:
 
     @property
     def num_bytes(self) -> int:
-        """Return the bytes of both bodies."""
-        return len(self.request_body) + len(self.response_body)
+        """Return the bytes that it takes in memory, about."""
+        return len(self.request_body) + len(self.response_body) + OWN_BYTES
 
 
 class Observer(Protocol):
-    """What looks at every exchange, such as the writer of captures.
+    """What looks at exchanges, such as the writer of captures.
 
     It is called with one `Exchange` at a time, in the order of the answers, by a thread of its own,
     so it may write files; what it raises is logged and counted, and ends nothing. While it is
-    busy, up to `MAX_BYTES` of bodies wait; what comes then is dropped and counted. It is called for
-    answers with status 200 of `/invocations`, `/v2/.../infer` and `/models/.../invoke`. If it has a
-    method `close`, that is called once, after the last exchange.
+    busy, up to `MAX_BYTES` of exchanges wait; what comes then is dropped and counted. It is called
+    for answers with status 200 of `/invocations`, `/v2/.../infer` and `/models/.../invoke`. If it
+    has a method `sync`, that is called within a second after each exchange, by the same thread; if
+    it has a method `close`, that is called once, after the last one.
     """
 
     def __call__(self, exchange: Exchange) -> None:
         """Take one exchange."""
+
+
+def is_sampled(own: str, share: float) -> bool:
+    """Whether an id is in the sample: its hash decides, so it is the same in every run.
+
+    Args:
+        own: The id.
+        share: The share of ids that are in the sample, in [0, 1].
+    """
+    digest = hashlib.sha256(own.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 class Observing:
@@ -68,11 +84,23 @@ class Observing:
 
     Args:
         observer: The observer.
-        metrics: Where what is lost is counted, as `full` or `error`.
+        metrics: Where exchanges are counted: `seen`, `unsampled`, `full` if too much waited, or
+            `error` if the observer raised.
+        share: Sampling share in [0, 1]: how many exchanges the observer is told of. The client's
+            id decides where there is one, so that the client can tell which, else the event's.
+        sync_seconds: Seconds after an exchange until the observer is synced at the latest.
     """
 
-    def __init__(self, observer: Observer, metrics: Metrics) -> None:
-        self._observer, self._metrics = observer, metrics
+    def __init__(
+        self,
+        observer: Observer,
+        metrics: Metrics,
+        share: float = 1.0,
+        *,
+        sync_seconds: float = SYNC_SECONDS,
+    ) -> None:
+        self._observer, self._share, self._sync_seconds = observer, share, sync_seconds
+        self._counts = metrics.observed
         self._waiting: deque[Exchange] = deque()
         self._num_bytes = 0
         self._changed = threading.Condition()
@@ -81,10 +109,13 @@ class Observing:
         self._thread.start()
 
     def tell(self, exchange: Exchange) -> None:
-        """Let an exchange wait for the observer; never waits itself."""
+        """Let an exchange wait for the observer, if it is in the sample; never waits itself."""
+        if not is_sampled(exchange.inference_id or exchange.event_id, self._share):
+            self._counts.labels("unsampled").inc()
+            return
         with self._changed:
             if self._num_bytes + exchange.num_bytes > MAX_BYTES or self._is_closed:
-                self._metrics.lost.labels("full").inc()
+                self._counts.labels("full").inc()
                 return
             self._num_bytes += exchange.num_bytes
             self._waiting.append(exchange)
@@ -100,26 +131,40 @@ class Observing:
             log.warning(f"{len(self._waiting)} exchanges were not observed in {seconds:g} s")
 
     def _work(self) -> None:
+        due = math.inf  # when the observer must be synced
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._is_closed)
-                if not self._waiting:
+                left = None if due == math.inf else max(0.0, due - time.monotonic())
+                self._changed.wait_for(lambda: self._waiting or self._is_closed, left)
+                exchange = self._waiting.popleft() if self._waiting else None
+                if exchange is None and self._is_closed:
                     break
-                exchange = self._waiting.popleft()
-            self._call(exchange)
-            with self._changed:
-                self._num_bytes -= exchange.num_bytes
-        close = getattr(self._observer, "close", None)
-        if close is not None:
-            close()
+            if exchange is not None:
+                due = min(due, time.monotonic() + self._sync_seconds)
+                self._see(exchange)
+                with self._changed:
+                    self._num_bytes -= exchange.num_bytes
+            if time.monotonic() >= due:
+                due = math.inf
+                self._end("sync")
+        self._end("close")
 
-    def _call(self, exchange: Exchange) -> None:
+    def _see(self, exchange: Exchange) -> None:
         start = time.monotonic()
         try:
             self._observer(exchange)
         except Exception as error:  # whatever an observer raises ends no server
-            self._metrics.lost.labels("error").inc()
+            self._counts.labels("error").inc()
             log.warning(
                 f"{exchange.event_id}: was not observed ({one_line(error)}), after "
                 f"{time.monotonic() - start:.1f} s"
             )
+        else:
+            self._counts.labels("seen").inc()
+
+    def _end(self, name: str) -> None:
+        """Call a method of the observer, if it has it."""
+        try:
+            getattr(self._observer, name, lambda: None)()
+        except Exception as error:  # as above
+            log.warning(f"the observer could not {name} ({one_line(error)})")

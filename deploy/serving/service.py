@@ -81,17 +81,22 @@ class Service:
 
     Args:
         limits: The limits.
-        observer: What looks at every exchange.
+        observer: What looks at exchanges.
+        share: Sampling share of the exchanges that it looks at, in [0, 1].
     """
 
-    def __init__(self, limits: Limits = Limits(), observer: Observer | None = None) -> None:
+    def __init__(
+        self, limits: Limits = Limits(), observer: Observer | None = None, share: float = 1.0
+    ) -> None:
         self.limits, self.metrics = limits, Metrics()
         self.host = Host(self.metrics, max_batch=limits.max_batch, max_delay=limits.max_delay)
         # One thread of torch in each: pictures are decoded side by side instead.
         self.pool = ThreadPoolExecutor(
             limits.num_decoders, "decode", initializer=torch.set_num_threads, initargs=(1,)
         )
-        self.observing = Observing(observer, self.metrics) if observer is not None else None
+        self.observing = None
+        if observer is not None:
+            self.observing = Observing(observer, self.metrics, share)
         self.is_draining = False
         self._num_requests = 0
 

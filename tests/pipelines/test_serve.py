@@ -43,3 +43,9 @@ def test_another_file_of_its_name_is_not(checkpoint: Path) -> None:
 def test_a_server_of_nothing_is_refused() -> None:
     with pytest.raises(BadInput, match="there is no model to serve; name one"):
         run_server(None, port=0)
+
+
+@pytest.mark.parametrize("sample", [-0.1, 20, float("nan")])
+def test_a_sample_that_is_no_share_is_refused(sample: float) -> None:
+    with pytest.raises(BadInput, match="sample is .*, it must be 0 to 1"):
+        run_server(Path("model.onnx"), port=0, sample=sample)

@@ -198,7 +198,9 @@ def test_what_was_answered_is_captured_and_counted(
     start: Start, tmp_path: Path, picture: bytes
 ) -> None:
     export_graph(network(0), tmp_path / "model.onnx")
-    server = start(tmp_path, f"--capture={tmp_path / 'captures'}", "--name=my+road")
+    # However full the disk is that the tests run on.
+    words = [f"--capture={tmp_path / 'captures'}", "--disk.max_share=1", "--name=my+road"]
+    server = start(tmp_path, *words)
     answers = [server.ask("POST", "/invocations", picture, "image/png") for _ in range(3)]
     assert server.ask("POST", "/invocations", b"none", "image/png")[0] == 400
     written = 'regrow_capture_total{outcome="written"} 3.0'
@@ -249,6 +251,14 @@ def test_a_port_in_use_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture
         (["a.onnx", "--max_body=1"], "max_body is 1"),
         (["a.onnx", "--timeout=0"], "timeout is 0"),
         (["a.onnx", "--models=gone"], "models is gone, which is no folder"),
+        (
+            ["a.onnx", "--capture=a.ckpt"],
+            "a.ckpt: captures cannot be written there (Not a directory)",
+        ),
+        (["a.onnx", "--capture=/proc/1/captures"], "captures cannot be written there"),
+        (["a.onnx", "--sample=20"], "sample is 20.0, it must be 0 to 1"),
+        (["a.onnx", "--disk.max_share=75"], "the share of the disk is 75.0; it must be 0 to 1"),
+        (["a.onnx", "--capturing.mode=Both"], "capturing.mode"),
     ],
 )
 def test_what_cannot_be_served_ends_with_2(

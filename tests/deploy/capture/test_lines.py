@@ -1,13 +1,12 @@
 """A captured line is SageMaker's, and a sample depends on the ids alone."""
 
-import hashlib
 import json
 from typing import Any
 
 import pytest
 
 from exchanges import TIME, body, told
-from regrow.deploy.capture.lines import Capturing, capture_line, is_sampled, utc
+from regrow.deploy.capture.lines import Capturing, capture_line, utc
 from regrow.errors import BadInput
 
 # The example of the developer guide, with the keys that its other pages add.
@@ -107,24 +106,9 @@ def test_a_time_in_no_year_is_refused(time: float) -> None:
         utc(time)
 
 
-def test_a_sample_is_repeatable_and_grows_with_its_share() -> None:
-    ids = [f"cam{n}" for n in range(20_000)]
-    kept = {share: {own for own in ids if is_sampled(own, share)} for share in (0, 0.1, 0.2, 1)}
-    assert kept[0] == set()
-    assert kept[0.1] < kept[0.2] < kept[1] == set(ids)
-    # Binomial: 4,000 with a deviation of 57.
-    assert abs(len(kept[0.2]) - 4000) < 300
-    first = hashlib.sha256(b"cam0").hexdigest()[:16]
-    assert is_sampled("cam0", (int(first, 16) + 2**12) / 2**64)
-    assert not is_sampled("cam0", (int(first, 16) - 2**12) / 2**64)
-    assert is_sampled("\ud800", 1)
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"share": 20}, "is 20; it must be 0 to 1"),
-        ({"share": float("nan")}, "is nan; it must be 0 to 1"),
         ({"mode": "Both"}, "'Both'; it may be InputAndOutput, Input, Output"),
         ({"csv_types": ["a/b"] * 11}, "csv_types has 11 content types; it may have 10"),
         ({"json_types": ["a/b"] * 11}, "json_types has 11 content types; it may have 10"),

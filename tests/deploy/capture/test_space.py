@@ -10,7 +10,7 @@ from regrow.errors import BadInput
 
 
 def test_a_share_of_the_disk_that_is_used_stops(tmp_path: Path) -> None:
-    assert "of the disk is used, the limit is 0" in Space(tmp_path, DiskLimit(0.0)).refusal(1)
+    assert "of the disk is used, max_share is 0" in Space(tmp_path, DiskLimit(0.0)).refusal(1)
     assert Space(tmp_path, DiskLimit(1.0)).refusal(1) == ""
 
 
@@ -21,7 +21,7 @@ def test_a_largest_total_counts_what_is_there_and_what_comes(tmp_path: Path) -> 
     (tmp_path / "other.bin").write_bytes(b"x" * 1000)
     space = Space(tmp_path, DiskLimit(1.0, 100))
     assert space.refusal(10) == ""
-    assert "captures take 90 bytes, the limit is 100" in space.refusal(11)
+    assert "captures take 90 bytes, max_bytes is 100" in space.refusal(11)
     space.add(10)
     assert space.refusal(1)
     (tmp_path / "a" / "2.jsonl").unlink()

@@ -1,21 +1,19 @@
-"""The writer of captures never waits, loses no whole line, and counts what it drops."""
+"""The writer of captures loses no whole line, and counts what it drops."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from exchanges import TIME, body, captured, ids, told
 from regrow.deploy.capture import writer as module
-from regrow.deploy.capture.lines import Capturing
 from regrow.deploy.capture.space import DiskLimit
 from regrow.deploy.capture.writer import CaptureWriter
 from regrow.errors import BadInput
@@ -32,8 +30,6 @@ folder, name, most, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int
 writer = CaptureWriter(folder, limit=DiskLimit(1.0))
 for number in range(most):
     writer(told(event_id=f"{name}-{number}", request_body=bytes(size)))
-    while writer.counts.written < number - 5:
-        pass
     print(writer.counts.written, flush=True)
 writer.close()
 """
@@ -79,63 +75,6 @@ def test_hours_change_and_clocks_go_back(tmp_path: Path, make: Make) -> None:
         "2026/11/29/07": ["2"],
     }
     assert len(list(tmp_path.rglob("*.jsonl"))) == 3
-
-
-def test_a_sample_goes_by_the_clients_id_and_else_by_the_event(tmp_path: Path, make: Make) -> None:
-    asked = [told(event_id=f"{n}", inference_id=f"cam{n}" if n % 2 else "") for n in range(400)]
-    kept = []
-    for folder, events in (("a", asked), ("b", [replace(t, time=TIME + 5e6) for t in asked])):
-        writer = make(tmp_path / folder, capturing=Capturing(share=0.25))
-        for one in events:
-            writer(one)
-        writer.close()
-        kept.append(ids(tmp_path / folder))
-        assert writer.counts.written == len(kept[-1])
-        assert writer.counts.unsampled == 400 - len(kept[-1])
-    assert kept[0] == kept[1]
-    assert 50 < len(kept[0]) < 150
-    # The same ids of clients, whatever the ids of the events.
-    writer = make(tmp_path / "c", capturing=Capturing(share=0.25))
-    for one in asked:
-        writer(replace(one, event_id=f"x{one.event_id}") if one.inference_id else one)
-    writer.close()
-    assert [own.removeprefix("x") for own in ids(tmp_path / "c")] == kept[0]
-
-
-def test_one_who_tells_does_not_wait_and_what_is_too_much_is_dropped(
-    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_NUM_WAITING", 10)
-    is_stuck, may_go_on = threading.Event(), threading.Event()
-    writer = make()
-    append = writer._files.append
-
-    def slow(hour: str, line: bytes) -> None:
-        is_stuck.set()
-        assert may_go_on.wait(60)
-        append(hour, line)
-
-    monkeypatch.setattr(writer._files, "append", slow)
-    writer(told(event_id="first"))
-    assert is_stuck.wait(60)
-    for number in range(100):  # returns, though the disk has hung
-        writer(told(event_id=f"{number}"))
-    assert writer.counts.full == writer.counts.dropped == 90
-    may_go_on.set()
-    writer.close(60)
-    assert ids(tmp_path) == ["first", *map(str, range(10))]
-    writer(told())
-    assert writer.counts.full == 91  # closed
-
-
-def test_bodies_that_wait_are_bounded_by_their_bytes(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING", 1000)
-    writer = make()
-    writer(told(request_body=bytes(1001)))
-    writer.close()
-    assert writer.counts == module.Counts(large=1)
 
 
 def test_a_line_that_no_reader_takes_is_dropped(
@@ -188,8 +127,6 @@ def test_an_error_of_the_disk_is_counted_and_ends_nothing(
     hour = tmp_path / "regrow" / "AllTraffic" / "2026"
     hour.write_text("where a folder should be")
     writer(told(event_id="lost"))
-    while not writer.counts.failed:
-        pass
     hour.unlink()
     writer(told(event_id="kept"))
     writer(told(event_id="odd", time=float("nan")))
@@ -225,22 +162,39 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, name: str
     assert not any(tmp_path.iterdir())
 
 
-def test_lines_are_on_the_disk_soon_though_nobody_tells_more(
+def test_a_sync_has_every_line_on_the_disk(
     tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced = threading.Event()
+    synced: list[str] = []
     fsync = os.fsync
 
     def seen(handle: int) -> None:
         fsync(handle)
-        if os.readlink(f"/proc/self/fd/{handle}").endswith(".jsonl"):
-            synced.set()
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
 
-    monkeypatch.setattr(os, "fsync", seen)
-    writer = make(sync_seconds=0.01)
+    writer = make()
     writer(told(event_id="1"))
-    assert synced.wait(60)
-    assert ids(tmp_path) == ["1"]
+    writer(told(event_id="2", time=TIME + 3600))
+    monkeypatch.setattr(os, "fsync", seen)
+    writer.sync()
+    assert sorted(synced) == sorted(map(str, tmp_path.rglob("*.jsonl")))
+    assert len(synced) == 2
+    assert ids(tmp_path) == ["1", "2"]
+
+
+def test_a_disk_that_fails_at_a_sync_or_the_end_is_told_and_ends_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = make()
+    writer(told())
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, "no disk")))
+        writer.sync()
+        writer(told())
+        writer.close()
+    assert writer.counts.written == writer.counts.disk == 1  # it waits before it tries again
+    said = capsys.readouterr().err
+    assert said.count("capture stops for 60 s: the folder cannot be written (no disk)") == 2
 
 
 def test_kill_leaves_every_line_that_was_counted_and_the_next_start_mends(tmp_path: Path) -> None:
@@ -271,30 +225,3 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
         assert child.returncode == 0
     assert len(list(tmp_path.rglob("*.jsonl"))) == 2
     assert sorted(ids(tmp_path)) == sorted(f"{n}-{k}" for n in ("a", "b") for k in range(60))
-
-
-def test_what_comes_after_is_written_though_close_is_called_twice(make: Make) -> None:
-    writer = make()
-    writer(told())
-    writer.close()
-    writer.close()
-    assert writer.counts.written == 1
-
-
-def test_close_says_what_it_could_not_write(
-    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    writer = make()
-    is_stuck, may_go_on = threading.Event(), threading.Event()
-
-    def stuck(*_: Any) -> None:
-        is_stuck.set()
-        may_go_on.wait(60)
-
-    monkeypatch.setattr(writer._files, "append", stuck)
-    writer(told())
-    assert is_stuck.wait(60)
-    writer(told())
-    writer.close(0)
-    assert "1 requests were not captured in 0 s" in capsys.readouterr().err
-    may_go_on.set()

@@ -40,8 +40,8 @@ def test_requests_have_the_apis_shapes(service: Any) -> None:
     ],
 )
 def test_capture_is_that_of_the_server(service: Any, mode: Any, options: Any) -> None:
-    capturing = Capturing(share=0.07, mode=mode, csv_types=["text/x-csv"])
-    request = create_endpoint_config("a", capturing)
+    capturing = Capturing(mode=mode, csv_types=["text/x-csv"])
+    request = create_endpoint_config("a", capturing, 0.07)
     _refuse(service, "CreateEndpointConfig", request)
     assert request["DataCaptureConfig"] == {
         "EnableCapture": True,

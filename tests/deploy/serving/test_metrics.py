@@ -45,7 +45,7 @@ def test_each_count_stands_under_its_labels_and_kind() -> None:
     metrics.batches.labels("a").inc(2)
     metrics.queued.labels("a").set(3)
     metrics.reloads.labels("a", "taken").inc()
-    metrics.lost.labels("full").inc()
+    metrics.observed.labels("full").inc()
     samples, kinds = read(metrics)
     assert of(samples, "regrow_request_success_total", model="a") == 2
     assert of(samples, "regrow_request_success_total", model=r"odd \"b\"") == 1
@@ -55,7 +55,7 @@ def test_each_count_stands_under_its_labels_and_kind() -> None:
     assert of(samples, "regrow_inference_exec_total", model="a") == 2
     assert of(samples, "regrow_queue_depth", model="a") == 3
     assert of(samples, "regrow_model_reloads_total", model="a", outcome="taken") == 1
-    assert of(samples, "regrow_observed_lost_total", reason="full") == 1
+    assert of(samples, "regrow_observed_total", outcome="full") == 1
     assert of(samples, "regrow_pending_request_count") == 0
     for name, kind in {
         "regrow_request_success_total": "counter",
