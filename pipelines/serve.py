@@ -14,9 +14,9 @@ from regrow.deploy.capture.lines import Capturing
 from regrow.deploy.capture.space import DiskLimit
 from regrow.deploy.capture.writer import CaptureWriter
 from regrow.deploy.serving.app import Background, make_app
-from regrow.deploy.serving.multi_model import ModelsApi
 from regrow.deploy.serving.observing import Observer
 from regrow.deploy.serving.opener import Opener
+from regrow.deploy.serving.protocol.multi_model import ModelsApi
 from regrow.deploy.serving.server import bound_socket, run
 from regrow.deploy.serving.service import Limits, Service
 from regrow.deploy.serving.watching import Watch, stamp

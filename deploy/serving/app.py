@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from regrow.deploy.serving.host import Entry
-from regrow.deploy.serving.multi_model import ModelsApi
+from regrow.deploy.serving.protocol.multi_model import ModelsApi
 from regrow.deploy.serving.service import JSON, Service, refused
 from regrow.logs import log
 

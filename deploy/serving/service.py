@@ -22,14 +22,14 @@ from regrow.deploy.serving.host import Entry, Host
 from regrow.deploy.serving.metrics import BACKEND, CANCELED, OTHER, REJECTED, Metrics
 from regrow.deploy.serving.observing import Exchange, Observer, Observing
 from regrow.deploy.serving.pictures import Pictures, read_npy, read_pictures
-from regrow.deploy.serving.served_model import ServedModel
-from regrow.deploy.serving.tensors import (
+from regrow.deploy.serving.protocol.tensors import (
     HEAD_LENGTH,
     Infer,
     from_base64,
     read_infer,
     write_infer,
 )
+from regrow.deploy.serving.served_model import ServedModel
 from regrow.errors import BadInput
 from regrow.files import one_line
 from regrow.logs import log

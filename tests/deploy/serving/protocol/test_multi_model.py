@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from regrow.deploy.serving import multi_model
-from regrow.deploy.serving.multi_model import ModelsApi
 from regrow.deploy.serving.opener import Opener
+from regrow.deploy.serving.protocol import multi_model
+from regrow.deploy.serving.protocol.multi_model import ModelsApi
 from regrow.deploy.serving.served_model import ServedModel
 from regrow.errors import BadInput
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regrow.deploy.serving import tensors
-from regrow.deploy.serving.tensors import Infer, from_base64, read_infer, write_infer
+from regrow.deploy.serving.protocol import tensors
+from regrow.deploy.serving.protocol.tensors import Infer, from_base64, read_infer, write_infer
 from regrow.errors import BadInput
 
 SIZE = (2, 3)
