@@ -7,8 +7,10 @@ parts that are added up in any order give the same cells, where a KLL sketch wou
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from regrow.errors import BadInput
 
@@ -29,13 +31,10 @@ class Distribution:
         self.level: int | None = level
         self.counts: Counter[Any] = Counter(counts or {})
 
-    def add(self, values: Iterable[float]) -> None:
+    def add(self, values: Sequence[float] | np.ndarray) -> None:
         """Count finite values."""
-        level = self.level
-        if level is None:
-            self.counts.update(value + 0.0 for value in values)  # minus zero is zero
-        else:
-            self.counts.update(_cell(value, level) for value in values)
+        numbers = np.asarray(values, dtype=np.float64) + 0.0  # minus zero is zero
+        self.counts.update(numbers.tolist() if self.level is None else _cells(numbers, self.level))
         self._shrink()
 
     def merge(self, other: "Distribution") -> None:
@@ -131,6 +130,19 @@ class Distribution:
 def _cell(value: float, level: int) -> int:
     above, below = value.as_integer_ratio()
     return (above << level) // below if level >= 0 else above // (below << -level)
+
+
+def _cells(values: np.ndarray, level: int) -> list[int]:
+    """Return the cells of finite values, as `_cell` does of one."""
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = np.ldexp(values, level)
+    size = np.abs(scaled)
+    # Beyond, a scaled value is rounded or no whole number of 64 bits.
+    is_exact = (size < 2.0**62) & ((size >= 2.0**-1022) | (values == 0))
+    if is_exact.all():
+        cells: list[int] = np.floor(scaled).astype(np.int64).tolist()
+        return cells
+    return [_cell(value, level) for value in values.tolist()]
 
 
 def _middle(cell: int, level: int) -> float:

@@ -101,7 +101,7 @@ def rows_of(event: Event, classes: Sequence[str], decoding: Decoding = Decoding(
         try:
             pictures = pictures_of(event.input, decoding)
             is_npy = event.input.content_type == NPY
-            num_bytes = None if is_npy or not pictures else len(event.input.content())
+            num_bytes = None if is_npy or not pictures else event.input.num_bytes
         except BadInput as error:
             reasons, is_corrupt = [str(error)], True
     predictions: list[Any] = []

@@ -4,16 +4,21 @@ Sums are kept as whole numbers, so that they do not depend on the order of the v
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
+
 from regrow.errors import BadInput
 from regrow.monitor.distribution import Distribution
+from regrow.monitor.draws import key_of
 from regrow.monitor.features import Value
 
 SCALE = 1074  # the finest float is 2^-1074
+BITS, HALF = 53, 27  # of a float's fraction, and of a half of it
+CHUNK = 512  # squares of halves, of 54 bits, whose sum has 63
 MAX_CATEGORIES = 1000  # of one feature that are counted by name
 MAX_FEATURES = 2000
 
@@ -26,17 +31,19 @@ class Numbers:
         self.low, self.high = math.inf, -math.inf
         self.distribution = Distribution()
 
-    def add(self, values: Iterable[float]) -> None:
+    def add(self, values: Sequence[float] | np.ndarray) -> None:
         """Count finite numbers."""
-        values = [*map(float, values)]
-        for value in values:
-            above, below = value.as_integer_ratio()
-            scaled = above << (SCALE + 1 - below.bit_length())
-            self.total += scaled
-            self.squares += scaled * scaled
-        self.count += len(values)
-        self.low, self.high = min([self.low, *values]), max([self.high, *values])
-        self.distribution.add(values)
+        numbers = np.asarray(values, dtype=np.float64)
+        if not numbers.size:
+            return
+        for start in range(0, len(numbers), CHUNK):
+            total, squares = _exact_sums(numbers[start : start + CHUNK])
+            self.total += total
+            self.squares += squares
+        self.count += len(numbers)
+        self.low = min(self.low, float(numbers.min()))
+        self.high = max(self.high, float(numbers.max()))
+        self.distribution.add(numbers)
 
     def merge(self, other: "Numbers") -> None:
         """Count the numbers of another part too."""
@@ -146,11 +153,13 @@ class Feature:
         """Count values; None and what is not finite is missing."""
         values = [*values]
         texts = [value for value in values if isinstance(value, str)]
-        numbers = [v for v in values if isinstance(v, int | float) and math.isfinite(v)]
+        given = [value for value in values if isinstance(value, int | float)]
+        numbers = np.array(given, dtype=np.float64)
+        numbers = numbers[np.isfinite(numbers)]
         self.texts.add(texts)
         self.numbers.add(numbers)
         self.num_missing += len(values) - len(texts) - len(numbers)
-        self.is_whole = self.is_whole and all(float(number).is_integer() for number in numbers)
+        self.is_whole = self.is_whole and bool((np.floor(numbers) == numbers).all())
 
     def merge(self, other: "Feature") -> None:
         """Count the values of another part too."""
@@ -187,23 +196,37 @@ class Summary:
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Value]]) -> "Summary":
-        """Return the summary of rows.
+        """Return the summary of rows, as `add` counts them."""
+        made = cls()
+        made.add(rows)
+        return made
+
+    def add(self, rows: Iterable[Mapping[str, Value]]) -> None:
+        """Count rows.
 
         A feature that is None in a row is missing there; one that a row does not have at all was
         not asked for, as of a picture that was not captured.
         """
         rows = [*rows]
-        names = dict.fromkeys(name for row in rows for name in row)
-        made = cls({name: Feature() for name in names}, len(rows))
-        for name, feature in made.features.items():
-            feature.add(row[name] for row in rows if name in row)
-        return made
+        for name in dict.fromkeys(name for row in rows for name in row):
+            values = (row[name] for row in rows if name in row)
+            self.features.setdefault(name, Feature()).add(values)
+        self.num_items += len(rows)
 
     def merge(self, other: "Summary") -> None:
         """Add the summary of other pictures."""
         for name, feature in other.features.items():
             self.features.setdefault(name, Feature()).merge(feature)
         self.num_items += other.num_items
+
+    def limit_(self, prefix: str, most: int) -> None:
+        """Keep so many of the features whose names begin alike: those with the smallest hashes.
+
+        One that stays has stayed in every part, so it counts all rows.
+        """
+        names = [name for name in self.features if name.startswith(prefix)]
+        for name in sorted(names, key=key_of)[most:]:
+            del self.features[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data, exactly; features by name."""
@@ -244,6 +267,33 @@ class Summary:
         except (BadInput, AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{name}: holds no summary of features; make it again") from error
         return made
+
+
+def _exact_sums(values: np.ndarray) -> tuple[int, int]:
+    """Return the sums of at most `CHUNK` numbers and of their squares, in units of `Numbers`.
+
+    A float is a whole number of 53 bits times a power of two. Of one power, whole numbers add up
+    exactly; their squares do in halves of 27 bits.
+    """
+    fractions, exponents = np.frexp(values)
+    order = np.argsort(exponents, kind="stable")
+    whole = np.ldexp(fractions, BITS)[order].astype(np.int64)
+    high, low = whole >> HALF, whole & ((1 << HALF) - 1)
+    powers, starts = np.unique(exponents[order], return_index=True)
+    parts = (high, low, high * high, high * low, low * low)
+    sums = [np.add.reduceat(part, starts).tolist() for part in parts]
+    total = squares = 0
+    for power, first, second, *products in zip(powers.tolist(), *sums, strict=True):
+        shift = SCALE - BITS + power
+        total += _shifted((first << HALF) + second, shift)
+        square = (products[0] << 2 * HALF) + (products[1] << HALF + 1) + products[2]
+        squares += _shifted(square, 2 * shift)
+    return total, squares
+
+
+def _shifted(whole: int, shift: int) -> int:
+    """Return a number times a power of two; to the right only zeros are lost."""
+    return whole << shift if shift >= 0 else whole >> -shift
 
 
 def _rounded(value: Fraction) -> float:

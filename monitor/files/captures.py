@@ -55,6 +55,13 @@ class Body:
         except (binascii.Error, ValueError) as error:
             raise BadInput(f"a body of {self.content_type or 'no type'} is no base64") from error
 
+    @property
+    def num_bytes(self) -> int:
+        """Return the number of bytes of the body, which is not decoded for it."""
+        if self.encoding != "BASE64":
+            return len(self.content())
+        return (len(self.data) - self.data[-2:].count("=")) * 3 // 4
+
     def json(self) -> Any:
         """Return what a body of JSON holds, captured as text or as base64.
 

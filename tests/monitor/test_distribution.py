@@ -1,6 +1,9 @@
 """Distributions are the same however their values were split, and close to the values."""
 
+import math
 import random
+from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -49,6 +52,18 @@ def test_a_split_anywhere_gives_the_same(values: list[float], place: int) -> Non
     second.merge(first)
     assert second.to_dict() == whole.to_dict()
     assert Distribution.from_dict(whole.to_dict()).to_dict() == whole.to_dict()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1),
+    st.integers(-1100, 40),
+)
+def test_a_value_lies_in_its_cell(values: list[float], level: int) -> None:
+    found = Distribution(level)
+    found.add(values)
+    width = Fraction(2) ** -level
+    assert found.counts == Counter(math.floor(Fraction(value) / width) for value in values)
 
 
 def test_merging_leaves_the_other_as_it_is() -> None:

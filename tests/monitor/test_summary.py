@@ -3,10 +3,13 @@
 import json
 import math
 import random
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from regrow.errors import BadInput
 from regrow.monitor import summary
@@ -58,6 +61,25 @@ def test_numbers_are_numpys() -> None:
     assert numbers.mean == pytest.approx(values.mean(), rel=1e-15)
     assert numbers.std == pytest.approx(values.std(), rel=1e-9)
     assert (numbers.low, numbers.high, numbers.count) == (values.min(), values.max(), 3000)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
+def test_sums_are_exact(values: list[float]) -> None:
+    numbers = Numbers()
+    numbers.add(values)
+    exact = [*map(Fraction, values)]
+    assert Fraction(numbers.total, 1 << summary.SCALE) == sum(exact)
+    assert Fraction(numbers.squares, 1 << 2 * summary.SCALE) == sum(own * own for own in exact)
+    assert (numbers.low, numbers.high) == (min([math.inf, *values]), max([-math.inf, *values]))
+
+
+@pytest.mark.parametrize("value", [1 - 2**-53, -1 + 2**-53, -1.0, 2**53 - 1.0, 5e-324, 1.7e308])
+def test_sums_of_many_of_the_largest_fractions_are_exact(value: float) -> None:
+    numbers = Numbers()
+    numbers.add([value] * 3000)
+    assert Fraction(numbers.total, 1 << summary.SCALE) == 3000 * Fraction(value)
+    assert Fraction(numbers.squares, 1 << 2 * summary.SCALE) == 3000 * Fraction(value) ** 2
 
 
 def test_sums_that_floats_cannot_hold_are_infinite() -> None:

@@ -48,6 +48,14 @@ def test_the_guides_example_is_read() -> None:
     assert event.output.json() == {"label": "car", "score": 0.93}
 
 
+@pytest.mark.parametrize("size", range(9))
+def test_the_size_of_a_body_is_that_of_its_content(size: int) -> None:
+    content = bytes(range(size))
+    body = Body("image/png", base64.b64encode(content).decode(), "BASE64")
+    assert body.num_bytes == len(body.content()) == size
+    assert Body("text/csv", "\u00e9" * size, "CSV").num_bytes == 2 * size
+
+
 def test_an_event_is_written_as_it_is_read() -> None:
     assert json.loads(event_line(parse_event(LINE))) == json.loads(LINE)
 
