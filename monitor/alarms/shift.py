@@ -23,7 +23,7 @@ BETS = np.array([sign * stake for stake in STAKES for sign in (1, -1)])
 NUM_BETS = 2 * len(BETS)  # on the mean, then on the spread
 FEWEST = 20  # scores of a reference: with fewer no change could ever show
 CONFIDENCE = 0.95
-CHUNK = 2**15  # steps that are bet on at a time, so that memory is bounded
+CHUNK = 2**11  # steps that are bet on at a time, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,9 @@ def log_factors(u: np.ndarray, num_reference: int, spread: np.ndarray | None = N
     return np.hstack([mean, width])
 
 
-def by_block(u: np.ndarray, times: np.ndarray, blocks: Sequence[str]) -> tuple[np.ndarray, ...]:
+def by_block(
+    u: np.ndarray, times: np.ndarray, blocks: Sequence[str] | np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Return the mean rank, the time of the last picture, and the mean |2u - 1| of each block.
 
     Pictures of one block, such as frames of one video, depend on each other; their mean has the
@@ -170,7 +172,7 @@ def by_block(u: np.ndarray, times: np.ndarray, blocks: Sequence[str]) -> tuple[n
     Args:
         u: The ranks in the order of their time, (m,).
         times: When each was, (m,).
-        blocks: The name of the block of each.
+        blocks: The name of the block of each, or its key.
 
     Returns:
         Three arrays, (blocks,), in the order in which the blocks end.

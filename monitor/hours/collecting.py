@@ -1,7 +1,9 @@
 """Collecting the captures of one hour, in memory that does not grow with the pictures' sizes."""
 
-from array import array
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from regrow.monitor.draws import key_of
 from regrow.monitor.examples import Examples
 from regrow.monitor.features import PICTURE, Value, pixels_key
 from regrow.monitor.files.captures import Event
+from regrow.monitor.hours.ordering import TimeOrder
+from regrow.monitor.hours.seen import Seen
 from regrow.monitor.rows import METADATA, Row, rows_of
 from regrow.monitor.summary import Summary
 
@@ -42,7 +46,16 @@ class Blocks:
         own = event.attributes.get(self.attribute or "")
         if own is None:
             return f"event {event.id}"
-        return f"{own} {int(event.time.timestamp() // (60 * self.minutes))}"
+        return f"{own} {self._window(event)}"
+
+    def slot(self, event: Event) -> int:
+        """Return the number of the minute of an event, or of a longer time of whole blocks."""
+        if self.attribute is None:
+            return int(event.time.timestamp() // 60)
+        return self._window(event) // max(int(1 / self.minutes), 1)
+
+    def _window(self, event: Event) -> int:
+        return int(event.time.timestamp() // (60 * self.minutes))
 
 
 class HourCollector:
@@ -52,21 +65,30 @@ class HourCollector:
         baseline: What they are compared with.
         blocks: Which of them depend on each other.
         decoding: How files become pixels.
+        scratch: The folder whose disk takes what is too much for the memory; None takes the
+            system's for temporary files.
     """
 
-    def __init__(self, baseline: Baseline, blocks: Blocks, decoding: Decoding) -> None:
+    def __init__(
+        self,
+        baseline: Baseline,
+        blocks: Blocks,
+        decoding: Decoding,
+        scratch: Path | None = None,
+    ) -> None:
         self.baseline, self.blocks, self.decoding = baseline, blocks, decoding
         self.summary, self.examples, self.remarks = Summary(), Examples(), Remarks()
         self.num_events = self.num_corrupt = self.num_repeated_pictures = self.num_others = 0
+        self.num_pictures = 0  # captured, or at least answered
         self.other_model, self.first_corrupt = "", ""
         self.has_inputs = self.has_outputs = False
-        self._ids: set[int] = set()
-        self._pictures: set[int] = set()
+        self._ids, self._pictures, self._steps = Seen(), Seen(), Seen()
         self._attributes: set[str] = set()
         self._rows: list[dict[str, Value]] = []
-        self._scores = {name: array("d") for name in baseline.scores}
-        self._times, self._keys = array("d"), array("Q")
-        self._blocks: list[str] = []
+        self._records: list[tuple[int, float, int, int]] = []  # slot, time, key and block of each
+        scores = ("scores", np.float64, (len(baseline.scores),))
+        fields = [("time", np.float64), ("key", np.uint64), ("block", np.uint64), scores]
+        self._ordered = TimeOrder(np.dtype(fields), scratch)
 
     def add(self, event: Event) -> None:
         """Add an event; one that was captured twice counts once."""
@@ -96,14 +118,13 @@ class HourCollector:
             self._note_picture(row, row.pixels, id_)
         self.has_inputs |= row.pixels is not None or row.is_corrupt
         self.has_outputs |= row.prediction is not None
-        for name, scores in self._scores.items():
-            value = row.values.get(name)
-            scores.append(value if isinstance(value, int | float) else np.nan)
-        self._times.append(row.event.time.timestamp())
-        self._keys.append(key_of(id_))
+        event, key, block = row.event, key_of(id_), 0
         if self.blocks.attribute is not None:
-            self._blocks.append(self.blocks.of(row.event))
-        self._rows.append({**row.values, **self._metadata(row.event)})
+            block = key_of(self.blocks.of(event))
+            self._steps.add(block)
+        self._records.append((self.blocks.slot(event), event.time.timestamp(), key, block))
+        self._rows.append({**row.values, **self._metadata(event)})
+        self.num_pictures += 1
         if len(self._rows) >= BATCH:
             self._summarise()
 
@@ -115,28 +136,30 @@ class HourCollector:
         self.examples.offer(id_, row.event.name, row.values, pixels)
 
     def _metadata(self, event: Event) -> dict[str, Value]:
-        for name in event.attributes:
-            if len(self._attributes) < MAX_ATTRIBUTES:
-                self._attributes.add(name)
-        return {f"{METADATA}{n}": v for n, v in event.attributes.items() if n in self._attributes}
+        found = {f"{METADATA}{name}": value for name, value in event.attributes.items()}
+        self._attributes |= found.keys()
+        if len(self._attributes) > MAX_ATTRIBUTES:
+            self._attributes = {*sorted(self._attributes, key=key_of)[:MAX_ATTRIBUTES]}
+        return {name: value for name, value in found.items() if name in self._attributes}
 
     def _summarise(self) -> None:
-        self.summary.merge(Summary.of(self._rows))
-        self._rows = []
+        self.summary.add(self._rows)
+        self.summary.limit_(METADATA, MAX_ATTRIBUTES)
+        records = np.zeros(len(self._rows), dtype=self._ordered.dtype)
+        if self._rows:
+            slots, *columns = zip(*self._records, strict=True)
+            for name, column in zip(("time", "key", "block"), columns, strict=True):
+                records[name] = column
+            for place, name in enumerate(self.baseline.scores):
+                records["scores"][:, place] = [_number(row.get(name)) for row in self._rows]
+            self._ordered.add(records, np.array(slots))
+        self._rows, self._records = [], []
 
     def finish(self) -> "HourCollector":
         """Summarise what is left, and return the same collector."""
         self._summarise()
-        ordered = sorted(self.summary.features.items())
-        first = {name: place for place, name in enumerate(self.baseline.summary.features)}
-        ordered.sort(key=lambda pair: first.get(pair[0], len(first)))
-        self.summary.features = dict(ordered)
+        self.summary.features = dict(sorted(self.summary.features.items()))
         return self
-
-    @property
-    def num_pictures(self) -> int:
-        """Return the number of pictures, captured or at least answered."""
-        return len(self._times)
 
     @property
     def not_captured(self) -> frozenset[str]:
@@ -147,27 +170,24 @@ class HourCollector:
             (set() if self.has_inputs else pictures) | (set() if self.has_outputs else answers)
         )
 
-    def ordered(self, score: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-        """Return the values of a score in the order of their time, without the missing ones.
+    def in_order(self) -> Iterator[np.ndarray]:
+        """Yield the pictures in the order of their time, some minutes at a time.
 
-        Args:
-            score: The score.
-
-        Returns:
-            The values, their times in seconds since 1970, their keys, and their blocks; all (n,),
-            the blocks empty where each picture stands for itself.
+        Yields:
+            Records of `time`, in seconds since 1970, `key`, `block`, which is 0 where each picture
+            stands for itself, and `scores`, those of the baseline, NaN where one is missing. All
+            pictures of a block come together.
         """
-        values = np.array(self._scores[score])
-        times, keys = np.array(self._times), np.array(self._keys, dtype=np.uint64)
-        order = np.lexsort((keys, times))
-        order = order[np.isfinite(values[order])]
-        blocks = [self._blocks[place] for place in order] if self._blocks else []
-        return values[order], times[order], keys[order], blocks
+        return iter(self._ordered)
 
     @property
     def num_steps(self) -> int:
         """Return how many pictures, or blocks of them, stand for themselves."""
-        return len(set(self._blocks)) if self._blocks else self.num_pictures
+        return self.num_pictures if self.blocks.attribute is None else len(self._steps)
+
+
+def _number(value: Value) -> float:
+    return value if isinstance(value, int | float) else math.nan
 
 
 def counts_of(collector: HourCollector) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def judge(
     length = false_alarms.run_length(state.num_steps, hour + HOUR - state.first)
     log_level = level(length, len(baseline.scores))
     made.level = log_level / math.log(10)
-    found = [_watch(name, collector, state, log_level, made) for name in baseline.scores]
+    bets = _bet(collector, state)
+    found = [_watch(name, bets[name], collector, state, log_level, made) for name in bets]
     warnings = [alarm for alarm in found if alarm is not None]
     for alarm in warnings:
         alarm["first_alarm"] = state.on.get(f"warn {alarm['name']}", as_text(hour))
@@ -93,26 +94,59 @@ def _data_alarm(own: Violation, hour: datetime, state: State) -> dict[str, Any]:
     }
 
 
+@dataclass(slots=True)
+class _Bets:
+    """What an hour's bets on one score came to.
+
+    Args:
+        peak: The logarithm of the largest evidence after any of them.
+        total: The sum of the ranks.
+        count: How many pictures have the score.
+    """
+
+    peak: float = -math.inf
+    total: float = 0.0
+    count: int = 0
+
+
+def _bet(collector: HourCollector, state: State) -> dict[str, _Bets]:
+    """Bet on every score, in the order of time; changes the state."""
+    references = collector.baseline.scores
+    made = {name: _Bets() for name in references}
+    is_blocked = collector.blocks.attribute is not None
+    for records in collector.in_order():
+        for place, (name, own) in enumerate(made.items()):
+            known = records[np.isfinite(records["scores"][:, place])]
+            times = known["time"]
+            u = ranks(references[name], known["scores"][:, place], draws(known["key"], name))
+            own.total += float(u.sum())
+            own.count += len(u)
+            spread = None
+            if is_blocked:
+                u, times, spread = by_block(u, times, known["block"])
+            logs = state.shifts[name].add_(u, times, spread)
+            own.peak = max(own.peak, float(logs.max(initial=-math.inf)))
+    return made
+
+
 def _watch(
-    name: str, collector: HourCollector, state: State, log_level: float, made: Judgement
+    name: str,
+    bets: _Bets,
+    collector: HourCollector,
+    state: State,
+    log_level: float,
+    made: Judgement,
 ) -> dict[str, Any] | None:
-    """Bet on one score; return its alarm, if there is one."""
+    """Note how a score is; return its alarm, if there is one."""
     baseline, detector = collector.baseline, state.shifts[name]
-    values, times, keys, blocks = collector.ordered(name)
-    u = ranks(baseline.scores[name], values, draws(keys, name))
-    if blocks:
-        steps, ends, spread = by_block(u, times, blocks)
-        logs = detector.add_(steps, ends, spread)
-    else:
-        logs = detector.add_(u, times)
     effect, own = detector.effect(), detector.evidence
-    since = own.since[own.strongest]
-    peak = float(logs.max(initial=-math.inf))
+    since, peak = own.since[own.strongest], bets.peak
+    now = collector.summary.features[name].numbers.mean if bets.count else None
     made.scores[name] = {
         "before": float(baseline.scores[name].mean()),
-        "now": float(values.mean()) if len(values) else None,
-        "rank": float(u.mean()) if len(u) else None,
-        "evidence": peak / math.log(10) if len(u) else None,
+        "now": now,
+        "rank": bets.total / bets.count if bets.count else None,
+        "evidence": peak / math.log(10) if bets.count else None,
     }
     own.limit_(log_level)
     if peak < log_level or effect is None:

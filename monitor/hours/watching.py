@@ -187,7 +187,7 @@ class Watch:
         return report
 
     def _collected(self, hour: datetime) -> HourCollector:
-        collector = HourCollector(self.baseline, self.settings.blocks, self.decoding)
+        collector = HourCollector(self.baseline, self.settings.blocks, self.decoding, self.folder)
         for event in self._events(self.index.of_hour(hour), collector.remarks):
             if hour <= event.time < hour + HOUR:
                 collector.add(event)

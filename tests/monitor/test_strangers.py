@@ -50,8 +50,7 @@ def test_odd_captures_are_collected_without_an_error(
     collector.finish()
     assert 100 < collector.num_events < 300
     assert remarks or collector.remarks
-    for name in baseline.scores:
-        assert np.isfinite(collector.ordered(name)[0]).all()
+    assert sum(len(records) for records in collector.in_order()) == collector.num_pictures
     json.dumps(statistics(collector.summary), allow_nan=False)
 
 

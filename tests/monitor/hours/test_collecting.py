@@ -11,7 +11,9 @@ from regrow.data.images.conversion import Decoding
 from regrow.monitor.baseline import Baseline
 from regrow.monitor.features import PICTURE
 from regrow.monitor.files.captures import Event
+from regrow.monitor.hours import collecting
 from regrow.monitor.hours.collecting import Blocks, HourCollector
+from regrow.monitor.rows import rows_of
 
 HOUR = datetime(2026, 11, 30, 7, tzinfo=UTC)
 Captured = Callable[..., list[Event]]
@@ -24,26 +26,49 @@ def _collected(baseline: Baseline, events: list[Event], blocks: Blocks) -> HourC
     return collector.finish()
 
 
+def _in_order(collector: HourCollector) -> np.ndarray:
+    return np.concatenate([*collector.in_order()])
+
+
 def test_scores_come_in_the_order_of_their_time(baseline: Baseline, captured: Captured) -> None:
     events = captured(HOUR, 20)
-    one = _collected(baseline, events, Blocks()).ordered("brightness")
-    other = _collected(baseline, events[::-1], Blocks()).ordered("brightness")
-    for mine, theirs in zip(one, other, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    assert (np.diff(one[1]) > 0).all()
-    assert len(one[0]) == 20
-    assert one[3] == []
+    one = _in_order(_collected(baseline, events, Blocks()))
+    other = _in_order(_collected(baseline, events[::-1], Blocks()))
+    assert one.tobytes() == other.tobytes()
+    assert one["time"].tolist() == [event.time.timestamp() for event in events]
+    place = [*baseline.scores].index("brightness")
+    expected = [rows_of(event, baseline.classes)[0].values["brightness"] for event in events]
+    assert one["scores"][:, place].tolist() == expected
 
 
-def test_missing_scores_are_left_out(baseline: Baseline, captured: Captured) -> None:
+def test_missing_scores_are_no_numbers(baseline: Baseline, captured: Captured) -> None:
     events = captured(HOUR, 10)
     events[3] = replace(events[3], output=None)
     collector = _collected(baseline, events, Blocks())
-    assert len(collector.ordered("confidence")[0]) == 9
-    assert len(collector.ordered("brightness")[0]) == 10
+    scores = _in_order(collector)["scores"]
+    places = [[*baseline.scores].index(name) for name in ("confidence", "brightness")]
+    assert np.isnan(scores[:, places]).sum(axis=0).tolist() == [1, 0]
+    assert np.isnan(scores[3, places[0]])
     assert collector.not_captured == frozenset()
     without = _collected(baseline, [replace(e, input=None) for e in events], Blocks())
     assert without.not_captured == frozenset(PICTURE)
+
+
+def test_only_so_many_attributes_are_counted_whatever_their_order(
+    baseline: Baseline, captured: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "MAX_ATTRIBUTES", 3)
+    monkeypatch.setattr(collecting, "BATCH", 4)
+    events = [
+        replace(event, attributes={f"a{n % 7}": "x", "b": "y"})
+        for n, event in enumerate(captured(HOUR, 21))
+    ]
+    one = _collected(baseline, events, Blocks()).summary
+    other = _collected(baseline, events[::-1], Blocks()).summary
+    assert one.to_dict() == other.to_dict()
+    kept = {n: f.num_present for n, f in one.features.items() if n.startswith("metadata ")}
+    assert len(kept) == 3
+    assert kept == {name: 21 if name == "metadata b" else 3 for name in kept}
 
 
 def test_the_same_pictures_are_counted(baseline: Baseline, captured: Captured) -> None:
@@ -63,7 +88,7 @@ def test_blocks_are_a_value_and_some_minutes(
     ]
     collector = _collected(baseline, events, Blocks("camera", minutes))
     assert collector.num_steps == count
-    assert len(collector.ordered("brightness")[3]) == 12
+    assert len(np.unique(_in_order(collector)["block"])) == count
     # What has no such attribute stands for itself.
     bare = [replace(event, attributes={}) for event in events]
     assert _collected(baseline, bare, Blocks("camera", minutes)).num_steps == 12
