@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from regrow.pipelines.monitor import run_monitor
     from regrow.pipelines.monitoring.baseline import run_baseline
     from regrow.pipelines.prune import run_pruning
+    from regrow.pipelines.replay import run_replay
     from regrow.pipelines.serve import run_server
     from regrow.pipelines.train import run_training
 else:
@@ -23,6 +24,7 @@ __all__ = [
     "run_lineage",
     "run_monitor",
     "run_pruning",
+    "run_replay",
     "run_server",
     "run_training",
 ]

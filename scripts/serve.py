@@ -15,10 +15,11 @@ watched: the model that it newly names takes over without a gap. Options that ar
   --timeout SECONDS             how long a request may take
   --capture FOLDER              write answered requests there, as SageMaker's data capture does
   --sample SHARE                how many of them
+  --disk.max_share SHARE        capture stops while more of the disk is used
   --models FOLDER               let /models load and unload further models below a folder
 
 --help TOPIC explains every option of one topic:
-  all
+  all, general, capturing, disk
 """
 
 from regrow.guard import entry

@@ -34,6 +34,7 @@ from regrow.pipelines.lineage_table import run_lineage
 from regrow.pipelines.monitor import run_monitor
 from regrow.pipelines.monitoring.baseline import run_baseline
 from regrow.pipelines.prune import run_pruning
+from regrow.pipelines.replay import run_replay
 from regrow.pipelines.serve import run_server
 from regrow.pipelines.train import run_training
 
@@ -98,6 +99,7 @@ FUNCTIONS = [
     run_training, run_pruning, run_export, run_lineage, run_comparison, run_retraining, run_demo,
     run_server,
     run_baseline, run_monitor,
+    run_replay,
 ]  # fmt: skip
 OF_TOOLS = {"help", "config", "print_config", "logdir", "config-settings"}
 OTHER_PROGRAMS = r"trtexec|benchmarks/|`aws |`tritonserver |\bcurl\b|\bpip\b|\bpytest\b|\bmkdocs\b"

@@ -30,9 +30,10 @@ class Exchange:
         time: When the request came, in seconds since 1970, UTC.
         model: The name of the model, as in the path of V2.
         sha256: The hash of the model's file that answered.
-        request_type: The Content-Type of the request, as it was sent.
+        request_type: The Content-Type of the request, which says how long the head of a binary
+            request is, however the client said it.
         request_body: Its body, whole.
-        response_type: The Content-Type of the response.
+        response_type: The Content-Type of the response, likewise.
         response_body: Its body, whole.
     """
 

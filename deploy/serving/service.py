@@ -23,9 +23,10 @@ from regrow.deploy.serving.metrics import BACKEND, CANCELED, OTHER, REJECTED, Me
 from regrow.deploy.serving.observing import Exchange, Observer, Observing
 from regrow.deploy.serving.pictures import Pictures, read_npy, read_pictures
 from regrow.deploy.serving.protocol.tensors import (
-    HEAD_LENGTH,
     Infer,
+    content_type_of,
     from_base64,
+    head_length_of,
     read_infer,
     write_infer,
 )
@@ -102,13 +103,19 @@ class Service:
 
     async def invoke(self, request: Request, name: str) -> Response:
         """Answer a picture, an array or JSON with predictions, and V2 with tensors."""
-        return await self._respond(request, name, _reader(request))
+        kind = content_type_of(request.headers)
+        response = await self._respond(request, name, _reader(request), kind)
+        # SageMaker passes no other header on that says how long the head of an answer is.
+        response.headers["content-type"] = content_type_of(response.headers)
+        return response
 
     async def infer(self, request: Request, name: str) -> Response:
         """Answer a request of V2 with tensors."""
-        head_length = request.headers.get(HEAD_LENGTH)
+        length, kind = head_length_of(request.headers), content_type_of(request.headers)
+        if length is None and _plain(kind) != JSON:
+            kind = JSON  # many clients do not say so
         return await self._respond(
-            request, name, lambda body, model: read_infer(body, head_length, model)
+            request, name, lambda body, model: read_infer(body, length, model), kind
         )
 
     async def close(self) -> None:
@@ -118,7 +125,7 @@ class Service:
         if self.observing is not None:
             await asyncio.to_thread(self.observing.close)
 
-    async def _respond(self, request: Request, name: str, read: Read) -> Response:
+    async def _respond(self, request: Request, name: str, read: Read, kind: str) -> Response:
         started, clock = time.time(), time.monotonic()
         label = name if name in self.host.entries else ""
         is_read = False
@@ -129,7 +136,7 @@ class Service:
                 left = self.limits.seconds - (time.monotonic() - clock)
                 answer = await unless_gone(request, self._answer(entry, body, read), left)
                 self.metrics.success.labels(label).inc()
-                event_id = self._observe(request, entry, started, body, answer)
+                event_id = self._observe(request, entry, started, kind, body, answer)
             return Response(answer.body, 200, {**answer.headers, EVENT_ID: event_id})
         except Exception as error:  # no body may end in a traceback
             status, text, headers, reason = _refusal(error)
@@ -178,7 +185,13 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
     def _observe(
-        self, request: Request, entry: Entry, started: float, body: bytes, answer: Answer
+        self,
+        request: Request,
+        entry: Entry,
+        started: float,
+        kind: str,
+        body: bytes,
+        answer: Answer,
     ) -> str:
         event_id = str(uuid.uuid4())
         if self.observing is not None:
@@ -191,9 +204,9 @@ class Service:
                     started,
                     entry.name,
                     entry.model.sha256,
-                    headers.get("content-type", ""),
+                    kind,
                     body,
-                    answer.headers["content-type"],
+                    content_type_of(answer.headers),
                     answer.body,
                 )
             )
@@ -227,8 +240,8 @@ def _refusal(error: Exception) -> tuple[int, str, dict[str, str], str]:
 
 def _reader(request: Request) -> Read:
     """Return what reads the body of `/invocations`, by its type."""
-    head_length = request.headers.get(HEAD_LENGTH)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    head_length = head_length_of(request.headers)
+    kind = _plain(request.headers.get("content-type", ""))
 
     def read(body: bytes, model: ServedModel) -> Asked:
         if head_length is not None:
@@ -244,6 +257,11 @@ def _reader(request: Request) -> Read:
         )
 
     return read
+
+
+def _plain(kind: str) -> str:
+    """Return a content type without its parameters."""
+    return kind.partition(";")[0].strip().lower()
 
 
 def _of_json(body: bytes, model: ServedModel) -> Asked:

@@ -36,11 +36,18 @@ class Body:
         content_type: The content type without its parameters, in lower case; empty if none.
         data: The text in the capture.
         encoding: What that text is: `BASE64`, `JSON`, `CSV` or `NONE`.
+        parameters: The parameters of the content type, such as `charset=utf-8`; empty if none.
     """
 
     content_type: str
     data: str
     encoding: str
+    parameters: str = ""
+
+    @property
+    def observed_type(self) -> str:
+        """Return the content type with its parameters."""
+        return f"{self.content_type};{self.parameters}" if self.parameters else self.content_type
 
     def content(self) -> bytes:
         """Return the bytes of the body.
@@ -146,7 +153,8 @@ def _body(value: Any) -> Body | None:
     kind, encoding = value.get("observedContentType"), value.get("encoding", "NONE")
     if encoding not in ENCODINGS:
         raise BadInput(f"the encoding {encoding!r}; SageMaker has {', '.join(ENCODINGS)}")
-    return Body(content_type(kind), value["data"], encoding)
+    parameters = kind.partition(";")[2].strip() if isinstance(kind, str) else ""
+    return Body(content_type(kind), value["data"], encoding, parameters)
 
 
 def content_type(value: Any) -> str:
@@ -203,21 +211,33 @@ def read_lines(file: Path, remarks: Remarks, kind: str = BAD_LINE) -> Iterator[b
     Raises:
         BadInput: If it is no regular file, or cannot be read.
     """
+    for _, line in placed_lines(file, remarks, kind):
+        yield line
+
+
+def placed_lines(file: Path, remarks: Remarks, kind: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file as `read_lines` does, each with the byte that it begins at."""
+    place = 0
     try:
         with open_regular(file) as opened:
             while line := opened.readline(MAX_LINE + 1):
+                start, place = place, place + len(line)
                 if len(line) > MAX_LINE:
                     remarks.add(kind, f"{file.name}: longer than {MAX_LINE:,} bytes")
-                    _skip_line(opened, line)
+                    place += _skip_line(opened, line)
                 elif line.strip():
-                    yield line
+                    yield start, line
     except OSError as error:
         raise BadInput(f"{file}: cannot be read ({error.strerror or error})") from error
 
 
-def _skip_line(opened: IO[bytes], line: bytes) -> None:
+def _skip_line(opened: IO[bytes], line: bytes) -> int:
+    """Read the rest of a line, and return how many bytes it had."""
+    count = 0
     while line and not line.endswith(b"\n"):
         line = opened.readline(2**20)
+        count += len(line)
+    return count
 
 
 def read_events(file: Path, remarks: Remarks) -> Iterator[Event]:
@@ -249,7 +269,7 @@ def event_line(event: Event) -> str:
     """Return an event as one line of a capture file, with its line end."""
     captured = {
         key: {
-            "observedContentType": body.content_type,
+            "observedContentType": body.observed_type,
             "mode": mode,
             "data": body.data,
             "encoding": body.encoding,

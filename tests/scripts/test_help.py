@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("train", "prune", "export", "serve", "compare", "demo", "lineage", "monitor")
-WITHOUT_TOPICS = ("demo", "lineage", "monitor", "serve")  # that have `all` alone
+SCRIPTS = ("train", "prune", "export", "serve", "compare", "demo", "lineage", "monitor", "replay")
+WITHOUT_TOPICS = ("demo", "lineage", "monitor", "replay")  # that have `all` alone
 Help = Callable[..., str]
 
 

@@ -1,14 +1,15 @@
 """Requests and answers of the Open Inference Protocol V2, as JSON or with binary tensors.
 
 Source: kserve/open-inference-protocol, `specification/protocol/inference_rest.md`, and Triton's
-extension for binary tensor data.
+extension for binary tensor data. SageMaker passes no header on that says how long the head is, so
+Triton's container for it takes the length from the content type.
 """
 
 import base64
 import binascii
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from regrow.plain import parse_json
 
 INPUT = "images"
 HEAD_LENGTH = "inference-header-content-length"
+BINARY, SIZE = "application/vnd.sagemaker-triton.binary+json", "json-header-size"
 NUM_NUMBERS = 20_000_000  # that one answer in JSON has at most
 TYPES = {
     "bool": "BOOL",
@@ -50,13 +52,28 @@ class Infer:
     outputs: dict[str, bool]
 
 
+def head_length_of(headers: Mapping[str, str]) -> str | None:
+    """Return what headers say of the length of a head, by their content type or their own."""
+    kind, *parameters = headers.get("content-type", "").split(";")
+    if kind.strip().lower() != BINARY:
+        return headers.get(HEAD_LENGTH)
+    pairs = [parameter.partition("=") for parameter in parameters]
+    return next((value.strip() for name, _, value in pairs if name.strip().lower() == SIZE), "")
+
+
+def content_type_of(headers: Mapping[str, str]) -> str:
+    """Return the content type of a body, which says how long its head is, if it has one."""
+    length = head_length_of(headers)
+    return headers.get("content-type", "") if length is None else f"{BINARY};{SIZE}={length}"
+
+
 def read_infer(body: bytes, head_length: str | None, model: ServedModel) -> Infer:
     """Read a request of V2.
 
     Args:
         body: The body: JSON, or a head of JSON and the bytes of the tensors behind it.
-        head_length: The header `Inference-Header-Content-Length`: bytes of that head; None where
-            all is JSON, and 0 where all is one encoded picture.
+        head_length: Bytes of that head, as the headers say it; None where all is JSON, and 0 where
+            all is one encoded picture.
         model: The model that is asked.
 
     Raises:
@@ -66,10 +83,10 @@ def read_infer(body: bytes, head_length: str | None, model: ServedModel) -> Infe
     if head_length is None:
         return _infer(_parsed(body), b"", model)
     if not (head_length.isascii() and head_length.isdigit()) or len(head_length) > 12:
-        raise BadInput(f"{HEAD_LENGTH} is {head_length[:40]!r}; it is a number of bytes")
+        raise BadInput(f"the head's length is {head_length[:40]!r}; it is a number of bytes")
     length = int(head_length)
     if length > len(body):
-        raise BadInput(f"{HEAD_LENGTH} is {length:,}, more than the {len(body):,} of the body")
+        raise BadInput(f"the head's length is {length:,}, more than {len(body):,} of the body")
     if not length:
         return Infer(None, [body], dict.fromkeys(names, True))
     return _infer(_parsed(body[:length]), body[length:], model)

@@ -1,29 +1,25 @@
 """The page for people, in a real browser: a picture is chosen, and what is seen is drawn."""
 
-import asyncio
 import base64
 import io
 import json
 import os
 import shutil
-import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
 from regrow.deploy.serving.app import make_app
 from regrow.deploy.serving.served_model import ServedModel
 from regrow.deploy.serving.service import Service
+from served import served
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 needs_browser = pytest.mark.skipif(not BROWSER, reason="no Chromium")
@@ -120,28 +116,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     made = Browser(tmp_path_factory.mktemp("browser"))
     yield made
     made.close()
-
-
-@contextmanager
-def served(model: ServedModel) -> Iterator[str]:
-    """Serve a model from a thread of this process."""
-    service = Service()
-    server: list[uvicorn.Server] = []
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        async def run() -> None:
-            service.host.put("regrow", model)
-            app = make_app(service)
-            server.append(uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none")))
-            await server[0].serve([listening])
-
-        thread = threading.Thread(target=lambda: asyncio.run(run()))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        finally:
-            server[0].should_exit = True
-            thread.join()
 
 
 def shown(browser: Browser, address: str, file: Path) -> None:

@@ -1,6 +1,8 @@
 """Requests are bounded in number, bytes and time, and those that are given up cost nothing."""
 
 import asyncio
+import base64
+import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -224,3 +226,31 @@ def test_an_observer_sees_what_was_asked_and_answered(
     assert (seen.response_type, seen.response_body) == ("application/json", answer.content)
     assert (seen.model, seen.sha256) == ("regrow", models["labels"].sha256)
     assert before <= seen.time <= time.time()
+
+
+def test_an_observer_is_told_what_a_body_was_taken_for(
+    serve: Serve, picture: Picture, encode: Encode
+) -> None:
+    """So that a capture can be sent again, whatever the client said of it."""
+    exchanges: list[Exchange] = []
+    client = serve(observer=exchanges.append)
+    text = base64.b64encode(encode(picture())).decode()
+    tensor = {"name": "images", "shape": [1], "datatype": "BYTES", "data": [text]}
+    asked = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    path, form = "/v2/models/regrow/infer", {"content-type": "application/x-www-form-urlencoded"}
+    binary = {"inference-header-content-length": "0"}
+    answers = [
+        client.post(path, content=asked, headers=form),
+        client.post(path, content=asked, headers={"content-type": "application/json; charset=x"}),
+        client.post(path, content=encode(picture()), headers=form | binary),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    client.service.observing.close()  # type: ignore[attr-defined]
+    kind = "application/vnd.sagemaker-triton.binary+json;json-header-size="
+    assert [seen.request_type for seen in exchanges] == [
+        "application/json",
+        "application/json; charset=x",
+        f"{kind}0",
+    ]
+    lengths = [answer.headers["inference-header-content-length"] for answer in answers]
+    assert [seen.response_type for seen in exchanges] == [f"{kind}{length}" for length in lengths]

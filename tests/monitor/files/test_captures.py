@@ -72,6 +72,18 @@ def test_parameters_of_content_types_are_ignored(kind: Any, expected: str) -> No
     assert event.output.content_type == expected
 
 
+def test_parameters_of_content_types_are_kept_beside() -> None:
+    content = json.loads(LINE)
+    kind = "Application/X-Tensors; head=17;a=b"
+    content["captureData"]["endpointInput"]["observedContentType"] = kind
+    body = parse_event(json.dumps(content)).input
+    assert body is not None
+    assert (body.content_type, body.parameters) == ("application/x-tensors", "head=17;a=b")
+    assert body.observed_type == "application/x-tensors;head=17;a=b"
+    written = json.loads(event_line(parse_event(json.dumps(content))))
+    assert written["captureData"]["endpointInput"]["observedContentType"] == body.observed_type
+
+
 def test_json_captured_as_base64_is_read_the_same() -> None:
     """An answer whose content type is on no list is captured as base64 by SageMaker."""
     body = Body("text/html", base64.b64encode(b'{"label": "car"}').decode(), "BASE64")

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from regrow.deploy.serving.protocol import tensors
-from regrow.deploy.serving.protocol.tensors import Infer, from_base64, read_infer, write_infer
+from regrow.deploy.serving.protocol.tensors import (
+    Infer,
+    content_type_of,
+    from_base64,
+    head_length_of,
+    read_infer,
+    write_infer,
+)
 from regrow.errors import BadInput
 
 SIZE = (2, 3)
@@ -165,19 +172,53 @@ def test_values_that_are_no_pixels(data: Any, said: str) -> None:
         (b'{"inputs": [1]}', None, "inputs must be a list of one tensor, 'images'"),
         (b'{"id": 1}', None, "id is a int; it is a text"),
         (plain(name="x" * 99), None, f"there is no input '{'x' * 59}...; the model takes 'images'"),
-        (b"{}", "3", "inference-header-content-length is 3, more than the 2 of the body"),
-        (b"{}", "+2", "inference-header-content-length is '+2'; it is a number of bytes"),
-        (b"{}", "²", "inference-header-content-length is '²'; it is a number of bytes"),
+        (b"{}", "3", "the head's length is 3, more than 2 of the body"),
+        (b"{}", "", "the head's length is ''; it is a number of bytes"),
+        (b"{}", "+2", "the head's length is '+2'; it is a number of bytes"),
+        (b"{}", "²", "the head's length is '²'; it is a number of bytes"),
         (
             b"{}",
             "0" * 13,
-            "inference-header-content-length is '0000000000000'; it is a number of bytes",
+            "the head's length is '0000000000000'; it is a number of bytes",
         ),
     ],
 )
 def test_bodies_that_are_no_request(body: bytes, length: str | None, said: str) -> None:
     with pytest.raises(BadInput, match=f"^{re.escape(said)}$"):
         read_infer(body, length, model())
+
+
+TYPED = "application/vnd.sagemaker-triton.binary+json"
+
+
+@pytest.mark.parametrize(
+    ("headers", "length", "kind"),
+    [
+        ({}, None, ""),
+        ({"content-type": "image/png"}, None, "image/png"),
+        ({"content-type": "application/json; charset=x"}, None, "application/json; charset=x"),
+        ({"inference-header-content-length": "7"}, "7", f"{TYPED};json-header-size=7"),
+        (
+            {"content-type": "application/octet-stream", "inference-header-content-length": "0"},
+            "0",
+            f"{TYPED};json-header-size=0",
+        ),
+        ({"content-type": f"{TYPED};json-header-size=7"}, "7", f"{TYPED};json-header-size=7"),
+        (
+            {"content-type": f"{TYPED.upper()}; a=b; JSON-Header-Size= 7 "},
+            "7",
+            f"{TYPED};json-header-size=7",
+        ),
+        # It says that there is a head, and not how long it is: refused when it is read.
+        ({"content-type": TYPED}, "", f"{TYPED};json-header-size="),
+    ],
+)
+def test_the_length_of_a_head_is_said_by_a_header_or_by_the_content_type(
+    headers: dict[str, str], length: str | None, kind: str
+) -> None:
+    assert head_length_of(headers) == length
+    assert content_type_of(headers) == kind
+    assert head_length_of({"content-type": kind}) == length
 
 
 @pytest.mark.parametrize("text", ["YQ", "YQ==\n", "Y Q=", "é", 5, None, ["YQ=="]])
