@@ -58,8 +58,14 @@ def prediction_features(
     raise BadInput("a prediction with neither a label, objects, nor shares of a mask")
 
 
+def class_name(label: Any) -> str:
+    """Return the class that a label names: 1, 1.0, "1", and "1" with the end of a line, are one."""
+    is_whole = isinstance(label, float) and label.is_integer()
+    return str(int(label) if is_whole else label).strip("\r\n")
+
+
 def _of_label(prediction: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Value]:
-    values: dict[str, Value] = {CLASS: str(prediction["label"])[:200]}
+    values: dict[str, Value] = {CLASS: class_name(prediction["label"])[:200]}
     values["confidence"] = _share(prediction["score"])
     if prediction.get("scores") is not None:
         scores = _by_class(prediction, "scores")
@@ -72,7 +78,7 @@ def _of_objects(
     objects: Sequence[Any], classes: Sequence[str], size: tuple[int, int] | None
 ) -> dict[str, Value]:
     objects = list(objects)[:NUM_OBJECTS]
-    labels = Counter(str(one["label"])[:200] for one in objects)
+    labels = Counter(class_name(one["label"])[:200] for one in objects)
     most = min(labels, key=lambda name: (-labels[name], name)) if labels else NO_CLASS
     values: dict[str, Value] = {CLASS: most, "boxes": float(len(objects))}
     scores = [_share(one["score"]) for one in objects]

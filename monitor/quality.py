@@ -9,6 +9,7 @@ import torch
 from regrow.errors import BadInput
 from regrow.metrics.evidence import BoxEvidence, Collector, ConfusionEvidence, CorrectEvidence
 from regrow.monitor.alarms.risk import proportion_interval
+from regrow.monitor.answers import class_name
 from regrow.monitor.truths import Objects, Truth, confusion, found_objects, mask_of
 
 NUM_RESAMPLES = 400
@@ -43,7 +44,7 @@ class Quality:
         """
         try:
             if isinstance(truth, str):
-                self._add_label(str(prediction["label"]), truth)
+                self._add_label(class_name(prediction["label"]), truth)
             elif isinstance(truth, list):
                 self._add_boxes(prediction["objects"], truth)
             else:

@@ -12,6 +12,7 @@ from torchvision.ops import box_iou
 from regrow.data.images.opening import open_image
 from regrow.data.targets.labels import VOID
 from regrow.errors import BadInput
+from regrow.monitor.answers import class_name
 from regrow.monitor.files.ground_truth import Label
 from regrow.plain import parse_json
 
@@ -113,7 +114,7 @@ def loss_of(prediction: Mapping[str, Any], truth: Truth, classes: Sequence[str])
     """
     try:
         if isinstance(truth, str):
-            return float(str(prediction["label"]) != truth)
+            return float(class_name(prediction["label"]) != truth)
         if isinstance(truth, list):
             return _loss_of_boxes(prediction["objects"], truth)
         counts = confusion(mask_of(prediction), truth, len(classes))
@@ -156,7 +157,7 @@ def found_objects(objects: Any) -> list[tuple[str, float, Box]]:
         score = float(one["score"])
         if not np.isfinite([left, top, right, bottom, score]).all():
             raise ValueError("a box without an end")
-        found.append((str(one["label"]), score, (left, top, right, bottom)))
+        found.append((class_name(one["label"]), score, (left, top, right, bottom)))
     return sorted(found, key=lambda one: -one[1])
 
 

@@ -25,6 +25,14 @@ def test_a_classification() -> None:
     assert prediction_features(listed, CLASSES, None) == prediction_features(given, CLASSES, None)
 
 
+@pytest.mark.parametrize("label", [1, 1.0, "1", "1\n"])
+def test_a_class_that_is_a_number_is_one_class_however_it_is_written(label: Any) -> None:
+    found = prediction_features({"label": label, "score": label}, ["1"], None)
+    assert found == {"predicted_class": "1", "confidence": 1.0}
+    boxes = [{"label": label, "score": 0.5, "box": [0, 0, 1, 1]}]
+    assert prediction_features({"objects": boxes}, ["1"], None)["boxes of 1"] == 1
+
+
 def test_an_answer_that_was_rounded_has_the_same_features() -> None:
     exact = {"label": "car", "score": 0.99998, "scores": {"car": 0.99998, "dog": 0.00002}}
     rounded = {"label": "car", "score": 1.0, "scores": {"car": 1.0, "dog": 0.0}}

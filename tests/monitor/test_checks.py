@@ -1,5 +1,6 @@
 """Checks find what was planted, and distances are those of other libraries."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency, ks_2samp
 
+from regrow.monitor.answers import CLASS, prediction_features
 from regrow.monitor.checks import (
     categorical_distance,
     check,
@@ -99,6 +101,31 @@ def test_a_shift_is_told_as_a_description_of_the_feature_that_moved() -> None:
 def test_numbers_that_look_whole_have_one_type() -> None:
     """A column whose reference is whole may hold other numbers: the type is a number."""
     assert _found(_rows(width=32.5)) == [("width", "baseline_drift_check", True)]
+
+
+def test_numbers_in_every_spelling_are_one_type_and_a_shifted_column_is_named() -> None:
+    """A check of types must not alarm about a column that looks whole, while another one shifts."""
+    draw = np.random.default_rng(0)
+
+    def rows(low: float, spellings: Sequence[Any]) -> list[dict[str, Any]]:
+        answers = [
+            {"label": spellings[n % len(spellings)], "score": spellings[n % len(spellings)]}
+            for n in range(200)
+        ]
+        light = draw.uniform(low, 1, 200).tolist()
+        return [
+            {**prediction_features(answer, ["1"], None), "brightness": value}
+            for answer, value in zip(answers, light, strict=True)
+        ]
+
+    reference = Summary.of(rows(0, ["1"]))
+    assert reference.features["predicted_class"].kind == "String"
+    assert reference.features["confidence"].kind == "Integral"
+    asked = Constraints.suggested(reference, frozenset(reference.features), {CLASS: ["1"]})
+    mixed = [1, 1.0, "1", "1\n"]
+    assert check(Summary.of(rows(0, mixed)), reference, asked, 0)[0] == []
+    found, _ = check(Summary.of(rows(0.5, mixed)), reference, asked, 0)
+    assert [(own.feature, own.check) for own in found] == [("brightness", "baseline_drift_check")]
 
 
 def test_edited_constraints_are_what_counts() -> None:

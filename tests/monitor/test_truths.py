@@ -74,6 +74,8 @@ def test_other_truths_are_refused(content: Any, kind: str, match: str) -> None:
 def test_the_loss_of_a_class_is_0_or_1() -> None:
     assert loss_of({"label": "dog"}, "dog", CLASSES) == 0
     assert loss_of({"label": "car"}, "dog", CLASSES) == 1
+    for label in (7, 7.0, "7", "7\n"):
+        assert loss_of({"label": label}, "7", CLASSES) == 0
 
 
 def test_the_loss_of_boxes_is_1_less_f1() -> None:
