@@ -1,6 +1,7 @@
 """The warning: legal bets, the study's delays, and no alarm where nothing has changed."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -123,6 +124,49 @@ def test_clean_streams_give_no_alarm_and_shifts_the_study_s_delays() -> None:
     assert np.median(delays[0.25]) < 1902
     assert 282 / 1.4 < np.median(delays[0.5]) < 282 * 1.1
     assert 58 / 1.4 < np.median(delays[1]) < 58 * 1.2
+
+
+COLUMNS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "constant": lambda draw, n: np.full(n, 0.3),
+    "two values": lambda draw, n: draw.integers(0, 2, n),
+    "a rare value": lambda draw, n: draw.random(n) < 0.01,
+    "whole numbers": lambda draw, n: draw.poisson(2, n),
+    "often 0": lambda draw, n: np.maximum(draw.standard_normal(n), 0),
+    "heavy tails": lambda draw, n: draw.standard_cauchy(n) * 1e300,
+    "normal": lambda draw, n: draw.standard_normal(n),
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_one_half_of_a_reference_gives_no_alarm_beside_the_other(column: str) -> None:
+    """Whatever the ties; and no number of the state or the effect is NaN."""
+    draw, alarms = np.random.default_rng(0), 0
+    for _ in range(40):
+        values = COLUMNS[column](draw, 1000).astype(np.float64)
+        halves = draw.permutation(values).reshape(2, 500)
+        detector = ShiftDetector(500)
+        logs = detector.add_(
+            ranks(np.sort(halves[0]), halves[1], draw.random(500)), np.arange(500.0)
+        )
+        alarms += bool((logs >= math.log(1e4)).any())
+        effect = detector.effect()
+        assert effect is not None
+        assert np.isfinite(
+            [effect.auc, *effect.interval, *np.ravel(detector.evidence.to_list())]
+        ).all()
+    assert alarms == 0
+
+
+def test_forty_clean_streams_of_many_scores_give_no_alarm() -> None:
+    """Every score of a stream shares the level; the reference of each stream is another one."""
+    draw, alarms = np.random.default_rng(0), 0
+    for _ in range(40):
+        for make in COLUMNS.values():
+            reference = np.sort(make(draw, 500).astype(np.float64))
+            u = ranks(reference, make(draw, 2000).astype(np.float64), draw.random(2000))
+            logs = ShiftDetector(500).add_(u, np.arange(2000.0))
+            alarms += bool((logs >= math.log(1e4 * len(COLUMNS))).any())
+    assert alarms == 0
 
 
 def test_a_change_of_spread_alone_is_found() -> None:
