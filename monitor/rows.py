@@ -15,7 +15,9 @@ from regrow.monitor.features import PICTURE, Value, picture_features
 from regrow.monitor.files.captures import Body, Event
 
 NPY = "application/x-npy"
-TENSORS = ("application/json", "application/octet-stream", "text/csv")  # hold no picture
+# What holds no picture, and what may hold one.
+TENSORS = ("application/json", "application/vnd.sagemaker-triton.binary+json", "text/csv")
+ANY_BYTES = ("application/octet-stream", "binary/octet-stream")
 METADATA = "metadata "  # before the names of custom attributes, among the features
 MAX_NPY = 2**28  # bytes
 
@@ -66,7 +68,12 @@ def pictures_of(body: Body, decoding: Decoding = Decoding()) -> list[np.ndarray]
         return _pictures_in_npy(body.content())
     if body.content_type in TENSORS:
         return []
-    return [decode(body.content(), decoding)]
+    try:
+        return [decode(body.content(), decoding)]
+    except BadInput:
+        if body.content_type in ANY_BYTES:
+            return []
+        raise
 
 
 def _pictures_in_npy(content: bytes) -> list[np.ndarray]:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from regrow.data.images.opening import open_image
+from regrow.data.images.opening import MAX_PIXELS, open_image
+from regrow.data.images.run_lengths import CocoRuns
 from regrow.data.targets.labels import VOID
 from regrow.errors import BadInput
 from regrow.monitor.answers import class_name
@@ -32,7 +33,7 @@ def parse_truth(label: Label, kind: str, classes: Sequence[str]) -> Truth:
     Of classification the class, by its name or its number from 0. Of detection JSON with `objects`,
     each with `label` and `box` [x1, y1, x2, y2], or COCO's `annotations`, each with `bbox` [x, y,
     w, h] and `category_name` or `category_id`. Of segmentation JSON with `mask`, a base64 PNG of
-    class numbers.
+    class numbers, or `masks`, COCO's run lengths by class; what they leave out is unknown.
 
     Args:
         label: The label.
@@ -49,7 +50,7 @@ def parse_truth(label: Label, kind: str, classes: Sequence[str]) -> Truth:
         raise BadInput("the truth is no object of JSON")
     try:
         if kind == "masks":
-            return _mask(content["mask"])
+            return _mask(content, classes)
         if "objects" in content:
             return [_object(one["label"], one["box"], classes) for one in _few(content["objects"])]
         found = _few(content["annotations"])
@@ -87,7 +88,35 @@ def _annotation(one: Mapping[str, Any], classes: Sequence[str]) -> tuple[str, An
     return _object(label, (left, top, left + width, top + height), classes)
 
 
-def _mask(text: Any) -> np.ndarray:
+def _mask(content: Mapping[str, Any], classes: Sequence[str]) -> np.ndarray:
+    """Return the mask of a truth, whose run lengths may leave pixels out as unknown."""
+    if "masks" not in content:
+        return _opened(content["mask"])
+    mask, is_known = _drawn(content["masks"], list(classes))
+    mask[~is_known] = VOID
+    return mask
+
+
+def _drawn(masks: Any, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class that run lengths give each pixel, and whether they give it one."""
+    if not isinstance(masks, dict):
+        raise ValueError("masks of no classes")
+    ((height, width),) = {tuple(map(int, one["size"])) for one in masks.values()}
+    if min(height, width) < 1 or height * width > MAX_PIXELS:
+        raise ValueError("no pixels, or too many")
+    size = (height, width)
+    mask, is_known = np.zeros(size, dtype=np.uint16), np.zeros(size, dtype=bool)
+    for name, one in masks.items():
+        counts = one["counts"] if isinstance(one["counts"], str) else tuple(one["counts"])
+        pixels = CocoRuns(size, counts).pixels(size)
+        if (is_known & pixels).any():
+            raise ValueError("a pixel of two classes")
+        mask[pixels] = classes.index(_class(name, classes))
+        is_known |= pixels
+    return mask, is_known
+
+
+def _opened(text: Any) -> np.ndarray:
     try:
         found = np.asarray(open_image(base64.b64decode(text, validate=True)))
     except binascii.Error as error:
@@ -162,8 +191,17 @@ def found_objects(objects: Any) -> list[tuple[str, float, Box]]:
 
 
 def mask_of(prediction: Mapping[str, Any]) -> np.ndarray:
-    """Return the class indices of a predicted mask, (h, w)."""
-    return _mask(prediction["mask"])
+    """Return the class indices of a predicted mask, (h, w).
+
+    Raises:
+        ValueError: If it is none, or another error of a kind that such data brings.
+    """
+    if "masks" not in prediction:
+        return _opened(prediction["mask"])
+    mask, is_known = _drawn(prediction["masks"], list(prediction["classes"]))
+    if not is_known.all():
+        raise ValueError("a mask with a hole")
+    return mask
 
 
 def confusion(mask: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:

@@ -43,6 +43,27 @@ class CocoRuns(Region):
         return np.repeat(values, runs).reshape(size[1], size[0]).T
 
 
+def class_runs(mask: np.ndarray) -> dict[int, np.ndarray]:
+    """Return COCO's run lengths of each class that a mask shows.
+
+    Args:
+        mask: The class of each pixel, (h, w), of one pixel at least.
+
+    Returns:
+        By class the lengths of its runs by columns, of pixels outside first.
+    """
+    flat = mask.T.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts, stops = np.append(0, edges), np.append(edges, len(flat))
+    classes, found = flat[starts], {}
+    for value in np.unique(classes):
+        own = classes == value
+        bounds = np.stack([starts[own], stops[own]], axis=1).ravel()
+        counts = np.diff(bounds, prepend=0, append=len(flat))
+        found[int(value)] = counts if counts[-1] else counts[:-1]
+    return found
+
+
 def uncompressed(text: str) -> list[int]:
     """Return the run lengths of COCO's compressed text.
 

@@ -2,22 +2,49 @@
 
 import base64
 import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 
+from regrow.data.images.run_lengths import class_runs
 from regrow.data.images.transforms import resize_mask
 from regrow.deploy.runtime import Outputs, detections
 from regrow.deploy.serving.served_model import ServedModel
+from regrow.errors import BadInput
 
 Answer = dict[str, Any]
+MaskForm = Literal["png", "rle"]
+MASKS = "masks"
+NUM_RUNS = 5_000_000  # that the masks of one answer have at most
+
+
+def mask_form(accept: str) -> MaskForm:
+    """Return the form of masks that a client accepts, as in `application/json; masks=rle`.
+
+    Args:
+        accept: The header `Accept`; one that says nothing of masks means PNG.
+
+    Raises:
+        BadInput: If it is another form.
+    """
+    for parameter in accept.replace(",", ";").split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == MASKS:
+            for form in get_args(MaskForm):
+                if value.strip().lower() == form:
+                    return cast(MaskForm, form)
+            raise BadInput(f"masks={value.strip()[:40]!r} is accepted; they are png or rle")
+    return "png"
 
 
 def predictions(
-    model: ServedModel, outputs: Outputs, sizes: Sequence[tuple[int, int]]
+    model: ServedModel,
+    outputs: Outputs,
+    sizes: Sequence[tuple[int, int]],
+    form: MaskForm = "png",
 ) -> list[Answer]:
     """Return what a model predicts for each picture, as plain data.
 
@@ -25,18 +52,22 @@ def predictions(
         model: The model.
         outputs: The outputs that predictions are made of, by name.
         sizes: Height and width of each picture as it was sent.
+        form: The form of masks.
 
     Returns:
         Of classification `label`, `score` and the `scores` by class; of detection `objects` with
         `label`, `score` and `box`, [x1, y1, x2, y2] in pixels of the picture, best first; of
-        segmentation `mask`, a base64 PNG of class indices at the picture's size, with `classes` by
-        index and the `shares` of the picture by class.
+        segmentation `mask`, a base64 PNG of class indices at the picture's size, or `masks`, COCO's
+        `size` and `counts` by class that it shows, with `classes` by index and the `shares` of the
+        picture by class.
+
+    Raises:
+        BadInput: If the masks have too many runs for JSON.
     """
     if model.kind == "labels":
         return [_label(model.classes, row) for row in outputs["probabilities"]]
     if model.kind == "masks":
-        pairs = zip(outputs["mask"], sizes, strict=True)
-        return [_mask(model.classes, mask, size) for mask, size in pairs]
+        return _segmented(model.classes, outputs["mask"], sizes, form)
     most = int(model.onnx.suppression.get("max_detections", 100))
     found = detections(outputs, max_detections=most)
     pairs = zip(found, sizes, strict=True)
@@ -74,15 +105,38 @@ def _objects(model: ServedModel, found: dict[str, np.ndarray], size: tuple[int, 
     }
 
 
-def _mask(classes: Sequence[str], mask: np.ndarray, size: tuple[int, int]) -> Answer:
+def _segmented(
+    classes: Sequence[str], masks: np.ndarray, sizes: Sequence[tuple[int, int]], form: MaskForm
+) -> list[Answer]:
     kind = np.uint8 if len(classes) <= 256 else np.uint16
-    # As int32, since torch resizes no uint16.
-    whole = resize_mask(torch.from_numpy(mask.astype(np.int32)), size).numpy().astype(kind)
-    counts = np.bincount(whole.ravel(), minlength=len(classes))
-    file = io.BytesIO()
-    Image.fromarray(whole).save(file, "PNG", compress_level=1)
+    made, left = [], NUM_RUNS
+    for mask, size in zip(masks, sizes, strict=True):
+        # As int32, since torch resizes no uint16.
+        whole = resize_mask(torch.from_numpy(mask.astype(np.int32)), size).numpy().astype(kind)
+        if form == "rle":
+            runs = class_runs(whole)
+            left -= sum(len(counts) for counts in runs.values())
+            if left < 0:
+                raise BadInput(f"the masks have more than {NUM_RUNS:,} runs; accept masks=png")
+            own: Answer = {"masks": _by_class(classes, runs, size)}
+        else:
+            own = {"mask": _png(whole)}
+        counts = np.bincount(whole.ravel(), minlength=len(classes))
+        shares = dict(zip(classes, (counts / whole.size).tolist(), strict=True))
+        made.append({**own, "classes": list(classes), "shares": shares})
+    return made
+
+
+def _by_class(
+    classes: Sequence[str], runs: Mapping[int, np.ndarray], size: tuple[int, int]
+) -> dict[str, Any]:
     return {
-        "mask": base64.b64encode(file.getvalue()).decode(),
-        "classes": list(classes),
-        "shares": dict(zip(classes, (counts / whole.size).tolist(), strict=True)),
+        classes[label]: {"size": list(size), "counts": counts.tolist()}
+        for label, counts in runs.items()
     }
+
+
+def _png(mask: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG", compress_level=1)
+    return base64.b64encode(file.getvalue()).decode()

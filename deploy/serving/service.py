@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from regrow.deploy.runtime import Outputs
-from regrow.deploy.serving.answers import predictions
+from regrow.deploy.serving.answers import MASKS, MaskForm, mask_form, predictions
 from regrow.deploy.serving.bodies import BUSY, Refused, Unread, read_body, unless_gone
 from regrow.deploy.serving.host import Entry, Host
 from regrow.deploy.serving.metrics import BACKEND, CANCELED, OTHER, REJECTED, Metrics
@@ -134,7 +134,8 @@ class Service:
                 body = await self._body(request)
                 is_read = True
                 left = self.limits.seconds - (time.monotonic() - clock)
-                answer = await unless_gone(request, self._answer(entry, body, read), left)
+                form = mask_form(request.headers.get("accept", ""))
+                answer = await unless_gone(request, self._answer(entry, body, read, form), left)
                 self.metrics.success.labels(label).inc()
                 event_id = self._observe(request, entry, started, kind, body, answer)
             return Response(answer.body, 200, {**answer.headers, EVENT_ID: event_id})
@@ -172,14 +173,16 @@ class Service:
         with self.host.use(name) as entry:
             yield entry
 
-    async def _answer(self, entry: Entry, body: bytes, read: Read) -> Answer:
+    async def _answer(self, entry: Entry, body: bytes, read: Read, form: MaskForm) -> Answer:
         name, model = entry.name, entry.model
         with self.metrics.timed("compute_input", name):
             asked, pictures = await self._in_pool(lambda: _read(body, model, read))
         names = tuple(asked.outputs) if isinstance(asked, Infer) else model.outputs
         outputs = await asyncio.wrap_future(entry.runner.submit(pictures.images, names))
         with self.metrics.timed("compute_output", name):
-            return await self._in_pool(lambda: _written(asked, pictures, outputs, name, model))
+            return await self._in_pool(
+                lambda: _written(asked, pictures, outputs, name, model, form)
+            )
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
@@ -288,10 +291,16 @@ def _read(body: bytes, model: ServedModel, read: Read) -> tuple[Asked, Pictures]
 
 
 def _written(
-    asked: Asked, pictures: Pictures, outputs: Outputs, name: str, model: ServedModel
+    asked: Asked,
+    pictures: Pictures,
+    outputs: Outputs,
+    name: str,
+    model: ServedModel,
+    form: MaskForm,
 ) -> Answer:
     if isinstance(asked, Infer):
         return Answer(*write_infer(asked, outputs, name, model.sha256))
-    found = predictions(model, outputs, pictures.sizes)
+    found = predictions(model, outputs, pictures.sizes, form)
     text = json.dumps({"model": model.sha256, "predictions": found}, ensure_ascii=False)
-    return Answer(text.encode("utf-8", "backslashreplace"), {"content-type": JSON})
+    kind = f"{JSON};{MASKS}={form}" if form != "png" and model.kind == MASKS else JSON
+    return Answer(text.encode("utf-8", "backslashreplace"), {"content-type": kind})

@@ -79,8 +79,21 @@ def test_tensors_and_events_without_a_body_have_no_picture(event: Made) -> None:
     (row,) = rows_of(event(b"[1]", ANSWER, content_type="application/json"), ["car"])
     assert (row.pixels, row.is_corrupt) == (None, False)
     assert list(row.values) == ["predicted_class", "confidence"]
+    kind = "application/vnd.sagemaker-triton.binary+json"
+    (row,) = rows_of(event(b"{}\0\0", ANSWER, content_type=kind), ["car"])
+    assert (row.pixels, row.is_corrupt) == (None, False)
     (row,) = rows_of(event(None), [])
     assert row.values == {}
+
+
+@pytest.mark.parametrize("kind", ["application/octet-stream", "binary/octet-stream", ""])
+def test_bytes_of_no_kind_are_a_picture_if_they_can_be_one(
+    png: Encoded, event: Made, kind: str
+) -> None:
+    (row,) = rows_of(event(png(PIXELS), ANSWER, content_type=kind), ["car"])
+    np.testing.assert_array_equal(row.pixels, PIXELS)
+    (row,) = rows_of(event(b"\0" * 40, ANSWER, content_type=kind), ["car"])
+    assert (row.pixels, row.is_corrupt) == (None, not kind)
 
 
 def test_a_broken_answer_leaves_the_picture(png: Encoded, event: Made) -> None:

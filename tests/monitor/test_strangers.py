@@ -19,10 +19,12 @@ from regrow.monitor.hours.collecting import Blocks, HourCollector
 from regrow.monitor.hours.labelling import join
 from regrow.monitor.truths import loss_of, parse_truth
 
+RUNS = {"dark": {"size": [2, 2], "counts": [0, 3, 1]}, "light": {"size": [2, 2], "counts": [3, 1]}}
 ANSWERS: dict[str, Any] = {
     "labels": {"label": "dark", "score": 0.7, "scores": {"dark": 0.7, "light": 0.3}},
     "boxes": {"objects": [{"label": "dark", "score": 0.7, "box": [0, 0, 5, 5]}]},
     "masks": {"mask": "", "classes": ["dark", "light"], "shares": {"dark": 0.5, "light": 0.5}},
+    "runs": {"masks": RUNS, "classes": ["dark", "light"], "shares": {"dark": 0.5, "light": 0.5}},
 }
 Mutated = Callable[[Any, int], Any]
 
@@ -61,6 +63,7 @@ def test_odd_captures_are_collected_without_an_error(
         ("boxes", {"objects": [{"label": "dark", "box": [0, 0, 5, 5]}]}),
         ("boxes", {"annotations": [{"category_id": 0, "bbox": [0, 0, 5, 5]}]}),
         ("masks", {"mask": ""}),
+        ("runs", {"masks": RUNS}),
     ],
 )
 def test_odd_truths_and_answers_are_refused_in_one_line(
@@ -72,7 +75,7 @@ def test_odd_truths_and_answers_are_refused_in_one_line(
         answer = ANSWERS[kind] if seed % 2 else mutated_plain(ANSWERS[kind], seed)
         label = Label("e", odd if isinstance(odd, str) else json.dumps(odd), "JSON")
         try:
-            found = parse_truth(label, kind, ["dark", "light"])
+            found = parse_truth(label, "masks" if kind == "runs" else kind, ["dark", "light"])
             kinds.add(0 <= loss_of(answer, found, ["dark", "light"]) <= 1)
         except BadInput:
             kinds.add(BadInput)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from regrow.errors import BadInput
 from regrow.monitor.files.ground_truth import Label
-from regrow.monitor.truths import confusion, loss_of, parse_truth
+from regrow.monitor.truths import confusion, loss_of, mask_of, parse_truth
 
 CLASSES = ["car", "dog", "7"]
 
@@ -20,6 +20,10 @@ def _png(mask: Any) -> str:
     file = io.BytesIO()
     Image.fromarray(np.asarray(mask, dtype=np.uint8)).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
+
+
+def _runs(counts: list[int], *size: int) -> dict[str, Any]:
+    return {"size": size or (2, 2), "counts": counts}
 
 
 def _label(content: Any) -> Label:
@@ -45,9 +49,17 @@ def test_boxes_are_corners_or_coco_s() -> None:
     assert parse_truth(_label({"annotations": annotations}), "boxes", CLASSES) == expected
 
 
-def test_a_mask_is_a_png() -> None:
+def test_a_mask_is_a_png_or_coco_s_run_lengths() -> None:
     mask = np.array([[0, 1], [255, 2]])
     np.testing.assert_array_equal(parse_truth(_label({"mask": _png(mask)}), "masks", CLASSES), mask)
+    # By columns car, unknown, dog, and class 2 of its number.
+    masks = {
+        "car": {"size": [2, 2], "counts": [0, 1, 3]},
+        "dog": {"size": [2, 2], "counts": "211"},  # compressed
+        2: {"size": [2, 2], "counts": [3, 1]},
+    }
+    found = parse_truth(_label({"masks": masks}), "masks", CLASSES)
+    np.testing.assert_array_equal(found, mask)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +76,16 @@ def test_a_mask_is_a_png() -> None:
         ({"mask": "!"}, "masks", "no masks"),
         ({"mask": _png(np.zeros((2, 2, 3)))}, "masks", "no masks"),
         ({"mask": "QUJD"}, "masks", "corrupt"),
+        ({"masks": []}, "masks", "no masks"),
+        ({"masks": {}}, "masks", "no masks"),
+        ({"masks": {"car": []}}, "masks", "no masks"),
+        ({"masks": {"cat": _runs([0, 4])}}, "masks", "the class 'cat' is none of the model's"),
+        ({"masks": {"car": _runs([0, 3])}}, "masks", "no masks"),
+        ({"masks": {"car": _runs([0, 4]), "dog": _runs([3, 1])}}, "masks", "no masks"),
+        ({"masks": {"car": _runs([4]), "dog": _runs([0, 4], 4, 1)}}, "masks", "no masks"),
+        ({"masks": {"car": _runs([0], 0, 4)}}, "masks", "no masks"),
+        ({"masks": {"car": _runs([0, 4], -2, -2)}}, "masks", "no masks"),
+        ({"masks": {"car": _runs([10**10], 10**5, 10**5)}}, "masks", "no masks"),
     ],
 )
 def test_other_truths_are_refused(content: Any, kind: str, match: str) -> None:
@@ -105,6 +127,10 @@ def test_the_loss_of_a_mask_is_1_less_its_mean_iou() -> None:
     assert loss_of(prediction, truth, CLASSES) == pytest.approx(0.5)
     assert loss_of(prediction, np.full((1, 4), 255), CLASSES) == 0
     assert confusion(np.array([[0, 1]]), np.array([[1, 1]]), 2).tolist() == [[0, 0], [1, 1]]
+    masks = {"dog": _runs([1, 2, 1], 1, 4), "car": _runs([0, 1, 3], 1, 4), "7": _runs([3, 1], 1, 4)}
+    in_runs = {"masks": masks, "classes": CLASSES}
+    np.testing.assert_array_equal(mask_of(in_runs), mask_of(prediction))
+    assert loss_of(in_runs, truth, CLASSES) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +141,9 @@ def test_the_loss_of_a_mask_is_1_less_its_mean_iou() -> None:
         ({"mask": _png([[0, 0]])}, np.zeros((1, 3))),
         ({"mask": _png([[9, 0]])}, np.zeros((1, 2))),
         ({"objects": []}, "dog"),
+        ({"masks": {"car": _runs([0, 2], 1, 2)}}, np.zeros((1, 3))),
+        ({"masks": {"car": _runs([0, 1, 1], 1, 2)}, "classes": ["car"]}, np.zeros((1, 2))),
+        ({"masks": {"car": _runs([0, 2], 1, 2)}, "classes": 3}, np.zeros((1, 2))),
     ],
 )
 def test_a_prediction_of_another_kind_is_refused(prediction: Any, truth: Any) -> None:

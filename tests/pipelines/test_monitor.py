@@ -1,11 +1,17 @@
 """A monitor of each task: its baseline is what the server answers, and clean traffic is clean."""
 
+import base64
+import io
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from watched_models import TASKS, capture_of, watched_data
 
+from regrow.data.images.run_lengths import class_runs
 from regrow.errors import BadInput, CheckFailed
 from regrow.models.checkpoint import file_hash
 from regrow.pipelines.monitor import monitor, run_monitor
@@ -33,6 +39,55 @@ def test_clean_traffic_is_clean_and_inverted_pictures_warn(
         other, dark, now="2026-11-30T09:00:00Z", false_alarms="1 in 1000 images"
     )
     assert "brightness" in {alarm["name"] for alarm in report["alarms"]}
+
+
+def in_runs(line: str) -> str:
+    """Return a captured line whose mask is written in run lengths, as a client may ask for."""
+    captured = json.loads(line)
+    output = captured["captureData"]["endpointOutput"]
+    answer = json.loads(output["data"])
+    (found,) = answer["predictions"]
+    with Image.open(io.BytesIO(base64.b64decode(found.pop("mask")))) as opened:
+        mask = np.asarray(opened)
+    found["masks"] = {
+        found["classes"][value]: {"size": [*mask.shape], "counts": counts.tolist()}
+        for value, counts in class_runs(mask).items()
+    }
+    output |= {"data": json.dumps(answer), "observedContentType": "application/json;masks=rle"}
+    return json.dumps(captured)
+
+
+def test_masks_in_run_lengths_are_judged_as_those_in_png(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    made = capture_of(tmp_path / "png", models["masks"], [*range(200, 230)], np.asarray)
+    (file,) = made.rglob("*.jsonl")
+    other = tmp_path / "rle" / file.relative_to(made)
+    other.parent.mkdir(parents=True)
+    other.write_text("\n".join(map(in_runs, file.read_text().splitlines())))
+    truth = {"masks": {"b": {"size": [40, 60], "counts": [0, 2400]}}}
+    about = {"data": json.dumps(truth), "encoding": "JSON"}
+    labels = [
+        json.dumps({"groundTruthData": about, "eventMetadata": {"eventId": f"e{place}"}})
+        for place in range(30)
+    ]
+    (tmp_path / "labels" / "2026/11/30/08").mkdir(parents=True)
+    (tmp_path / "labels" / "2026/11/30/08" / "a.jsonl").write_text("\n".join(labels))
+    run_baseline(models["masks"], tmp_path / "monitor png", watched_data("masks"))
+    shutil.copytree(tmp_path / "monitor png", tmp_path / "monitor rle")
+    reports = [
+        run_monitor(
+            tmp_path / f"monitor {form}",
+            tmp_path / form,
+            tmp_path / "labels",
+            now="2026-11-30T10:00:00Z",
+        )
+        for form in ("png", "rle")
+    ]
+    for key in ("counts", "alarms", "violations", "distances", "quality", "remarks"):
+        assert [own.get(key) for own in reports[0]] == [own.get(key) for own in reports[1]], key
+    assert [report["counts"]["num_pictures"] for report in reports[1]] == [30, 0]
+    assert reports[1][1]["quality"]["num_labels"] == 30
 
 
 def test_a_violation_ends_with_check_failed_each_time(

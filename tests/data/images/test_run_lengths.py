@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from faster_coco_eval.core import mask as coco_mask
 
-from regrow.data.images.run_lengths import BrushRuns, CocoRuns, brush_values, uncompressed
+from regrow.data.images.run_lengths import (
+    BrushRuns,
+    CocoRuns,
+    brush_values,
+    class_runs,
+    uncompressed,
+)
 
 
 def test_runs_of_coco_go_down_the_columns() -> None:
@@ -12,6 +18,33 @@ def test_runs_of_coco_go_down_the_columns() -> None:
     drawn = CocoRuns((2, 3), (1, 2, 1, 2)).pixels((2, 3))
     assert drawn.astype(int).tolist() == [[0, 1, 1], [1, 0, 1]]
     assert CocoRuns((2, 3), (0, 6)).pixels((2, 3)).all()
+
+
+def test_runs_of_each_class_by_hand() -> None:
+    # By columns: 1 2 | 1 1 | 2 2.
+    found = class_runs(np.array([[1, 1, 2], [2, 1, 2]]))
+    assert {name: runs.tolist() for name, runs in found.items()} == {
+        1: [0, 1, 1, 2, 2],
+        2: [1, 1, 2, 2],
+    }
+    assert {name: runs.tolist() for name, runs in class_runs(np.array([[7]])).items()} == {
+        7: [0, 1]
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_runs_of_each_class_are_those_of_coco(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    size = (int(random.integers(1, 40)), int(random.integers(1, 40)))
+    mask = random.choice([0, 3, 255, 300], size, p=[0.9, 0.06, 0.03, 0.01]).astype(np.uint16)
+    found = class_runs(mask)
+    assert sorted(found) == np.unique(mask).tolist()
+    for value, runs in found.items():
+        given = {"size": list(size), "counts": runs.tolist()}
+        encoded = coco_mask.frPyObjects(given, *size)
+        assert np.array_equal(coco_mask.decode(encoded), mask == value)
+        wanted = coco_mask.encode(np.asfortranarray((mask == value).astype(np.uint8)))
+        assert encoded["counts"] == wanted["counts"]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faster_coco_eval.core import mask as coco_mask
 from PIL import Image
 
-from regrow.deploy.serving.answers import numbers, predictions
+from regrow.deploy.serving import answers
+from regrow.deploy.serving.answers import mask_form, numbers, predictions
+from regrow.errors import BadInput
 
 
 def model(kind: str, classes: list[str], **suppression: int) -> Any:
@@ -53,6 +56,60 @@ def test_a_picture_without_objects_has_an_empty_list() -> None:
         "selected": np.zeros((0, 3), np.int64),
     }
     assert predictions(model("boxes", ["a", "b"]), outputs, [(5, 5)]) == [{"objects": []}]
+
+
+def test_masks_are_run_lengths_of_the_classes_that_they_show() -> None:
+    """Of the same pixels as the PNG, by a decoder of COCO's own format."""
+    classes = ["sky", "road", "car", "dog"]
+    mask = np.random.default_rng(0).integers(0, 3, (2, 10, 20))
+    mask[1] = 1
+    for form in ("png", "rle"):
+        found = predictions(model("masks", classes), {"mask": mask}, [(21, 60), (10, 20)], form)
+        assert [one["classes"] for one in found] == [classes] * 2
+        if form == "png":
+            shares = [one["shares"] for one in found]
+            texts = [base64.b64decode(one["mask"]) for one in found]
+            wanted = [np.asarray(Image.open(io.BytesIO(text))) for text in texts]
+    assert [[*one["masks"]] for one in found] == [["sky", "road", "car"], ["road"]]
+    assert [one["shares"] for one in found] == shares
+    assert found[1]["masks"] == {"road": {"size": [10, 20], "counts": [0, 200]}}
+    for one, pixels in zip(found, wanted, strict=True):
+        assert "mask" not in one
+        for name, runs in one["masks"].items():
+            decoded = coco_mask.decode(coco_mask.frPyObjects(runs, *runs["size"]))
+            assert np.array_equal(decoded, pixels == classes.index(name))
+
+
+def test_run_lengths_of_too_many_runs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.tile([[0, 1]] * 3, (2, 1, 1))  # of one image [0, 3, 3] and [3, 3]
+    made, sizes = model("masks", ["a", "b"]), [(3, 2)] * 2
+    monkeypatch.setattr(answers, "NUM_RUNS", 10)
+    assert len(predictions(made, {"mask": mask}, sizes, "rle")) == 2
+    monkeypatch.setattr(answers, "NUM_RUNS", 9)
+    with pytest.raises(BadInput, match="the masks have more than 9 runs; accept masks=png"):
+        predictions(made, {"mask": mask}, sizes, "rle")
+    assert len(predictions(made, {"mask": mask}, sizes)) == 2
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("", "png"),
+        ("*/*", "png"),
+        ("application/json", "png"),
+        ("application/json; masks=png", "png"),
+        ("application/json;masks=rle", "rle"),
+        ("text/html, application/json;q=0.9; Masks = RLE , */*", "rle"),
+    ],
+)
+def test_the_form_of_masks_is_what_the_client_accepts(accept: str, form: str) -> None:
+    assert mask_form(accept) == form
+
+
+@pytest.mark.parametrize("accept", ["masks=", "application/json; masks=polygons"])
+def test_another_form_of_masks_is_refused(accept: str) -> None:
+    with pytest.raises(BadInput, match="is accepted; they are png or rle"):
+        mask_form(accept)
 
 
 @pytest.mark.parametrize("num_classes", [3, 256, 257, 300])

@@ -105,6 +105,24 @@ def test_a_mask_has_the_size_of_the_picture(
     assert found["shares"] == dict(zip(found["classes"], shares, strict=True))
 
 
+def test_a_client_may_ask_for_run_lengths_of_masks(
+    serve: Serve, picture: Picture, encode: Encode
+) -> None:
+    accepting = PNG | {"accept": "application/json; masks=rle"}
+    client, body = serve("masks"), encode(picture())
+    answer = client.post("/invocations", content=body, headers=accepting)
+    # What is captured says so: who sends it again accepts what was answered.
+    assert answer.headers["content-type"] == "application/json;masks=rle"
+    (found,) = answer.json()["predictions"]
+    assert {*found} == {"masks", "classes", "shares"}
+    assert {one["size"] == [80, 120] and sum(one["counts"]) == 80 * 120
+            for one in found["masks"].values()} == {True}  # fmt: skip
+    odd = client.post("/invocations", content=body, headers=PNG | {"accept": "masks=svg"})
+    assert (odd.status_code, "they are png or rle" in odd.text) == (400, True)
+    plain = serve("labels").post("/invocations", content=body, headers=accepting)
+    assert plain.headers["content-type"] == "application/json"
+
+
 @pytest.mark.parametrize("kind", ["labels", "boxes", "masks"])
 def test_every_body_of_a_picture_has_the_same_answer(
     serve: Serve, picture: Picture, encode: Encode, kind: str
