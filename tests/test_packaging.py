@@ -89,7 +89,7 @@ def test_the_wheel_has_every_module_config_and_command(tmp_path: Path) -> None:
         module, _, function = target.partition(":")
         assert f"{module.replace('.', '/')}.py" in names, command
         assert function == "main"
-    assert len(commands["console_scripts"]) == 9
+    assert len(commands["console_scripts"]) == 10
     version, file = outputs(tmp_path, "-c", FACE, path=str(unpacked))
     assert wheel.name.startswith(f"regrow-{version}-")
     assert Path(file).is_relative_to(unpacked)
