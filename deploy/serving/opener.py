@@ -33,11 +33,12 @@ class Opener:
     allow: Sequence[str] = ()
     apart: ExportApart = field(default_factory=ExportApart)
 
-    def open(self, path: Path) -> tuple[ServedModel, Found]:
+    def open(self, path: Path, keep: Path | None = None) -> tuple[ServedModel, Found]:
         """Open the model that a path means, and run every batch size once.
 
         Args:
             path: What `find_model` takes.
+            keep: Where to keep a copy of the ONNX file that is served; None keeps none.
 
         Returns:
             The model, and where it was found.
@@ -55,6 +56,7 @@ class Opener:
                 decoding,
                 num_threads=self.num_threads,
                 export=partial(self.apart.export, allow=self.allow),
+                keep=keep,
             )
         model.warm_up(self.max_batch)
         return model, found

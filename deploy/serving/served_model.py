@@ -1,5 +1,6 @@
 """A model in service: its ONNX graph in ONNX Runtime, its metadata and the hash of its file."""
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ class ServedModel:
         decoding: How pictures become pixels.
         num_threads: Threads of one operator on the CPU; None takes as many as torch does.
         export: Writes a checkpoint to an ONNX file.
+        keep: Where to keep a copy of the ONNX file; None keeps none.
 
     Raises:
         BadInput: If it cannot be loaded, or is changed meanwhile.
@@ -47,8 +49,9 @@ class ServedModel:
         *,
         num_threads: int | None = None,
         export: Callable[[Path, Path], Path] = _exported,
+        keep: Path | None = None,
     ) -> None:
-        self.file, self.decoding = file, decoding
+        self.file, self.decoding, self._keep = file, decoding, keep
         if not file.is_file():
             raise BadInput(f"{file}: no such file")
         self.sha256 = file_hash(file)
@@ -68,12 +71,16 @@ class ServedModel:
     def _opened(self, num_threads: int | None, export: Callable[[Path, Path], Path]) -> OnnxModel:
         try:
             if self.file.suffix == ".onnx":
-                return OnnxModel(self.file, num_threads=num_threads)
+                return self._loaded(self.file, num_threads)
             with tempfile.TemporaryDirectory() as folder:
-                made = export(self.file, Path(folder) / MODEL_FILE)
-                return OnnxModel(made, num_threads=num_threads)
+                return self._loaded(export(self.file, Path(folder) / MODEL_FILE), num_threads)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise self._odd(one_line(error)) from error
+
+    def _loaded(self, graph: Path, num_threads: int | None) -> OnnxModel:
+        if self._keep is not None:
+            shutil.copyfile(graph, self._keep)
+        return OnnxModel(graph, num_threads=num_threads)
 
     def _odd(self, found: str) -> BadInput:
         return BadInput(

@@ -91,6 +91,24 @@ def test_a_checkpoint_is_exported_apart_with_the_packages_that_are_allowed(
     assert model.sha256 == hashlib.sha256(b"a checkpoint").hexdigest()
 
 
+def test_a_copy_of_the_graph_that_is_served_is_kept_where_one_is_asked_for(
+    graph: Path, tmp_path: Path, pack: Callable[..., Path]
+) -> None:
+    content = graph.read_bytes()
+    packed = pack(tmp_path / "model.tar.gz", {"run/model.onnx": content})
+    Opener(never, num_threads=1).open(packed, keep=tmp_path / "kept.onnx")
+    assert (tmp_path / "kept.onnx").read_bytes() == content
+
+    class Apart(ExportApart):
+        def export(self, checkpoint: Path, path: Path, *, allow: Sequence[str] = ()) -> Path:
+            return Path(shutil.copy(graph, path))
+
+    (tmp_path / "best.ckpt").write_bytes(b"a checkpoint")
+    opener = Opener(never, num_threads=1, apart=Apart())
+    opener.open(tmp_path / "best.ckpt", keep=tmp_path / "exported.onnx")
+    assert (tmp_path / "exported.onnx").read_bytes() == content
+
+
 def test_exports_are_stopped_when_the_server_ends() -> None:
     stopped: list[bool] = []
 
