@@ -1,0 +1,1 @@
+"""The served network itself, over a sample of pictures: its embeddings and its attributions."""
