@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from regrow.errors import BadInput
 from regrow.monitor.alarms.evidence import Evidence
@@ -56,7 +56,7 @@ def promise(losses: np.ndarray, draws: np.ndarray, tolerance: float = TOLERANCE)
     return Promise(float(losses.mean()), len(losses), limit)
 
 
-def clopper_pearson(count: int, total: int, confidence: float) -> float:
+def clopper_pearson(count: float, total: float, confidence: float) -> float:
     """Compute the exact upper bound of a proportion.
 
     Source: Clopper and Pearson, Biometrika 26, 1934.
@@ -68,10 +68,10 @@ def clopper_pearson(count: int, total: int, confidence: float) -> float:
     """
     if count >= total:
         return 1.0
-    return float(beta.ppf(confidence, count + 1, total - count))
+    return float(betaincinv(count + 1, total - count, confidence))
 
 
-def proportion_interval(count: int, total: int) -> tuple[float, float]:
+def proportion_interval(count: float, total: float) -> tuple[float, float]:
     """Compute the exact 95 % interval of a proportion; [0, 1] of no trials."""
     if not total:
         return 0.0, 1.0

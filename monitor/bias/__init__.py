@@ -1,0 +1,1 @@
+"""Bias: whether pictures of one kind are answered otherwise than the rest."""
