@@ -17,6 +17,8 @@ from regrow.logs import log
 from regrow.monitor.alarms.risk import TOLERANCE, Promise, promise
 from regrow.monitor.alarms.shift import FEWEST
 from regrow.monitor.answers import CLASS, NO_CLASS
+from regrow.monitor.bias.facets import Subject
+from regrow.monitor.bias.observing import ReferenceObserver
 from regrow.monitor.draws import draws, key_of
 from regrow.monitor.examples import Example, Examples
 from regrow.monitor.features import LIGHT, PICTURE, Value
@@ -184,11 +186,20 @@ class BaselineBuilder:
         kind: What it predicts.
         classes: Its classes.
         predict: Returns the prediction for a picture, as the server answers it.
+        label: The class that bias metrics set against the rest; None takes the last one.
     """
 
     def __init__(
-        self, model: str, name: str, kind: str, classes: Sequence[str], predict: Predict
+        self,
+        model: str,
+        name: str,
+        kind: str,
+        classes: Sequence[str],
+        predict: Predict,
+        label: str | None = None,
     ) -> None:
+        own = Subject(kind, tuple(classes), classes[-1] if label is None else label)
+        self.by_facet = ReferenceObserver(own)
         self.model, self.name, self.kind, self.classes = model, name, kind, tuple(classes)
         self._predict, self._examples = predict, Examples()
         self._rows: list[dict[str, Value]] = []
@@ -222,7 +233,10 @@ class BaselineBuilder:
         self._rows.append(values)
         self._groups.append(f"group {group}" if group is not None else f"picture {name}")
         if truth is not None:
-            self._losses.append(loss_of(prediction, truth, self.classes))
+            loss = loss_of(prediction, truth, self.classes)
+            self._losses.append(loss)
+            known = (prediction, truth, loss, self._groups[-1])
+            self.by_facet.add(name, values, pixels, *known)
         self._examples.offer(name, name, values, pixels)
 
     def build(

@@ -5,13 +5,13 @@ One file without scripts or anything from elsewhere; every text of users is esca
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
+from regrow.monitor.bias.section import section
 from regrow.monitor.examples import NUM_SHOWN, Example, typical
-from regrow.text import plural, printable
+from regrow.monitor.markup import shown as _text
+from regrow.text import plural
 
-LONGEST = 120  # characters of a name
 NUM_MOVED = 12  # scores in the table
 WIDTH, HEIGHT = 640, 120  # of a chart, in pixels
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -71,7 +71,7 @@ def page(
         before: Pictures of the reference.
         now: Pictures of the hour.
     """
-    alarms = report["alarms"]
+    alarms = [alarm for alarm in report["alarms"] if "facet" not in alarm]
     top = next((alarm["name"] for alarm in alarms if alarm["kind"] == "warn"), None)
     parts = [
         _head(report),
@@ -79,8 +79,9 @@ def page(
         _chart(top, history) if top is not None else "",
         _violations(report["violations"]),
         _quality(report["quality"]),
+        section(report.get("bias"), report["alarms"]),
         _pictures(top, before, now),
-        _advice(alarms),
+        _advice(report["alarms"]),
         _rest(report),
     ]
     title = _text(f"{report['name']}, {report['hour']}")
@@ -92,10 +93,6 @@ def page(
         + "\n".join(part for part in parts if part)
         + "\n</body></html>\n"
     )
-
-
-def _text(value: Any, longest: int = LONGEST) -> str:
-    return escape(printable(str(value), longest), quote=True)
 
 
 def _number(value: Any) -> str:
@@ -111,8 +108,11 @@ def _when(text: str) -> str:
 
 def _head(report: Mapping[str, Any]) -> str:
     kinds = {alarm["kind"] for alarm in report["alarms"]}
-    if "act" in kinds:
+    loss = [alarm for alarm in report["alarms"] if "facet" not in alarm]
+    if any(alarm["kind"] == "act" for alarm in loss):
         state, words = "bad", "The model makes more mistakes than was promised."
+    elif "act" in kinds:
+        state, words = "bad", "The model makes more mistakes on some pictures than on others."
     elif "data" in kinds:
         state, words = "bad", "Some of the data is broken."
     elif "warn" in kinds:
@@ -137,6 +137,8 @@ def _first(report: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
 
 
 def _sentence(alarm: Mapping[str, Any]) -> str:
+    if "facet" in alarm:
+        return f"{_text(alarm['words'], 400)} So since {_when(alarm['since'])}."
     if alarm["kind"] == "act":
         return (
             f"The loss is <b>{alarm['effect']:.3f}</b> since {_when(alarm['since'])}; it was "
@@ -277,11 +279,18 @@ def _advice(alarms: Sequence[Mapping[str, Any]]) -> str:
             "See whether a camera, a client or a converter is broken. If the data is as it should "
             "be, change constraints.json."
         )
-    if "act" in kinds:
+    acts = [alarm for alarm in alarms if alarm["kind"] == "act"]
+    if any("facet" not in alarm for alarm in acts):
         lines.append(
             "Train again with the pictures that were labelled, from the model that is served: "
             "python scripts/train.py --warm-start MODEL. Serve the new model if its gate is open, "
             "and make a baseline of it."
+        )
+    if any("facet" in alarm for alarm in acts):
+        lines.append(
+            "Look at pictures of the kind that is answered worse, label more of them, and train "
+            "again with these. If the difference is as it should be, raise its limit in "
+            "analysis.json."
         )
     if "warn" in kinds and "act" not in kinds:
         lines.append(

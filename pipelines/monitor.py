@@ -14,6 +14,7 @@ from regrow.guard import command, help_topic
 from regrow.logs import log
 from regrow.monitor.alarms.false_alarms import DEFAULT, FalseAlarms
 from regrow.monitor.baseline import Baseline
+from regrow.monitor.bias.measuring import SMALLEST
 from regrow.monitor.files.times import parse_time
 from regrow.monitor.hours.collecting import Blocks
 from regrow.monitor.hours.folders import (
@@ -29,6 +30,7 @@ from regrow.monitor.hours.watching import Settings, Watch, log_reports
 from regrow.monitor.page import page
 from regrow.pipelines.monitoring.baseline import run_baseline
 from regrow.reporting.lock import hold, releases_folders
+from regrow.text import printable
 
 
 @releases_folders
@@ -40,6 +42,8 @@ def run_monitor(
     false_alarms: str = DEFAULT,
     blocks: str | None = None,
     block_minutes: float = 1.0,
+    facets: list[str] | None = None,
+    smallest_group: int = SMALLEST,
     endpoint: str = "regrow",
     schedule: str = "hourly",
 ) -> list[dict[str, Any]]:
@@ -55,6 +59,10 @@ def run_monitor(
         blocks: Custom attribute whose pictures depend on each other, such as `camera` or `video`:
             those of one value within some minutes count as one. Null takes each picture for itself.
         block_minutes: Length of a block, in minutes.
+        facets: Facets by which pictures are compared with each other: custom attributes, such as
+            `camera`, and `brightness`, `aspect` and `object_size`. Null takes all of them, custom
+            attributes where they have 2 to 20 values.
+        smallest_group: Number of pictures below which a value of a facet has no metric.
         endpoint: Name of the endpoint in CloudWatch metrics.
         schedule: Name of the monitoring schedule in CloudWatch metrics.
 
@@ -68,14 +76,21 @@ def run_monitor(
     """
     if not 0 < block_minutes <= 60:
         raise BadInput(f"block_minutes is {block_minutes}, it must lie in (0, 60]")
+    if smallest_group < 1:
+        raise BadInput(f"smallest_group is {smallest_group}, it must be at least 1")
     time = datetime.now(UTC) if now is None else parse_time(now)
     rate = FalseAlarms.parse(false_alarms)
-    settings = Settings(time, rate, Blocks(blocks, block_minutes), endpoint, schedule)
+    chosen = None if facets is None else tuple(facets)
+    own = Blocks(blocks, block_minutes)
+    settings = Settings(time, rate, own, endpoint, schedule, chosen, smallest_group)
     if folder.is_dir():
         hold(folder)
     watch = Watch(folder, captures, ground_truth, settings)
     reports = watch.run()
     log_reports(reports)
+    for name, reason in (reports[-1]["bias"]["left_out"] if reports else {}).items():
+        if name in (chosen or ()):
+            log.warning(f"the facet {printable(name, 80)} is left out: {reason}")
     if not reports:
         done = f"; {len(watch.done)} hours were judged before" if watch.done else ""
         log.info(f"no new captures in {captures} up to {time:%Y-%m-%d %H:%M} UTC{done}")

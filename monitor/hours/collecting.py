@@ -11,6 +11,9 @@ import numpy as np
 from regrow.data.checks.remarks import Remarks
 from regrow.data.images.conversion import Decoding
 from regrow.monitor.baseline import Baseline
+from regrow.monitor.bias.facets import Subject
+from regrow.monitor.bias.observations import Observations
+from regrow.monitor.bias.observing import observe_answer
 from regrow.monitor.draws import key_of
 from regrow.monitor.examples import Examples
 from regrow.monitor.features import PICTURE, Value, pixels_key
@@ -67,6 +70,7 @@ class HourCollector:
         decoding: How files become pixels.
         scratch: The folder whose disk takes what is too much for the memory; None takes the
             system's for temporary files.
+        subject: What is compared between facets; None compares nothing.
     """
 
     def __init__(
@@ -75,7 +79,9 @@ class HourCollector:
         blocks: Blocks,
         decoding: Decoding,
         scratch: Path | None = None,
+        subject: Subject | None = None,
     ) -> None:
+        self.by_facet = None if subject is None else Observations(subject, has_truth=False)
         self.baseline, self.blocks, self.decoding = baseline, blocks, decoding
         self.summary, self.examples, self.remarks = Summary(), Examples(), Remarks()
         self.num_events = self.num_corrupt = self.num_repeated_pictures = self.num_others = 0
@@ -118,11 +124,16 @@ class HourCollector:
             self._note_picture(row, row.pixels, id_)
         self.has_inputs |= row.pixels is not None or row.is_corrupt
         self.has_outputs |= row.prediction is not None
-        event, key, block = row.event, key_of(id_), 0
+        event, key, block = row.event, key_of(id_), None
         if self.blocks.attribute is not None:
-            block = key_of(self.blocks.of(event))
-            self._steps.add(block)
-        self._records.append((self.blocks.slot(event), event.time.timestamp(), key, block))
+            block = self.blocks.of(event)
+            self._steps.add(key_of(block))
+        if self.by_facet is not None:
+            seen = observe_answer(row, id_, block, self.by_facet.subject)
+            if seen is not None:
+                self.by_facet.add(seen)
+        slot, step = self.blocks.slot(event), 0 if block is None else key_of(block)
+        self._records.append((slot, event.time.timestamp(), key, step))
         self._rows.append({**row.values, **self._metadata(event)})
         self.num_pictures += 1
         if len(self._rows) >= BATCH:

@@ -12,6 +12,8 @@ from regrow.monitor.alarms.false_alarms import FalseAlarms
 from regrow.monitor.alarms.risk import level, proportion_interval
 from regrow.monitor.alarms.shift import by_block, ranks
 from regrow.monitor.baseline import Baseline
+from regrow.monitor.bias.judging import BiasRules, judge_bias
+from regrow.monitor.bias.observations import Observations
 from regrow.monitor.checks import check
 from regrow.monitor.draws import draws
 from regrow.monitor.files.constraints import Constraints
@@ -31,6 +33,9 @@ class Judgement:
         distances: The distance of each feature from the reference.
         scores: Of each watched score the mean before and now, the effect and the evidence.
         level: The evidence from which on there is an alarm, as a power of ten.
+        analysis: The parts of the hour's `analysis.json`.
+        clarify: The violations that it has.
+        bias: What the report says of bias.
     """
 
     alarms: list[dict[str, Any]] = field(default_factory=list)
@@ -38,6 +43,9 @@ class Judgement:
     distances: dict[str, float] = field(default_factory=dict)
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     level: float = 0.0
+    analysis: dict[str, Any] = field(default_factory=dict)
+    clarify: list[dict[str, str]] = field(default_factory=list)
+    bias: dict[str, Any] | None = None
 
 
 def judge(
@@ -46,6 +54,7 @@ def judge(
     constraints: Constraints,
     state: State,
     false_alarms: FalseAlarms,
+    num_gaps: int = 0,
 ) -> Judgement:
     """Judge the pictures of an hour; changes the state.
 
@@ -55,6 +64,7 @@ def judge(
         constraints: What is asked of them.
         state: Where the alarms stand.
         false_alarms: How often a false alarm is accepted.
+        num_gaps: How many gaps between facets share that rate with the scores.
     """
     made, baseline = Judgement(), collector.baseline
     made.violations, made.distances = check(
@@ -69,7 +79,7 @@ def judge(
     state.first = hour if state.first is None else state.first
     state.num_steps += collector.num_steps
     length = false_alarms.run_length(state.num_steps, hour + HOUR - state.first)
-    log_level = level(length, len(baseline.scores))
+    log_level = level(length, len(baseline.scores) + num_gaps)
     made.level = log_level / math.log(10)
     bets = _bet(collector, state)
     found = [_watch(name, bets[name], collector, state, log_level, made) for name in bets]
@@ -166,7 +176,12 @@ def _watch(
 
 
 def act_alarm(
-    baseline: Baseline, state: State, logs: np.ndarray, false_alarms: FalseAlarms, hour: datetime
+    baseline: Baseline,
+    state: State,
+    logs: np.ndarray,
+    false_alarms: FalseAlarms,
+    hour: datetime,
+    num_parts: int = 1,
 ) -> dict[str, Any] | None:
     """Return the alarm on labelled loss, if there is one; changes the state.
 
@@ -176,13 +191,15 @@ def act_alarm(
         logs: The evidence after each label of the hour.
         false_alarms: How often a false alarm is accepted.
         hour: The start of the hour.
+        num_parts: By how many that rate is shared: gaps between facets have one half.
     """
     detector, promise = state.risk, baseline.promise
     if detector is None or promise is None or not len(logs):
         return None
     state.num_labels += len(logs)
     first = state.first or hour
-    log_level = level(false_alarms.run_length(state.num_labels, hour + HOUR - first))
+    length = false_alarms.run_length(state.num_labels, hour + HOUR - first)
+    log_level = level(length, num_parts)
     own = detector.evidence
     bet = own.strongest
     count, since, risk = int(own.count[bet]), own.since[bet], detector.risk()
@@ -202,6 +219,45 @@ def act_alarm(
         "evidence": float(logs.max()) / math.log(10),
         "first_alarm": state.on.get("act loss", as_text(hour)),
     }
+
+
+def judge_facets(
+    hour: datetime,
+    collector: HourCollector,
+    labelled: Observations | None,
+    rules: BiasRules,
+    state: State,
+    false_alarms: FalseAlarms,
+    made: Judgement,
+) -> list[dict[str, Any]]:
+    """Judge an hour by facets; changes the state, and the judgement but for its alarms.
+
+    Args:
+        hour: The start of the hour.
+        collector: Its pictures.
+        labelled: The pictures whose labels came in it.
+        rules: How bias is judged.
+        state: Where the alarms stand.
+        false_alarms: How often a false alarm is accepted; labels share it with the loss by half.
+        made: What else the hour is found to be.
+
+    Returns:
+        The alarms.
+    """
+    pictures = collector.by_facet
+    if pictures is None:
+        return []
+    state.bias.num_labels += 0 if labelled is None else labelled.num_bets
+    time = hour + HOUR - (state.first or hour)
+    length = false_alarms.run_length(state.bias.num_labels, time)
+    log_levels = (level(length, 2), made.level * math.log(10))
+    found = judge_bias(hour, pictures, labelled, rules, state.bias, log_levels)
+    for alarm in found.alarms:
+        alarm["first_alarm"] = state.on.get(_key(alarm), as_text(hour))
+    made.analysis |= found.parts
+    made.clarify += found.violations
+    made.bias = found.report
+    return found.alarms
 
 
 def note_alarms_(state: State, alarms: Sequence[dict[str, Any]], hour: datetime) -> None:

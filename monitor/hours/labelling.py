@@ -14,6 +14,7 @@ from regrow.errors import BadInput
 from regrow.monitor.alarms.risk import RiskDetector
 from regrow.monitor.answers import predictions_of
 from regrow.monitor.baseline import Baseline
+from regrow.monitor.bias.observing import LabelObserver
 from regrow.monitor.draws import key_of
 from regrow.monitor.files.captures import Event
 from regrow.monitor.files.ground_truth import Label, read_labels
@@ -73,7 +74,11 @@ def gather(files: Iterable[Path], remarks: Remarks) -> dict[str, Label]:
 
 
 def join(
-    labels: Mapping[str, Label], events: Iterable[Event], baseline: Baseline, remarks: Remarks
+    labels: Mapping[str, Label],
+    events: Iterable[Event],
+    baseline: Baseline,
+    remarks: Remarks,
+    observer: LabelObserver | None = None,
 ) -> Labelled:
     """Join labels to the answers of events, by the client's id or else the event's.
 
@@ -82,6 +87,7 @@ def join(
         events: The events that may be meant.
         baseline: The model.
         remarks: What is left out is counted here.
+        observer: Collects the joined pictures by their facets.
     """
     made = Labelled(Quality(baseline.kind, baseline.classes), remarks)
     for event in events:
@@ -100,6 +106,8 @@ def join(
             continue
         row = (event.time.timestamp(), key_of(event.id), event.id, loss, label.probability)
         made.rows.append(row)
+        if observer is not None:
+            observer.add(event, prediction, truth, loss, label.probability)
     for name in labels.keys() - made.matched:
         remarks.add(UNKNOWN, name)
     return made

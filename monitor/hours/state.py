@@ -1,6 +1,6 @@
 """State of the alarms between two hours: a few numbers a score, saved with each hour."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from regrow.monitor.alarms.evidence import Evidence
 from regrow.monitor.alarms.risk import STAKES, RiskDetector
 from regrow.monitor.alarms.shift import NUM_BETS, ShiftDetector
 from regrow.monitor.baseline import Baseline
+from regrow.monitor.bias.state import BiasState
 from regrow.monitor.files.times import as_text, parse_time
 
 STATE = "state.json"
@@ -22,9 +23,11 @@ class State:
 
     Args:
         baseline: What is compared with.
+        facets: The facets that are looked at; None for all.
     """
 
-    def __init__(self, baseline: Baseline) -> None:
+    def __init__(self, baseline: Baseline, facets: Sequence[str] | None = None) -> None:
+        self.bias = BiasState(facets)
         self.model = baseline.model
         self.shifts = {
             name: ShiftDetector(baseline.num_independent(name)) for name in baseline.scores
@@ -51,17 +54,23 @@ class State:
             "on": self.on,
             "history": self.history,
             "sampled_hours": self.sampled_hours,
+            "bias": self.bias.to_dict(),
         }
 
     @classmethod
-    def read(cls, file: Path, baseline: Baseline) -> "State":
+    def read(cls, file: Path, baseline: Baseline, facets: Sequence[str] | None = None) -> "State":
         """Read the state after an hour.
+
+        Args:
+            file: The file.
+            baseline: What is compared with.
+            facets: The facets that are looked at; None for all.
 
         Raises:
             BadInput: If it is damaged, or of another baseline.
         """
         content = read_json(file, LARGE)
-        made = cls(baseline)
+        made = cls(baseline, facets)
         if isinstance(content, dict) and content.get("model", made.model) != made.model:
             raise BadInput(f"{file}: is of another baseline; give the new one its own folder")
         try:
@@ -82,3 +91,4 @@ class State:
         self.on = {str(name): str(since) for name, since in content["on"].items()}
         self.history = [dict(one) for one in content["history"]][-NUM_HOURS:]
         self.sampled_hours = [*map(str, content["sampled_hours"])]
+        self.bias = BiasState.from_dict(content.get("bias"), self.bias.chosen)

@@ -1,6 +1,6 @@
 """The run of a monitor: every closed hour whose captures or labels are new is judged, in order."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,14 +14,23 @@ from regrow.logs import log
 from regrow.models.checkpoint import file_hash
 from regrow.monitor.alarms.false_alarms import FalseAlarms
 from regrow.monitor.baseline import Baseline
+from regrow.monitor.bias.judging import BiasRules
+from regrow.monitor.bias.measuring import SMALLEST
+from regrow.monitor.bias.observations import Observations
+from regrow.monitor.bias.observing import LabelObserver
 from regrow.monitor.examples import to_text
+from regrow.monitor.files.analysis import write_analysis
 from regrow.monitor.files.captures import Event, capture_files, read_events
 from regrow.monitor.files.constraints import CONSTRAINTS, Constraints
 from regrow.monitor.files.ground_truth import labelled_hour
 from regrow.monitor.files.index import CaptureIndex
 from regrow.monitor.files.statistics import STATISTICS, statistics
 from regrow.monitor.files.times import EARLIEST, HOUR, as_text, hour_of, parse_time
-from regrow.monitor.files.violations import write_metrics, write_violations
+from regrow.monitor.files.violations import (
+    write_clarify_violations,
+    write_metrics,
+    write_violations,
+)
 from regrow.monitor.hours.collecting import Blocks, HourCollector, counts_of
 from regrow.monitor.hours.folders import (
     EXAMPLES,
@@ -34,7 +43,7 @@ from regrow.monitor.hours.folders import (
     read_labelled,
     read_report,
 )
-from regrow.monitor.hours.judging import Judgement, act_alarm, judge, note_alarms_
+from regrow.monitor.hours.judging import Judgement, act_alarm, judge, judge_facets, note_alarms_
 from regrow.monitor.hours.labelling import Labelled, bet_, gather, join
 from regrow.monitor.hours.state import STATE, State
 from regrow.monitor.page import page
@@ -56,6 +65,8 @@ class Settings:
         blocks: Which pictures depend on each other.
         endpoint: The name of the endpoint in CloudWatch metrics.
         schedule: The name of the monitoring schedule there.
+        facets: The facets by which pictures are compared; None takes all that they have.
+        smallest_group: The pictures below which a value of a facet has no metric.
     """
 
     now: datetime
@@ -63,6 +74,8 @@ class Settings:
     blocks: Blocks = field(default_factory=Blocks)
     endpoint: str = "regrow"
     schedule: str = "hourly"
+    facets: tuple[str, ...] | None = None
+    smallest_group: int = SMALLEST
 
 
 class Watch:
@@ -85,6 +98,8 @@ class Watch:
         self.settings = settings
         self.baseline = Baseline.read(folder)
         self.constraints = Constraints.read(folder / CONSTRAINTS)
+        kind, classes = self.baseline.kind, self.baseline.classes
+        self.bias = BiasRules.read(folder, kind, classes, settings.facets, settings.smallest_group)
         self.decoding = Decoding(grey_range=self.baseline.grey_range)
         self.remarks = Remarks()
         self.index = CaptureIndex.read(captures, folder / INDEX, self.remarks)
@@ -168,18 +183,21 @@ class Watch:
 
     def _judge(self, hour: datetime) -> dict[str, Any]:
         before = [own for own in self.done if own < hour]
-        state = State(self.baseline)
+        state, facets = State(self.baseline, self.settings.facets), self.settings.facets
         if before:
-            state = State.read(hour_folder(self.folder, before[-1]) / STATE, self.baseline)
-        collector = self._collected(hour)
-        found = judge(hour, collector, self.constraints, state, self.settings.false_alarms)
-        labelled = self._labelled(hour)
+            state = State.read(hour_folder(self.folder, before[-1]) / STATE, self.baseline, facets)
+        collector, rate = self._collected(hour), self.settings.false_alarms
+        found = judge(hour, collector, self.constraints, state, rate, self.bias.num_warnings)
+        used = self._used(hour) if hour in self.labels else set()
+        labelled, by_facet = self._labelled(hour, used)
+        gaps = judge_facets(hour, collector, by_facet, self.bias, state, rate, found)
         if labelled is not None and state.risk is not None:
-            used = self._used(hour)
             counts = {own: sum(self.index.of_hour(own).values()) for own in labelled.hours}
             logs = bet_(labelled, state.risk, used, state.sampled_hours, counts)
-            alarm = act_alarm(self.baseline, state, logs, self.settings.false_alarms, hour)
+            parts = 1 + bool(state.bias.num_gaps("AD"))
+            alarm = act_alarm(self.baseline, state, logs, rate, hour, parts)
             found.alarms += [] if alarm is None else [alarm]
+        found.alarms += gaps
         missing = _missing_hours(before[-1] if before else None, hour)
         report = self._report(hour, collector, found, labelled, missing)
         note_alarms_(state, found.alarms, hour)
@@ -187,7 +205,9 @@ class Watch:
         return report
 
     def _collected(self, hour: datetime) -> HourCollector:
-        collector = HourCollector(self.baseline, self.settings.blocks, self.decoding, self.folder)
+        collector = HourCollector(
+            self.baseline, self.settings.blocks, self.decoding, self.folder, self.bias.subject
+        )
         for event in self._events(self.index.of_hour(hour), collector.remarks):
             if hour <= event.time < hour + HOUR:
                 collector.add(event)
@@ -206,20 +226,24 @@ class Watch:
         for name in names:
             yield from read_events(self.captures / name, remarks)
 
-    def _labelled(self, hour: datetime) -> Labelled | None:
+    def _labelled(
+        self, hour: datetime, used: Collection[str]
+    ) -> tuple[Labelled | None, Observations | None]:
         """Join the labels that came in an hour to the pictures of the week before."""
         files = self.labels.get(hour)
         if not files or self.ground_truth is None:
-            return None
-        remarks = Remarks()
+            return None, None
+        remarks, blocks = Remarks(), self.settings.blocks
         labels = gather([self.ground_truth / name for name in sorted(files)], remarks)
         closed = [own for own in self.index.hours() if self._is_closed(own)]
         wanted = [own for own in closed if own >= hour - LOOK_BACK]
         names = dict.fromkeys(name for own in wanted for name in self.index.of_hour(own))
         events = self._events(names, Remarks())
-        return join(
-            labels, (own for own in events if own.time >= hour - LOOK_BACK), self.baseline, remarks
-        )
+        block_of = None if blocks.attribute is None else blocks.of
+        observer = LabelObserver(self.bias.subject, self.decoding, block_of, used)
+        recent = (own for own in events if own.time >= hour - LOOK_BACK)
+        made = join(labels, recent, self.baseline, remarks, observer)
+        return made, observer.observations
 
     def _used(self, hour: datetime) -> set[str]:
         wanted = [own for own in self.done if hour - 2 * LOOK_BACK <= own < hour]
@@ -252,6 +276,7 @@ class Watch:
             "scores": found.scores,
             "level": found.level,
             "quality": quality,
+            "bias": found.bias,
             "remarks": collector.remarks.to_dict(),
             "label_remarks": {} if labelled is None else labelled.remarks.to_dict(),
             "missing_hours": missing,
@@ -273,6 +298,8 @@ class Watch:
             write_json(folder / STATISTICS, statistics(collector.summary), indent=2)
             write_json(folder / SUMMARY, collector.summary.to_dict())
             write_violations(folder, found.violations)
+            write_clarify_violations(folder, found.clarify)
+            write_analysis(folder, found.analysis)
             write_json(folder / STATE, state.to_dict())
             write_text(folder / EXAMPLES, to_text(collector.examples.all()))
             if labelled is not None:
@@ -311,10 +338,13 @@ def _missing_hours(before: datetime | None, hour: datetime) -> dict[str, Any]:
 
 def message(report: Mapping[str, Any]) -> str:
     """Return what SageMaker calls the exit message of a run: status and what was found."""
-    kinds = [alarm["kind"] for alarm in report["alarms"]]
+    alarms = report["alarms"]
+    kinds = [alarm["kind"] for alarm in alarms]
     hard, warnings = kinds.count("data"), kinds.count("warn")
     parts = [f"{hard} violation{'s' * (hard != 1)}"] if hard else []
-    parts += ["the loss is above its promise"] if "act" in kinds else []
+    acts = [alarm for alarm in alarms if alarm["kind"] == "act"]
+    parts += ["the loss is above its promise"] if any("facet" not in own for own in acts) else []
+    parts += ["some pictures are answered worse"] if any("facet" in own for own in acts) else []
     parts += [f"{warnings} warning{'s' * (warnings != 1)}"] if warnings else []
     found = ", ".join(parts) or "nothing has changed"
     count = report["counts"]["num_pictures"]

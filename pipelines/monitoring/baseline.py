@@ -20,6 +20,7 @@ from regrow.models.checkpoint import load_provenance
 from regrow.monitor.alarms.risk import TOLERANCE
 from regrow.monitor.baseline import Baseline, BaselineBuilder
 from regrow.monitor.draws import key_of
+from regrow.monitor.files.analysis import write_analysis
 from regrow.monitor.truths import Truth
 from regrow.pipelines.seen import seen_before
 from regrow.pipelines.serve import promoted_model
@@ -38,6 +39,7 @@ def run_baseline(
     split: Split | None = None,
     max_images: int = 5000,
     tolerance: float = TOLERANCE,
+    label: str | None = None,
     allow: list[str] | None = None,
     command_line: str = "",
 ) -> Baseline:
@@ -53,6 +55,8 @@ def run_baseline(
             are some. Validation images chose the best epoch, so its scores are slightly too good.
         max_images: Largest number of pictures in the reference.
         tolerance: How much larger the loss may get before the model is to be replaced, in [0, 1].
+        label: Class that bias metrics set against the rest; null takes the one that the fewest
+            pictures of the reference show.
         allow: Other packages that the network of a checkpoint may come from.
         command_line: The command, for the mark of the folder.
 
@@ -76,7 +80,12 @@ def run_baseline(
     data.order_classes(served.classes)
     chosen = _chosen_split(data, split, found.file)
     builder = BaselineBuilder(
-        served.sha256, found.file.name, served.kind, served.classes, predictor(served)
+        served.sha256,
+        found.file.name,
+        served.kind,
+        served.classes,
+        predictor(served),
+        _label(data, chosen, served.classes, label),
     )
     pairs = _references(data, chosen, max_images)
     for item, kept in progress(pairs, "baseline", len(pairs)):
@@ -84,7 +93,9 @@ def run_baseline(
         truth = truth_of(item, kept, served.classes)
         builder.add(item.name, kept.whole(item), size, truth, item.group)
     baseline = builder.build(chosen, data.decoding.grey_range, tolerance)
-    baseline.write(open_run(out, command_line))
+    folder = open_run(out, command_line)
+    write_analysis(folder, builder.by_facet.parts())
+    baseline.write(folder)
     told = baseline.promise
     log.info(
         f"{out}: baseline of {found.file.name} ({served.sha256[:12]}) on {len(pairs):,} {chosen} "
@@ -112,6 +123,16 @@ def _chosen_split(data: GrowingData, split: Split | None, model: Path) -> Split:
                 f"({', '.join(seen[:3])}): clean traffic may look changed beside them"
             )
     return chosen
+
+
+def _label(data: GrowingData, split: Split, classes: Sequence[str], label: str | None) -> str:
+    """Return the class that is set against the rest: that asked for, or else the rarest one."""
+    if label is not None and label not in classes:
+        raise BadInput(f"label is {label!r}, it must be a class: {', '.join(classes)}")
+    shown = data.census()[split]["classes"]
+    counts = {name: shown[name]["images"] for name in classes if name in shown}
+    there = {name: count for name, count in counts.items() if count}
+    return label or min(there, key=lambda name: there[name], default=classes[-1])
 
 
 def _references(data: GrowingData, split: Split, most: int) -> list[tuple[Item, Pixels]]:

@@ -127,6 +127,28 @@ def test_what_is_worst_comes_first() -> None:
     assert "<h1>There were no pictures.</h1>" in _page(_report(counts={"num_pictures": 0}))
 
 
+BIAS = {
+    "kind": "act", "name": "bias AD camera=3", "facet": "camera", "facet_value": "3",
+    "since": "2026-11-30T05:00:00Z", "effect": 0.07, "interval": [0.03, 0.11], "limit": 0.05,
+    "words": "Pictures with camera 3 are answered wrongly more often: 12% against 5%.",
+}  # fmt: skip
+BY_FACET = {"label": "dog", "smallest_group": 30, "facets": {}}
+
+
+def test_pictures_that_are_answered_worse_are_told_in_words() -> None:
+    warning = BIAS | {"kind": "warn", "name": "bias DPPL camera=3", "words": "Shown more often."}
+    text = _page(_report(BIAS, warning, bias=BY_FACET))
+    assert "<h1>The model makes more mistakes on some pictures than on others.</h1>" in text
+    assert "12% against 5%. So since 2026-11-30 05:00 UTC." in text
+    assert "raise its limit in analysis.json" in text
+    assert "--warm-start" not in text
+    assert "What moved" not in text
+    # The loss of all pictures is worse than that of some.
+    both = _page(_report(BIAS, ACT, _warning(), bias=BY_FACET))
+    assert "<h1>The model makes more mistakes than was promised.</h1>" in both
+    assert "brightness by the hour" in both
+
+
 def test_a_change_of_spread_and_many_scores_are_told_in_words() -> None:
     many = [_warning(f"s{n}") for n in range(15)]
     text = _page(_report(_warning(what="spread", effect=0.5), *many))

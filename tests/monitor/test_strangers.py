@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ from regrow.data.checks.remarks import Remarks
 from regrow.data.images.conversion import Decoding
 from regrow.errors import BadInput
 from regrow.monitor.baseline import Baseline
+from regrow.monitor.bias.constraints import BiasConstraints
+from regrow.monitor.bias.facets import Subject
+from regrow.monitor.bias.judging import BiasRules, judge_bias
+from regrow.monitor.bias.outcomes import outcome_of
+from regrow.monitor.bias.state import BiasState
 from regrow.monitor.files.captures import Event, event_line, read_events
 from regrow.monitor.files.ground_truth import Label, read_labels
 from regrow.monitor.files.statistics import statistics
@@ -26,6 +32,8 @@ ANSWERS: dict[str, Any] = {
     "masks": {"mask": "", "classes": ["dark", "light"], "shares": {"dark": 0.5, "light": 0.5}},
     "runs": {"masks": RUNS, "classes": ["dark", "light"], "shares": {"dark": 0.5, "light": 0.5}},
 }
+CLASSES = ("dark", "light")
+TIME = datetime(2026, 11, 30, 7, tzinfo=UTC)
 Mutated = Callable[[Any, int], Any]
 
 
@@ -46,7 +54,10 @@ def test_odd_captures_are_collected_without_an_error(
         line = json.loads(event_line(event(content, odd, id=f"e{seed}", attributes={"a": "b"})))
         lines.append(json.dumps(line if seed % 2 else mutated_plain(line, seed)))
     file.write_text("\n".join(lines), encoding="utf-8", errors="surrogatepass")
-    collector, remarks = HourCollector(baseline, Blocks("a"), Decoding()), Remarks()
+    own = "masks" if kind == "runs" else kind
+    rules = BiasRules(Subject(own, CLASSES, "dark"), BiasConstraints("dark"), smallest=1)
+    collector = HourCollector(baseline, Blocks("a"), Decoding(), subject=rules.subject)
+    remarks = Remarks()
     for one in read_events(file, remarks):
         collector.add(one)
     collector.finish()
@@ -54,6 +65,10 @@ def test_odd_captures_are_collected_without_an_error(
     assert remarks or collector.remarks
     assert sum(len(records) for records in collector.in_order()) == collector.num_pictures
     json.dumps(statistics(collector.summary), allow_nan=False)
+    assert collector.by_facet is not None
+    assert len(collector.by_facet) > 50
+    found = judge_bias(TIME, collector.by_facet, None, rules, BiasState(), (9.0, 9.0))
+    json.dumps([found.parts, found.report], allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +90,11 @@ def test_odd_truths_and_answers_are_refused_in_one_line(
         answer = ANSWERS[kind] if seed % 2 else mutated_plain(ANSWERS[kind], seed)
         label = Label("e", odd if isinstance(odd, str) else json.dumps(odd), "JSON")
         try:
-            found = parse_truth(label, "masks" if kind == "runs" else kind, ["dark", "light"])
-            kinds.add(0 <= loss_of(answer, found, ["dark", "light"]) <= 1)
+            found = parse_truth(label, "masks" if kind == "runs" else kind, CLASSES)
+            loss = loss_of(answer, found, CLASSES)
+            kinds.add(0 <= loss <= 1)
+            counts = outcome_of(answer, found, loss, "dark", CLASSES)
+            kinds.add(min(counts.tp, counts.fp, counts.fn, counts.tn) >= 0)
         except BadInput:
             kinds.add(BadInput)
     assert kinds <= {True, BadInput}

@@ -14,6 +14,7 @@ from watched_models import TASKS, capture_of, watched_data
 from regrow.data.images.run_lengths import class_runs
 from regrow.errors import BadInput, CheckFailed
 from regrow.models.checkpoint import file_hash
+from regrow.monitor.files.analysis import read_analysis
 from regrow.pipelines.monitor import monitor, run_monitor
 from regrow.pipelines.monitoring.baseline import run_baseline
 
@@ -28,9 +29,14 @@ def test_clean_traffic_is_clean_and_inverted_pictures_warn(
     assert baseline.promise is not None
     prefix = {"labels": "probability of a", "boxes": "boxes of a", "masks": "share of a"}[kind]
     assert prefix in baseline.scores
+    edges = read_analysis(tmp_path / "monitor")["facet_edges"]["brightness"]
+    light = baseline.scores["brightness"]
+    assert [int((light <= edge).sum()) for edge in edges] == [8, 16]
     captures = capture_of(tmp_path / "clean", models[kind], [*range(200, 300)], np.asarray)
     (report,) = run_monitor(tmp_path / "monitor", captures, now="2026-11-30T09:00:00Z")
     assert report["alarms"] == []
+    assert report["bias"]["label"] == "a"
+    assert {*report["bias"]["facets"]} == {"aspect", "brightness"}
     assert report["counts"]["num_pictures"] == 100
     other = tmp_path / "other"
     run_baseline(models[kind], other, watched_data(kind))
@@ -109,6 +115,7 @@ def test_a_violation_ends_with_check_failed_each_time(
         (["run", ".", "--captures=c", "--now=soon"], "'soon' is no time"),
         (["run", ".", "--captures=c", "--false-alarms=never"], "--false-alarms is 'never'"),
         (["run", ".", "--captures=c", "--block-minutes=0"], "block_minutes is 0"),
+        (["run", ".", "--captures=c", "--smallest-group=0"], "smallest_group is 0"),
         (["report", "nowhere"], "nowhere: no baseline in it"),
     ],
 )

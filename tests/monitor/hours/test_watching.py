@@ -52,7 +52,9 @@ def test_an_hour_leaves_its_files(
     (report,) = _run(folder, tmp_path / "captures")
     place = hour_folder(folder, START)
     assert place == folder / "hours" / "2026" / "11" / "30" / "06"
-    for name in ("statistics.json", *NAMES, "report.json", "report.html", "state.json"):
+    clarify = [f"clarify/{name}" for name in NAMES]
+    named = ("report.json", "report.html", "state.json", "statistics.json")
+    for name in (*named, *NAMES, *clarify):
         assert (place / name).is_file(), name
     assert json.loads((place / "report.json").read_text()) == json.loads(json.dumps(report))
     assert (folder / "report.html").read_bytes() == (place / "report.html").read_bytes()
@@ -363,6 +365,89 @@ def test_a_model_that_is_wrong_makes_an_act_alarm_that_labels_are_bet_on_once(
     )
     after = json.loads((hour_folder(folder, _hour(2)) / "state.json").read_text())
     assert after["risk"] == state["risk"]
+
+
+EVIL = "<img src=x onerror=alert(1)>" + "3" * 900
+
+
+def _two_cameras(
+    captured: Captured, hour: datetime, count: int = 150
+) -> tuple[list[Event], list[Event]]:
+    good = captured(hour, count)
+    good = [
+        replace(
+            event, id=f"4{event.id}", inference_id="", attributes={"camera": "4", "run": str(n)}
+        )
+        for n, event in enumerate(good)
+    ]
+    return good, captured(hour, count, seed=9, attributes={"camera": EVIL})
+
+
+def test_a_camera_that_is_answered_wrongly_more_often_is_told(
+    folder: Path, tmp_path: Path, captured: Captured, write: Write
+) -> None:
+    good, bad = _two_cameras(captured, START)
+    write(tmp_path / "captures", good + bad)
+    rows = _answers(good) + _answers(bad[:90], is_right=False) + _answers(bad[90:])
+    _labels(tmp_path / "labels", _hour(1), rows)
+    first, second = _run(folder, tmp_path / "captures", tmp_path / "labels")
+    assert first["bias"]["facets"]["camera"]["4"]["pictures"] == 150
+    assert first["bias"]["left_out"] == {"run": "it has more than 20 values"}
+    alarm = next(own for own in second["alarms"] if "facet" in own)
+    assert alarm["name"].startswith("bias AD camera=<img src=x")
+    assert (alarm["kind"], alarm["facet_value"]) == ("act", EVIL)
+    assert len(alarm["name"]) < 130
+    assert second["status"] == "CompletedWithViolations"
+    assert "some pictures are answered worse" in second["message"]
+    place = hour_folder(folder, _hour(1))
+    violations = json.loads((place / "clarify" / NAMES[0]).read_text())["violations"]
+    assert [(own["facet"], own["metric_name"]) for own in violations] == [("camera", "AD")]
+    analysis = json.loads((place / "analysis.json").read_text())
+    found = analysis["post_training_bias_metrics"]["facets"]["camera"]
+    assert {row["value_or_threshold"] for row in found} == {"4", EVIL}
+    page = (folder / "report.html").read_text()
+    assert "<img src=x" not in page
+    assert "are answered wrongly more often" in page
+    assert "Kinds of pictures" in page
+
+
+def test_bias_does_not_depend_on_files_nor_on_when_hours_are_judged(
+    folder: Path, tmp_path: Path, captured: Captured, write: Write
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    for number in range(2):
+        good, bad = _two_cameras(captured, _hour(number), 40)
+        write(tmp_path / "one", good + bad)
+        for part in range(3):
+            write(tmp_path / "many", (good + bad)[part::3][::-1], f"part{part}")
+        rows = _answers(good) + _answers(bad, is_right=number < 1)
+        _labels(tmp_path / "labels", _hour(number + 1), rows)
+        _run(folder, tmp_path / "one", tmp_path / "labels", until=number + 2)
+    _run(other, tmp_path / "many", tmp_path / "labels")
+    for name in ("analysis.json", "state.json", *NAMES, *(f"clarify/{own}" for own in NAMES)):
+        for number in range(2):
+            one, many = (hour_folder(own, _hour(number)) / name for own in (folder, other))
+            assert one.read_bytes() == many.read_bytes(), name
+
+
+def test_only_facets_that_are_asked_for_are_looked_at(
+    folder: Path, tmp_path: Path, captured: Captured, write: Write
+) -> None:
+    write(tmp_path / "captures", [*_two_cameras(captured, START)[0], *captured(START, 40)])
+    (report,) = _run(folder, tmp_path / "captures", facets=("camera", "kamera"), smallest_group=5)
+    assert {*report["bias"]["facets"]} == {"camera"}
+    assert report["bias"]["left_out"] == {"kamera": "no picture has it so far"}
+    assert report["bias"]["smallest_group"] == 5
+
+
+def test_an_analysis_edited_to_nonsense_is_one_line(
+    folder: Path, tmp_path: Path, captured: Captured, write: Write
+) -> None:
+    write(tmp_path / "captures", captured(START))
+    (folder / "analysis.json").write_text('{"post_training_bias_metrics": {"gap": "wide"}}')
+    with pytest.raises(BadInput, match=r"analysis\.json: gap is 'wide', it must lie in \[0, 1\]"):
+        _run(folder, tmp_path / "captures")
 
 
 def test_sampled_labels_count_by_their_probability(

@@ -16,6 +16,7 @@ from regrow.data.module import GrowingData
 from regrow.data.targets.labels import Boxes, Item, Mask, Target
 from regrow.deploy.serving.opener import Opener
 from regrow.errors import BadInput
+from regrow.monitor.bias.constraints import BiasConstraints
 from regrow.pipelines.monitoring.baseline import predictor, run_baseline
 from regrow.pipelines.serve import promoted_model
 
@@ -70,9 +71,21 @@ def test_a_large_reference_is_cut_by_names_and_not_by_order(
     assert (tmp_path / "m-1" / "baseline.json").is_file()  # the earlier one is moved aside
 
 
+@pytest.mark.parametrize(("given", "label"), [(None, "b"), ("c", "c")])
+def test_bias_sets_the_rarest_class_against_the_rest_or_that_asked_for(
+    models: dict[str, Path], tmp_path: Path, given: str | None, label: str
+) -> None:
+    """Of 25 pictures 9 show a, 8 b and 8 c."""
+    run_baseline(models["labels"], tmp_path / "m", watched_data("labels", count=25), label=given)
+    found = BiasConstraints.read(tmp_path / "m", ("a", "b", "c"))
+    assert found.label == label
+    assert {*found.edges} == {"brightness"}
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
+        ({"label": "z"}, "label is 'z', it must be a class: a, b, c"),
         ({"tolerance": 2.0}, "tolerance is 2.0, it must lie in"),
         ({"max_images": 0}, "max_images is 0"),
         ({"split": "val"}, "3 independent pictures, no change could show"),
