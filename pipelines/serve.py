@@ -104,7 +104,7 @@ def run_server(
             service.metrics.show_counts("capture", "Requests to capture.", lambda: _counted(writer))
         if model is not None:
             background += _serve(service, opener, model, name)
-        api = ModelsApi(models, opener.model) if models is not None else None
+        api = ModelsApi(models, opener.beside) if models is not None else None
         app = make_app(
             service,
             name,
@@ -139,7 +139,7 @@ def _serve(service: Service, opener: Opener, path: Path, name: str) -> list[Back
         service,
         name,
         found.promoted,
-        opener.model,
+        opener.beside,
         seen=seen.get(found.promoted),
     )
     return [watch.run]

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from regrow.deploy.exporting import ExportApart
+from regrow.deploy.serving.memory import refuse_shortage
 from regrow.deploy.serving.model_files import Found, Promoted, decoding_of, find_model
 from regrow.deploy.serving.served_model import ServedModel
 
@@ -33,21 +34,27 @@ class Opener:
     allow: Sequence[str] = ()
     apart: ExportApart = field(default_factory=ExportApart)
 
-    def open(self, path: Path, keep: Path | None = None) -> tuple[ServedModel, Found]:
+    def open(
+        self, path: Path, keep: Path | None = None, *, is_beside: bool = False
+    ) -> tuple[ServedModel, Found]:
         """Open the model that a path means, and run every batch size once.
 
         Args:
             path: What `find_model` takes.
             keep: Where to keep a copy of the ONNX file that is served; None keeps none.
+            is_beside: Whether others are served already, which would end if memory did.
 
         Returns:
             The model, and where it was found.
 
         Raises:
             BadInput: If there is none that can be served.
+            MemoryError: If one beside others will not fit.
         """
         with tempfile.TemporaryDirectory() as folder:
             found = find_model(path, Path(folder) / "unpacked", self.promoted)
+            if is_beside:
+                refuse_shortage(found.file)
             decoding = decoding_of(found.file)
             if self.grey_range is not None:
                 decoding = replace(decoding, grey_range=self.grey_range)
@@ -61,9 +68,9 @@ class Opener:
         model.warm_up(self.max_batch)
         return model, found
 
-    def model(self, path: Path) -> ServedModel:
-        """Open the model that a path means, as `open` does, and return it alone."""
-        return self.open(path)[0]
+    def beside(self, path: Path) -> ServedModel:
+        """Return the model that a path means, opened beside others that are served."""
+        return self.open(path, is_beside=True)[0]
 
     async def run(self) -> None:
         """Wait until cancelled, and then stop what is exported: the end waits for nothing."""

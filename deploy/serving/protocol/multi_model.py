@@ -36,6 +36,7 @@ class ModelsApi:
     def __init__(self, folder: Path, load: Callable[[Path], ServedModel]) -> None:
         self._folder, self._load = folder.resolve(), load
         self._loading: set[str] = set()
+        self._turn = asyncio.Lock()  # one at a time: each takes memory that the next one must see
 
     def routes(self, service: Service) -> list[Route]:
         """Return the routes for a service."""
@@ -86,8 +87,9 @@ class ModelsApi:
             raise Refused(409, f"the model {name[:100]!r} is loaded already")
         self._loading.add(name)
         try:
-            model = await asyncio.to_thread(self._load, path)
-            service.host.put(name, model, str(path))
+            async with self._turn:
+                model = await asyncio.to_thread(self._load, path)
+                service.host.put(name, model, str(path))
         except BadInput as error:
             if "allocate memory" in str(error):  # how ONNX Runtime says it
                 raise MemoryError(str(error)) from error

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from regrow.deploy.runtime import Outputs
+from regrow.deploy.serving import host as module
 from regrow.deploy.serving.host import Host
 from regrow.deploy.serving.metrics import Metrics
 
@@ -89,6 +90,24 @@ def test_one_of_two_uses_that_ends_frees_nothing() -> None:
         await host.close()
 
     asyncio.run(check())
+
+
+def test_memory_has_gone_back_to_the_system_when_a_model_is_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As SageMaker wants it before it loads the next one."""
+    given_back: list[object] = []
+
+    async def check() -> None:
+        host = Host(Metrics())
+        host.put("a", model := Constant(1))  # type: ignore[arg-type]
+        alive = weakref.ref(model)
+        del model
+        monkeypatch.setattr(module, "give_back", lambda: given_back.append(alive()))
+        await host.remove("a")
+
+    asyncio.run(check())
+    assert given_back == [None]  # the model was freed before
 
 
 def test_a_removed_name_is_gone_at_once_and_shown_no_more() -> None:

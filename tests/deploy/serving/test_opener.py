@@ -12,6 +12,7 @@ import pytest
 
 from regrow.deploy.exporting import ExportApart
 from regrow.deploy.runtime import Outputs
+from regrow.deploy.serving import memory
 from regrow.deploy.serving.opener import Opener
 from regrow.deploy.serving.served_model import ServedModel
 from regrow.errors import BadInput
@@ -29,7 +30,7 @@ def test_the_grey_range_that_is_asked_for_wins(graph: Path) -> None:
 def test_without_data_beside_a_model_no_grey_range_is_made_up(graph: Path, tmp_path: Path) -> None:
     shutil.copy(graph, tmp_path / "model.onnx")
     opener = Opener(never, num_threads=1)
-    assert opener.model(tmp_path).decoding.grey_range is None
+    assert opener.beside(tmp_path).decoding.grey_range is None
 
 
 def test_a_promoted_model_is_opened_and_where_it_is_named_is_told(
@@ -70,7 +71,7 @@ def test_every_size_of_a_batch_is_run_once(graph: Path, monkeypatch: pytest.Monk
         return real(self, images, *names)
 
     monkeypatch.setattr(ServedModel, "run", run)
-    Opener(never, max_batch=3, num_threads=1).model(graph)
+    Opener(never, max_batch=3, num_threads=1).beside(graph)
     assert sizes == [1, 2, 3]
 
 
@@ -85,7 +86,7 @@ def test_a_checkpoint_is_exported_apart_with_the_packages_that_are_allowed(
             return Path(shutil.copy(graph, path))
 
     (tmp_path / "best.ckpt").write_bytes(b"a checkpoint")
-    model = Opener(never, num_threads=1, allow=["timm"], apart=Apart()).model(tmp_path)
+    model = Opener(never, num_threads=1, allow=["timm"], apart=Apart()).beside(tmp_path)
     assert calls == [(tmp_path / "best.ckpt", ["timm"])]
     assert model.classes == ["a", "b"]
     assert model.sha256 == hashlib.sha256(b"a checkpoint").hexdigest()
@@ -127,6 +128,17 @@ def test_exports_are_stopped_when_the_server_ends() -> None:
 
     asyncio.run(check())
     assert stopped == [True]
+
+
+def test_a_model_beside_others_must_fit_into_the_free_memory(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(graph, tmp_path / "model.onnx")
+    monkeypatch.setattr(memory, "available", lambda root: 1000)
+    opener = Opener(never, num_threads=1)
+    with pytest.raises(MemoryError, match=r"model.onnx takes about .* MiB, and 0 MiB are free"):
+        opener.beside(tmp_path)
+    assert opener.open(tmp_path)[0].kind == "labels"  # the only one is tried
 
 
 def test_a_path_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_new_model_takes_over_and_a_bad_one_does_not(
         service.host.put("m", models["labels"])
         first = service.host.entries["m"]
         opener = Opener(named, num_threads=1)
-        watch = Watch(service, "m", file, opener.model, seen=seen, seconds=0.01)
+        watch = Watch(service, "m", file, opener.beside, seen=seen, seconds=0.01)
         task = asyncio.create_task(watch.run())
 
         def is_counted(outcome: str, count: float) -> bool:

@@ -25,7 +25,7 @@ def never(file: Path) -> Path:
 @pytest.fixture
 def client(serve: Serve, files: dict[str, Path]) -> TestClient:
     folder = files["labels"].parents[1]
-    return serve("masks", models_api=ModelsApi(folder, Opener(never).model))
+    return serve("masks", models_api=ModelsApi(folder, Opener(never).beside))
 
 
 def load(client: TestClient, name: str, url: str) -> tuple[int, str]:
