@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -139,6 +140,15 @@ def pixels_of(browser: Browser) -> np.ndarray:
     return np.array(browser.value(f"Array.from({drawn})"), np.uint8).reshape(*size, 4)
 
 
+def is_visible(browser: Browser, name: str) -> bool:
+    return bool(browser.value(f"document.getElementById('{name}').checkVisibility()"))
+
+
+def turn(browser: Browser, knob: str, value: float) -> None:
+    at = f"document.getElementById('{knob}')"
+    browser.value(f"{at}.value = {value}; {at}.dispatchEvent(new Event('input'))")
+
+
 @needs_browser
 @pytest.mark.parametrize("kind", ["labels", "boxes", "masks"])
 def test_a_picture_is_sent_and_what_is_seen_is_drawn(
@@ -148,33 +158,65 @@ def test_a_picture_is_sent_and_what_is_seen_is_drawn(
     tmp_path: Path,
     kind: str,
 ) -> None:
-    file = tmp_path / f"{kind}.png"
-    Image.fromarray(picture(5, (240, 320))).save(file)
+    file, pixels = tmp_path / f"{kind}.png", picture(5, (240, 320))
+    Image.fromarray(pixels).save(file)
+    # Small pictures are drawn larger, so that the words on them can be read.
+    sent = pixels.repeat(3, axis=0).repeat(3, axis=1)
     with served(models[kind]) as address:
         shown(browser, address, file)
-        assert browser.value("document.getElementById('say').innerText").startswith(
-            f"model {models[kind].sha256[:12]}, "
-        )
+        said = browser.value("document.getElementById('say').innerText")
+        assert re.fullmatch(rf"answered in \d+ ms by the model {models[kind].sha256[:12]}", said)
         drawn = pixels_of(browser)
-        assert drawn.shape == (240, 320, 4)
-        changed = (drawn[..., :3] != picture(5, (240, 320))).any(-1).mean()
+        assert drawn.shape == (*sent.shape[:2], 4)
+        changed = (drawn[..., :3] != sent).any(-1).mean()
         text = browser.value("document.getElementById('rows').innerText")
         assert browser.value("document.querySelectorAll('#rows i').length") == 0  # of a class name
+        knobs = [name for name in ("score", "alpha") if is_visible(browser, name)]
+        assert knobs == {"labels": [], "boxes": ["score"], "masks": ["alpha"]}[kind]
         if kind == "labels":
             assert changed == 0
             assert {"a", "b", "<i>c</i>"} <= {*text.split()}
         elif kind == "boxes":
             assert 0 < changed < 1
-            browser.value(
-                "document.getElementById('score').value = 1;"
-                "document.getElementById('score').dispatchEvent(new Event('input'))"
-            )
+            turn(browser, "score", 1)
             assert browser.value("document.getElementById('rows').innerText").strip() == "no object"
-            assert (pixels_of(browser)[..., :3] == picture(5, (240, 320))).all()
+            assert (pixels_of(browser)[..., :3] == sent).all()
         else:
             assert changed > 0.9
             assert "%" in text
+            turn(browser, "alpha", 0)
+            browser.until(f"{CANVAS}.getContext('2d').globalAlpha === 0")
+            assert (pixels_of(browser)[..., :3] == sent).all()
+        told = json.loads(browser.value("document.getElementById('json').textContent"))
+        assert told["model"] == models[kind].sha256
+        line = browser.value("document.getElementById('curl').textContent")
+        assert line.startswith("curl --data-binary @photo.jpg ")
+        assert line.endswith(f" {address}invocations")
     assert browser.faults == []
+
+
+# A picture is drawn on another canvas, and dropped as the file of it.
+DROP = """(async () => {
+  const other = new OffscreenCanvas(40, 30);
+  other.getContext("2d").fillRect(0, 0, 40, 30);
+  const data = new DataTransfer();
+  data.items.add(new File([await other.convertToBlob()], "dropped.png", { type: "image/png" }));
+  for (const kind of ["dragover", "drop"]) {
+    const event = new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+    document.getElementById("drop").dispatchEvent(event);
+    if (!event.defaultPrevented) throw new Error(`the browser would open it at ${kind}`);
+  }
+})()"""
+
+
+@needs_browser
+def test_a_picture_is_dropped(browser: Browser, models: dict[str, ServedModel]) -> None:
+    with served(models["labels"]) as address:
+        browser.call("Page.navigate", url=address)
+        browser.until("document.readyState === 'complete' && location.href.startsWith('http')")
+        browser.value(DROP)
+        browser.until("/^answered/.test(document.getElementById('say').textContent)")
+        assert browser.value(f"{CANVAS}.width / {CANVAS}.height") == 40 / 30
 
 
 @needs_browser
@@ -190,7 +232,7 @@ def test_an_error_is_said_and_a_turned_picture_is_shown_upright(
     Image.fromarray(picture(1, (60, 90))).save(tmp_path / "turned.jpg", exif=exif)
     with served(models["labels"]) as address:
         shown(browser, address, tmp_path / "turned.jpg")
-        assert browser.value(f"[{CANVAS}.height, {CANVAS}.width]") == [90, 60]
+        assert browser.value(f"[{CANVAS}.height, {CANVAS}.width]") == [90 * 9, 60 * 9]
         browser.choose(tmp_path / "bad.png")
         assert browser.value("document.getElementById('say').className") == "bad"
         said = browser.value("document.getElementById('say').innerText")
