@@ -1,4 +1,4 @@
-"""Run the whole loop on the built-in sample: train, grow, prune, export, verify.
+"""Run the whole loop on the built-in sample: train, grow, prune, export, serve, watch.
 
 python scripts/demo.py
 python scripts/demo.py --task detection

@@ -57,6 +57,11 @@ class Child:
         """Return the exit code; None while it runs."""
         return self._process.exitcode
 
+    @property
+    def printed(self) -> str:
+        """Return what was printed on stdout so far."""
+        return self._files[0].read_text()
+
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         assert self._process.pid is not None

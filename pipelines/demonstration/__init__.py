@@ -1,0 +1,1 @@
+"""The second half of the demo: a model served, asked, captured and watched."""
