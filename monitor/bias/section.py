@@ -59,8 +59,8 @@ def _table(bias: Mapping[str, Any], rows: Sequence[str]) -> str:
     if not rows:
         return few
     label = shown(bias["label"], 60)
-    names = ("pictures", "number", f"predicted {label}", "wrong (loss)")
-    head = "".join(f"<th>{name}</th>" for name in names)
+    columns = ("pictures", "number", f"predicted {label}", "wrong (loss)")
+    head = "".join(f"<th>{name}</th>" for name in columns)
     table = f"<table><tr>{head}</tr>{''.join(rows[:MOST])}</table>"
     return (
         f"<details><summary>By kind</summary><p class=quiet>{words}</p>{table}{more}{few}</details>"
