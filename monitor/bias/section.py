@@ -60,7 +60,7 @@ def _table(bias: Mapping[str, Any], rows: Sequence[str]) -> str:
         return few
     label = shown(bias["label"], 60)
     columns = ("pictures", "number", f"predicted {label}", "wrong (loss)")
-    head = "".join(f"<th>{name}</th>" for name in columns)
+    head = "".join(f"<th>{column}</th>" for column in columns)
     table = f"<table><tr>{head}</tr>{''.join(rows[:MOST])}</table>"
     return (
         f"<details><summary>By kind</summary><p class=quiet>{words}</p>{table}{more}{few}</details>"
