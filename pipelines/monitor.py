@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from regrow.allocation import keep_freed_memory
 from regrow.cli import parse
 from regrow.data.config import DATA_CHOICES
 from regrow.errors import BadInput, CheckFailed
@@ -85,6 +86,7 @@ def run_monitor(
     settings = Settings(time, rate, own, endpoint, schedule, chosen, smallest_group)
     if folder.is_dir():
         hold(folder)
+    keep_freed_memory()
     watch = Watch(folder, captures, ground_truth, settings)
     reports = watch.run()
     log_reports(reports)

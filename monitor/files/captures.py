@@ -172,7 +172,7 @@ def parse_attributes(value: Any) -> dict[str, str]:
         part.partition("=")
         for text in texts[:MAX_ATTRIBUTES]
         if isinstance(text, str)
-        for part in re.split(r"[;,]", text[:MAX_TEXT])
+        for part in text[:MAX_TEXT].replace(",", ";").split(";")
     ]
     found = {name.strip(): _plain(own) for name, equals, own in pairs if equals and name.strip()}
     return dict(list(found.items())[:MAX_ATTRIBUTES])
@@ -181,7 +181,8 @@ def parse_attributes(value: Any) -> dict[str, str]:
 def _plain(text: str) -> str:
     """Return a text without spaces around it; a whole number without its decimals."""
     text = text.strip()
-    return text[: text.index(".")] if re.fullmatch(r"-?\d+\.0+", text) else text
+    is_whole = "." in text and re.fullmatch(r"-?\d+\.0+", text)
+    return text[: text.index(".")] if is_whole else text
 
 
 def capture_files(folder: Path) -> list[Path]:
