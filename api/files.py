@@ -201,9 +201,16 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
     Yields:
         An empty folder, which takes the place of the old one when it is filled without an error.
+
+    Raises:
+        CannotWrite: If it cannot be made.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        holder = tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.")
+    except OSError as error:
+        raise CannotWrite(error, str(folder)) from error
+    with holder as name:
         made = Path(name) / folder.name
         made.mkdir()
         yield made

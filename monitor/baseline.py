@@ -3,7 +3,8 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -111,13 +112,23 @@ class Baseline:
                 f"{folder}: no baseline in it; make one with scripts/monitor.py baseline MODEL "
                 f"--out {folder}"
             )
-        about = read_json(file, LARGE)
+        with _way_out():
+            about = read_json(file, LARGE)
         try:
             return _baseline(about, folder)
         except BadInput:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"{file}: damaged; make the baseline again") from error
+
+
+@contextmanager
+def _way_out() -> Iterator[None]:
+    """Say at the end of a line that a file cannot be read what helps."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{error}; make the baseline again") from error
 
 
 def _promise_dict(own: Promise) -> dict[str, float]:
@@ -151,7 +162,8 @@ def _baseline(about: Mapping[str, Any], folder: Path) -> Baseline:
 
 
 def _scores(file: Path, names: Sequence[str], wanted: str) -> dict[str, np.ndarray]:
-    content = read_bytes(file, LARGE)
+    with _way_out():
+        content = read_bytes(file, LARGE)
     if sha256(content).hexdigest() != wanted:
         raise BadInput(f"{file}: is not that of this baseline; make the baseline again")
     try:

@@ -18,6 +18,7 @@ from regrow.monitor.summary import Summary
 CONSTRAINTS = "constraints.json"
 KINDS = ("Integral", "Fractional", "String", "Unknown")
 SWITCH = {"Enabled": True, "Disabled": False}
+IMAGES = ("max_undecodable", "max_blank", "min_side", "max_side")
 NUMERIC, CATEGORICAL = ("Robust", "Simple"), ("LInfinity", "ChiSquared")
 
 
@@ -123,12 +124,14 @@ class Constraints:
         Raises:
             BadInput: If it cannot be read, or holds something else; the line names the key.
         """
-        content = read_json(path, SMALL)
+        name = ""  # which is in the line already if the file cannot be read
         try:
+            content = read_json(path, SMALL)
+            name = f"{path}: "
             return _constraints(_mapping(content, "the file"))
         except BadInput as error:
             raise BadInput(
-                f"{path}: {error}; correct it, or make it again with scripts/monitor.py baseline"
+                f"{name}{error}; correct it, or make it again with scripts/monitor.py baseline"
             ) from error
 
     def to_dict(self) -> dict[str, Any]:
@@ -195,6 +198,9 @@ def _constraints(content: Mapping[str, Any]) -> Constraints:
     if twice is not None:
         raise BadInput(f"the feature {twice!r} is there twice")
     images = _mapping(content.get("image_constraints", {}), "image_constraints")
+    odd = next((key for key in images if key not in IMAGES), None)
+    if odd is not None:
+        raise BadInput(f"image_constraints has {odd!r}, it may have {', '.join(IMAGES)}")
     sides = None
     if "min_side" in images or "max_side" in images:
         sides = (
@@ -225,6 +231,9 @@ def _constraint(given: Any, common: Comparison) -> Constraint:
         raise BadInput(f"{name}: inferred_type is {kind!r}, it must be one of {', '.join(KINDS)}")
     texts = _mapping(own.get("string_constraints", {}), f"{name}: string_constraints")
     numbers = _mapping(own.get("num_constraints", {}), f"{name}: num_constraints")
+    is_positive = numbers.get("is_non_negative", False)
+    if not isinstance(is_positive, bool):
+        raise BadInput(f"{name}: is_non_negative is {is_positive!r}, it must be true or false")
     domain = texts.get("domains")
     if domain is not None and not isinstance(domain, list):
         raise BadInput(f"{name}: domains is {domain!r}, it must be a list")
@@ -241,7 +250,7 @@ def _constraint(given: Any, common: Comparison) -> Constraint:
         name,
         kind,
         _number(own, "completeness", 0.0),
-        bool(numbers.get("is_non_negative", False)),
+        is_positive,
         None if domain is None else tuple(map(str, domain)),
         share,
         comparison,

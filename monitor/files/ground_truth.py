@@ -9,13 +9,14 @@ which a picture was chosen to be labelled.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from regrow.data.checks.remarks import Remarks
 from regrow.errors import BadInput
 from regrow.monitor.files.captures import parse_parts, read_lines
+from regrow.monitor.files.times import parse_time
 
 BAD_LINE = "lines of ground truth that cannot be read, left out"
 IN_HOUR = re.compile(r"(?:^|/)(\d{4})/(\d{2})/(\d{2})/(\d{2})/[^/]+$")
@@ -85,10 +86,9 @@ def labelled_hour(name: str) -> datetime | None:
         name: The path of the file, with forward slashes.
     """
     found = IN_HOUR.search(name)
+    if found is None:
+        return None
     try:
-        if found is None:
-            return None
-        year, month, day, hour = map(int, found.groups())
-        return datetime(year, month, day, hour, tzinfo=UTC)
-    except ValueError:  # no such day
+        return parse_time("{}-{}-{}T{}:00:00Z".format(*found.groups()))
+    except BadInput:  # no such day, or none of our time
         return None

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from regrow.errors import BadInput
 
 HOUR = timedelta(hours=1)
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # an earlier capture comes from a clock that is not set
+# What lies outside comes from a clock that is not set, and hours could not be added to year 9999.
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 
 def parse_time(text: object) -> datetime:
@@ -19,11 +20,11 @@ def parse_time(text: object) -> datetime:
             raise ValueError
         found = datetime.fromisoformat(text.strip())
         found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-        if found < EARLIEST:
+        if not EARLIEST <= found < LATEST:
             raise ValueError
     except (ValueError, OverflowError) as error:
         raise BadInput(
-            f"{text!r} is no time since 2000; write it as 2026-11-30T07:30:00Z"
+            f"{text!r} is no time from 2000 to 2999; write it as 2026-11-30T07:30:00Z"
         ) from error
     return found
 

@@ -10,6 +10,8 @@ from regrow.files import LARGE, read_json
 from regrow.monitor.examples import Example
 from regrow.monitor.files.times import hour_path
 
+# What helps where a file of an hour is damaged.
+REMOVE = "remove this hour's folder, it is made again from its captures"
 HOURS, REPORT, PAGE = "hours", "report.json", "report.html"
 SUMMARY, EXAMPLES, LABELLED = "summary.json", "examples.json", "labelled.json"
 
@@ -45,11 +47,23 @@ def read_report(folder: Path) -> dict[str, Any]:
     Raises:
         BadInput: If it is not there, or damaged.
     """
-    content = read_json(folder / REPORT, LARGE)
+    content = read_of_hour(folder / REPORT)
     known = ("hour", "alarms", "inputs", "counts", "violations")
     if not isinstance(content, dict) or not all(name in content for name in known):
-        raise BadInput(f"{folder / REPORT}: damaged; remove this hour, it is made again")
+        raise BadInput(f"{folder / REPORT}: damaged; {REMOVE}")
     return content
+
+
+def read_of_hour(file: Path) -> Any:
+    """Return what a JSON file in the folder of an hour holds.
+
+    Raises:
+        BadInput: If it is not there, or damaged; the line says how it is made again.
+    """
+    try:
+        return read_json(file, LARGE)
+    except BadInput as error:
+        raise BadInput(f"{error}; {REMOVE}") from error
 
 
 def read_examples(file: Path) -> tuple[Example, ...]:
@@ -64,7 +78,7 @@ def read_labelled(file: Path) -> list[str]:
     """Return the events that were labelled in an hour; none where the file is not there."""
     if not file.is_file():
         return []
-    content = read_json(file, LARGE)
+    content = read_of_hour(file)
     if not isinstance(content, list):
-        raise BadInput(f"{file}: damaged; remove this hour, it is made again")
+        raise BadInput(f"{file}: damaged; {REMOVE}")
     return [*map(str, content)]

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from regrow.errors import BadInput
-from regrow.files import LARGE, read_json
 from regrow.monitor.alarms.evidence import Evidence
 from regrow.monitor.alarms.risk import STAKES, RiskDetector
 from regrow.monitor.alarms.shift import NUM_BETS, ShiftDetector
 from regrow.monitor.baseline import Baseline
 from regrow.monitor.bias.state import BiasState
 from regrow.monitor.files.times import as_text, parse_time
+from regrow.monitor.hours.folders import REMOVE, read_of_hour
 
 STATE = "state.json"
 NUM_HOURS = 72  # that the page shows
@@ -69,14 +69,14 @@ class State:
         Raises:
             BadInput: If it is damaged, or of another baseline.
         """
-        content = read_json(file, LARGE)
+        content = read_of_hour(file)
         made = cls(baseline, facets)
         if isinstance(content, dict) and content.get("model", made.model) != made.model:
             raise BadInput(f"{file}: is of another baseline; give the new one its own folder")
         try:
             made._take(content)
         except (BadInput, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadInput(f"{file}: damaged; remove this hour, it is made again") from error
+            raise BadInput(f"{file}: damaged; {REMOVE}") from error
         return made
 
     def _take(self, content: Mapping[str, Any]) -> None:

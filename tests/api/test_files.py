@@ -66,6 +66,14 @@ def test_a_whole_folder_keeps_the_old_one_when_filling_fails(tmp_path: Path) -> 
     assert [entry.name for entry in folder.iterdir()] == ["old"]
 
 
+def test_a_whole_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "deep" / "a"
+    said = r"deep: cannot be written \(Not a directory\)"
+    with pytest.raises(CannotWrite, match=said), whole_folder(place):
+        raise AssertionError("it cannot be filled")
+
+
 @pytest.fixture
 def irregular(tmp_path: Path) -> dict[str, Path]:
     """What is no regular file, by what an error calls it."""

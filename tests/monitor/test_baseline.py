@@ -115,15 +115,21 @@ def test_a_model_that_gives_no_numbers_is_refused(value: Any) -> None:
         _built(30, predict=lambda pixels: {"label": "dark", "score": value})
 
 
+def _edit(folder: Path, **own: Any) -> None:
+    content = json.loads((folder / BASELINE).read_text())
+    (folder / BASELINE).write_text(json.dumps(content | own))
+
+
 Damage = Callable[[Path], Any]
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "none": (lambda folder: (folder / BASELINE).unlink(), "no baseline in it"),
-    "torn": (lambda folder: (folder / BASELINE).write_text("{"), "not JSON"),
+    "torn": (lambda folder: (folder / BASELINE).write_text("{"), "not JSON .*again"),
     "list": (lambda folder: (folder / BASELINE).write_text("[]"), "damaged"),
     "empty": (lambda folder: (folder / BASELINE).write_text('{"version": 1}'), "damaged"),
     "version": (lambda folder: (folder / BASELINE).write_text('{"version": 9}'), "of version 9"),
     "reference": (lambda folder: (folder / REFERENCE).write_bytes(b"x"), "not that of this"),
-    "missing": (lambda folder: (folder / REFERENCE).unlink(), "cannot be read"),
+    "missing": (lambda folder: (folder / REFERENCE).unlink(), "cannot be read .*baseline again"),
+    "ends": (lambda folder: _edit(folder, grey_range=[]), "damaged; make the baseline again"),
 }
 
 

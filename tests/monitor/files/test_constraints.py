@@ -88,7 +88,7 @@ def test_what_is_suggested_is_written_and_read_back(tmp_path: Path) -> None:
 
 NONSENSE = [
     ("[]", "the file is"),
-    ("{", "not JSON"),
+    ("{", "not JSON .*; correct it, or make it again"),
     ({}, "features is None"),
     ({"features": [3]}, "a feature is '3'"),
     ({"features": [{"name": 3}]}, "a feature's name is 3"),
@@ -99,6 +99,11 @@ NONSENSE = [
     ({"features": [{"name": "a", "completeness": float("nan")}]}, "completeness is 'nan'"),
     ({"features": [{"name": "a", "string_constraints": {"domains": "b"}}]}, "domains is 'b'"),
     ({"features": [{"name": "a", "num_constraints": 1}]}, "a: num_constraints is '1'"),
+    (
+        {"features": [{"name": "a", "num_constraints": {"is_non_negative": "yes"}}]},
+        "a: is_non_negative is 'yes', it must be true or false",
+    ),
+    ({"features": [], "image_constraints": {"max_sides": 9}}, "image_constraints has 'max_sides'"),
     ({"features": [], "monitoring_config": {"emit_metrics": "Perhaps"}}, "emit_metrics"),
     (
         {

@@ -52,6 +52,9 @@ def test_bad_lines_are_counted(tmp_path: Path) -> None:
         ("2026/11/30/07/a.jsonl", datetime(2026, 11, 30, 7, tzinfo=UTC)),
         ("a.jsonl", None),
         ("2026/13/30/07/a.jsonl", None),
+        ("2026/11/30/24/a.jsonl", None),
+        ("0001/01/01/00/a.jsonl", None),
+        ("9999/12/31/23/a.jsonl", None),
     ],
 )
 def test_the_hour_is_that_of_the_folders(name: str, hour: datetime | None) -> None:

@@ -36,10 +36,11 @@ def test_only_whole_hours_count(tmp_path: Path) -> None:
     assert done_hours(tmp_path / "none") == []
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"hour": 1}'])
-def test_another_report_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "report.json").write_text(text)
-    with pytest.raises(BadInput, match="damaged; remove this hour"):
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"hour": 1}'])
+def test_a_damaged_report_is_refused_with_the_way_out(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "report.json").write_text(text)
+    with pytest.raises(BadInput, match=r"report\.json: .*; remove this hour's folder, it is made"):
         read_report(tmp_path)
 
 
@@ -52,6 +53,7 @@ def test_examples_and_labelled_events_are_read_back(tmp_path: Path) -> None:
     assert read_labelled(tmp_path / "l.json") == []
     (tmp_path / "l.json").write_text(json.dumps(["a", "b"]))
     assert read_labelled(tmp_path / "l.json") == ["a", "b"]
-    (tmp_path / "l.json").write_text("{}")
-    with pytest.raises(BadInput, match="damaged"):
-        read_labelled(tmp_path / "l.json")
+    for text in ("{}", "{"):
+        (tmp_path / "l.json").write_text(text)
+        with pytest.raises(BadInput, match=r"l\.json: .*; remove this hour's folder"):
+            read_labelled(tmp_path / "l.json")

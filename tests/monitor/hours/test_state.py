@@ -35,5 +35,15 @@ def test_a_part_that_is_missing_or_odd_is_refused(
         file.write_text(json.dumps({**State(baseline).to_dict(), name: odd}))
         if (name, odd) in (("num_steps", 3.5), ("on", {"a": None})):
             continue  # a number all the same, and a text
-        with pytest.raises(BadInput, match=r"state\.json: damaged"):
+        with pytest.raises(BadInput, match=r"state\.json: damaged; remove this hour's folder"):
             State.read(file, baseline)
+
+
+def test_a_file_that_cannot_be_read_is_told_with_the_way_out(
+    baseline: Baseline, tmp_path: Path
+) -> None:
+    file = tmp_path / "state.json"
+    for said in ("cannot be read", "not JSON"):
+        with pytest.raises(BadInput, match=rf"state\.json: {said}.*; remove this hour's folder"):
+            State.read(file, baseline)
+        file.write_text('{"model": ')
