@@ -16,7 +16,8 @@ NOUNS = {
     **{f"{noun}s": noun for noun in ("mask", "name", "object", "row")},
     **{f"{noun}s": noun for noun in ("answer", "capture", "event", "label", "line")},
 }
-VERBS = {"are": "is", "have": "has", "differ": "differs", "lead": "leads", "lie": "lies"}
+VERBS = {"are": "is", "have": "has", "do": "does"}
+VERBS |= {verb: f"{verb}s" for verb in ("differ", "lead", "lie")}
 OTHERS = {"with their images": "with its image", "their": "its", "they show": "it shows"}
 
 

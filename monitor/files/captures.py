@@ -185,14 +185,20 @@ def _plain(text: str) -> str:
     return text[: text.index(".")] if is_whole else text
 
 
-def capture_files(folder: Path) -> list[Path]:
+def capture_files(
+    folder: Path, advice: str = "name the one that the server captures into"
+) -> list[Path]:
     """Return the files of captures in a folder, however deep, sorted by name.
+
+    Args:
+        folder: The folder.
+        advice: What helps where it is none.
 
     Raises:
         BadInput: If there is no such folder.
     """
     if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder; name the one that the server captures into")
+        raise BadInput(f"{folder}: no such folder; {advice}")
     found = []
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

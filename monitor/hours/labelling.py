@@ -25,7 +25,7 @@ from regrow.monitor.truths import loss_of, parse_truth
 MAX_LABELS = 10**6  # that come in one hour
 TWICE = "labels given twice, of which the last counts"
 USED = "labels of pictures that were labelled in an earlier hour, scored but not bet on again"
-UNKNOWN = "labels of unknown ids, left out"
+UNKNOWN = "labels of ids unknown in the week before, left out"
 UNFIT = "labels that do not fit their answer, left out"
 LATE = "sampled labels of hours that have been judged already, scored but not bet on"
 
@@ -39,12 +39,19 @@ class Labelled:
         remarks: What was left out.
         rows: Time, key, id, loss and probability of each.
         matched: The ids that an answer was found for.
+        num_by_inference_id: How many of them are the client's own; the others are of events.
     """
 
     quality: Quality
     remarks: Remarks = field(default_factory=Remarks)
     rows: list[tuple[float, int, str, float, float | None]] = field(default_factory=list)
     matched: set[str] = field(default_factory=set)
+    num_by_inference_id: int = 0
+
+    def counts(self) -> dict[str, Any]:
+        """Return by which ids the labels were joined, and to how many pictures of which hours."""
+        hours = {as_text(hour): count for hour, count in sorted(self.hours.items())}
+        return {"num_by_inference_id": self.num_by_inference_id, "hours": hours}
 
     @property
     def hours(self) -> Counter[datetime]:
@@ -104,6 +111,7 @@ def join(
         except BadInput as error:
             remarks.add(UNFIT, f"{name}: {str(error)[:200]}")
             continue
+        made.num_by_inference_id += name == event.inference_id
         row = (event.time.timestamp(), key_of(event.id), event.id, loss, label.probability)
         made.rows.append(row)
         if observer is not None:

@@ -46,6 +46,7 @@ from regrow.monitor.hours.folders import (
 from regrow.monitor.hours.judging import Judgement, act_alarm, judge, judge_facets, note_alarms_
 from regrow.monitor.hours.labelling import Labelled, bet_, gather, join
 from regrow.monitor.hours.state import STATE, State
+from regrow.monitor.hours.telling import lines_of, remark_labels
 from regrow.monitor.page import page
 
 INDEX, LABELS = "captures.json", "labels.json"
@@ -115,9 +116,13 @@ class Watch:
         made = []
         if self.labels:
             self._keep_labels()
-        for hour in self._to_do():
-            made.append(self._judge(hour))
-            self.done = sorted({*self.done, hour})
+        try:
+            for hour in self._to_do():
+                made.append(self._judge(hour))
+                self.done = sorted({*self.done, hour})
+        except BadInput:  # the hours before are judged all the same
+            log_reports(made)
+            raise
         self.remarks.warn(str(self.captures))
         return made
 
@@ -128,7 +133,7 @@ class Watch:
             return found
         known = self._known_labels()
         last = max((own for own in self.index.hours() if self._is_closed(own)), default=None)
-        for file in capture_files(self.ground_truth):
+        for file in capture_files(self.ground_truth, "name the one that the labels lie in"):
             name, own_hash = name_below(self.ground_truth, file), file_hash(file)
             # A file outside of the folders of an hour came when it was first seen.
             own = labelled_hour(name) or known.get((name, own_hash), last)
@@ -164,6 +169,7 @@ class Watch:
         came = [h for h in self.labels if first is not None and h >= first]
         closed = sorted({hour for hour in (*hours, *came) if self._is_closed(hour)})
         oldest = self.done[-1] - LOOK_BACK if self.done else EARLIEST
+        remark_labels(self.labels, first, oldest, self.settings.now, self.done, self.remarks)
         for hour in (own for own in closed if own < oldest and own not in self.done):
             self.remarks.add(TOO_LATE, as_text(hour), sum(self.index.of_hour(hour).values()))
         recent = [hour for hour in closed if hour >= oldest]
@@ -213,7 +219,8 @@ class Watch:
                 collector.add(event)
         for name in self.index.of_hour(hour):
             collector.remarks.add(BACKWARDS, name, self.index.files[name].num_backwards)
-        if collector.num_others and not collector.num_events:
+        is_last = not any(self._is_closed(own) for own in self.index.hours() if own > hour)
+        if collector.num_others and not collector.num_events and is_last:
             raise BadInput(
                 f"{self.captures}: the {collector.num_others:,} captures from {as_text(hour)} on "
                 f"are of the model {collector.other_model[:12]}, the baseline is of "
@@ -262,7 +269,7 @@ class Watch:
         quality = None
         if labelled is not None:
             counts = (sum(self.index.of_hour(own).values()) for own in labelled.hours)
-            quality = labelled.quality.to_dict(sum(counts))
+            quality = labelled.quality.to_dict(sum(counts)) | labelled.counts()
         report = {
             "hour": as_text(hour),
             "until": as_text(hour + HOUR),
@@ -352,6 +359,7 @@ def message(report: Mapping[str, Any]) -> str:
 
 
 def log_reports(reports: Iterable[Mapping[str, Any]]) -> None:
-    """Log a line for each hour."""
+    """Log what was found in each hour."""
     for report in reports:
-        log.info(f"{report['hour']}: {report['message']}")
+        for line in lines_of(report):
+            log.info(line)

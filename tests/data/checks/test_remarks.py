@@ -60,6 +60,7 @@ def test_remarks_are_true_where_there_are_some() -> None:
             "hidden or system's file or folder left out",
         ),
         ("classes that no test image shows", "class that no test image shows"),
+        ("labels that do not fit their answer", "label that does not fit its answer"),
     ],
 )
 def test_what_happened_once_is_told_in_the_singular(kind: str, of_one: str) -> None:

@@ -336,7 +336,7 @@ def test_labels_are_joined_late_by_either_id_and_everything_odd_is_counted(
     assert reports[0]["quality"] is None
     quality, told = reports[1]["quality"], reports[1]["label_remarks"]
     assert (quality["num_labels"], quality["value"], quality["coverage"]) == (30, 1.0, 0.5)
-    assert told["labels of unknown ids, left out"]["count"] == 2
+    assert told["labels of ids unknown in the week before, left out"]["count"] == 2
     assert told["labels given twice, of which the last counts"]["count"] == 1
     assert told["labels that do not fit their answer, left out"]["count"] == 1
     assert _run(folder, tmp_path / "captures", tmp_path / "labels") == []
