@@ -1,19 +1,16 @@
 """The baseline: what a model sees and answers on pictures that it was not fitted to, frozen."""
 
-import io
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from regrow.errors import BadInput
-from regrow.files import LARGE, read_bytes, read_json, write_atomic, write_json, write_text
+from regrow.files import LARGE, read_json, write_json, write_text
 from regrow.logs import log
 from regrow.monitor.alarms.risk import TOLERANCE, Promise, promise
 from regrow.monitor.alarms.shift import FEWEST
@@ -23,8 +20,11 @@ from regrow.monitor.bias.observing import ReferenceObserver
 from regrow.monitor.draws import draws, key_of
 from regrow.monitor.examples import Example, Examples
 from regrow.monitor.features import LIGHT, PICTURE, Value
+from regrow.monitor.files.analysis import write_analysis
+from regrow.monitor.files.arrays import read_arrays, write_arrays
 from regrow.monitor.files.constraints import CONSTRAINTS, Constraints
 from regrow.monitor.files.statistics import STATISTICS, statistics
+from regrow.monitor.network.reference import NetworkBuilder, NetworkReference
 from regrow.monitor.rows import row_values
 from regrow.monitor.summary import Summary
 from regrow.monitor.truths import Truth, loss_of
@@ -56,6 +56,7 @@ class Baseline:
         scores: The watched features, ascending, by name.
         promise: The largest loss that is accepted; None where no truth is known.
         examples: A few pictures.
+        network: What the served network is compared with; None where it is not kept.
     """
 
     model: str
@@ -69,16 +70,23 @@ class Baseline:
     scores: Mapping[str, np.ndarray]
     promise: Promise | None
     examples: tuple[Example, ...]
+    network: NetworkReference | None = None
+
+    @property
+    def sampled(self) -> Mapping[str, int]:
+        """Return the scores that only a sample of pictures has, and their independent values."""
+        return {} if self.network is None else self.network.independent
 
     def num_independent(self, score: str) -> int:
         """Return how many independent values the reference has of a score."""
-        return min(self.num_groups, len(self.scores[score]))
+        return min(self.sampled.get(score, self.num_groups), len(self.scores[score]))
 
     def write(self, folder: Path) -> None:
         """Write the baseline's files; `baseline.json` comes last and makes it one."""
-        arrays, named = io.BytesIO(), {f"s{n}": v for n, v in enumerate(self.scores.values())}
-        np.savez_compressed(arrays, allow_pickle=False, **named)
-        write_atomic(folder / REFERENCE, lambda file: file.write(arrays.getvalue()))
+        named = {f"s{n}": v for n, v in enumerate(self.scores.values())}
+        reference_sha256 = write_arrays(folder / REFERENCE, named)
+        if self.network is not None:
+            write_analysis(folder, self.network.analysis())
         write_json(folder / STATISTICS, statistics(self.summary), indent=2)
         asked = Constraints.suggested(self.summary, NEEDED, {CLASS: [*self.classes, NO_CLASS]})
         write_json(folder / CONSTRAINTS, asked.to_dict(), indent=2)
@@ -93,7 +101,8 @@ class Baseline:
             "grey_range": self.grey_range,
             "promise": None if self.promise is None else _promise_dict(self.promise),
             "scores": list(self.scores),
-            "reference_sha256": sha256(arrays.getvalue()).hexdigest(),
+            "reference_sha256": reference_sha256,
+            "network": None if self.network is None else self.network.write(folder),
             "summary": self.summary.to_dict(),
             "examples": [one.to_dict() for one in self.examples],
         }
@@ -138,7 +147,7 @@ def _promise_dict(own: Promise) -> dict[str, float]:
 def _baseline(about: Mapping[str, Any], folder: Path) -> Baseline:
     if about["version"] != VERSION:
         raise BadInput(f"{folder}: a baseline of version {about['version']}; make it again")
-    given, ends = about["promise"], about["grey_range"]
+    given, ends, network = about["promise"], about["grey_range"], about.get("network")
     made = Baseline(
         str(about["model"]),
         str(about["name"]),
@@ -153,6 +162,7 @@ def _baseline(about: Mapping[str, Any], folder: Path) -> Baseline:
         if given is None
         else Promise(float(given["risk"]), int(given["num_reference"]), float(given["limit"])),
         tuple(Example.from_dict(one) for one in about["examples"]),
+        None if network is None else NetworkReference.read(folder, network),
     )
     if made.kind not in KINDS or made.num_groups < 1:
         raise ValueError("no baseline")
@@ -163,17 +173,8 @@ def _baseline(about: Mapping[str, Any], folder: Path) -> Baseline:
 
 def _scores(file: Path, names: Sequence[str], wanted: str) -> dict[str, np.ndarray]:
     with _way_out():
-        content = read_bytes(file, LARGE)
-    if sha256(content).hexdigest() != wanted:
-        raise BadInput(f"{file}: is not that of this baseline; make the baseline again")
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(member.file_size for member in archive.infolist()) > LARGE:
-                raise ValueError("too large")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {str(name): arrays[f"s{n}"].astype(float) for n, name in enumerate(names)}
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{file}: damaged; make the baseline again") from error
+        arrays = read_arrays(file, wanted)
+    return {str(name): arrays[f"s{n}"].astype(float) for n, name in enumerate(names)}
 
 
 def num_independent(groups: Sequence[str]) -> int:
@@ -199,6 +200,7 @@ class BaselineBuilder:
         classes: Its classes.
         predict: Returns the prediction for a picture, as the server answers it.
         label: The class that bias metrics set against the rest; None takes the last one.
+        network: Collects what the served network makes of the pictures; None does not.
     """
 
     def __init__(
@@ -209,11 +211,12 @@ class BaselineBuilder:
         classes: Sequence[str],
         predict: Predict,
         label: str | None = None,
+        network: NetworkBuilder | None = None,
     ) -> None:
         own = Subject(kind, tuple(classes), classes[-1] if label is None else label)
         self.by_facet = ReferenceObserver(own)
         self.model, self.name, self.kind, self.classes = model, name, kind, tuple(classes)
-        self._predict, self._examples = predict, Examples()
+        self._predict, self._examples, self._network = predict, Examples(), network
         self._rows: list[dict[str, Value]] = []
         self._losses: list[float] = []
         self._groups: list[str] = []
@@ -250,6 +253,8 @@ class BaselineBuilder:
             known = (prediction, truth, loss, self._groups[-1])
             self.by_facet.add(name, values, pixels, *known)
         self._examples.offer(name, name, values, pixels)
+        if self._network is not None:
+            self._network.add(name, pixels, self._groups[-1])
 
     def build(
         self,
@@ -279,6 +284,10 @@ class BaselineBuilder:
                 f"{FEW} or more are better"
             )
         summary = Summary.of(self._rows)
+        network, scores = None, self._watched(summary)
+        if self._network is not None:
+            network, more = self._network.build()
+            scores |= more
         return Baseline(
             self.model,
             self.name,
@@ -288,9 +297,10 @@ class BaselineBuilder:
             count,
             grey_range,
             summary,
-            self._watched(summary),
+            scores,
             self._promise(tolerance),
             self._examples.all(),
+            network,
         )
 
     def _promise(self, tolerance: float) -> Promise | None:

@@ -10,6 +10,8 @@ from typing import Any
 from regrow.monitor.bias.section import section
 from regrow.monitor.examples import NUM_SHOWN, Example, typical
 from regrow.monitor.markup import shown as _text
+from regrow.monitor.network.attributions import CELLS
+from regrow.monitor.network.heat_map import heat_maps
 from regrow.text import plural
 
 NUM_MOVED = 12  # scores in the table
@@ -54,6 +56,8 @@ MEANINGS = {
     "box_score": "score of the objects",
     "box_area": "share of the picture that an object fills",
     "box_aspect": "width over height of the objects",
+    "embedding_distance": "how far the model's features lie from those of its class",
+    "attribution_spread": "how evenly the parts of the picture matter",
 }
 
 
@@ -81,6 +85,7 @@ def page(
         _quality(report["quality"]),
         section(report.get("bias"), report["alarms"]),
         _pictures(top, before, now),
+        heat_maps(report.get("attribution")),
         _advice(report["alarms"]),
         _rest(report),
     ]
@@ -182,6 +187,10 @@ def _meaning(name: str) -> str:
         return MEANINGS[name]
     if name.startswith("probability of "):
         return "what the model gives this class"
+    if name in CELLS:
+        return "how much of the answer comes from this part of the picture"
+    if name.startswith("projection_"):
+        return "the model's features in a random direction"
     return "per picture" if name.startswith(("boxes of ", "share of ")) else ""
 
 

@@ -30,8 +30,11 @@ from regrow.monitor.hours.state import STATE, State
 from regrow.monitor.hours.watching import Settings, Watch, log_reports
 from regrow.monitor.page import page
 from regrow.pipelines.monitoring.baseline import run_baseline
+from regrow.pipelines.monitoring.network import KeptNetwork
 from regrow.reporting.lock import hold, releases_folders
 from regrow.text import printable
+
+MAX_SAMPLE = 10_000  # pictures of an hour that are run through the model again
 
 
 @releases_folders
@@ -47,6 +50,8 @@ def run_monitor(
     smallest_group: int = SMALLEST,
     endpoint: str = "regrow",
     schedule: str = "hourly",
+    embeddings: int = 200,
+    attributions: int = 50,
 ) -> list[dict[str, Any]]:
     """Judge the closed hours of captures that are new, and leave a report of each.
 
@@ -66,6 +71,10 @@ def run_monitor(
         smallest_group: Number of pictures below which a value of a facet has no metric.
         endpoint: Name of the endpoint in CloudWatch metrics.
         schedule: Name of the monitoring schedule in CloudWatch metrics.
+        embeddings: Largest number of pictures an hour that are run through the model again, to
+            watch the features that it predicts from; 0 for none.
+        attributions: Largest number of pictures an hour of which it is computed what each of 16
+            cells adds to the answer, at 200 runs of the model each; 0 for none.
 
     Returns:
         The reports of the hours judged, earliest first.
@@ -79,15 +88,18 @@ def run_monitor(
         raise BadInput(f"block_minutes is {block_minutes}, it must lie in (0, 60]")
     if smallest_group < 1:
         raise BadInput(f"smallest_group is {smallest_group}, it must be at least 1")
+    for name, count in (("embeddings", embeddings), ("attributions", attributions)):
+        if not 0 <= count <= MAX_SAMPLE:
+            raise BadInput(f"{name} is {count}, it must lie in [0, {MAX_SAMPLE:,}]")
     time = datetime.now(UTC) if now is None else parse_time(now)
     rate = FalseAlarms.parse(false_alarms)
     chosen = None if facets is None else tuple(facets)
-    own = Blocks(blocks, block_minutes)
-    settings = Settings(time, rate, own, endpoint, schedule, chosen, smallest_group)
+    own, samples = Blocks(blocks, block_minutes), (embeddings, attributions)
+    settings = Settings(time, rate, own, endpoint, schedule, chosen, smallest_group, *samples)
     if folder.is_dir():
         hold(folder)
     keep_freed_memory()
-    watch = Watch(folder, captures, ground_truth, settings)
+    watch = Watch(folder, captures, ground_truth, settings, KeptNetwork)
     reports = watch.run()
     log_reports(reports)
     for name, reason in (reports[-1]["bias"]["left_out"] if reports else {}).items():

@@ -1,7 +1,7 @@
 """Collecting the captures of one hour, in memory that does not grow with the pictures' sizes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from regrow.monitor.features import PICTURE, Value, pixels_key
 from regrow.monitor.files.captures import Event
 from regrow.monitor.hours.ordering import TimeOrder
 from regrow.monitor.hours.seen import Seen
+from regrow.monitor.network.probe import Findings, Probe
 from regrow.monitor.rows import METADATA, Row, rows_of
 from regrow.monitor.summary import Summary
 
@@ -61,6 +62,9 @@ class Blocks:
         return int(event.time.timestamp() // (60 * self.minutes))
 
 
+_Moment = tuple[float, int, int]  # the time of a picture, its key, and that of its block
+
+
 class HourCollector:
     """What is known of the captures of one hour.
 
@@ -71,6 +75,7 @@ class HourCollector:
         scratch: The folder whose disk takes what is too much for the memory; None takes the
             system's for temporary files.
         subject: What is compared between facets; None compares nothing.
+        probe: Runs a sample of the pictures through the network; None does not.
     """
 
     def __init__(
@@ -80,8 +85,12 @@ class HourCollector:
         decoding: Decoding,
         scratch: Path | None = None,
         subject: Subject | None = None,
+        probe: Probe | None = None,
     ) -> None:
         self.by_facet = None if subject is None else Observations(subject, has_truth=False)
+        self.findings, self._probe = Findings(), probe
+        self._sample = None if probe is None else probe.sample()
+        self._sampled: dict[int, _Moment] = {}
         self.baseline, self.blocks, self.decoding = baseline, blocks, decoding
         self.summary, self.examples, self.remarks = Summary(), Examples(), Remarks()
         self.num_events = self.num_corrupt = self.num_repeated_pictures = self.num_others = 0
@@ -91,10 +100,9 @@ class HourCollector:
         self._ids, self._pictures, self._steps = Seen(), Seen(), Seen()
         self._attributes: set[str] = set()
         self._rows: list[dict[str, Value]] = []
-        self._records: list[tuple[int, float, int, int]] = []  # slot, time, key and block of each
-        scores = ("scores", np.float64, (len(baseline.scores),))
-        fields = [("time", np.float64), ("key", np.uint64), ("block", np.uint64), scores]
-        self._ordered = TimeOrder(np.dtype(fields), scratch)
+        self._moments: list[tuple[int, _Moment]] = []  # the slot of each picture, and its moment
+        self.watched = tuple(name for name in baseline.scores if name not in baseline.sampled)
+        self._ordered = TimeOrder(_record(len(self.watched)), scratch)
 
     def add(self, event: Event) -> None:
         """Add an event; one that was captured twice counts once."""
@@ -120,8 +128,6 @@ class HourCollector:
         self.num_corrupt += row.is_corrupt
         if row.is_corrupt and not self.first_corrupt:
             self.first_corrupt = row.event.name
-        if row.pixels is not None:
-            self._note_picture(row, row.pixels, id_)
         self.has_inputs |= row.pixels is not None or row.is_corrupt
         self.has_outputs |= row.prediction is not None
         event, key, block = row.event, key_of(id_), None
@@ -132,19 +138,23 @@ class HourCollector:
             seen = observe_answer(row, id_, block, self.by_facet.subject)
             if seen is not None:
                 self.by_facet.add(seen)
-        slot, step = self.blocks.slot(event), 0 if block is None else key_of(block)
-        self._records.append((slot, event.time.timestamp(), key, step))
+        moment = event.time.timestamp(), key, 0 if block is None else key_of(block)
+        if row.pixels is not None:
+            self._note_picture(row, row.pixels, id_, moment)
+        self._moments.append((self.blocks.slot(event), moment))
         self._rows.append({**row.values, **self._metadata(event)})
         self.num_pictures += 1
         if len(self._rows) >= BATCH:
             self._summarise()
 
-    def _note_picture(self, row: Row, pixels: np.ndarray, id_: str) -> None:
+    def _note_picture(self, row: Row, pixels: np.ndarray, id_: str, moment: _Moment) -> None:
         key = pixels_key(pixels)
         self.num_repeated_pictures += key in self._pictures
         if len(self._pictures) < MAX_KEYS:
             self._pictures.add(key)
         self.examples.offer(id_, row.event.name, row.values, pixels)
+        if self._sample is not None and self._sample.offer(id_, self.num_pictures, pixels):
+            self._sampled[self.num_pictures] = moment
 
     def _metadata(self, event: Event) -> dict[str, Value]:
         found = {f"{METADATA}{name}": value for name, value in event.attributes.items()}
@@ -158,18 +168,19 @@ class HourCollector:
         self.summary.limit_(METADATA, MAX_ATTRIBUTES)
         records = np.zeros(len(self._rows), dtype=self._ordered.dtype)
         if self._rows:
-            slots, *columns = zip(*self._records, strict=True)
-            for name, column in zip(("time", "key", "block"), columns, strict=True):
-                records[name] = column
-            for place, name in enumerate(self.baseline.scores):
+            slots, moments = zip(*self._moments, strict=True)
+            _fill_(records, moments)
+            for place, name in enumerate(self.watched):
                 records["scores"][:, place] = [_number(row.get(name)) for row in self._rows]
             self._ordered.add(records, np.array(slots))
-        self._rows, self._records = [], []
+        self._rows, self._moments = [], []
 
     def finish(self) -> "HourCollector":
-        """Summarise what is left, and return the same collector."""
+        """Summarise what is left, run the sample through the network; return the same collector."""
         self._summarise()
         self.summary.features = dict(sorted(self.summary.features.items()))
+        if self._probe is not None and self._sample is not None:
+            self.findings = self._probe.look(self._sample)
         return self
 
     @property
@@ -186,15 +197,34 @@ class HourCollector:
 
         Yields:
             Records of `time`, in seconds since 1970, `key`, `block`, which is 0 where each picture
-            stands for itself, and `scores`, those of the baseline, NaN where one is missing. All
+            stands for itself, and `scores`, those of `watched`, NaN where one is missing. All
             pictures of a block come together.
         """
         return iter(self._ordered)
+
+    def sampled(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """Return the scores that only the sample has, and its records as `in_order` yields them."""
+        names, places = tuple(self.findings.scores), self.findings.places
+        records = np.zeros(len(places), dtype=_record(len(names)))
+        _fill_(records, [self._sampled[int(place)] for place in places])
+        for column, scores in enumerate(self.findings.scores.values()):
+            records["scores"][:, column] = scores
+        return names, records[np.lexsort((records["key"], records["time"]))]
 
     @property
     def num_steps(self) -> int:
         """Return how many pictures, or blocks of them, stand for themselves."""
         return self.num_pictures if self.blocks.attribute is None else len(self._steps)
+
+
+def _record(num_scores: int) -> np.dtype[Any]:
+    scores = ("scores", np.float64, (num_scores,))
+    return np.dtype([("time", np.float64), ("key", np.uint64), ("block", np.uint64), scores])
+
+
+def _fill_(records: np.ndarray, moments: Sequence[_Moment]) -> None:
+    for place, name in enumerate(("time", "key", "block")):
+        records[name] = [moment[place] for moment in moments]
 
 
 def _number(value: Value) -> float:

@@ -1,7 +1,7 @@
 """Judging an hour: constraints and alarms; what moved, how much, and since when."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -74,6 +74,8 @@ def judge(
         collector.num_corrupt,
         collector.not_captured,
     )
+    made.analysis |= collector.findings.analysis()
+    made.clarify += collector.findings.violations()
     hard = [own for own in made.violations if not own.is_descriptive]
     made.alarms += [_data_alarm(own, hour, state) for own in hard]
     state.first = hour if state.first is None else state.first
@@ -111,32 +113,46 @@ class _Bets:
     Args:
         peak: The logarithm of the largest evidence after any of them.
         total: The sum of the ranks.
+        values: The sum of the values.
         count: How many pictures have the score.
     """
 
     peak: float = -math.inf
     total: float = 0.0
+    values: float = 0.0
     count: int = 0
 
 
 def _bet(collector: HourCollector, state: State) -> dict[str, _Bets]:
     """Bet on every score, in the order of time; changes the state."""
-    references = collector.baseline.scores
-    made = {name: _Bets() for name in references}
-    is_blocked = collector.blocks.attribute is not None
+    made = {name: _Bets() for name in collector.baseline.scores}
     for records in collector.in_order():
-        for place, (name, own) in enumerate(made.items()):
-            known = records[np.isfinite(records["scores"][:, place])]
-            times = known["time"]
-            u = ranks(references[name], known["scores"][:, place], draws(known["key"], name))
-            own.total += float(u.sum())
-            own.count += len(u)
-            spread = None
-            if is_blocked:
-                u, times, spread = by_block(u, times, known["block"])
-            logs = state.shifts[name].add_(u, times, spread)
-            own.peak = max(own.peak, float(logs.max(initial=-math.inf)))
+        _bet_on_(made, collector.watched, records, collector, state)
+    _bet_on_(made, *collector.sampled(), collector, state)
     return made
+
+
+def _bet_on_(
+    made: Mapping[str, _Bets],
+    names: Sequence[str],
+    records: np.ndarray,
+    collector: HourCollector,
+    state: State,
+) -> None:
+    references = collector.baseline.scores
+    is_blocked = collector.blocks.attribute is not None
+    for place, name in enumerate(names):
+        own, known = made[name], records[np.isfinite(records["scores"][:, place])]
+        times, values = known["time"], known["scores"][:, place]
+        u = ranks(references[name], values, draws(known["key"], name))
+        own.total += float(u.sum())
+        own.values += float(values.sum())
+        own.count += len(u)
+        spread = None
+        if is_blocked:
+            u, times, spread = by_block(u, times, known["block"])
+        logs = state.shifts[name].add_(u, times, spread)
+        own.peak = max(own.peak, float(logs.max(initial=-math.inf)))
 
 
 def _watch(
@@ -151,10 +167,11 @@ def _watch(
     baseline, detector = collector.baseline, state.shifts[name]
     effect, own = detector.effect(), detector.evidence
     since, peak = own.since[own.strongest], bets.peak
-    now = collector.summary.features[name].numbers.mean if bets.count else None
+    feature = collector.summary.features.get(name)
+    mean = bets.values / max(bets.count, 1) if feature is None else feature.numbers.mean
     made.scores[name] = {
         "before": float(baseline.scores[name].mean()),
-        "now": now,
+        "now": mean if bets.count else None,
         "rank": bets.total / bets.count if bets.count else None,
         "evidence": peak / math.log(10) if bets.count else None,
     }

@@ -1,8 +1,9 @@
 """The run of a monitor: every closed hour whose captures or labels are new is judged, in order."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ from regrow.monitor.hours.judging import Judgement, act_alarm, judge, judge_face
 from regrow.monitor.hours.labelling import Labelled, bet_, gather, join
 from regrow.monitor.hours.state import STATE, State
 from regrow.monitor.hours.telling import lines_of, remark_labels
+from regrow.monitor.network.probe import Probe, open_probe
+from regrow.monitor.network.served import Network
 from regrow.monitor.page import page
 
 INDEX, LABELS = "captures.json", "labels.json"
@@ -68,6 +71,8 @@ class Settings:
         schedule: The name of the monitoring schedule there.
         facets: The facets by which pictures are compared; None takes all that they have.
         smallest_group: The pictures below which a value of a facet has no metric.
+        num_embedded: How many pictures of an hour are embedded at most.
+        num_explained: How many have their attributions computed at most.
     """
 
     now: datetime
@@ -77,6 +82,8 @@ class Settings:
     schedule: str = "hourly"
     facets: tuple[str, ...] | None = None
     smallest_group: int = SMALLEST
+    num_embedded: int = 200
+    num_explained: int = 50
 
 
 class Watch:
@@ -87,14 +94,21 @@ class Watch:
         captures: The folder of the captures.
         ground_truth: The folder of the labels, if there is one.
         settings: What the run is told.
+        open_network: Opens the network that the baseline keeps; None does not run it.
 
     Raises:
         BadInput: If the baseline, the constraints or a folder cannot be used.
     """
 
     def __init__(
-        self, folder: Path, captures: Path, ground_truth: Path | None, settings: Settings
+        self,
+        folder: Path,
+        captures: Path,
+        ground_truth: Path | None,
+        settings: Settings,
+        open_network: Callable[[Path], Network] | None = None,
     ) -> None:
+        self._open_network = open_network
         self.folder, self.captures, self.ground_truth = folder, captures, ground_truth
         self.settings = settings
         self.baseline = Baseline.read(folder)
@@ -125,6 +139,14 @@ class Watch:
             raise
         self.remarks.warn(str(self.captures))
         return made
+
+    @cached_property
+    def _probe(self) -> Probe | None:
+        """Return what runs pictures through the network, opened when an hour is to be judged."""
+        if self._open_network is None or self.baseline.network is None:
+            return None
+        counts = self.settings.num_embedded, self.settings.num_explained
+        return open_probe(self.folder, self._open_network, self.baseline.network, *counts)
 
     def _label_files(self) -> dict[datetime, dict[str, str]]:
         """Return the files of labels, and their hashes, by the hour in which they came."""
@@ -212,7 +234,12 @@ class Watch:
 
     def _collected(self, hour: datetime) -> HourCollector:
         collector = HourCollector(
-            self.baseline, self.settings.blocks, self.decoding, self.folder, self.bias.subject
+            self.baseline,
+            self.settings.blocks,
+            self.decoding,
+            self.folder,
+            self.bias.subject,
+            self._probe,
         )
         for event in self._events(self.index.of_hour(hour), collector.remarks):
             if hour <= event.time < hour + HOUR:
@@ -284,6 +311,8 @@ class Watch:
             "level": found.level,
             "quality": quality,
             "bias": found.bias,
+            "embeddings": collector.findings.embeddings,
+            "attribution": collector.findings.attribution,
             "remarks": collector.remarks.to_dict(),
             "label_remarks": {} if labelled is None else labelled.remarks.to_dict(),
             "missing_hours": missing,

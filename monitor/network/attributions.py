@@ -1,14 +1,21 @@
 """Attributions: what each of 16 cells of a picture adds to what a network predicts."""
 
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from regrow.logs import log
+from regrow.monitor.network.sample import Sample
 from regrow.monitor.network.served import Network
 from regrow.monitor.network.shapley import Design, shapley_values
 from regrow.monitor.network.values import value_of
+from regrow.progress import progress
+from regrow.text import plural
 
 GRID = 4  # cells a side
 CELLS = tuple(f"cell_r{row + 1}c{column + 1}" for row in range(GRID) for column in range(GRID))
@@ -16,6 +23,7 @@ NUM_RUNS = 200  # of the network for one picture, besides those of the whole and
 BLUR = 1 / 8  # standard deviation of the blur, as a share of the shorter side
 MAX_NUMBERS = 2**22  # of one batch of images, or of its outputs
 MAX_BATCH = 32
+SLOW = 2.0  # minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,31 @@ def attribution(network: Network, image: np.ndarray, coalitions: Design) -> Attr
         return None
     cells = shapley_values(coalitions, values[2:], float(values[0]), float(values[1]))
     return Attribution(label, cells, float(values[0]))
+
+
+def explain(
+    network: Network, sample: Sample, count: int, coalitions: Design
+) -> Iterator[tuple[int, Attribution | None]]:
+    """Yield the places of the first pictures of a sample, and their attributions.
+
+    Where it takes long, the log says how long.
+
+    Args:
+        network: The network.
+        sample: The pictures.
+        count: How many of them.
+        coalitions: The coalitions of cells.
+    """
+    count, start = min(count, len(sample)), time.monotonic()
+    for place, image in progress(islice(sample, count), "attributions", count):
+        yield place, attribution(network, image, coalitions)
+        minutes = (time.monotonic() - start) * count / 60
+        if minutes > SLOW:
+            log.info(
+                f"the attributions of {plural(count, 'picture')} take about {minutes:.0f} minutes; "
+                "--attributions takes fewer"
+            )
+        start = math.inf  # said once
 
 
 def cell_numbers(size: tuple[int, int]) -> np.ndarray:

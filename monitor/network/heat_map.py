@@ -25,9 +25,9 @@ def heat_maps(own: Mapping[str, Any] | None) -> str:
     return (
         "<h2>What the answer comes from</h2>"
         f"<div class=pictures>{figures}</div><p class=quiet>Percent of the answer by cell, mean of "
-        f"{plural(count, 'picture')} of now. The maps differ by {own['distance']:.0%}; by chance "
-        f"alone {own['by_chance']:.0%} are not reached in 95% of hours. SageMaker's nDCG is "
-        f"{own['ndcg']:.2f}, and below {LEAST_NDCG:.2f} its monitor calls it drift. Both describe; "
+        f"{plural(count, 'picture')} of now. The maps differ by {own['distance']:.0%}; chance "
+        f"stays below {own['by_chance']:.0%} in 95 of 100 hours. SageMaker's nDCG is "
+        f"{own['ndcg']:.2f}; below {LEAST_NDCG:.2f} its monitor calls it drift. Both describe; "
         "warnings come from the share of each cell, picture by picture.</p>"
     )
 

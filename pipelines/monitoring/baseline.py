@@ -1,5 +1,6 @@
 """The baseline of a monitor: the served model over the pictures that it was not fitted to."""
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +16,17 @@ from regrow.deploy.serving.answers import predictions
 from regrow.deploy.serving.opener import Opener
 from regrow.deploy.serving.served_model import ServedModel
 from regrow.errors import BadInput
+from regrow.files import write_atomic
 from regrow.logs import log
 from regrow.models.checkpoint import load_provenance
 from regrow.monitor.alarms.risk import TOLERANCE
 from regrow.monitor.baseline import Baseline, BaselineBuilder
 from regrow.monitor.draws import key_of
 from regrow.monitor.files.analysis import write_analysis
+from regrow.monitor.network.reference import NetworkBuilder
+from regrow.monitor.network.served import NETWORK
 from regrow.monitor.truths import Truth
+from regrow.pipelines.monitoring.network import keep_network_
 from regrow.pipelines.seen import seen_before
 from regrow.pipelines.serve import promoted_model
 from regrow.progress import progress
@@ -40,6 +45,7 @@ def run_baseline(
     max_images: int = 5000,
     tolerance: float = TOLERANCE,
     label: str | None = None,
+    attributions: int = 200,
     allow: list[str] | None = None,
     command_line: str = "",
 ) -> Baseline:
@@ -57,6 +63,8 @@ def run_baseline(
         tolerance: How much larger the loss may get before the model is to be replaced, in [0, 1].
         label: Class that bias metrics set against the rest; null takes the one that the fewest
             pictures of the reference show.
+        attributions: Largest number of pictures of which it is computed what each of 16 cells adds
+            to the answer, at 200 runs of the model each; 0 for none.
         allow: Other packages that the network of a checkpoint may come from.
         command_line: The command, for the mark of the folder.
 
@@ -70,32 +78,32 @@ def run_baseline(
         raise BadInput(f"tolerance is {tolerance}, it must lie in [0, 1]")
     if max_images < 1:
         raise BadInput(f"max_images is {max_images}, it must be at least 1")
-    served, found = Opener(promoted_model, allow=tuple(allow or ())).open(model)
-    refuse_run(out, found.file)
-    data = data or data_beside(found.file)
-    if data.kind != served.kind:
-        raise BadInput(f"{model} predicts {served.kind}, the data has {data.kind}")
-    if found.file.suffix == ".ckpt":
-        data.keep_splits_(load_provenance(found.file).manifest)
-    data.order_classes(served.classes)
-    chosen = _chosen_split(data, split, found.file)
-    builder = BaselineBuilder(
-        served.sha256,
-        found.file.name,
-        served.kind,
-        served.classes,
-        predictor(served),
-        _label(data, chosen, served.classes, label),
-    )
-    pairs = _references(data, chosen, max_images)
-    for item, kept in progress(pairs, "baseline", len(pairs)):
-        size = item.image.stat().st_size if isinstance(item.image, Path) else None
-        truth = truth_of(item, kept, served.classes)
-        builder.add(item.name, kept.whole(item), size, truth, item.group)
-    baseline = builder.build(chosen, data.decoding.grey_range, tolerance)
-    folder = open_run(out, command_line)
-    write_analysis(folder, builder.by_facet.parts())
-    baseline.write(folder)
+    if attributions < 0:
+        raise BadInput(f"attributions is {attributions}, it must be at least 0")
+    with tempfile.TemporaryDirectory() as place:
+        graph = Path(place) / NETWORK
+        served, found = Opener(promoted_model, allow=tuple(allow or ())).open(model, keep=graph)
+        refuse_run(out, found.file)
+        data = data or data_beside(found.file)
+        chosen = _prepared_split(data, split, model, served, found.file)
+        network = keep_network_(graph)
+        builder = BaselineBuilder(
+            served.sha256,
+            found.file.name,
+            served.kind,
+            served.classes,
+            predictor(served),
+            _label(data, chosen, served.classes, label),
+            None if network is None else NetworkBuilder(network, attributions),
+        )
+        pairs = _references(data, chosen, max_images)
+        _add_all(builder, pairs, served.classes)
+        baseline = builder.build(chosen, data.decoding.grey_range, tolerance)
+        folder = open_run(out, command_line)
+        if network is not None:
+            write_atomic(folder / NETWORK, lambda file: file.write(graph.read_bytes()))
+        write_analysis(folder, builder.by_facet.parts())
+        baseline.write(folder)
     told = baseline.promise
     log.info(
         f"{out}: baseline of {found.file.name} ({served.sha256[:12]}) on {len(pairs):,} {chosen} "
@@ -103,6 +111,31 @@ def run_baseline(
         + ("" if told is None else f", loss {told.risk:.3f}, at most {told.limit:.3f} promised")
     )
     return baseline
+
+
+def _prepared_split(
+    data: GrowingData, split: Split | None, model: Path, served: ServedModel, file: Path
+) -> Split:
+    """Make the data ready for a model, and return the split of the reference.
+
+    Raises:
+        BadInput: If the data is of another kind, or has no such images.
+    """
+    if data.kind != served.kind:
+        raise BadInput(f"{model} predicts {served.kind}, the data has {data.kind}")
+    if file.suffix == ".ckpt":
+        data.keep_splits_(load_provenance(file).manifest)
+    data.order_classes(served.classes)
+    return _chosen_split(data, split, file)
+
+
+def _add_all(
+    builder: BaselineBuilder, pairs: Sequence[tuple[Item, Pixels]], classes: Sequence[str]
+) -> None:
+    for item, kept in progress(pairs, "baseline", len(pairs)):
+        size = item.image.stat().st_size if isinstance(item.image, Path) else None
+        truth = truth_of(item, kept, classes)
+        builder.add(item.name, kept.whole(item), size, truth, item.group)
 
 
 def _chosen_split(data: GrowingData, split: Split | None, model: Path) -> Split:

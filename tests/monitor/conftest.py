@@ -5,15 +5,20 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from networks import LinearNetwork
 from PIL import Image
 
 from regrow.monitor.baseline import Baseline, BaselineBuilder
 from regrow.monitor.files.captures import Body, Event, event_line
+from regrow.monitor.network import reference
+from regrow.monitor.network.reference import NetworkBuilder
+from regrow.monitor.network.served import NETWORK
 
 TIME = datetime(2026, 11, 30, 7, 30, tzinfo=UTC)
 
@@ -76,6 +81,28 @@ def folder(baseline: Baseline, tmp_path: Path) -> Path:
     made = tmp_path / "monitor"
     made.mkdir()
     baseline.write(made)
+    return made
+
+
+@pytest.fixture
+def network() -> LinearNetwork:
+    """The network behind the captures, as far as the probe needs one."""
+    return LinearNetwork(np.linspace(0.01, 0.06, 16), sha256(b"the network").hexdigest())
+
+
+@pytest.fixture
+def probed(network: LinearNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a monitor whose baseline keeps the network."""
+    monkeypatch.setattr(reference, "NUM_RUNS", 32)
+    collects, draw = NetworkBuilder(network, 60), seeded(0)
+    builder = BaselineBuilder(MODEL, "m.onnx", "labels", CLASSES, predict, network=collects)
+    for number in range(200):
+        pixels = picture(draw)
+        builder.add(f"p{number}", pixels, None, predict(pixels)["label"])
+    made = tmp_path / "probed"
+    made.mkdir()
+    (made / NETWORK).write_bytes(b"the network")
+    builder.build("test").write(made)
     return made
 
 

@@ -96,6 +96,31 @@ def test_masks_in_run_lengths_are_judged_as_those_in_png(
     assert reports[1][1]["quality"]["num_labels"] == 30
 
 
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_kept_network_is_run_again_over_a_sample(
+    models: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    folder, captures = tmp_path / "monitor", tmp_path / "captures"
+    baseline = run_baseline(models[kind], folder, watched_data(kind, count=45), attributions=20)
+    assert baseline.network is not None
+    assert baseline.network.sha256 == file_hash(folder / "network.onnx")
+    assert {"embedding_distance", "projection_7"} <= baseline.scores.keys()
+    assert len(baseline.scores["embedding_distance"]) == 30
+    capture_of(captures, models[kind], [*range(200, 230)], np.asarray)
+    shutil.copytree(folder, tmp_path / "again")
+    reports = [
+        run_monitor(own, captures, now="2026-11-30T09:00:00Z", embeddings=25, attributions=3)
+        for own in (folder, tmp_path / "again")
+    ]
+    assert reports[0] == reports[1]
+    (report,) = reports[0]
+    assert report["alarms"] == []
+    assert report["embeddings"] == {"num_pictures": 25, "num_unusable": 0, "reason": ""}
+    assert report["attribution"]["num_pictures"] == 3
+    # Of a detector that was not trained some pictures may have no object that is sure.
+    assert (report["attribution"]["num_unusable"] == 0) or kind == "boxes"
+
+
 def test_a_violation_ends_with_check_failed_each_time(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -116,6 +141,8 @@ def test_a_violation_ends_with_check_failed_each_time(
         (["run", ".", "--captures=c", "--false-alarms=never"], "--false-alarms is 'never'"),
         (["run", ".", "--captures=c", "--block-minutes=0"], "block_minutes is 0"),
         (["run", ".", "--captures=c", "--smallest-group=0"], "smallest_group is 0"),
+        (["run", ".", "--captures=c", "--embeddings=-1"], r"embeddings is -1, it must lie in \[0"),
+        (["run", ".", "--captures=c", "--attributions=10001"], "attributions is 10001"),
         (["report", "nowhere"], "nowhere: no baseline in it"),
     ],
 )

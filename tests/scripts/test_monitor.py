@@ -59,7 +59,7 @@ def test_a_model_is_watched_from_its_baseline_to_an_alarm(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, folder = trained("dense"), tmp_path / "monitor"
-    assert monitor.main(["baseline", str(model.parent), f"--out={folder}"]) == 0
+    assert monitor.main(["baseline", str(model.parent), f"--out={folder}", "--attributions=0"]) == 0
     assert "on 24 test images" in capsys.readouterr().out
     pictures = sorted((tmp_path / "data" / "images" / "test").rglob("*.png")) * 3
     captures = _captured(model, pictures, tmp_path / "captures")

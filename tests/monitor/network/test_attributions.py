@@ -1,11 +1,21 @@
 """Attributions of a linear network are what each cell adds, exactly."""
 
+import logging
+from itertools import count
+
 import numpy as np
 import pytest
 from networks import SIZE, LinearNetwork
 
 from regrow.monitor.network import attributions
-from regrow.monitor.network.attributions import CELLS, attribution, blurred, cell_numbers
+from regrow.monitor.network.attributions import (
+    CELLS,
+    attribution,
+    blurred,
+    cell_numbers,
+    explain,
+)
+from regrow.monitor.network.sample import Sample
 from regrow.monitor.network.shapley import design
 
 WEIGHTS = np.arange(16.0) / 240
@@ -60,6 +70,29 @@ def test_nothing_to_explain_has_none() -> None:
             raise AssertionError(images)
 
     assert attribution(Blind(), _image(), COALITIONS) is None
+
+
+@pytest.mark.parametrize(("second", "is_told"), [(10.0, True), (0.1, False)])
+def test_the_first_pictures_of_a_sample_are_explained_and_a_long_wait_is_told_once(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    second: float,
+    is_told: bool,
+) -> None:
+    sample, clock = Sample(SIZE, 30), count()
+    for number in range(30):
+        sample.offer(f"p{number}", number, _image(number).transpose(1, 2, 0))
+    monkeypatch.setattr(attributions.time, "monotonic", lambda: second * next(clock))
+    network = LinearNetwork(WEIGHTS)
+    with caplog.at_level(logging.INFO):
+        found = [*explain(network, sample, 20, COALITIONS)]
+    assert [place for place, _ in found] == [place for place, _ in sample][:20]
+    one = attribution(network, _image(found[3][0]), COALITIONS)
+    assert found[3][1] is not None
+    assert one is not None
+    np.testing.assert_array_equal(found[3][1].values, one.values)
+    told = caplog.text.count("attributions of 20 pictures take about 3 minutes; --attributions")
+    assert told == is_told
 
 
 def test_cells_are_numbered_by_row_and_as_even_as_can_be() -> None:

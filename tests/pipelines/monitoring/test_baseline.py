@@ -88,6 +88,7 @@ def test_bias_sets_the_rarest_class_against_the_rest_or_that_asked_for(
         ({"label": "z"}, "label is 'z', it must be a class: a, b, c"),
         ({"tolerance": 2.0}, "tolerance is 2.0, it must lie in"),
         ({"max_images": 0}, "max_images is 0"),
+        ({"attributions": -1}, "attributions is -1, it must be at least 0"),
         ({"split": "val"}, "3 independent pictures, no change could show"),
         ({"data": None}, "so name the data with --config or --data"),
         ({"model": Path("nowhere")}, "nowhere: no such file or folder"),

@@ -1,0 +1,67 @@
+"""A bounded sample of pictures, chosen by their names, as the network takes them."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from heapq import heappush, heapreplace
+
+import numpy as np
+
+from regrow.data.images.transforms import small_image
+from regrow.monitor.draws import key_of
+
+
+class Sample:
+    """The pictures whose names have the smallest hashes, of all that were offered.
+
+    They lie in a temporary file and not in memory: hundreds of large pictures may be asked for.
+
+    Args:
+        size: Height and width of the network's images.
+        count: Largest number of pictures.
+    """
+
+    def __init__(self, size: tuple[int, int], count: int) -> None:
+        self.size, self.count = size, count
+        self._kept: list[tuple[int, int, int]] = []  # key, place, slot
+        self._slots: np.ndarray | None = None
+
+    def offer(self, id_: str, place: int, pixels: np.ndarray) -> bool:
+        """Keep a picture if its turn comes, and return whether it is kept.
+
+        Args:
+            id_: What tells it from all others.
+            place: A number by which it is found again.
+            pixels: The picture, uint8 RGB (h, w, 3).
+        """
+        key = -key_of(f"sample {id_}")
+        slot = len(self._kept)
+        if slot < self.count:
+            heappush(self._kept, (key, place, slot))
+        elif self._kept and key > self._kept[0][0]:
+            slot = self._kept[0][2]
+            heapreplace(self._kept, (key, place, slot))
+        else:
+            return False
+        if self._slots is None:
+            self._slots = _on_disk((self.count, 3, *self.size))
+        self._slots[slot] = small_image(pixels, self.size).numpy()
+        return True
+
+    def __len__(self) -> int:
+        """Return how many pictures there are."""
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the place and the picture, uint8 (3, h, w), of each; the smallest hash first."""
+        for _, place, slot in sorted(self._kept, reverse=True):
+            if self._slots is not None:
+                yield place, np.array(self._slots[slot])
+
+
+def _on_disk(shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array of bytes in a file without a name, which is gone when the array is."""
+    with tempfile.TemporaryFile() as file:
+        # A full disk is an error here; later, when a page is first written, it would be a signal.
+        os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+        return np.memmap(file, np.uint8, "r+", shape=shape)
