@@ -42,9 +42,7 @@ def warnings(
     return found
 
 
-def warning(
-    reference: np.ndarray, stream: np.ndarray, random: np.random.Generator
-) -> float:  # fmt: skip
+def warning(reference: np.ndarray, stream: np.ndarray, random: np.random.Generator) -> float:
     """Return when one score, (n,) and (m,), first warns."""
     return warnings(reference[:, None], stream[:, None], random, {"": [0]})[""]
 
