@@ -195,16 +195,22 @@ def capture_files(
         advice: What helps where it is none.
 
     Raises:
-        BadInput: If there is no such folder.
+        BadInput: If there is no such folder, or one in it may not be read.
     """
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; {advice}")
     found = []
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(root) / n for n in names if n.endswith(".jsonl") and not n.startswith(".")]
     found = [file for file in found if is_there(file)]  # no pipe, which nothing may ever write to
     return sorted(found, key=lambda file: name_below(folder, file))
+
+
+def _refuse(error: OSError) -> None:
+    """Refuse a folder that may not be read, whose hours would seem to be empty."""
+    if not isinstance(error, FileNotFoundError):  # removed in between
+        raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 
 def read_lines(file: Path, remarks: Remarks, kind: str = BAD_LINE) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """Captures are read as SageMaker writes them, line by line; bad lines are counted."""
 
 import base64
+import errno
 import json
 import os
 import tracemalloc
@@ -172,6 +173,27 @@ def test_files_are_found_by_hour_but_not_half_written_ones(tmp_path: Path) -> No
     assert [file.name for file in capture_files(tmp_path)] == ["1.jsonl", "2.jsonl"]
     with pytest.raises(BadInput, match="no such folder"):
         capture_files(tmp_path / "none")
+
+
+@pytest.mark.parametrize("error", [PermissionError, FileNotFoundError])
+def test_a_folder_that_may_not_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    (tmp_path / "07").mkdir()
+    (tmp_path / "1.jsonl").touch()
+    real = os.scandir
+
+    def scandir(place: Any) -> Any:
+        if str(place).endswith("07"):
+            raise error(errno.EACCES, "Permission denied", str(place))
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    if error is FileNotFoundError:  # somebody has removed it in between
+        assert [file.name for file in capture_files(tmp_path)] == ["1.jsonl"]
+    else:
+        with pytest.raises(BadInput, match=r"07: cannot be read \(Permission denied\)"):
+            capture_files(tmp_path)
 
 
 def test_a_plain_event_has_its_own_id_as_name() -> None:
