@@ -31,6 +31,7 @@ from regrow.monitor.hours.watching import Settings, Watch, log_reports
 from regrow.monitor.page import page
 from regrow.pipelines.monitoring.baseline import run_baseline
 from regrow.pipelines.monitoring.network import KeptNetwork
+from regrow.pipelines.monitoring.schedule import run_schedule
 from regrow.reporting.lock import hold, releases_folders
 from regrow.text import printable
 
@@ -84,8 +85,6 @@ def run_monitor(
         CheckFailed: If the data is broken, or the loss is above its promise; all files are there
             all the same.
     """
-    if not 0 < block_minutes <= 60:
-        raise BadInput(f"block_minutes is {block_minutes}, it must lie in (0, 60]")
     if smallest_group < 1:
         raise BadInput(f"smallest_group is {smallest_group}, it must be at least 1")
     for name, count in (("embeddings", embeddings), ("attributions", attributions)):
@@ -182,15 +181,27 @@ def report(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
     return run_monitor_report(**values)
 
 
+def schedule(args: Sequence[str] | None = None) -> list[Path]:
+    """Write the files by which systemd, cron or SageMaker runs a monitor again and again."""
+    values, _ = parse(
+        run_schedule,
+        args,
+        description=schedule.__doc__ or "",
+        positional={"folder": "The monitor's folder, with its baseline."},
+    )
+    return run_schedule(**values)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "baseline": baseline,
     "run": run,
     "report": report,
+    "schedule": schedule,
 }
 
 
 def monitor(args: Sequence[str] | None = None) -> None:
-    """Do what the first word says: `baseline`, `run` or `report`.
+    """Do what the first word says, such as `baseline`, `run` or `report`.
 
     Raises:
         BadInput: If it says none of them.

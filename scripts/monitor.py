@@ -2,11 +2,12 @@
 
 python scripts/monitor.py baseline runs/train --out runs/monitor
 python scripts/monitor.py run runs/monitor --captures captures
-python scripts/monitor.py run runs/monitor --captures captures --ground_truth labels
 python scripts/monitor.py report runs/monitor
+python scripts/monitor.py schedule runs/monitor --captures captures --for systemd
 
 `baseline` freezes the reference of a model. `run` judges every closed hour of captures that is new,
-and leaves reports; it may run as often as you like. Options of `run` that are used most:
+and leaves reports; it may run as often as you like. `schedule` writes the files by which systemd,
+cron or SageMaker runs it again and again. Options of `run` that are used most:
   --captures FOLDER             where the server captures into
   --ground_truth FOLDER         labels that came later, by event or inference id
   --false_alarms RATE           the accepted rate of false alarms, such as "1 in 26 weeks"
@@ -15,7 +16,7 @@ and leaves reports; it may run as often as you like. Options of `run` that are u
 
 It ends with 0; with 3 where data is broken or the loss is above its promise; with 2 at bad input.
 
-run --help TOPIC and baseline --help TOPIC explain every option of one topic:
+run --help TOPIC, and that of the other words, explains every option of one topic:
   all
 """
 

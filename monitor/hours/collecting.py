@@ -10,6 +10,7 @@ import numpy as np
 
 from regrow.data.checks.remarks import Remarks
 from regrow.data.images.conversion import Decoding
+from regrow.errors import BadInput
 from regrow.monitor.baseline import Baseline
 from regrow.monitor.bias.facets import Subject
 from regrow.monitor.bias.observations import Observations
@@ -40,10 +41,17 @@ class Blocks:
         attribute: The custom attribute whose values tell the blocks apart, such as `camera`; None
             takes every picture for itself.
         minutes: How long a block lasts at most.
+
+    Raises:
+        BadInput: If that is no part of an hour.
     """
 
     attribute: str | None = None
     minutes: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes <= 60:
+            raise BadInput(f"block_minutes is {self.minutes}, it must lie in (0, 60]")
 
     def of(self, event: Event) -> str:
         """Return the name of the block of an event."""

@@ -134,7 +134,7 @@ def test_a_violation_ends_with_check_failed_each_time(
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        ([], "the first word is '', it must be one of baseline, run, report"),
+        ([], "the first word is '', it must be one of baseline, run, report, schedule"),
         (["watch"], "the first word is 'watch'"),
         (["run", "nowhere", "--captures=c"], "nowhere: no baseline in it"),
         (["run", ".", "--captures=c", "--now=soon"], "'soon' is no time"),
