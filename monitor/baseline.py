@@ -127,7 +127,7 @@ class Baseline:
             return _baseline(about, folder)
         except BadInput:
             raise
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BadInput(f"{file}: damaged; make the baseline again") from error
 
 

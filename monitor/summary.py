@@ -264,7 +264,9 @@ class Summary:
                 own.numbers = Numbers.from_dict(given["numbers"])
                 own.texts = Categories.from_dict(given["texts"])
                 own.num_missing, own.is_whole = int(given["missing"]), bool(given["whole"])
-        except (BadInput, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (
+            BadInput, AttributeError, LookupError, TypeError, ValueError, OverflowError
+        ) as error:  # fmt: skip
             raise BadInput(f"{name}: holds no summary of features; make it again") from error
         return made
 

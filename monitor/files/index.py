@@ -128,6 +128,6 @@ def _cached(cache: Path | None, folder: Path) -> dict[str, IndexedFile]:
             sums = {parse_time(hour): str(total) for hour, (_, total) in hours.items()}
             found[name] = IndexedFile((size, changed), counts, sums, back)
         return found
-    except (BadInput, AttributeError, KeyError, TypeError, ValueError):
+    except (BadInput, AttributeError, LookupError, TypeError, ValueError, OverflowError):
         log.warning(f"{cache}: damaged, made again from the captures")
         return {}

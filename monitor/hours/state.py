@@ -75,7 +75,14 @@ class State:
             raise BadInput(f"{file}: is of another baseline; give the new one its own folder")
         try:
             made._take(content)
-        except (BadInput, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (
+            BadInput,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+        ) as error:
             raise BadInput(f"{file}: damaged; {REMOVE}") from error
         return made
 

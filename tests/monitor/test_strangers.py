@@ -12,7 +12,7 @@ import pytest
 from regrow.data.checks.remarks import Remarks
 from regrow.data.images.conversion import Decoding
 from regrow.errors import BadInput
-from regrow.monitor.baseline import Baseline
+from regrow.monitor.baseline import BASELINE, Baseline
 from regrow.monitor.bias.constraints import BiasConstraints
 from regrow.monitor.bias.facets import Subject
 from regrow.monitor.bias.judging import BiasRules, judge_bias
@@ -23,6 +23,7 @@ from regrow.monitor.files.ground_truth import Label, read_labels
 from regrow.monitor.files.statistics import statistics
 from regrow.monitor.hours.collecting import Blocks, HourCollector
 from regrow.monitor.hours.labelling import join
+from regrow.monitor.hours.state import STATE, State
 from regrow.monitor.truths import loss_of, parse_truth
 
 RUNS = {"dark": {"size": [2, 2], "counts": [0, 3, 1]}, "light": {"size": [2, 2], "counts": [3, 1]}}
@@ -69,6 +70,36 @@ def test_odd_captures_are_collected_without_an_error(
     assert len(collector.by_facet) > 50
     found = judge_bias(TIME, collector.by_facet, None, rules, BiasState(), (9.0, 9.0))
     json.dumps([found.parts, found.report], allow_nan=False)
+
+
+def test_odd_values_in_the_files_of_a_monitor_are_damage_in_one_line(
+    probed: Path, tmp_path: Path, mutated_plain: Mutated
+) -> None:
+    baseline = Baseline.read(probed)
+    about = json.loads((probed / BASELINE).read_text()) | {"examples": []}
+    summary, network = about["summary"]["features"], about["network"]
+    about["summary"]["features"] = {name: summary[name] for name in ("brightness", "bytes")}
+    state = State(baseline).to_dict()
+    found, told = set(), list[str]()
+    for seed in range(120):
+        odd = mutated_plain(about, seed) if seed % 2 else mutated_plain(network, seed)
+        content = odd if seed % 2 else about | {"network": odd}
+        for file, given, read in (
+            (probed / BASELINE, content, lambda: Baseline.read(probed)),
+            (tmp_path / STATE, mutated_plain(state, seed), lambda: _read_state(tmp_path, baseline)),
+        ):
+            file.write_text(json.dumps(given), encoding="utf-8", errors="surrogatepass")
+            try:
+                found.add(type(read()))
+            except BadInput as error:
+                told.append(str(error))
+    assert found == {Baseline, State}
+    assert len(told) > 40
+    assert all(str(tmp_path) in line for line in told)
+
+
+def _read_state(folder: Path, baseline: Baseline) -> State:
+    return State.read(folder / STATE, baseline)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,25 @@ def test_it_is_read_as_it_was_written_and_small(
     assert (tmp_path / ARRAYS).stat().st_size < 50_000
 
 
+def test_wide_embeddings_of_many_classes_stay_small(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LinearNetwork, "num_classes", 100)
+    real = LinearNetwork.embed
+
+    def embed(self: LinearNetwork, images: np.ndarray) -> tuple[np.ndarray, object]:
+        vectors, outputs = real(self, images)
+        return np.tile(vectors, 32), outputs
+
+    monkeypatch.setattr(LinearNetwork, "embed", embed)
+    made, scores = build(300, num_explained=0)
+    made.write(tmp_path)
+    assert made.embeddings is not None
+    assert made.embeddings.class_means.shape == (101, 512)
+    assert (tmp_path / ARRAYS).stat().st_size < 300_000
+    assert sum(values.nbytes for values in scores.values()) < 20_000  # scores, and no vectors
+
+
 def test_arrays_of_another_baseline_are_refused(build: Build, tmp_path: Path) -> None:
     about = build(60, num_explained=0)[0].write(tmp_path)
     (tmp_path / ARRAYS).write_bytes(b"others")
