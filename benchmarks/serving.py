@@ -1,56 +1,57 @@
-"""Speed and memory of the server: regrow beside ONNX Runtime and decoding in a loop.
+"""Speed, memory and faults of the server: regrow beside ONNX Runtime in a loop, and other servers.
 
-    python benchmarks/serving.py speed --seconds 20
-    python benchmarks/serving.py ping --seconds 20
-    python benchmarks/serving.py memory --requests 2000
-    python benchmarks/serving.py reloads --reloads 50
+    python benchmarks/serving.py                              # all parts
+    python benchmarks/serving.py --part speed ping --seconds 20
+    python benchmarks/serving.py --litserve PYTHON --fastapi PYTHON
 
-`speed` sends JPEGs from so many clients, in a process of their own, to a server of each task, and
-runs the same pictures through the same graph in a loop, with the same threads in each session: in
-one thread that decodes, runs and writes the answer (`loop`), and in as many such threads as there
-are processors (`loops`). Rounds of the three take turns, and figures are medians over rounds; a
-ratio of 1 is the speed of the loop. `ping` asks for `/ping` while clients send pictures of 12
-megapixels. `memory` and `reloads` fit a line through the memory of the server's process, over
-requests of 50 sizes, or over models that take over. Weights are random.
+Every server, and the loop, has the first half of the processors; clients have the others, so that
+they take nothing from what is measured. PYTHON is that of an environment with LitServe or FastAPI,
+see `benchmarks/serving_litserve.py` and `serving_fastapi.py`.
+
+`speed` sends JPEGs from 8 clients to a server of each task. The loop decodes the same pictures,
+runs the same graph and writes the answers, in as many threads as it has processors, without a
+server. Rounds take turns, and figures are medians over rounds; a ratio of 1 is the speed of the
+loop. `ping` asks for `/ping` while clients send pictures of 12 megapixels. `memory` and `reloads`
+fit a line through the memory of the server's process, over requests of 50 sizes, or over models
+that are loaded and unloaded. The other parts are in `benchmarks/serving_faults.py`. Weights are
+random.
 
 Prints one JSON line a figure.
 """
 
 import argparse
-import http.client
-import io
 import json
 import os
-import re
+import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import serving_faults
 import torch
-from PIL import Image
+from serving_faults import Figures
+from serving_load import CLIENTS, MEASURED, Asked, Server, asked, jpeg, serving, stop
 
 from regrow.deploy.serving.answers import predictions
 from regrow.deploy.serving.pictures import read_pictures
 from regrow.deploy.serving.served_model import ServedModel
-from regrow.models.checkpoint import file_hash, save
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
 from regrow.models.onnx.graph import export_graph
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 
-ROOT = Path(__file__).parents[1]
 NUM_CLASSES, NUM_SIZES = 10, 50
-PAGE = os.sysconf("SC_PAGE_SIZE") / 2**20  # MiB
+TASKS = ("classification", "detection", "segmentation")
+FORMS = {"server": "raw", "litserve": "json", "fastapi": "form"}
 
 
 def network(kind: str, seed: int = 0) -> Task:
@@ -64,97 +65,9 @@ def network(kind: str, seed: int = 0) -> Task:
     return Segmentation(classes, (256, 256), net="small").eval()
 
 
-def jpeg(seed: int, width: int = 640, height: int = 480) -> bytes:
-    """Return a JPEG about as hard to decode as a photo."""
-    random, file = np.random.default_rng(seed), io.BytesIO()
-    rough = random.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
-    smooth = Image.fromarray(rough).resize((width, height), Image.Resampling.BICUBIC)
-    noise = random.integers(-8, 8, (height, width, 3))
-    pixels = (np.asarray(smooth) + noise).clip(0, 255).astype(np.uint8)
-    Image.fromarray(pixels).save(file, "JPEG", quality=85)
-    return file.getvalue()
-
-
-class Server:
-    """The server in a process of its own."""
-
-    def __init__(self, *words: str) -> None:
-        line = [sys.executable, str(ROOT / "scripts" / "serve.py"), *words, "--port=0"]
-        self.process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        for row in self.process.stdout:
-            found = re.match(r"serving .* at http://127.0.0.1:(\d+)", row)
-            if found:
-                self.port = int(found[1])
-                return
-        raise SystemExit("the server did not start")
-
-    def connect(self) -> http.client.HTTPConnection:
-        """Return a connection."""
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-
-    def memory(self) -> float:
-        """Return the resident memory, MiB."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * PAGE
-
-
-@contextmanager
-def serving(*words: str) -> Iterator[Server]:
-    """Serve until the context ends."""
-    server = Server(*words)
-    try:
-        yield server
-    finally:
-        server.process.terminate()
-        server.process.communicate(timeout=40)
-
-
-def post(connection: http.client.HTTPConnection, body: bytes) -> dict[str, Any]:
-    """Send a picture and return the answer."""
-    connection.request("POST", "/invocations", body, {"Content-Type": "image/jpeg"})
-    answer = connection.getresponse()
-    content: dict[str, Any] = json.loads(answer.read())
-    assert answer.status == 200, content
-    return content
-
-
-def clients(port: int, count: int, seconds: float, bodies: Sequence[bytes]) -> list[float]:
-    """Return the seconds of each request that some clients made, from a process of their own."""
-    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
-        np.savez(file.name, *[np.frombuffer(body, np.uint8) for body in bodies])
-        words = ["clients", "--port", str(port), "--clients", str(count)]
-        line = [sys.executable, __file__, *words, "--seconds", str(seconds), "--bodies", file.name]
-        done = subprocess.run(line, check=True, capture_output=True, text=True)
-    found: list[float] = json.loads(done.stdout)
-    return found
-
-
-def run_clients(port: int, count: int, seconds: float, file: str) -> None:
-    """Send pictures from threads, and print the seconds of each request."""
-    stored = np.load(file)
-    bodies = [stored[name].tobytes() for name in stored.files]
-    times: list[float] = []
-    end = time.monotonic() + seconds
-
-    def work(number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-        while time.monotonic() < end:
-            start = time.monotonic()
-            post(connection, bodies[number % len(bodies)])
-            times.append(time.monotonic() - start)
-            number += 1
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    print(json.dumps(times))
-
-
-def loop(model: ServedModel, bodies: Sequence[bytes], seconds: float, count: int) -> float:
+def loop(model: ServedModel, bodies: Sequence[bytes], seconds: float) -> float:
     """Return pictures a second of threads that decode, run and write answers in a loop."""
-    end = time.monotonic() + seconds
+    end, count = time.monotonic() + seconds, len(MEASURED)
 
     def work(number: int) -> int:
         torch.set_num_threads(1)
@@ -173,62 +86,83 @@ def loop(model: ServedModel, bodies: Sequence[bytes], seconds: float, count: int
     return total / (time.monotonic() - start)
 
 
-def speed(folder: Path, tasks: Sequence[str], options: argparse.Namespace) -> None:
-    """Compare the server with loops, task by task."""
-    bodies, cores = [jpeg(seed) for seed in range(8)], len(os.sched_getaffinity(0))
-    for kind in tasks:
+def rival(library: str, python: str, file: Path, threads: int) -> Server:
+    """Serve a model with another library."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    script = Path(__file__).with_name(f"serving_{library}.py")
+    words = [str(file), f"--port={port}", f"--threads={threads}"]
+    return Server([python, str(script), *words], None, port)
+
+
+def speed(models: Sequence[Path], folder: Path, options: argparse.Namespace) -> Figures:
+    """Compare the server with the loop, and with other servers, task by task."""
+    bodies = [jpeg(seed) for seed in range(8)]
+    rivals = {name: python for name, python in vars(options).items() if name in FORMS and python}
+    for kind in options.tasks:
         file = export_graph(network(kind), folder / kind / "model.onnx")
         model = ServedModel(file, num_threads=options.threads)
         model.warm_up(1)
-        rates: dict[str, list[float]] = {"loop": [], "loops": [], "server": []}
-        times: list[float] = []
-        with serving(str(file), f"--num_threads={options.threads}") as server:
-            clients(server.port, options.clients, 1, bodies)
-            for _ in range(options.rounds):
-                part = options.seconds / options.rounds
-                rates["loop"].append(loop(model, bodies, part, 1))
-                rates["loops"].append(loop(model, bodies, part, cores))
-                found = clients(server.port, options.clients, part, bodies)
-                rates["server"].append(len(found) / part)
-                times += found
-        middle = {name: statistics.median(values) for name, values in rates.items()}
-        told = {
-            "task": kind,
-            "clients": options.clients,
-            "cores": cores,
-            "requests_per_second": {name: round(value, 1) for name, value in middle.items()},
-            "server_by_loop": round(middle["server"] / middle["loop"], 3),
-            "server_by_loops": round(middle["server"] / middle["loops"], 3),
-            "p50_ms": round(1000 * float(np.quantile(times, 0.5)), 1),
-            "p99_ms": round(1000 * float(np.quantile(times, 0.99)), 1),
-        }
-        print(json.dumps(told), flush=True)
+        with ExitStack() as stack:
+            words = (str(file), f"--num_threads={options.threads}")
+            servers = {"server": stack.enter_context(serving(*words))}
+            for name, python in rivals.items():
+                servers[name] = rival(name, python, file, options.threads)
+                stack.callback(stop, servers[name])
+            yield {"task": kind, **_compared(servers, model, bodies, options)}
 
 
-def ping(folder: Path, options: argparse.Namespace) -> None:
+def _compared(
+    servers: dict[str, Server], model: ServedModel, bodies: Sequence[bytes], options: Any
+) -> dict[str, Any]:
+    rates: dict[str, list[float]] = {"loop": []}
+    found: dict[str, list[Asked]] = {name: [] for name in servers}
+    part = options.seconds / options.rounds
+    for name, server in servers.items():  # once, to warm up
+        asked(server.port, bodies, options.clients, 0.5, form=FORMS[name])
+    for _ in range(options.rounds):
+        rates["loop"].append(loop(model, bodies, part))
+        for name, server in servers.items():
+            own = asked(server.port, bodies, options.clients, part, form=FORMS[name])
+            rates.setdefault(name, []).append(len(own) / part)
+            found[name] += own
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    errors = {name: sum(one.status != 200 for one in own) for name, own in found.items()}
+    times = {name: [1000 * one.seconds for one in own] for name, own in found.items()}
+    return {
+        "clients": options.clients,
+        "requests_per_second": {name: round(rate, 1) for name, rate in middle.items()},
+        "by_loop": {name: round(middle[name] / middle["loop"], 3) for name in servers},
+        "p50_ms": {name: round(float(np.quantile(own, 0.5)), 1) for name, own in times.items()},
+        "p99_ms": {name: round(float(np.quantile(own, 0.99)), 1) for name, own in times.items()},
+        "errors": errors,
+    }
+
+
+def ping(models: Sequence[Path], folder: Path, options: argparse.Namespace) -> Figures:
     """Ask for `/ping` while clients send pictures of 12 megapixels."""
-    file = export_graph(network("classification"), folder / "model.onnx")
     bodies = [jpeg(seed, 4000, 3000) for seed in range(2)]
     found: list[float] = []
-    with serving(str(file), f"--num_threads={options.threads}") as server:
-        connection = server.connect()
-        is_over = threading.Event()
+    with serving(str(models[0]), f"--num_threads={options.threads}") as server:
+        connection, is_over = server.connect(), threading.Event()
 
         def ask() -> None:
+            os.sched_setaffinity(0, CLIENTS)  # of this thread
             while not is_over.wait(0.02):
                 start = time.monotonic()
                 connection.request("GET", "/ping")
                 assert connection.getresponse().read() == b""
-                found.append(time.monotonic() - start)
+                found.append(1000 * (time.monotonic() - start))
 
         asking = threading.Thread(target=ask)
         asking.start()
-        sent = clients(server.port, options.clients, options.seconds, bodies)
+        sent = asked(server.port, bodies, options.clients, options.seconds)
         is_over.set()
         asking.join()
-    quantiles = {f"p{q}": round(1000 * float(np.quantile(found, q / 100)), 1) for q in (50, 99)}
+    quantiles = {f"p{q}": round(float(np.quantile(found, q / 100)), 1) for q in (50, 99)}
     told = {"pings": len(found), "pictures": len(sent), "ping_ms": quantiles}
-    print(json.dumps({**told, "bytes": len(bodies[0])}), flush=True)
+    yield {**told, "picture_bytes": len(bodies[0])}
 
 
 def slope(values: Sequence[float]) -> float:
@@ -237,92 +171,102 @@ def slope(values: Sequence[float]) -> float:
     return float(np.polyfit(np.arange(len(kept)), kept, 1)[0])
 
 
-def memory(folder: Path, options: argparse.Namespace) -> None:
+def memory(models: Sequence[Path], folder: Path, options: argparse.Namespace) -> Figures:
     """Send pictures of many sizes, and look at the memory of the server."""
     draw = np.random.default_rng(0)
     sizes = draw.integers(50, 1500, (NUM_SIZES, 2)).tolist()
     bodies = [jpeg(n, max(32, w), max(32, h)) for n, (w, h) in enumerate(sizes)]
-    for kind in options.tasks:
-        file = export_graph(network(kind), folder / kind / "model.onnx")
+    segmented = export_graph(network("segmentation"), folder / "masks" / "model.onnx")
+    for kind, file in (("classification", models[0]), ("segmentation", segmented)):
         with serving(str(file), "--max_batch=4") as server:
             connections = [server.connect() for _ in range(4)]
             taken = []
-            with ThreadPoolExecutor(4) as pool:
+
+            def post(connection: Any, body: bytes) -> None:
+                connection.request("POST", "/invocations", body, {"Content-Type": "image/jpeg"})
+                answer = connection.getresponse()
+                assert answer.status == 200, answer.read()
+                answer.read()
+
+            with ThreadPoolExecutor(
+                4, initializer=os.sched_setaffinity, initargs=(0, CLIENTS)
+            ) as p:
                 for start in range(0, options.requests, 4):
                     some = [bodies[(start + n) % NUM_SIZES] for n in range(4)]
-                    list(pool.map(post, connections, some))
+                    list(p.map(post, connections, some))
                     taken.append(server.memory())
-        told = {
+        yield {
             "task": kind,
             "requests": options.requests,
             "sizes": NUM_SIZES,
             "MiB": [round(taken[n * (len(taken) - 1) // 8]) for n in range(9)],
             "MiB_per_1000_requests": round(slope(taken) * 250, 2),
         }
-        print(json.dumps(told), flush=True)
 
 
-def reloads(folder: Path, options: argparse.Namespace) -> None:
-    """Promote one model after the other, and look at the memory of the server."""
-    names = []
-    for seed in range(2):
-        save(folder / f"{seed}.ckpt", network("classification", seed))
-        names.append(file_hash(folder / f"{seed}.ckpt"))
-    body = jpeg(0)
-
-    def promote(number: int) -> None:
-        told = {"checkpoint": f"{number}.ckpt", "sha256": names[number], "refused": None}
-        (folder / "new").write_text(json.dumps(told))
-        os.replace(folder / "new", folder / "promoted.json")
-
-    promote(0)
-    taken, start = [], time.monotonic()
-    with serving(str(folder / "promoted.json"), f"--num_threads={options.threads}") as server:
+def reloads(models: Sequence[Path], folder: Path, options: argparse.Namespace) -> Figures:
+    """Load one model after the other, ask it and unload it, and look at the server's memory."""
+    taken, body, start = [], jpeg(0), time.monotonic()
+    with serving(str(models[0]), f"--models={folder}") as server:
         connection = server.connect()
-        for turn in range(1, options.reloads + 1):
-            promote(turn % 2)
-            while post(connection, body)["model"] != names[turn % 2]:
-                time.sleep(0.05)
+
+        def ask(method: str, path: str, content: bytes = b"") -> None:
+            connection.request(method, path, content, {"Content-Type": "image/jpeg"})
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            answer.read()
+
+        for turn in range(options.reloads):
+            told = {"model_name": "other", "url": models[turn % 2].name}
+            ask("POST", "/models", json.dumps(told).encode())
+            ask("POST", "/models/other/invoke", body)
+            ask("DELETE", "/models/other")
             taken.append(server.memory())
-    told = {
+    yield {
         "reloads": options.reloads,
         "seconds_per_reload": round((time.monotonic() - start) / options.reloads, 2),
-        "MiB": [round(taken[0]), round(taken[-1])],
+        "model_MiB": round(models[0].stat().st_size / 2**20, 1),
+        "MiB": [round(taken[n * (len(taken) - 1) // 4]) for n in range(5)],
         "MiB_per_reload": round(slope(taken), 3),
     }
-    print(json.dumps(told), flush=True)
 
 
-COMMANDS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+PARTS = {
+    "speed": speed,
     "ping": ping,
     "memory": memory,
     "reloads": reloads,
+    **serving_faults.PARTS,
 }
 
 
 def main() -> None:
     """Read the command line, and measure."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["speed", *COMMANDS, "clients"])
-    tasks = ["classification", "detection", "segmentation"]
-    parser.add_argument("--tasks", nargs="+", default=tasks, choices=tasks)
-    parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--reloads", type=int, default=50)
-    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--bodies", help=argparse.SUPPRESS)
+    parser.add_argument("--part", nargs="+", default=[*PARTS], choices=[*PARTS])
+    parser.add_argument("--tasks", nargs="+", default=[*TASKS], choices=TASKS)
+    parser.add_argument("--litserve", help="the Python of an environment with LitServe")
+    parser.add_argument("--fastapi", help="the Python of an environment with FastAPI")
+    for name, default in {"clients": 8, "rounds": 4, "threads": len(MEASURED)}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    for name, default in {"requests": 2000, "reloads": 50, "leavers": 200, "swaps": 3}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--hostile", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=12, help="of each measurement of speed")
     options = parser.parse_args()
-    if options.what == "clients":
-        run_clients(options.port, options.clients, options.seconds, options.bodies)
-        return
+    os.sched_setaffinity(0, MEASURED)  # and of every process that begins here
+    print(json.dumps({"measured": MEASURED, "clients": CLIENTS, **vars(options)}), file=sys.stderr)
     with tempfile.TemporaryDirectory() as name:
-        if options.what == "speed":
-            speed(Path(name), options.tasks, options)
-        else:
-            COMMANDS[options.what](Path(name), options)
+        folder = Path(name)
+        models = [
+            export_graph(network("classification", seed), folder / f"{seed}.onnx")
+            for seed in range(2)
+        ]
+        for part in options.part:
+            start = time.monotonic()
+            for figures in PARTS[part](models, folder, options):
+                told = {"part": part, **figures, "took_s": round(time.monotonic() - start)}
+                print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":
