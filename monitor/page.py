@@ -4,18 +4,22 @@ One file without scripts or anything from elsewhere; every text of users is esca
 """
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from regrow.monitor.answers import CLASS
 from regrow.monitor.bias.section import section
+from regrow.monitor.charts import bar, line_chart
 from regrow.monitor.examples import NUM_SHOWN, Example, typical
+from regrow.monitor.features import PICTURE
 from regrow.monitor.markup import shown as _text
 from regrow.monitor.network.attributions import CELLS
 from regrow.monitor.network.heat_map import heat_maps
 from regrow.text import plural
 
-NUM_MOVED = 12  # scores in the table
-WIDTH, HEIGHT = 640, 120  # of a chart, in pixels
+NUM_MOVED = 6  # scores of pictures that are shown, and of answers
+NUM_NAMED = 3  # of each that the first lines name
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1c2530;background:#fff;max-width:60rem;
@@ -26,6 +30,7 @@ h1{font-size:1.6rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2rem 0 .5rem}
 .bad{background:#fdeaea;border-color:#b3261e}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem .3rem 0;
 border-bottom:1px solid #dde3ea;vertical-align:top}th{font-weight:600}
+th.group{padding-top:1rem;color:#4a5666}
 td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
 .pictures{display:flex;flex-wrap:wrap;gap:.6rem}figure{margin:0;width:8.6rem}
 figure img{width:100%;height:7rem;object-fit:contain;background:#eef1f5;border-radius:.3rem;
@@ -103,12 +108,12 @@ def page(
 def _number(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:,.4g}" if isinstance(value, float) else _text(value)
+    return f"{value:,.3g}" if isinstance(value, float) else _text(value)
 
 
 def _when(text: str) -> str:
-    """Return a time as people write it."""
-    return _text(text.replace("T", " ").removesuffix(":00Z").removesuffix("Z") + " UTC")
+    """Return a time as people write it, to the minute."""
+    return _text(re.sub(r"T(\d\d:\d\d)(:\d\d)?Z$", r" \1 UTC", text))
 
 
 def _head(report: Mapping[str, Any]) -> str:
@@ -128,6 +133,7 @@ def _head(report: Mapping[str, Any]) -> str:
         state, words = "ok", "Nothing has changed."
     counts = report["counts"]
     lead = " ".join(_sentence(one) for kind in ("act", "warn") for one in _first(report, kind))
+    lead += _others(report)
     return (
         f"<h1>{words}</h1><p class=quiet>{_text(report['name'])} "
         f"({_text(report['model'][:12])}), {_when(report['hour'])} to {_when(report['until'])}, "
@@ -156,30 +162,63 @@ def _sentence(alarm: Mapping[str, Any]) -> str:
         moved = f"<b>{name}</b> spreads differently"
     else:
         moved = f"<b>{name}</b> is {'higher' if alarm['effect'] > 0.5 else 'lower'}"
+    mean = f"{_number(alarm['now'])} on average, {_number(alarm['before'])} before"
     return (
-        f"{moved} than in the reference since {_when(alarm['since'])}: a picture of now has a "
-        f"higher value than one of the reference in {alarm['effect']:.0%} of pairs "
+        f"{moved} than in the reference since {_when(alarm['since'])}: {mean}. A picture of now "
+        f"has a higher value than one of the reference in {alarm['effect']:.0%} of pairs "
         f"({low:.0%} to {high:.0%}; 50% is no change)."
     )
 
 
+def _groups(alarms: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the warnings by what they are about."""
+    warnings = [own for own in alarms if own["kind"] == "warn" and "facet" not in own]
+    return {
+        "the pictures": [own for own in warnings if own["name"] in PICTURE],
+        "the model's answers": [own for own in warnings if own["name"] not in PICTURE],
+    }
+
+
+def _others(report: Mapping[str, Any]) -> str:
+    """Return what moved besides the first score."""
+    told, parts = _first(report, "warn"), []
+    for group, warnings in _groups(report["alarms"]).items():
+        names = [_text(own["name"]) for own in warnings if own not in told]
+        left = len(names) - NUM_NAMED
+        shown = ", ".join(names[:NUM_NAMED]) + (f" and {left} more" if left > 0 else "")
+        parts += [f"in {group} {shown}"] if names else []
+    return f"<br>Moved too: {'; '.join(parts)}." if parts else ""
+
+
 def _moved(alarms: Sequence[Mapping[str, Any]]) -> str:
-    warnings = [alarm for alarm in alarms if alarm["kind"] == "warn"]
-    if not warnings:
+    rows = []
+    for group, warnings in _groups(alarms).items():
+        if warnings:
+            rows.append(f"<tr><th colspan=5 class=group>in {group}</th></tr>")
+        rows += [
+            f"<tr><td><b>{_text(own['name'])}</b><br><span class=quiet>{_meaning(own['name'])}"
+            f"</span></td><td class=n>{_number(own['before'])}</td>"
+            f"<td class=n>{_number(own['now'])}</td>"
+            f"<td class=n>{bar(own['effect'])} {own['effect']:.0%}{_spread(own)}</td>"
+            f"<td class=n>{_when(own['since'])}</td></tr>"
+            for own in warnings[:NUM_MOVED]
+        ]
+        left = len(warnings) - NUM_MOVED
+        if left > 0:
+            rows.append(f"<tr><td colspan=5 class=quiet>and {plural(left, 'more score')}</td></tr>")
+    if not rows:
         return ""
-    rows = [
-        f"<tr><td><b>{_text(own['name'])}</b><br><span class=quiet>{_meaning(own['name'])}</span>"
-        f"</td><td class=n>{_number(own['before'])}</td><td class=n>{_number(own['now'])}</td>"
-        f"<td class=n>{_bar(own['effect'])} {own['effect']:.0%}</td>"
-        f"<td class=n>{_when(own['since'])}</td></tr>"
-        for own in warnings[:NUM_MOVED]
-    ]
-    left = len(warnings) - NUM_MOVED
-    more = f"<p class=quiet>and {plural(left, 'more score')}</p>" if left > 0 else ""
     return (
         "<h2>What moved</h2><table><tr><th>score</th><th>mean before</th><th>mean now</th>"
-        f"<th>higher than before</th><th>since</th></tr>{''.join(rows)}</table>{more}"
+        f"<th>now higher in</th><th>since</th></tr>{''.join(rows)}</table>"
+        "<p class=quiet>Now higher in: in how many of all pairs of a picture of now and one of "
+        "the reference; 50% is no change.</p>"
     )
+
+
+def _spread(alarm: Mapping[str, Any]) -> str:
+    is_spread = alarm["what"] == "spread"
+    return "<br><span class=quiet>spreads differently</span>" if is_spread else ""
 
 
 def _meaning(name: str) -> str:
@@ -194,41 +233,14 @@ def _meaning(name: str) -> str:
     return "per picture" if name.startswith(("boxes of ", "share of ")) else ""
 
 
-def _bar(effect: float) -> str:
-    """Draw how far the effect is from one half, to the left or to the right."""
-    left, width = min(effect, 0.5) * 100, abs(effect - 0.5) * 100
-    return (
-        '<svg width="100" height="12" role="img" aria-label="effect">'
-        '<rect width="100" height="12" fill="#eef1f5"/>'
-        f'<rect x="{left:.1f}" width="{width:.1f}" height="12" fill="#b7791f"/>'
-        '<rect x="49.5" width="1" height="12" fill="#1c2530"/></svg>'
-    )
-
-
 def _chart(name: str, history: Sequence[Mapping[str, Any]]) -> str:
     """Draw the mean rank of a score by the hour."""
     values = [one["ranks"].get(name) for one in history]
     if sum(value is not None for value in values) < 2:
         return ""
-    step = WIDTH / max(len(values) - 1, 1)
-    points = [
-        f"{place * step:.1f},{HEIGHT * (1 - value):.1f}"
-        for place, value in enumerate(values)
-        if value is not None
-    ]
     return (
-        f"<h2>{_text(name)} by the hour</h2>"
-        f'<svg viewBox="-4 -4 {WIDTH + 8} {HEIGHT + 8}" width="{WIDTH}" role="img" '
-        f'aria-label="mean rank by the hour">'
-        f'<line x1="0" x2="{WIDTH}" y1="{HEIGHT / 2}" y2="{HEIGHT / 2}" stroke="#8a95a3" '
-        f'stroke-dasharray="4"/><polyline points="{" ".join(points)}" fill="none" '
-        f'stroke="#b7791f" stroke-width="2"/>'
-        + "".join(
-            f'<circle cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" r="3" fill="#b7791f"/>'
-            for point in points
-        )
-        + f"</svg><p class=quiet>{_when(history[0]['hour'])} to {_when(history[-1]['hour'])}; the "
-        "dashed line is the reference, the upper edge means that every picture is above it</p>"
+        f"<h2>{_text(name)} by the hour</h2>{line_chart(values)}"
+        f"<p class=quiet>{_when(history[0]['hour'])} to {_when(history[-1]['hour'])}</p>"
     )
 
 
@@ -271,13 +283,21 @@ def _row(examples: Sequence[Example], feature: str) -> str:
     figures = []
     for one in examples[:NUM_SHOWN]:
         value = one.values.get(feature)
-        about = "" if value is None else f"<br>{_text(feature)} {_number(value)}"
+        about = _answer(one.values)
+        about += "" if value is None else f"<br>{_text(feature)} {_number(value)}"
         image = base64.b64encode(one.jpeg).decode()
         figures.append(
             f'<figure><img src="data:image/jpeg;base64,{image}" alt="">'
             f"<figcaption>{_text(one.name, 60)}{about}</figcaption></figure>"
         )
     return f"<div class=pictures>{''.join(figures)}</div>"
+
+
+def _answer(values: Mapping[str, Any]) -> str:
+    """Return what the model said of a picture, in a word."""
+    if "confidence" in values:
+        return f"<br>answer: {_text(values.get(CLASS), 40)} ({_number(values['confidence'])})"
+    return ""
 
 
 def _advice(alarms: Sequence[Mapping[str, Any]]) -> str:
@@ -303,13 +323,18 @@ def _advice(alarms: Sequence[Mapping[str, Any]]) -> str:
         )
     if "warn" in kinds and "act" not in kinds:
         lines.append(
-            "Look at the pictures. A warning says that something changed, not that the model got "
-            "worse: label a few hundred pictures chosen at random, and give them with "
-            "--ground-truth. Do not train again on a warning alone."
+            "Look at the pictures: is a camera dark, dirty or moved, was a client or a converter "
+            "changed? Then mend that."
+        )
+        lines.append(
+            "If pictures are like this from now on: a warning says that something changed, not "
+            "that the model got worse. Label a few hundred pictures chosen at random, and run "
+            "scripts/monitor.py again with --ground-truth: it says whether the model is worse. Do "
+            "not train again on a warning alone."
         )
     if not lines:
         return ""
-    return "<h2>What to do</h2>" + "".join(f"<p>{line}</p>" for line in lines)
+    return f"<h2>What to do</h2><ol>{''.join(f'<li>{line}</li>' for line in lines)}</ol>"
 
 
 def _rest(report: Mapping[str, Any]) -> str:

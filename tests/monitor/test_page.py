@@ -110,7 +110,7 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
 def test_it_says_what_moved_how_much_since_when_and_what_to_do() -> None:
     text = " ".join(_parsed(_page(_report(_warning()))).texts)
     assert "no longer like the reference" in text
-    assert "lower than in the reference since 2026-11-30 07:10:30 UTC" in re.sub(r"\s+", " ", text)
+    assert "lower than in the reference since 2026-11-30 07:10 UTC" in re.sub(r"\s+", " ", text)
     assert "in 20% of pairs (10% to 30%; 50% is no change)" in text
     assert "Do not train again on a warning alone" in text
     assert "brightness by the hour" in text
@@ -153,7 +153,7 @@ def test_a_change_of_spread_and_many_scores_are_told_in_words() -> None:
     many = [_warning(f"s{n}") for n in range(15)]
     text = _page(_report(_warning(what="spread", effect=0.5), *many))
     assert "<b>brightness</b> spreads differently" in text
-    assert "and 4 more scores" in text
+    assert "and 9 more scores" in text
 
 
 @pytest.mark.parametrize("quality", [None, {"value": None}])
@@ -168,3 +168,27 @@ def test_pictures_before_and_now_are_in_the_file() -> None:
     for jpeg in (b"before", b"now"):
         assert base64.b64encode(jpeg).decode() in text
     assert "Pictures before" in text
+
+
+def test_pictures_and_answers_stand_apart() -> None:
+    names = ["confidence", "red", "green", "blue", "contrast", "boxes of 1", "brightness"]
+    text = _page(_report(*(_warning(name) for name in names)))
+    words = re.sub(r"\s+", " ", " ".join(_parsed(text).texts))
+    assert "confidence is lower than in the reference" in words
+    told = (
+        "Moved too: in the pictures red, green, blue and 2 more; in the model's answers boxes of 1."
+    )
+    assert told in words
+    order = [text.index(f"<tr><td><b>{name}</b>") for name in names]
+    pictures, answers = text.index(">in the pictures<"), text.index(">in the model's answers<")
+    for name, place in zip(names, order, strict=True):
+        is_answer = name in ("confidence", "boxes of 1")
+        assert (place > answers) == is_answer, name
+        assert place > pictures
+
+
+def test_a_picture_of_a_class_shows_the_answer() -> None:
+    values = {"predicted_class": "cat", "confidence": 0.6154, "brightness": 0.12345}
+    text = page(_report(), [], [], [Example("new", values, b"now")])
+    assert "new<br>answer: cat (0.615)<br>brightness 0.123" in text
+    assert "answer" not in page(_report(), [], [], [Example("new", {"boxes": 3.0}, b"now")])
