@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from regrow.data.images.conversion import Decoding
+from regrow.data.images.opening import open_image
 from regrow.data.images.transforms import small_image, small_mask
 from regrow.data.targets.labels import VOID
 from regrow.deploy.serving.answers import predictions
@@ -116,9 +116,9 @@ def street_frames(data: Path, splits: Sequence[str], *, is_dusk: bool) -> list[F
     for split in splits:
         for file in sorted((folder / "images" / split).glob("*.jpg")):
             if file.name.startswith("0001TP") == is_dusk:
-                mask = np.array(Image.open(folder / "masks" / split / f"{file.stem}.png"))
+                mask = np.array(open_image(folder / "masks" / split / f"{file.stem}.png"))
                 mask[mask == len(STREETS)] = VOID
-                found.append((np.asarray(Image.open(file).convert("RGB")), mask))
+                found.append((np.asarray(open_image(file).convert("RGB")), mask))
     if not found:
         raise SystemExit(f"{data}: no frames of CamVid; --data names the folder that holds camvid")
     return found
