@@ -32,7 +32,8 @@ from regrow.scripts import prune, train
 
 COLORS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
 WROTE_IN = "/tmp/before"  # the folder that the files name
-# Another processor may round otherwise; what a run must not do moves weights a hundred times more.
+# Another processor may round otherwise: with AVX-512, AVX2 and SSE4.1 by up to 3e-6 of a tensor's
+# largest value. What a run must not do moves weights a hundred times more than what is allowed.
 TOLERANCE = 1e-5
 
 
@@ -71,7 +72,8 @@ def assert_as_before(place: Path, name: str, found: dict[str, Tensor]) -> None:
     wanted = torch.load(place / "expected.pt", weights_only=True)[name]
     assert found.keys() == wanted.keys()
     for key, value in wanted.items():
-        torch.testing.assert_close(found[key], value, rtol=0, atol=TOLERANCE, msg=key)
+        allowed = TOLERANCE * max(1.0, value.abs().max().item())
+        torch.testing.assert_close(found[key], value, rtol=0, atol=allowed, msg=key)
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(place: Path) -> None:
