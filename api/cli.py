@@ -24,7 +24,7 @@ from regrow.option_values import (
     with_whole_number,
 )
 from regrow.parser import Choices, Parser, without_noise
-from regrow.plain import refuse_unbounded
+from regrow.plain import MISSHAPEN, refuse_unbounded
 
 Call = tuple[dict[str, Any], dict[str, Any]]  # the arguments of a call, and the same as plain data
 
@@ -188,7 +188,7 @@ def _read(parser: Parser, content: dict[str, Any], base: dict[str, Any]) -> Any:
         whole = with_whole(content, str(error))
         if whole is None:
             raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except MISSHAPEN as error:
         # Where a group of options is no mapping, or a name is none.
         line = without_noise(str(error))
         raise BadInput(f"an option has a value that cannot be used: {line}") from error

@@ -15,6 +15,8 @@ DEPTH = 100  # lists and mappings in each other
 TOO_DEEP = f"nested more than {DEPTH} deep; nothing that regrow reads is"
 NUM_NODES = 200_000  # of YAML, those that aliases repeat counted each time
 CHUNK = 2**20  # bytes that are looked at at once
+# What reading a value raises that has another shape than the one that is read.
+MISSHAPEN = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 STEPS = np.zeros(256, dtype=np.int32)
 STEPS[[ord("["), ord("{")]], STEPS[[ord("]"), ord("}")]] = 1, -1
 
@@ -60,7 +62,7 @@ def parse_yaml(text: str, name: str) -> Any:
             loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         raise BadInput(f"{name}: not YAML ({printable(str(error))})") from error
-    except (AttributeError, KeyError, IndexError, TypeError) as error:
+    except MISSHAPEN as error:
         # Of PyYAML itself, at odd values with tags such as !!int and !!timestamp.
         raise BadInput(f"{name}: not YAML (a value is not what its tag says)") from error
 

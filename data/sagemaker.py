@@ -26,6 +26,7 @@ from regrow.data.source import Content, Source, locate
 from regrow.data.targets.labels import VOID, Item, Mask
 from regrow.errors import BadInput
 from regrow.files import SPLIT_NAMES, name_below, one_line, read_json, read_text
+from regrow.plain import MISSHAPEN
 
 LIST, ANNOTATION, LABEL_MAP = "_lst", "_annotation", "label_map"
 
@@ -188,7 +189,7 @@ def label_map(content: Any, num_classes: int, where: str) -> dict[int, int]:
             scaled = {file: int(file // scale) for file in range(VOID)}
             return {file: number for file, number in scaled.items() if number < num_classes}
         pairs = [(int(file), int(number)) for number, file in content["map"].items()]
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (ArithmeticError, *MISSHAPEN) as error:
         raise BadInput(
             f"{where}: not a label map ({one_line(error)}); it holds `scale`, "
             "a number > 0, or `map`"
@@ -270,7 +271,7 @@ def _add_names(
             (class_number(e["class_id"]), clean_name(class_name(e["name"])))
             for e in content.get("categories") or []
         ]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except MISSHAPEN as error:
         raise BadInput(
             f"{path}: not SageMaker's categories ({one_line(error)}); each has class_id and name"
         ) from error

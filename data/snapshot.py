@@ -15,6 +15,7 @@ from torch import Tensor
 from regrow.data.splits import SPLITS
 from regrow.data.targets.labels import DIGEST_BYTES, HASH_BYTES, Boxes, Item, Kind, Target
 from regrow.errors import BadInput
+from regrow.plain import MISSHAPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Manifest:
             count = len(manifest.hashes)
             shapes = [tuple(t.shape) for t in (manifest.hashes, manifest.digests, manifest.splits)]
             names = [type(name) for name in [*manifest.classes]]
-        except (KeyError, TypeError, AttributeError) as error:
+        except MISSHAPEN as error:
             raise BadInput("the manifest of the data is not one; train again") from error
         if any(name is not str for name in names):
             raise BadInput("the manifest of the data has classes that are no names; train again")

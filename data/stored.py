@@ -33,6 +33,7 @@ from regrow.data.targets.labels import (
 )
 from regrow.errors import BadInput
 from regrow.files import read_json, whole_folder, write_json
+from regrow.plain import MISSHAPEN
 
 LIST = "snapshot.json"
 MEMORY = "memory"  # the folder of a run that holds the images it keeps for later ones
@@ -56,7 +57,7 @@ class Stored(Source):
                 raise ValueError(f"it has the kind {content['kind']!r}")
             items = [_item(root, entry) for entry in content["items"]]
             return Content(content["kind"], [str(name) for name in content["classes"]], items)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except MISSHAPEN as error:
             raise BadInput(f"{root / LIST}: no list of a stored snapshot ({error})") from error
 
 

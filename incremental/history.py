@@ -19,6 +19,7 @@ from regrow.incremental.memory import memory_size, stood_for
 from regrow.logs import log
 from regrow.models.checkpoint import load_provenance
 from regrow.models.record.provenance import Provenance
+from regrow.plain import MISSHAPEN
 
 START = "start.json"  # what a run that began warm remembers of its start
 HELD_OUT = ("val", "test")
@@ -279,7 +280,7 @@ def read_history(file: Path) -> History:
     """
     try:
         return History.from_dict(read_json(file, SMALL)["history"])
-    except (KeyError, TypeError, ValueError) as error:
+    except MISSHAPEN as error:
         raise BadInput(
             f"{file}: does not say what the run had of the old data ({error}); remove it if that "
             "is not to be known"

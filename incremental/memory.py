@@ -12,6 +12,7 @@ from regrow.data.stored import LIST, MEMORY, exemplars, store
 from regrow.data.targets.labels import Item, Target
 from regrow.errors import BadInput
 from regrow.files import read_json
+from regrow.plain import MISSHAPEN
 
 MIXED = ""  # in place of a class, for images that are not of a single one
 
@@ -49,7 +50,7 @@ def memory_size(memory: Path) -> int:
     listed = read_json(memory / LIST)
     try:
         return sum(item["split"] == "train" for item in listed["items"])
-    except (KeyError, TypeError) as error:
+    except MISSHAPEN as error:
         raise BadInput(f"{memory / LIST}: no list of a stored snapshot ({error!r})") from error
 
 

@@ -12,6 +12,7 @@ from regrow.files import SMALL, read_json, write_json
 from regrow.incremental.history import START, History, read_history
 from regrow.incremental.memory import stood_for
 from regrow.models.checkpoint import file_hash
+from regrow.plain import MISSHAPEN
 from regrow.training.resume import refuse_changes
 
 
@@ -61,7 +62,7 @@ class WarmStart:
         try:
             start = cls(**{**read_json(file, SMALL), "history": history})
             start._refuse_types()
-        except (TypeError, ValueError) as error:
+        except MISSHAPEN as error:
             raise BadInput(
                 f"{file}: does not say how the run began ({error}); begin it anew"
             ) from error

@@ -12,6 +12,7 @@ from typing import Any
 
 from regrow.errors import BadInput
 from regrow.monitor.features import Value
+from regrow.plain import MISSHAPEN
 
 # Answers may be rounded on their way: both sides are compared at this many digits.
 DIGITS = 4
@@ -53,7 +54,7 @@ def prediction_features(
             return _of_shares(_by_class(prediction, "shares"), classes[:NUM_CLASSES])
         if "label" in prediction:
             return _of_label(prediction, classes[:NUM_CLASSES])
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+    except MISSHAPEN as error:
         raise BadInput("a prediction with values of another kind than the server's") from error
     raise BadInput("a prediction with neither a label, objects, nor shares of a mask")
 

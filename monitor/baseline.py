@@ -28,6 +28,7 @@ from regrow.monitor.network.reference import NetworkBuilder, NetworkReference
 from regrow.monitor.rows import row_values
 from regrow.monitor.summary import Summary
 from regrow.monitor.truths import Truth, loss_of
+from regrow.plain import MISSHAPEN
 from regrow.text import plural
 
 BASELINE, REFERENCE = "baseline.json", "reference.npz"
@@ -127,7 +128,7 @@ class Baseline:
             return _baseline(about, folder)
         except BadInput:
             raise
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except MISSHAPEN as error:
             raise BadInput(f"{file}: damaged; make the baseline again") from error
 
 

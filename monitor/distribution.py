@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from regrow.errors import BadInput
+from regrow.plain import MISSHAPEN
 
 MAX_CELLS = 2048  # SageMaker's k
 FINEST = 40  # cells of 2^-40
@@ -123,7 +124,7 @@ class Distribution:
             if len(keys) > MAX_CELLS or min(counts, default=1) < 1:
                 raise ValueError("no counts")
             return cls(level, dict(zip(keys, counts, strict=True)))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except MISSHAPEN as error:
             raise BadInput("holds no distribution") from error
 
 

@@ -11,6 +11,7 @@ from regrow.metrics.evidence import BoxEvidence, Collector, ConfusionEvidence, C
 from regrow.monitor.alarms.risk import proportion_interval
 from regrow.monitor.answers import class_name
 from regrow.monitor.truths import Objects, Truth, confusion, found_objects, mask_of
+from regrow.plain import MISSHAPEN
 
 NUM_RESAMPLES = 400
 FEWEST = 200  # labels from which SageMaker gives a standard deviation
@@ -52,7 +53,7 @@ class Quality:
                 confusion(mask, truth, len(self.classes))  # refuses what does not fit
                 pair = (torch.from_numpy(own.astype(np.int64))[None] for own in (mask, truth))
                 self.evidence.update(*pair)
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        except MISSHAPEN as error:
             raise BadInput("a prediction of another kind or size than its truth") from error
 
     def _add_label(self, label: str, truth: str) -> None:

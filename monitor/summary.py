@@ -15,6 +15,7 @@ from regrow.errors import BadInput
 from regrow.monitor.distribution import Distribution
 from regrow.monitor.draws import key_of
 from regrow.monitor.features import Value
+from regrow.plain import MISSHAPEN
 
 SCALE = 1074  # the finest float is 2^-1074
 BITS, HALF = 53, 27  # of a float's fraction, and of a half of it
@@ -264,9 +265,7 @@ class Summary:
                 own.numbers = Numbers.from_dict(given["numbers"])
                 own.texts = Categories.from_dict(given["texts"])
                 own.num_missing, own.is_whole = int(given["missing"]), bool(given["whole"])
-        except (
-            BadInput, AttributeError, LookupError, TypeError, ValueError, OverflowError
-        ) as error:  # fmt: skip
+        except (BadInput, *MISSHAPEN) as error:
             raise BadInput(f"{name}: holds no summary of features; make it again") from error
         return made
 

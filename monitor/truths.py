@@ -15,7 +15,7 @@ from regrow.data.targets.labels import VOID
 from regrow.errors import BadInput
 from regrow.monitor.answers import class_name
 from regrow.monitor.files.ground_truth import Label
-from regrow.plain import parse_json
+from regrow.plain import MISSHAPEN, parse_json
 
 # A class; objects as (class, xyxy box in pixels); or class indices (h, w), 255 where unknown.
 Box = tuple[float, float, float, float]
@@ -55,7 +55,7 @@ def parse_truth(label: Label, kind: str, classes: Sequence[str]) -> Truth:
             return [_object(one["label"], one["box"], classes) for one in _few(content["objects"])]
         found = _few(content["annotations"])
         return [_annotation(one, classes) for one in found if not one.get("iscrowd")]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except MISSHAPEN as error:
         raise BadInput(f"the truth has no {kind} as regrow reads them") from error
 
 
@@ -147,7 +147,7 @@ def loss_of(prediction: Mapping[str, Any], truth: Truth, classes: Sequence[str])
         if isinstance(truth, list):
             return _loss_of_boxes(prediction["objects"], truth)
         counts = confusion(mask_of(prediction), truth, len(classes))
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+    except MISSHAPEN as error:
         raise BadInput("a prediction of another kind or size than its truth") from error
     right, total = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
     return float(1 - (right[total > 0] / total[total > 0]).mean()) if total.any() else 0.0

@@ -16,6 +16,7 @@ from regrow.data.targets.ignored import mark_of
 from regrow.data.targets.labels import VOID, Boxes, Declared, Item, Kind, Mask, Target
 from regrow.errors import BadInput
 from regrow.files import one_line
+from regrow.plain import MISSHAPEN
 
 IMAGE_KEYS = ("source-ref", "image-ref")
 METADATA, FILE = "-metadata", "-ref"
@@ -117,7 +118,7 @@ def declared_of(row: Mapping[str, Any], where: str) -> Declared | None:
         for entries in said:
             entries = entries if isinstance(entries, list) else [entries]
             sizes |= {size for entry in entries if (size := declared_size(entry)) is not None}
-    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+    except MISSHAPEN as error:
         raise BadInput(f"{where}: its image_size is none ({one_line(error)})") from error
     if len(sizes) > 1:
         shown_sizes = " and ".join(f"{width}x{height}" for height, width, _ in sorted(sizes))
@@ -143,7 +144,7 @@ def _mask_names(metadata: Mapping[str, Any], num_classes: int | None, where: str
         pairs = [
             (mask_number(n, where), class_name(entry["class-name"])) for n, entry in colors.items()
         ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except MISSHAPEN as error:
         raise BadInput(
             f"{where}: its metadata has no internal-color-map with a class-name for each number; "
             "say how many classes there are, data.source.num_classes"
@@ -170,7 +171,7 @@ def boxes_of(content: Mapping[str, Any], names: Mapping[int, str], where: str) -
         sides = [[float(e[k]) for k in ("left", "top", "width", "height")] for e in entries]
         classes = [class_number(entry["class_id"]) for entry in entries]
         marks = tuple(mark_of(entry) for entry in entries)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except MISSHAPEN as error:
         raise BadInput(
             f"{where}: not SageMaker's boxes ({one_line(error)}); each of `annotations` has "
             "class_id, left, top, width and height"

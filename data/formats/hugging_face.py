@@ -21,7 +21,7 @@ from regrow.data.source import Content, Source, locate
 from regrow.data.targets.labels import Boxes, Item, Kind, Target
 from regrow.errors import BadInput
 from regrow.files import name_below
-from regrow.plain import parse_json
+from regrow.plain import MISSHAPEN, parse_json
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 FILE, LABEL, OBJECTS = "file_name", "label", "objects"
@@ -116,7 +116,7 @@ class HuggingFace(Source):
             corners = np.array(sides, dtype=np.float64).reshape(-1, 4)
             if len(corners) != len(classes) or len(corners) != len(sides):
                 raise ValueError(f"{len(sides)} boxes and {len(classes)} categories")
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except MISSHAPEN as error:
             raise BadInput(
                 f"{where}: its objects are none ({shown(str(error))}); they have bbox, a list of "
                 "left, top, width and height, and categories, a list as long"
@@ -130,7 +130,7 @@ class HuggingFace(Source):
             if self.names is None:
                 return clean_name(class_name(value))
             return self.names[class_number(value)]
-        except (ValueError, IndexError) as error:
+        except MISSHAPEN as error:
             line = f"{where}: the class {shown(value)} is none"
             count = f" of the {len(self.names)} of data.source.names" if self.names else ""
             raise BadInput(f"{line}{count}; correct it") from error

@@ -16,6 +16,7 @@ from regrow.data.source import Content, Source, locate
 from regrow.data.targets.labels import Item
 from regrow.errors import BadInput
 from regrow.files import SPLIT_NAMES, one_line
+from regrow.plain import MISSHAPEN
 
 
 def official_splits(make: Callable[..., Any], root: Path) -> Iterator[tuple[str | None, Any]]:
@@ -117,6 +118,6 @@ class Torchvision(Source):
                         zip(images_of(data), labels, strict=True)
                     )
                 ]
-        except (RuntimeError, OSError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, RuntimeError, *MISSHAPEN) as error:
             raise BadInput(f"{root}: {self.dataset} cannot be read: {one_line(error)}") from error
         return Content("labels", classes, items)

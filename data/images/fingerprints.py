@@ -25,6 +25,7 @@ from regrow.data.images.conversion import NUM_NUMBERS, Decoding, Facts
 from regrow.data.images.fingerprint_file import file_of, read_kept, write_kept
 from regrow.data.images.transforms import decode_mask, decode_noted, small_mask
 from regrow.data.targets.labels import DIGEST_BYTES, HASH_BYTES, Mask, label_digest, pixels_hash
+from regrow.plain import MISSHAPEN
 
 SETTLED_NS = 2 * 10**9  # FAT counts in steps of two seconds, most others in milliseconds
 IMAGE = "image"
@@ -80,7 +81,7 @@ class Fingerprint:
                 bytes.fromhex(hashed),
                 {kind: tuple(numbers) for kind, numbers in facts.items()},
             )
-        except (AttributeError, TypeError, ValueError):
+        except MISSHAPEN:
             return None
         described = [number for numbers in found.facts.values() for number in numbers]
         whole = [*found.size, *found.numbers, *found.counts, *described]

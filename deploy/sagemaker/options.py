@@ -18,6 +18,7 @@ from regrow.deploy.sagemaker.translation import data_options, translate
 from regrow.errors import BadInput
 from regrow.files import read_yaml
 from regrow.logs import log
+from regrow.plain import MISSHAPEN
 from regrow.training.stages import way_to_resume
 
 TRAIN_CHANNELS = ("train", "training")
@@ -190,7 +191,7 @@ def _reads_no_root(config: Path) -> bool:
     """Whether a config trains on the built-in sample, or on nothing yet."""
     try:
         source = _settings(config)["data"]["source"]
-    except (KeyError, TypeError):
+    except MISSHAPEN:
         return True
     name = source.get("class_path") if isinstance(source, dict) else source
     return name is None or str(name).startswith(BUILT_IN)

@@ -15,6 +15,7 @@ from regrow.errors import BadInput
 from regrow.files import one_line
 from regrow.limits import SIDE
 from regrow.models.checkpoint import file_hash, load
+from regrow.plain import MISSHAPEN
 
 # The outputs that predictions are made of, by the kind of labels.
 OUTPUTS = {
@@ -74,7 +75,7 @@ class ServedModel:
                 return self._loaded(self.file, num_threads)
             with tempfile.TemporaryDirectory() as folder:
                 return self._loaded(export(self.file, Path(folder) / MODEL_FILE), num_threads)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        except MISSHAPEN as error:
             raise self._odd(one_line(error)) from error
 
     def _loaded(self, graph: Path, num_threads: int | None) -> OnnxModel:

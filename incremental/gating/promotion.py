@@ -7,6 +7,7 @@ from typing import Any
 from regrow.errors import BadInput
 from regrow.files import SMALL, is_there, read_json, write_json
 from regrow.models.checkpoint import file_hash, load, read
+from regrow.plain import MISSHAPEN
 
 PROMOTED = "promoted.json"
 WAY_OUT = "remove it, or write it anew"
@@ -150,6 +151,6 @@ def _content(file: Path) -> dict[str, Any] | None:
         if not content["checkpoint"] or "\0" in content["checkpoint"]:
             raise ValueError("no path")
         Path(content["checkpoint"])
-    except (BadInput, KeyError, TypeError, ValueError) as error:
+    except (BadInput, *MISSHAPEN) as error:
         raise BadInput(f"{file}: names no checkpoint; {WAY_OUT}") from error
     return content

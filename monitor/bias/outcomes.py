@@ -10,6 +10,7 @@ from regrow.errors import BadInput
 from regrow.metrics.evidence import match
 from regrow.monitor.bias.metrics import Counts
 from regrow.monitor.truths import CONFIDENT, Objects, Truth, confusion, found_objects, mask_of
+from regrow.plain import MISSHAPEN
 
 
 def predicted_share(prediction: Mapping[str, Any], label: str) -> float:
@@ -37,7 +38,7 @@ def predicted_share(prediction: Mapping[str, Any], label: str) -> float:
                 raise ValueError("no share")
             return share
         return float(str(prediction["label"]) == label)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except MISSHAPEN as error:
         raise BadInput("a prediction with values of another kind than the server's") from error
 
 

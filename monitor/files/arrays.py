@@ -10,6 +10,7 @@ import numpy as np
 
 from regrow.errors import BadInput
 from regrow.files import LARGE, read_bytes, write_atomic
+from regrow.plain import MISSHAPEN
 
 
 def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> str:
@@ -44,5 +45,5 @@ def read_arrays(file: Path, wanted: str) -> dict[str, np.ndarray]:
                 raise ValueError("too large")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, *MISSHAPEN) as error:
         raise BadInput(f"{file}: damaged; make the baseline again") from error

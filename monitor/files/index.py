@@ -18,6 +18,7 @@ from regrow.files import LARGE, name_below, read_json, write_json
 from regrow.logs import log
 from regrow.monitor.files.captures import capture_files, read_event_lines
 from regrow.monitor.files.times import as_text, hour_of, parse_time
+from regrow.plain import MISSHAPEN
 
 BACKWARDS = timedelta(minutes=5)  # requests at once end in another order than they began
 
@@ -128,6 +129,6 @@ def _cached(cache: Path | None, folder: Path) -> dict[str, IndexedFile]:
             sums = {parse_time(hour): str(total) for hour, (_, total) in hours.items()}
             found[name] = IndexedFile((size, changed), counts, sums, back)
         return found
-    except (BadInput, AttributeError, LookupError, TypeError, ValueError, OverflowError):
+    except (BadInput, *MISSHAPEN):
         log.warning(f"{cache}: damaged, made again from the captures")
         return {}

@@ -11,6 +11,7 @@ from typing import Any
 from regrow.errors import BadInput
 from regrow.files import SMALL, read_json, write_json, write_text
 from regrow.monitor.files.times import as_text
+from regrow.plain import MISSHAPEN
 
 # What the SDK reads, and what the pages of the contract say.
 NAMES = ("constraint_violations.json", "constraints_violations.json")
@@ -70,7 +71,7 @@ def read_violations(folder: Path) -> list[Violation]:
             )
             for own in content["violations"]
         ]
-    except (KeyError, TypeError) as error:
+    except MISSHAPEN as error:
         raise BadInput(f"{file}: holds no list of violations") from error
 
 

@@ -9,6 +9,7 @@ from regrow.errors import BadInput
 from regrow.files import LARGE, read_json
 from regrow.monitor.examples import Example
 from regrow.monitor.files.times import hour_path
+from regrow.plain import MISSHAPEN
 
 # What helps where a file of an hour is damaged.
 REMOVE = "remove this hour's folder, it is made again from its captures"
@@ -70,7 +71,7 @@ def read_examples(file: Path) -> tuple[Example, ...]:
     """Return the example pictures of an hour; none where the file is damaged."""
     try:
         return tuple(Example.from_dict(one) for one in read_json(file, LARGE))
-    except (BadInput, KeyError, TypeError, ValueError):
+    except (BadInput, *MISSHAPEN):
         return ()
 
 

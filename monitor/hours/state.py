@@ -13,6 +13,7 @@ from regrow.monitor.baseline import Baseline
 from regrow.monitor.bias.state import BiasState
 from regrow.monitor.files.times import as_text, parse_time
 from regrow.monitor.hours.folders import REMOVE, read_of_hour
+from regrow.plain import MISSHAPEN
 
 STATE = "state.json"
 NUM_HOURS = 72  # that the page shows
@@ -75,14 +76,7 @@ class State:
             raise BadInput(f"{file}: is of another baseline; give the new one its own folder")
         try:
             made._take(content)
-        except (
-            BadInput,
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            OverflowError,
-        ) as error:
+        except (BadInput, *MISSHAPEN) as error:
             raise BadInput(f"{file}: damaged; {REMOVE}") from error
         return made
 

@@ -51,6 +51,7 @@ from regrow.monitor.hours.telling import lines_of, remark_labels
 from regrow.monitor.network.probe import Probe, open_probe
 from regrow.monitor.network.served import Network
 from regrow.monitor.page import page
+from regrow.plain import MISSHAPEN
 
 INDEX, LABELS = "captures.json", "labels.json"
 LOOK_BACK = timedelta(days=7)  # within which hours are judged again, and labels find their pictures
@@ -169,7 +170,7 @@ class Watch:
         try:
             content = read_json(file, LARGE) if file.is_file() else {}
             return {(name, own): parse_time(came) for name, (own, came) in content.items()}
-        except (BadInput, AttributeError, TypeError, ValueError):
+        except (BadInput, *MISSHAPEN):
             log.warning(f"{file}: damaged; labels outside of the folders of hours count as new")
             return {}
 

@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from regrow.errors import BadInput
 from regrow.files import read_json, write_json
 from regrow.logs import log
+from regrow.plain import MISSHAPEN
 from regrow.progress import progress
 
 # Names that files of earlier versions have for the candidate.
@@ -153,7 +154,7 @@ def _read(setup: Setup[C, T], candidate: C, seed: int) -> T:
     try:
         rest = {name: value for name, value in values.items() if name not in OLD_KEYS}
         return setup.read({**rest, "candidate": candidate.name, "seed": seed})
-    except (AttributeError, KeyError, TypeError) as error:
+    except MISSHAPEN as error:
         raise BadInput(
             f"{file}: not the result of a trial ({error}); remove it, and that network is trained "
             "again"

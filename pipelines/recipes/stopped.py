@@ -14,6 +14,7 @@ from regrow.models.detection import Detection
 from regrow.models.nets.allowed import check_name
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
+from regrow.plain import MISSHAPEN
 from regrow.training.fit import Fit
 
 TASKS: Mapping[Kind, type[Task]] = {
@@ -51,7 +52,7 @@ def stopped_recipe(file: Path, allow: tuple[str, ...] = ()) -> dict[str, Any]:
         check_name(own.kind, arguments["net"], arguments.get("net_args") or {}, allow)
     except BadInput as error:
         raise BadInput(f"{file}: {error}; {wayout}") from error
-    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
+    except (StopIteration, *MISSHAPEN) as error:
         raise BadInput(f"{file}: no config of a training run ({error}); {wayout}") from error
     recipe = {"class_path": class_path(own), "init_args": arguments}
     return {"task": recipe, "data": data, "fit": fit}

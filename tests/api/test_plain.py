@@ -8,7 +8,25 @@ import pytest
 import yaml
 
 from regrow.errors import BadInput
-from regrow.plain import parse_json, parse_yaml
+from regrow.plain import MISSHAPEN, parse_json, parse_yaml
+
+READINGS: list[Callable[[], Any]] = [
+    lambda: parse_json("{}", "x")["a"],
+    lambda: parse_json("[]", "x")[0],
+    lambda: parse_json("3", "x")["a"],
+    lambda: parse_json('"a"', "x").items(),
+    lambda: float(parse_json("[]", "x")),
+    lambda: int(parse_json('"a"', "x")),
+    lambda: int(parse_json("1e999", "x")),
+    lambda: float(parse_json("1" + "0" * 400, "x")),
+    lambda: "a".encode(parse_json('"b"', "x")),
+]
+
+
+@pytest.mark.parametrize("read", READINGS)
+def test_reading_a_value_of_another_shape_raises_what_is_known(read: Callable[[], Any]) -> None:
+    with pytest.raises(MISSHAPEN):
+        read()
 
 
 def _nested(depth: int, inner: str = "") -> str:

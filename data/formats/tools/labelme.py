@@ -22,6 +22,7 @@ from regrow.data.names.tidy import class_name, clean_name, declared_size
 from regrow.data.source import Content, Source, locate
 from regrow.errors import BadInput
 from regrow.files import name_below, read_json
+from regrow.plain import MISSHAPEN
 
 MAX_BYTES = 2**28  # of a file, with its image in it as text
 FEWEST = {"polygon": 3, "rectangle": 2, "circle": 2}  # points of each kind of shape
@@ -89,7 +90,7 @@ def _labelled(
     sides = {side: content.get(f"image{side.capitalize()}") for side in ("height", "width")}
     try:
         size = declared_size(sides)
-    except (TypeError, ValueError, OverflowError) as error:
+    except MISSHAPEN as error:
         raise BadInput(f"{file}: its size is none ({error}); correct it") from error
     entries = content["shapes"]
     if not isinstance(entries, list):
@@ -100,7 +101,7 @@ def _labelled(
         with faults.row(where, BOXES):
             try:
                 shapes.append(read_shape(entry))
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except MISSHAPEN as error:
                 raise BadInput(f"{where} {error}; correct or remove it") from error
     return Labelled(image, shapes, split_by_folder(root, file), size, str(file))
 
