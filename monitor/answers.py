@@ -51,7 +51,7 @@ def prediction_features(
         if "objects" in prediction:
             return _of_objects(prediction["objects"], classes[:NUM_CLASSES], size)
         if "shares" in prediction:
-            return _of_shares(_by_class(prediction, "shares"), classes[:NUM_CLASSES])
+            return _of_shares(by_class(prediction, "shares"), classes[:NUM_CLASSES])
         if "label" in prediction:
             return _of_label(prediction, classes[:NUM_CLASSES])
     except MISSHAPEN as error:
@@ -65,11 +65,27 @@ def class_name(label: Any) -> str:
     return str(int(label) if is_whole else label).strip("\r\n")
 
 
+def by_class(prediction: Mapping[str, Any], key: str) -> dict[str, float]:
+    """Return shares by class, given as a mapping or in the order of `classes`.
+
+    Args:
+        prediction: The prediction.
+        key: What of it, such as `scores`.
+
+    Raises:
+        ValueError: If one is no share, or another error of a kind that such data brings.
+    """
+    given = prediction[key]
+    if not isinstance(given, Mapping):
+        given = dict(zip(prediction["classes"], given, strict=True))
+    return {class_name(name): _share(value) for name, value in given.items()}
+
+
 def _of_label(prediction: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Value]:
     values: dict[str, Value] = {CLASS: class_name(prediction["label"])[:200]}
     values["confidence"] = _share(prediction["score"])
     if prediction.get("scores") is not None:
-        scores = _by_class(prediction, "scores")
+        scores = by_class(prediction, "scores")
         values["entropy"] = entropy(list(scores.values()))
         values |= {f"probability of {name}": scores.get(name) for name in classes}
     return values
@@ -103,14 +119,6 @@ def entropy(shares: Sequence[float]) -> float:
         return 0.0
     total = math.fsum(-share * math.log(share) for share in shares if share > 0)
     return round(total / math.log(len(shares)), DIGITS)
-
-
-def _by_class(prediction: Mapping[str, Any], key: str) -> dict[str, float]:
-    """Return numbers by class, given as a mapping or in the order of `classes`."""
-    given = prediction[key]
-    if isinstance(given, Mapping):
-        return {str(name): _share(value) for name, value in given.items()}
-    return dict(zip(map(str, prediction["classes"]), map(_share, given), strict=True))
 
 
 def _share(value: Any) -> float:

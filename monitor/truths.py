@@ -61,9 +61,10 @@ def parse_truth(label: Label, kind: str, classes: Sequence[str]) -> Truth:
 
 def _class(text: str, classes: Sequence[str]) -> str:
     name = text.strip().strip('"')
-    if name in classes:
-        return name
     number = name.removesuffix(".0")
+    for own in (name, number):
+        if own in classes:
+            return own
     if number.isdecimal() and len(number) < 9 and int(number) < len(classes):
         return classes[int(number)]
     raise BadInput(f"the class {name[:80]!r} is none of the model's")

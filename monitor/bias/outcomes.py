@@ -8,6 +8,7 @@ import torch
 
 from regrow.errors import BadInput
 from regrow.metrics.evidence import match
+from regrow.monitor.answers import by_class, class_name
 from regrow.monitor.bias.metrics import Counts
 from regrow.monitor.truths import CONFIDENT, Objects, Truth, confusion, found_objects, mask_of
 from regrow.plain import MISSHAPEN
@@ -30,14 +31,8 @@ def predicted_share(prediction: Mapping[str, Any], label: str) -> float:
         if "objects" in prediction:
             return float(any(own == label for own, _ in _confident(prediction["objects"])))
         if "shares" in prediction:
-            shares = prediction["shares"]
-            if not isinstance(shares, Mapping):
-                shares = dict(zip(prediction["classes"], shares, strict=True))
-            share = float(shares.get(label, 0.0))
-            if not 0 <= share <= 1:
-                raise ValueError("no share")
-            return share
-        return float(str(prediction["label"]) == label)
+            return by_class(prediction, "shares").get(label, 0.0)
+        return float(class_name(prediction["label"]) == label)
     except MISSHAPEN as error:
         raise BadInput("a prediction with values of another kind than the server's") from error
 

@@ -37,6 +37,14 @@ def test_a_class_is_a_name_or_a_number(text: str, name: str) -> None:
     assert parse_truth(_label(text), "labels", CLASSES) == name
 
 
+@pytest.mark.parametrize("label", [7, 7.0, "7", "7\n"])
+def test_a_class_whose_name_is_a_number_is_no_place(label: Any) -> None:
+    classes = [str(number) for number in range(1, 9)]
+    assert parse_truth(_label(str(label)), "labels", classes) == "7"
+    boxes = _label({"objects": [{"label": label, "box": [0, 0, 1, 1]}]})
+    assert parse_truth(boxes, "boxes", classes) == [("7", (0, 0, 1, 1))]
+
+
 def test_boxes_are_corners_or_coco_s() -> None:
     expected = [("dog", (1, 2, 4, 6)), ("car", (0, 0, 1, 1))]
     objects = [{"label": "dog", "box": [1, 2, 4, 6]}, {"label": 0, "box": [0, 0, 1, 1]}]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from regrow.errors import BadInput
 from regrow.metrics.evidence import BoxEvidence
+from regrow.monitor.answers import prediction_features
 from regrow.monitor.bias.metrics import Counts
 from regrow.monitor.bias.outcomes import outcome_of, predicted_share, ranked_boxes
 
@@ -87,6 +88,23 @@ def test_what_is_predicted_needs_no_truth() -> None:
     assert predicted_share({"objects": OBJECTS[2:]}, "b") == 0
     assert predicted_share({"shares": {"a": 0.75, "b": 0.25}}, "b") == 0.25
     assert predicted_share({"shares": {"a": 1.0}}, "b") == 0
+
+
+@pytest.mark.parametrize("label", [1, 1.0, "1", "1\n"])
+def test_a_class_that_is_a_number_is_one_class_however_it_is_written(label: Any) -> None:
+    own = {"label": label, "score": 0.9}
+    assert predicted_share(own, "1") == 1
+    assert outcome_of(own, "1", 0.0, "1", ["0", "1"]) == Counts(1, 1, 1, 1, tp=1)
+    assert predicted_share({"objects": [_object(label, 0.9, 0, 0, 1, 1)]}, "1") == 1
+    assert predicted_share({"shares": [0.75, 0.25], "classes": [0, label]}, "1") == 0.25
+    assert predicted_share({"shares": {label: 0.25}}, "1") == 0.25
+
+
+def test_a_share_is_that_of_the_features_of_the_answer() -> None:
+    prediction = {"shares": {"a": 0.333349, "b": 1.00001}}
+    features = prediction_features(prediction, CLASSES, None)
+    for label in CLASSES:
+        assert predicted_share(prediction, label) == features[f"share of {label}"]
 
 
 @pytest.mark.parametrize(
