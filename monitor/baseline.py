@@ -1,8 +1,7 @@
 """The baseline: what a model sees and answers on pictures that it was not fitted to, frozen."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from regrow.monitor.draws import draws, key_of
 from regrow.monitor.examples import Example, Examples
 from regrow.monitor.features import LIGHT, PICTURE, Value
 from regrow.monitor.files.analysis import write_analysis
-from regrow.monitor.files.arrays import read_arrays, write_arrays
+from regrow.monitor.files.arrays import AGAIN, read_arrays, write_arrays
 from regrow.monitor.files.constraints import CONSTRAINTS, Constraints
 from regrow.monitor.files.statistics import STATISTICS, statistics
 from regrow.monitor.network.reference import NetworkBuilder, NetworkReference
@@ -122,23 +121,16 @@ class Baseline:
                 f"{folder}: no baseline in it; make one with scripts/monitor.py baseline MODEL "
                 f"--out {folder}"
             )
-        with _way_out():
+        try:
             about = read_json(file, LARGE)
+        except BadInput as error:
+            raise BadInput(f"{error}; {AGAIN}") from error
         try:
             return _baseline(about, folder)
         except BadInput:
             raise
         except MISSHAPEN as error:
-            raise BadInput(f"{file}: damaged; make the baseline again") from error
-
-
-@contextmanager
-def _way_out() -> Iterator[None]:
-    """Say at the end of a line that a file cannot be read what helps."""
-    try:
-        yield
-    except BadInput as error:
-        raise BadInput(f"{error}; make the baseline again") from error
+            raise BadInput(f"{file}: damaged; {AGAIN}") from error
 
 
 def _promise_dict(own: Promise) -> dict[str, float]:
@@ -173,8 +165,7 @@ def _baseline(about: Mapping[str, Any], folder: Path) -> Baseline:
 
 
 def _scores(file: Path, names: Sequence[str], wanted: str) -> dict[str, np.ndarray]:
-    with _way_out():
-        arrays = read_arrays(file, wanted)
+    arrays = read_arrays(file, wanted)
     return {str(name): arrays[f"s{n}"].astype(float) for n, name in enumerate(names)}
 
 

@@ -12,6 +12,8 @@ from regrow.errors import BadInput
 from regrow.files import LARGE, read_bytes, write_atomic
 from regrow.plain import MISSHAPEN
 
+AGAIN = "make the baseline again"  # the way out of any file of a baseline that cannot be read
+
 
 def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> str:
     """Write arrays, and return the hash of the file.
@@ -36,9 +38,12 @@ def read_arrays(file: Path, wanted: str) -> dict[str, np.ndarray]:
     Raises:
         BadInput: If it is not there, damaged, too large, or another file.
     """
-    content = read_bytes(file, LARGE)
+    try:
+        content = read_bytes(file, LARGE)
+    except BadInput as error:
+        raise BadInput(f"{error}; {AGAIN}") from error
     if sha256(content).hexdigest() != wanted:
-        raise BadInput(f"{file}: is not that of this baseline; make the baseline again")
+        raise BadInput(f"{file}: is not that of this baseline; {AGAIN}")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(member.file_size for member in archive.infolist()) > LARGE:
@@ -46,4 +51,4 @@ def read_arrays(file: Path, wanted: str) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, zipfile.BadZipFile, *MISSHAPEN) as error:
-        raise BadInput(f"{file}: damaged; make the baseline again") from error
+        raise BadInput(f"{file}: damaged; {AGAIN}") from error

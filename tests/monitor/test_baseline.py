@@ -127,7 +127,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "list": (lambda folder: (folder / BASELINE).write_text("[]"), "damaged"),
     "empty": (lambda folder: (folder / BASELINE).write_text('{"version": 1}'), "damaged"),
     "version": (lambda folder: (folder / BASELINE).write_text('{"version": 9}'), "of version 9"),
-    "reference": (lambda folder: (folder / REFERENCE).write_bytes(b"x"), "not that of this"),
+    "reference": (
+        lambda folder: (folder / REFERENCE).write_bytes(b"x"),
+        "baseline; make the baseline again$",
+    ),
     "missing": (lambda folder: (folder / REFERENCE).unlink(), "cannot be read .*baseline again"),
     "ends": (lambda folder: _edit(folder, grey_range=[]), "damaged; make the baseline again"),
 }

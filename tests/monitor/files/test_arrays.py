@@ -25,8 +25,19 @@ def test_arrays_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
     write_arrays(tmp_path / "x.npz", {"a": np.zeros(3)})
-    with pytest.raises(BadInput, match=r"x\.npz: is not that of this baseline"):
+    with pytest.raises(BadInput, match=r"x\.npz: is not that of this baseline; make the baseline"):
         read_arrays(tmp_path / "x.npz", "ab" * 32)
+
+
+def test_a_file_that_is_not_there_or_too_large_is_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadInput, match=r"x\.npz: .*; make the baseline again$"):
+        read_arrays(tmp_path / "x.npz", "ab" * 32)
+    noted = write_arrays(tmp_path / "x.npz", {"a": np.zeros(3)})
+    monkeypatch.setattr(arrays, "LARGE", 10)
+    with pytest.raises(BadInput, match=r"x\.npz: .*; make the baseline again$"):
+        read_arrays(tmp_path / "x.npz", noted)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no archive"])
