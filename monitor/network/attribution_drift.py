@@ -81,6 +81,16 @@ def distance_by_chance(sizes: np.ndarray, count: int) -> float:
     return float(np.quantile(distance(*draws), 0.95))
 
 
+def sizes_of(found: Sequence[Attribution]) -> tuple[np.ndarray, float]:
+    """Return the sizes of attributions, (n, 16), and the mean value of the blurred pictures.
+
+    Args:
+        found: The attributions of n pictures; at least one.
+    """
+    sizes: np.ndarray = np.abs([own.values for own in found])
+    return sizes, float(np.mean([own.expected for own in found]))
+
+
 @dataclass(frozen=True, slots=True)
 class AttributionReference:
     """Attributions of the reference.
@@ -98,7 +108,7 @@ class AttributionReference:
     @classmethod
     def of(cls, found: Sequence[Attribution], coalitions: Design) -> "AttributionReference":
         """Return the reference of pictures, at least one, explained by coalitions."""
-        return cls(*_means(found), coalitions)
+        return cls(*sizes_of(found), coalitions)
 
     def compare(self, found: Sequence[Attribution]) -> dict[str, Any]:
         """Return for the report how the attributions of an hour differ from the reference.
@@ -106,7 +116,7 @@ class AttributionReference:
         Args:
             found: The attributions of its pictures; at least one.
         """
-        before, (sizes, expected) = self.sizes.mean(axis=0), _means(found)
+        before, (sizes, expected) = self.sizes.mean(axis=0), sizes_of(found)
         now = sizes.mean(axis=0)
         pairs = zip(CELLS, before.tolist(), now.tolist(), strict=True)
         return {
@@ -141,12 +151,6 @@ class AttributionReference:
         if weights.shape != rows.shape[:1]:
             raise ValueError("arrays of other shapes")
         return cls(sizes, float(expected), Design(rows, weights))
-
-
-def _means(found: Sequence[Attribution]) -> tuple[np.ndarray, float]:
-    """Return the sizes of attributions, (n, 16), and the mean value of the blurred pictures."""
-    sizes: np.ndarray = np.abs([own.values for own in found])
-    return sizes, float(np.mean([own.expected for own in found]))
 
 
 def explanations(sizes: np.ndarray, expected: float) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from regrow.monitor.network.attribution_drift import (
     LEAST_NDCG,
     attribution_scores,
     explanations,
+    sizes_of,
 )
 from regrow.monitor.network.attributions import Attribution, explain
 from regrow.monitor.network.embeddings import DISTANCE, EMBEDDED
@@ -125,7 +126,7 @@ class Probe:
             np.array([*rows], dtype=np.int64),
             self._told_of_embeddings([*rows.values()]),
             self._told_of_attributions(explained, len(rows)),
-            _explanations(explained),
+            explanations(*sizes_of(explained)) if explained else None,
         )
 
     def _embedded(self, image: np.ndarray) -> dict[str, float]:
@@ -182,10 +183,3 @@ def open_probe(
             "--embeddings 0 --attributions 0"
         )
     return Probe(open_network(file), reference, num_embedded, num_explained)
-
-
-def _explanations(found: Sequence[Attribution]) -> dict[str, Any] | None:
-    if not found:
-        return None
-    sizes = np.abs([own.values for own in found])
-    return explanations(sizes, float(np.mean([own.expected for own in found])))
