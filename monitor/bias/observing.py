@@ -29,13 +29,13 @@ from regrow.monitor.truths import Truth
 Block = Callable[[Event], str]
 
 
-def observe_answer(row: Row, id_: str, block: str | None, subject: Subject) -> Observation | None:
+def observe_answer(row: Row, key: int, block: int | None, subject: Subject) -> Observation | None:
     """Return what is known of an answer without its truth; None where it cannot be used.
 
     Args:
         row: The picture and its answer.
-        id_: What tells the picture from all others.
-        block: The name of its block; None stands alone.
+        key: What tells the picture from all others, a number of 64 bits.
+        block: That of its block; None stands alone.
         subject: What is compared.
     """
     if row.prediction is None:
@@ -48,8 +48,8 @@ def observe_answer(row: Row, id_: str, block: str | None, subject: Subject) -> O
         subject.values(row.values, row.event.attributes),
         Counts(pictures=1.0, predicted=share),
         row.event.time.timestamp(),
-        key_of(id_),
-        None if block is None else key_of(block),
+        key,
+        block,
     )
 
 

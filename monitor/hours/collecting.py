@@ -140,13 +140,13 @@ class HourCollector:
         self.has_outputs |= row.prediction is not None
         event, key, block = row.event, key_of(id_), None
         if self.blocks.attribute is not None:
-            block = self.blocks.of(event)
-            self._steps.add(key_of(block))
+            block = key_of(self.blocks.of(event))
+            self._steps.add(block)
         if self.by_facet is not None:
-            seen = observe_answer(row, id_, block, self.by_facet.subject)
+            seen = observe_answer(row, key, block, self.by_facet.subject)
             if seen is not None:
                 self.by_facet.add(seen)
-        moment = event.time.timestamp(), key, 0 if block is None else key_of(block)
+        moment = event.time.timestamp(), key, block or 0
         if row.pixels is not None:
             self._note_picture(row, row.pixels, id_, moment)
         self._moments.append((self.blocks.slot(event), moment))
@@ -218,6 +218,14 @@ class HourCollector:
         for column, scores in enumerate(self.findings.scores.values()):
             records["scores"][:, column] = scores
         return names, records[np.lexsort((records["key"], records["time"]))]
+
+    def mean(self, score: str) -> float | None:
+        """Return the mean of a score over the pictures that have it; None where none has."""
+        feature, sampled = self.summary.features.get(score), self.findings.scores.get(score)
+        if feature is not None and feature.numbers.count:
+            return feature.numbers.mean
+        known = np.zeros(0) if sampled is None else sampled[np.isfinite(sampled)]
+        return float(known.mean()) if len(known) else None
 
     @property
     def num_steps(self) -> int:

@@ -113,13 +113,11 @@ class _Bets:
     Args:
         peak: The logarithm of the largest evidence after any of them.
         total: The sum of the ranks.
-        values: The sum of the values.
         count: How many pictures have the score.
     """
 
     peak: float = -math.inf
     total: float = 0.0
-    values: float = 0.0
     count: int = 0
 
 
@@ -146,7 +144,6 @@ def _bet_on_(
         times, values = known["time"], known["scores"][:, place]
         u = ranks(references[name], values, draws(known["key"], name))
         own.total += float(u.sum())
-        own.values += float(values.sum())
         own.count += len(u)
         spread = None
         if is_blocked:
@@ -167,11 +164,9 @@ def _watch(
     baseline, detector = collector.baseline, state.shifts[name]
     effect, own = detector.effect(), detector.evidence
     since, peak = own.since[own.strongest], bets.peak
-    feature = collector.summary.features.get(name)
-    mean = bets.values / max(bets.count, 1) if feature is None else feature.numbers.mean
     made.scores[name] = {
         "before": float(baseline.scores[name].mean()),
-        "now": mean if bets.count else None,
+        "now": collector.mean(name),
         "rank": bets.total / bets.count if bets.count else None,
         "evidence": peak / math.log(10) if bets.count else None,
     }

@@ -13,7 +13,6 @@ from regrow.monitor.bias.constraints import EDGES, POST
 from regrow.monitor.bias.facets import Subject
 from regrow.monitor.bias.metrics import Counts
 from regrow.monitor.bias.observing import LabelObserver, ReferenceObserver, observe_answer
-from regrow.monitor.draws import key_of
 from regrow.monitor.files.captures import Event
 from regrow.monitor.rows import Row
 
@@ -31,20 +30,19 @@ def _row(event: Event, prediction: Any, **values: Any) -> Row:
 def test_an_answer_has_the_facets_of_its_event_and_of_its_picture(event: MadeEvent) -> None:
     own = event(None, {}, id="e", attributes={"camera": "3"})
     row = _row(own, {"label": "dog"}, brightness=0.9, aspect=1.0)
-    found = observe_answer(row, "e 0", "3 17", SUBJECT)
+    found = observe_answer(row, 5, 17, SUBJECT)
     assert found is not None
     assert found.values == {"camera": "3", "brightness": "light", "aspect": "square"}
     assert found.counts == Counts(pictures=1, predicted=1)
-    assert (found.time, found.key) == (own.time.timestamp(), key_of("e 0"))
-    assert found.block == key_of("3 17")
-    alone = observe_answer(row, "e 0", None, SUBJECT)
+    assert (found.time, found.key, found.block) == (own.time.timestamp(), 5, 17)
+    alone = observe_answer(row, 5, None, SUBJECT)
     assert alone is not None
     assert alone.block is None
 
 
 @pytest.mark.parametrize("prediction", [None, {}, {"objects": 3}])
 def test_an_answer_that_cannot_be_used_is_none(event: MadeEvent, prediction: Any) -> None:
-    assert observe_answer(_row(event(None, {}), prediction), "e", None, SUBJECT) is None
+    assert observe_answer(_row(event(None, {}), prediction), 5, None, SUBJECT) is None
 
 
 def _labels(*events: Event, subject: Subject = SUBJECT, **own: Any) -> LabelObserver:

@@ -13,6 +13,7 @@ from regrow.monitor.features import PICTURE
 from regrow.monitor.files.captures import Event
 from regrow.monitor.hours import collecting
 from regrow.monitor.hours.collecting import Blocks, HourCollector
+from regrow.monitor.network.probe import Findings
 from regrow.monitor.rows import rows_of
 
 HOUR = datetime(2026, 11, 30, 7, tzinfo=UTC)
@@ -52,6 +53,22 @@ def test_missing_scores_are_no_numbers(baseline: Baseline, captured: Captured) -
     assert collector.not_captured == frozenset()
     without = _collected(baseline, [replace(e, input=None) for e in events], Blocks())
     assert without.not_captured == frozenset(PICTURE)
+
+
+def test_a_mean_is_that_of_the_pictures_that_have_the_score(
+    baseline: Baseline, captured: Captured
+) -> None:
+    events = captured(HOUR, 10)
+    events[3] = replace(events[3], output=None)
+    collector = _collected(baseline, events, Blocks())
+    scores = np.array([0.5, np.nan, 0.25])
+    collector.findings = Findings({"embedding_distance": scores, "projection_0": scores[1:2]})
+    rows = [row.values for event in events for row in rows_of(event, baseline.classes)]
+    known = [row["confidence"] for row in rows if "confidence" in row]
+    assert len(known) == 9
+    assert collector.mean("confidence") == pytest.approx(np.mean(known))
+    assert collector.mean("embedding_distance") == 0.375
+    assert collector.mean("projection_0") is collector.mean("box_score") is None
 
 
 def test_only_so_many_attributes_are_counted_whatever_their_order(
