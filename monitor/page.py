@@ -12,7 +12,7 @@ from regrow.monitor.answers import CLASS
 from regrow.monitor.bias.section import section
 from regrow.monitor.charts import bar, line_chart
 from regrow.monitor.examples import NUM_SHOWN, Example, typical
-from regrow.monitor.features import PICTURE
+from regrow.monitor.hours.telling import moved_scores
 from regrow.monitor.markup import shown as _text
 from regrow.monitor.network.attributions import CELLS
 from regrow.monitor.network.heat_map import heat_maps
@@ -170,19 +170,10 @@ def _sentence(alarm: Mapping[str, Any]) -> str:
     )
 
 
-def _groups(alarms: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the warnings by what they are about."""
-    warnings = [own for own in alarms if own["kind"] == "warn" and "facet" not in own]
-    return {
-        "the pictures": [own for own in warnings if own["name"] in PICTURE],
-        "the model's answers": [own for own in warnings if own["name"] not in PICTURE],
-    }
-
-
 def _others(report: Mapping[str, Any]) -> str:
     """Return what moved besides the first score."""
     told, parts = _first(report, "warn"), []
-    for group, warnings in _groups(report["alarms"]).items():
+    for group, warnings in moved_scores(report["alarms"]).items():
         names = [_text(own["name"]) for own in warnings if own not in told]
         left = len(names) - NUM_NAMED
         shown = ", ".join(names[:NUM_NAMED]) + (f" and {left} more" if left > 0 else "")
@@ -192,7 +183,7 @@ def _others(report: Mapping[str, Any]) -> str:
 
 def _moved(alarms: Sequence[Mapping[str, Any]]) -> str:
     rows = []
-    for group, warnings in _groups(alarms).items():
+    for group, warnings in moved_scores(alarms).items():
         if warnings:
             rows.append(f"<tr><th colspan=5 class=group>in {group}</th></tr>")
         rows += [

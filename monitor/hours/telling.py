@@ -5,12 +5,26 @@ from datetime import datetime
 from typing import Any
 
 from regrow.data.checks.remarks import Remarks
+from regrow.monitor.features import PICTURE
 from regrow.monitor.files.times import as_text, hour_of
 from regrow.text import plural
 
 EARLY_LABELS = "files of labels from before the first capture, left out"
 FUTURE_LABELS = "files of labels from later than now, left out until then"
 LATE_LABELS = "files of labels that came more than a week late, left out"
+
+
+def moved_scores(alarms: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the warnings that are of scores of the baseline, by what they are about.
+
+    Args:
+        alarms: The alarms of an hour, among which those of bias are of no such score.
+    """
+    warnings = [own for own in alarms if own["kind"] == "warn" and "facet" not in own]
+    return {
+        "the pictures": [own for own in warnings if own["name"] in PICTURE],
+        "the model's answers": [own for own in warnings if own["name"] not in PICTURE],
+    }
 
 
 def lines_of(report: Mapping[str, Any]) -> list[str]:

@@ -12,9 +12,9 @@ from rich.table import Table
 from regrow.data.config import data_beside
 from regrow.errors import BadInput
 from regrow.guard import command
-from regrow.monitor.features import PICTURE
 from regrow.monitor.files.times import HOUR, as_text, hour_of
 from regrow.monitor.hours.folders import PAGE
+from regrow.monitor.hours.telling import moved_scores
 from regrow.pipelines.demonstration.dating import date
 from regrow.pipelines.demonstration.server import served
 from regrow.pipelines.demonstration.traffic import Sent, at_night, send
@@ -103,20 +103,18 @@ def watch(model: Path, folder: Path, console: Console) -> dict[str, Any]:
         words = [str(monitor), "--captures", str(captures), "--now", as_text(end)]
         console.print(f"$ {command('monitor', ['run', *words])}", soft_wrap=True)
         hours += run(words)
-    warnings = [alarm for alarm in hours[-1]["alarms"] if alarm["kind"] == "warn"]
-    if warnings:
-        console.print(_moved(warnings))
+    moved = moved_scores(hours[-1]["alarms"])
+    if any(moved.values()):
+        console.print(_moved(moved))
     console.print(f"pictures before and now, and what to do: {monitor / PAGE}", soft_wrap=True)
     told = [{name: hour[name] for name in ("hour", "message", "alarms")} for hour in hours]
     return {"captured": sum(captured.values()), "hours": told}
 
 
-def _moved(warnings: Sequence[Mapping[str, Any]]) -> Table:
+def _moved(warnings: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
     """Return the table of what moved the most in the pictures, and in the model's answers."""
-    pictures = [alarm for alarm in warnings if alarm["name"] in PICTURE]
-    answers = [alarm for alarm in warnings if alarm["name"] not in PICTURE]
-    shown = [*pictures[:NUM_SHOWN], *answers[:NUM_SHOWN]]
-    left = len(warnings) - len(shown)
+    shown = [alarm for own in warnings.values() for alarm in own[:NUM_SHOWN]]
+    left = sum(map(len, warnings.values())) - len(shown)
     table = Table(
         title="What moved",
         caption="now larger: in how many pairs of a picture of now and one of before it is larger "

@@ -10,6 +10,7 @@ from regrow.monitor.hours.telling import (
     FUTURE_LABELS,
     LATE_LABELS,
     lines_of,
+    moved_scores,
     remark_labels,
 )
 
@@ -23,6 +24,18 @@ def report(**own: Any) -> dict[str, Any]:
         "missing_hours": {"count": 0, "first": None},
         "quality": None,
     } | own
+
+
+def test_what_moved_is_told_apart_and_bias_is_no_score() -> None:
+    pictures = [{"kind": "warn", "name": name} for name in ("brightness", "width")]
+    answers = [{"kind": "warn", "name": name} for name in ("confidence", "projection_0", "boxes")]
+    others = [
+        {"kind": "warn", "name": "DPPL camera=3", "facet": "camera"},
+        {"kind": "act", "name": "loss"},
+        {"kind": "data", "name": "brightness", "check": "completeness_check"},
+    ]
+    found = moved_scores([others[0], *answers[:1], *pictures, *others[1:], *answers[1:]])
+    assert found == {"the pictures": pictures, "the model's answers": answers}
 
 
 FIRST = "2026-11-30T07:00:00Z: Completed: nothing has changed in 5 pictures"

@@ -21,12 +21,14 @@ from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.onnx.graph import export_graph
 from regrow.monitor.files.captures import Body, Event, event_line
+from regrow.monitor.hours.telling import moved_scores
 from regrow.pipelines.demonstration import service
 from regrow.pipelines.demonstration.service import ask_served, watch
 from regrow.pipelines.demonstration.traffic import Sent
 from regrow.pipelines.monitoring.baseline import predictor
 from regrow.pipelines.serve import promoted_model
 
+TIME = "2026-11-30T07:30:00Z"
 NAMES = [str(digit) for digit in range(10)]
 
 
@@ -113,16 +115,39 @@ def test_the_warning_comes_with_the_night(model: Path, camera: list[str], tmp_pa
 def test_of_many_scores_those_of_pictures_and_of_answers_are_shown() -> None:
     names = ["brightness", "contrast", "red", "green", "blue", "confidence", "probability of 1"]
     warnings = [
-        {"name": n, "before": 0.5, "now": 0.25, "effect": 0.125, "since": "2026-11-30T07:30:00Z"}
+        {"kind": "warn", "name": n, "before": 0.5, "now": 0.25, "effect": 0.125, "since": TIME}
         for n in names
     ]
     console = Console(file=io.StringIO(), width=100)
-    console.print(service._moved(warnings))
+    console.print(service._moved(moved_scores(warnings)))
     printed = console.file.getvalue()
     assert [name in printed for name in names] == [True] * 4 + [False] + [True] * 2
     assert "And 1 more score" in printed
     assert "2026-11-30 07:30:00" in printed
     assert "12 %" in printed
+
+
+def test_a_warning_of_bias_is_no_row_of_the_table(
+    model: Path, camera: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "label 9 is predicted for 40% of the pictures with camera 3, of the others for 5%"
+    bias = {"kind": "warn", "name": "DPPL camera=3", "facet": "camera", "words": words}
+    report = {"hour": TIME, "message": "Completed: 1 warning in 5 pictures", "alarms": [bias]}
+    monkeypatch.setattr(service, "run", lambda words: [report])
+    figures, printed = ask(model, tmp_path)
+    assert figures["hours"] == [report, report]
+    assert "What moved" not in printed
+    console = Console(file=io.StringIO(), width=100)
+    moved = {
+        "kind": "warn",
+        "name": "red",
+        "before": 0.5,
+        "now": 0.25,
+        "effect": 0.1,
+        "since": TIME,
+    }
+    console.print(service._moved(moved_scores([bias, moved])))
+    assert "DPPL" not in console.file.getvalue()
 
 
 def test_nothing_captured_is_one_line(model: Path, tmp_path: Path) -> None:
