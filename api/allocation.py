@@ -20,3 +20,10 @@ def keep_freed_memory() -> None:
             library = ctypes.CDLL(None)
             for name in (TRIM_THRESHOLD, MMAP_THRESHOLD):
                 library.mallopt(name, KEPT)
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what was freed; the C library keeps it for later otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    if trim is not None:
+        trim(0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from regrow.deploy.serving.memory import give_back
+from regrow.allocation import give_back_freed_memory
 from regrow.deploy.serving.metrics import Metrics
 from regrow.deploy.serving.runner import Runner
 from regrow.deploy.serving.served_model import ServedModel
@@ -91,7 +91,7 @@ class Host:
         await asyncio.to_thread(entry.runner.close)
         del entry.model, entry.runner
         gc.collect()
-        await asyncio.to_thread(give_back)
+        await asyncio.to_thread(give_back_freed_memory)
 
     async def close(self) -> None:
         """End all runners, after what waits."""

@@ -1,6 +1,5 @@
-"""Memory for models: how much is free, how much one will take, and giving back what one had."""
+"""Memory for models: how much is free, and how much one will take."""
 
-import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,13 +48,6 @@ def available(root: Path = Path("/")) -> int | None:
     machine = _fields(root / "proc/meminfo").get("MemAvailable:")
     rooms = [] if machine is None else [machine * 2**10]
     return min((*rooms, *_rooms(root)), default=None)
-
-
-def give_back() -> None:
-    """Return to the system what was freed; the C library keeps it for later otherwise."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
-    if trim is not None:
-        trim(0)
 
 
 def _rooms(root: Path) -> Iterator[int]:

@@ -103,7 +103,7 @@ def test_memory_has_gone_back_to_the_system_when_a_model_is_removed(
         host.put("a", model := Constant(1))  # type: ignore[arg-type]
         alive = weakref.ref(model)
         del model
-        monkeypatch.setattr(module, "give_back", lambda: given_back.append(alive()))
+        monkeypatch.setattr(module, "give_back_freed_memory", lambda: given_back.append(alive()))
         await host.remove("a")
 
     asyncio.run(check())
