@@ -1,6 +1,7 @@
 """Files: named, read with errors that name them, and written whole."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -116,6 +117,12 @@ def read_json(path: Path, limit: int = LARGE) -> Any:
 def read_yaml(path: Path) -> Any:
     """Return what a YAML file holds, such as a config."""
     return parse_yaml(read_text(path, CONFIG), str(path))
+
+
+def file_hash(path: Path) -> str:
+    """Compute the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, values: Any, indent: int | None = None) -> None:

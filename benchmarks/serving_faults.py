@@ -20,7 +20,8 @@ from regrow.data.checks.remarks import Remarks
 from regrow.deploy.serving.answers import predictions
 from regrow.deploy.serving.pictures import read_pictures
 from regrow.deploy.serving.served_model import ServedModel
-from regrow.models.checkpoint import file_hash, save
+from regrow.files import file_hash
+from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.models.onnx.graph import export_graph
 from regrow.monitor.files.captures import BAD_LINE, capture_files, read_events

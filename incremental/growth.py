@@ -7,6 +7,7 @@ from itertools import islice
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
 from regrow.errors import BadInput
+from regrow.files import file_hash
 from regrow.incremental.expand import NewRows
 from regrow.incremental.history import join_history_
 from regrow.incremental.imprint import imprint_
@@ -15,7 +16,6 @@ from regrow.incremental.mixing import Mixing
 from regrow.incremental.parent import Parent
 from regrow.incremental.warm_init import WarmInit, dash_, shrink_perturb_
 from regrow.incremental.warm_start import WarmStart
-from regrow.models.checkpoint import file_hash
 from regrow.models.task import Task
 from regrow.training.distillation import Distillation, DistillationPenalty
 from regrow.training.fit import Fit

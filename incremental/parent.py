@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from regrow.data.module import GrowingData
 from regrow.data.targets.partial_labels import HIDDEN
 from regrow.errors import BadInput
-from regrow.files import is_there
+from regrow.files import file_hash, is_there
 from regrow.incremental.anchor import old_weights
 from regrow.incremental.expand import expand_
 from regrow.incremental.warm_start import WarmStart
-from regrow.models.checkpoint import file_hash, load
+from regrow.models.checkpoint import load
 from regrow.models.task import Task
 from regrow.training.evaluation import Evaluation, evaluate
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
-from regrow.files import SMALL, read_json, write_json
+from regrow.files import SMALL, file_hash, read_json, write_json
 from regrow.incremental.history import START, History, read_history
 from regrow.incremental.memory import stood_for
-from regrow.models.checkpoint import file_hash
 from regrow.plain import MISSHAPEN
 from regrow.training.resume import refuse_changes
 

@@ -6,7 +6,6 @@ name only regrow's own tasks, and networks that regrow, torchvision or timm list
 """
 
 import copy
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from importlib import import_module
@@ -36,12 +35,6 @@ TASKS = (
     "regrow.models.segmentation.Segmentation",
 )
 WAY_OUT = "take an earlier checkpoint of the run, or save it again with regrow"
-
-
-def file_hash(path: Path) -> str:
-    """Compute the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -17,9 +17,9 @@ from regrow.deploy.packing.placeholders import placeholders_in
 from regrow.deploy.parity import Parity
 from regrow.deploy.runtime import metadata_of
 from regrow.errors import BadInput, CheckFailed
-from regrow.files import write_atomic
+from regrow.files import file_hash, write_atomic
 from regrow.logs import log
-from regrow.models.checkpoint import file_hash, load
+from regrow.models.checkpoint import load
 from regrow.models.cost import count_macs, count_params
 from regrow.models.onnx.graph import OPSET, InputType
 from regrow.reporting.lock import releases_folders

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from regrow.data.snapshot import Manifest
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash, load_provenance
+from regrow.files import file_hash
+from regrow.models.checkpoint import load_provenance
 from regrow.models.record.provenance import (
     MAX_GENERATIONS,
     Ancestor,

@@ -21,10 +21,9 @@ from regrow.deploy.serving.server import bound_socket, run
 from regrow.deploy.serving.service import Limits, Service
 from regrow.deploy.serving.watching import Watch, stamp
 from regrow.errors import BadInput
-from regrow.files import SMALL, read_json
+from regrow.files import SMALL, file_hash, read_json
 from regrow.incremental.gating.promotion import read_promoted
 from regrow.logs import log
-from regrow.models.checkpoint import file_hash
 
 LARGEST_BATCH = 256
 

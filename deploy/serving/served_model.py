@@ -12,9 +12,9 @@ from regrow.data.images.conversion import Decoding
 from regrow.deploy.exporting import MODEL_FILE, export
 from regrow.deploy.runtime import OnnxModel, Outputs
 from regrow.errors import BadInput
-from regrow.files import one_line
+from regrow.files import file_hash, one_line
 from regrow.limits import SIDE
-from regrow.models.checkpoint import file_hash, load
+from regrow.models.checkpoint import load
 from regrow.plain import MISSHAPEN
 
 # The outputs that predictions are made of, by the kind of labels.

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from regrow.errors import BadInput
-from regrow.files import SMALL, is_there, read_json, write_json
-from regrow.models.checkpoint import file_hash, load, read
+from regrow.files import SMALL, file_hash, is_there, read_json, write_json
+from regrow.models.checkpoint import load, read
 from regrow.plain import MISSHAPEN
 
 PROMOTED = "promoted.json"

@@ -10,9 +10,16 @@ from typing import Any
 from regrow.data.checks.remarks import Remarks
 from regrow.data.images.conversion import Decoding
 from regrow.errors import BadInput
-from regrow.files import LARGE, name_below, read_json, whole_folder, write_json, write_text
+from regrow.files import (
+    LARGE,
+    file_hash,
+    name_below,
+    read_json,
+    whole_folder,
+    write_json,
+    write_text,
+)
 from regrow.logs import log
-from regrow.models.checkpoint import file_hash
 from regrow.monitor.alarms.false_alarms import FalseAlarms
 from regrow.monitor.baseline import Baseline
 from regrow.monitor.bias.judging import BiasRules

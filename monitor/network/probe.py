@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash
+from regrow.files import file_hash
 from regrow.monitor.files.violations import DESCRIPTIVE
 from regrow.monitor.network.attribution_drift import (
     EXPLAINED,

@@ -13,9 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.config import data_beside
 from regrow.errors import BadInput, CheckFailed
-from regrow.files import read_json, write_json
+from regrow.files import file_hash, read_json, write_json
 from regrow.logs import log
-from regrow.models.checkpoint import file_hash
 from regrow.pipelines.pruning.inputs import PROGRESS
 from regrow.pipelines.pruning.job import PRUNED
 from regrow.prune.target import Target

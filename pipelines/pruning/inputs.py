@@ -7,7 +7,8 @@ from typing import Any
 
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash, load
+from regrow.files import file_hash
+from regrow.models.checkpoint import load
 from regrow.models.latency import Clock
 from regrow.models.task import Task
 from regrow.pipelines.seen import seen_before

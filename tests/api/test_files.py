@@ -15,6 +15,7 @@ import torch
 from regrow.data.images.transforms import decode, decode_mask
 from regrow.errors import BadInput, CannotWrite
 from regrow.files import (
+    file_hash,
     read_bytes,
     read_json,
     read_text,
@@ -190,3 +191,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a file")
     with pytest.raises(CannotWrite, match="a: cannot be written"):
         write_text(tmp_path / "a" / "b.json", "{}")
+
+
+def test_file_hash_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1.
+    assert file_hash(tmp_path / "a") == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
+from regrow.files import file_hash
 from regrow.incremental.growth import Growth
 from regrow.incremental.history import History, Part
 from regrow.incremental.parent import Parent
 from regrow.incremental.warm_start import WarmStart
-from regrow.models.checkpoint import file_hash, load, save
+from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.training.distillation import Distillation, DistillationPenalty
 from regrow.training.fit import Fit

@@ -9,10 +9,11 @@ from torch import nn
 
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
+from regrow.files import file_hash
 from regrow.incremental.expand import expand_
 from regrow.incremental.parent import Parent, silenced
 from regrow.incremental.warm_start import WarmStart
-from regrow.models.checkpoint import file_hash, save
+from regrow.models.checkpoint import save
 from regrow.models.class_rows import ClassRows
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection

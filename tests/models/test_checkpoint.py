@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash, load, read, save
+from regrow.models.checkpoint import load, read, save
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
 from regrow.models.record.provenance import Provenance
@@ -227,14 +227,6 @@ def test_other_kind_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.ckpt", task)
     with pytest.raises(BadInput, match="segmentation network for masks, the data has labels"):
         load(tmp_path / "a.ckpt", kind="labels")
-
-
-def test_file_hash_is_sha256(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    # FIPS 180-2, appendix B.1.
-    assert file_hash(tmp_path / "a") == (
-        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    )
 
 
 def test_read_gives_the_weights(task: Classification, tmp_path: Path) -> None:

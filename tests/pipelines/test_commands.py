@@ -15,7 +15,8 @@ from regrow.data.config import build_data
 from regrow.data.module import GrowingData
 from regrow.data.sample import Digits
 from regrow.errors import BadInput, CheckFailed
-from regrow.models.checkpoint import file_hash, load, save
+from regrow.files import file_hash
+from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.pipelines import commands
 from regrow.pipelines.prune import run_pruning

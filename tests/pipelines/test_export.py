@@ -11,7 +11,8 @@ import torch
 from regrow.data.module import GrowingData
 from regrow.deploy.parity import OutputDifference, Parity
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash, save
+from regrow.files import file_hash
+from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.pipelines.export import add_parity, run_export
 from regrow.reporting.report import Report

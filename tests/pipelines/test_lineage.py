@@ -6,7 +6,8 @@ import pytest
 from ancestors import made
 
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash, load, save
+from regrow.files import file_hash
+from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.record.provenance import Provenance, descent
 from regrow.pipelines.lineage import find_checkpoint, follow

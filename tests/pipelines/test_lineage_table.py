@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from ancestors import made
 
-from regrow.models.checkpoint import file_hash, load, save
+from regrow.files import file_hash
+from regrow.models.checkpoint import load, save
 from regrow.pipelines.lineage_table import run_lineage
 
 

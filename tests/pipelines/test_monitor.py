@@ -13,7 +13,7 @@ from watched_models import TASKS, capture_of, watched_data
 
 from regrow.data.images.run_lengths import class_runs
 from regrow.errors import BadInput, CheckFailed
-from regrow.models.checkpoint import file_hash
+from regrow.files import file_hash
 from regrow.monitor.files.analysis import read_analysis
 from regrow.pipelines.monitor import monitor, run_monitor
 from regrow.pipelines.monitoring.baseline import run_baseline

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash, save
+from regrow.files import file_hash
+from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.pipelines.serve import promoted_model, run_server
 

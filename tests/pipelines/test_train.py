@@ -11,8 +11,9 @@ import torch
 
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
+from regrow.files import file_hash
 from regrow.incremental.gating.gate import Gate
-from regrow.models.checkpoint import file_hash, load, net_state, read, save
+from regrow.models.checkpoint import load, net_state, read, save
 from regrow.models.classification import Classification
 from regrow.models.optimization import Optimization
 from regrow.pipelines.train import run_training

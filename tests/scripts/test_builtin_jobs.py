@@ -13,7 +13,8 @@ from regrow.cli import parse, read
 from regrow.deploy.sagemaker.builtin import ALGORITHMS, IC, NAMES, OD, SS, Values
 from regrow.deploy.sagemaker.options import TrainingCall
 from regrow.deploy.sagemaker.translation import translate
-from regrow.models.checkpoint import file_hash, load, save
+from regrow.files import file_hash
+from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.pipelines import sagemaker
 from regrow.pipelines.commands import TRAINING

@@ -10,7 +10,8 @@ import pytest
 from ancestors import made
 
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash, load
+from regrow.files import file_hash
+from regrow.models.checkpoint import load
 from regrow.pipelines import commands, lineage_table
 from regrow.pipelines.training.session import Session
 from regrow.scripts import lineage, train

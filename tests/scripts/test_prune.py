@@ -11,8 +11,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from regrow.errors import BadInput, CheckFailed
+from regrow.files import file_hash
 from regrow.guard import guard
-from regrow.models.checkpoint import file_hash, load, save
+from regrow.models.checkpoint import load, save
 from regrow.models.cost import count_macs, count_params
 from regrow.models.masks import masks_of
 from regrow.models.task import Task

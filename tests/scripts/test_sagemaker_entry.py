@@ -20,8 +20,9 @@ import torch
 from children import Child, finished
 
 from regrow.data.stored import Stored
+from regrow.files import file_hash
 from regrow.guard import ExitCode
-from regrow.models.checkpoint import file_hash, load, read
+from regrow.models.checkpoint import load, read
 from regrow.pipelines import sagemaker
 from regrow.scripts import sagemaker_entry
 

@@ -20,7 +20,8 @@ import pytest
 import torch
 from PIL import Image
 
-from regrow.models.checkpoint import file_hash, save
+from regrow.files import file_hash
+from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.models.onnx.graph import export_graph
 from regrow.scripts import serve

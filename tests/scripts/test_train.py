@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash, load, net_state, read
+from regrow.files import file_hash
+from regrow.models.checkpoint import load, net_state, read
 from regrow.pipelines import commands
 from regrow.scripts import train
 

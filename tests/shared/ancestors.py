@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from regrow.data.snapshot import Manifest
-from regrow.models.checkpoint import file_hash, save
+from regrow.files import file_hash
+from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.models.record.provenance import Provenance
 

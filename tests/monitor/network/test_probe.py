@@ -8,7 +8,7 @@ import pytest
 from networks import LinearNetwork
 
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash
+from regrow.files import file_hash
 from regrow.monitor.network.attribution_drift import EXPLAINED
 from regrow.monitor.network.attributions import CELLS
 from regrow.monitor.network.embeddings import EMBEDDED

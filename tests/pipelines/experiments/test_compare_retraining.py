@@ -12,7 +12,8 @@ from given import picture
 from regrow.data.module import GrowingData
 from regrow.data.targets.labels import Item
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash, load
+from regrow.files import file_hash
+from regrow.models.checkpoint import load
 from regrow.models.classification import Classification
 from regrow.models.segmentation import Segmentation
 from regrow.pipelines.experiments.compare_retraining import run_retraining

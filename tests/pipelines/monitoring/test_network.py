@@ -11,7 +11,7 @@ from watched_models import SIZE, TASKS
 
 from regrow.deploy.serving.served_model import ServedModel
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash
+from regrow.files import file_hash
 from regrow.monitor.network.served import Network
 from regrow.pipelines.monitoring.network import KeptNetwork, keep_network_
 

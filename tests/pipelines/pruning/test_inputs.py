@@ -8,7 +8,8 @@ import torch
 
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash, save
+from regrow.files import file_hash
+from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.pipelines.pruning.inputs import PROGRESS, RECOVERY, Inputs, Record
 from regrow.prune.removal import NOTHING

@@ -14,11 +14,12 @@ from given import data as made_data
 from given import labelled
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
+from regrow.files import file_hash
 from regrow.incremental.dynamic_sparsity import CUT_SHORT
 from regrow.incremental.gating.gate import Gate
 from regrow.incremental.growth import Growth
 from regrow.incremental.warm_start import WarmStart
-from regrow.models.checkpoint import file_hash, load, save
+from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.masks import mask_weights_, masks_of
 from regrow.models.optimization import Optimization

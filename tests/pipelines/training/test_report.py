@@ -9,10 +9,11 @@ import torch
 
 from regrow.data.module import GrowingData
 from regrow.data.stored import Stored
+from regrow.files import file_hash
 from regrow.incremental.gating.gate import Gate
 from regrow.incremental.history import History
 from regrow.incremental.warm_start import WarmStart
-from regrow.models.checkpoint import file_hash, save
+from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.models.record.provenance import Provenance
 from regrow.pipelines.lead import Kept
