@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 
-from regrow.data.images.transforms import decode
+from regrow.data.images.decoding import decode
 
 # Of pixels, uint8 (h, w, 3), by severity, with random numbers.
 Corruption = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]

@@ -27,7 +27,7 @@ from PIL import Image
 
 from regrow.allocation import keep_freed_memory
 from regrow.data.checks.remarks import Remarks
-from regrow.data.images.transforms import decode
+from regrow.data.images.decoding import decode
 from regrow.monitor.alarms.false_alarms import FalseAlarms
 from regrow.monitor.baseline import BaselineBuilder
 from regrow.monitor.files.captures import Body, Event, event_line, read_events

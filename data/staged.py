@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 from regrow.data.checks.faults import Faults
 from regrow.data.images.conversion import Decoding
-from regrow.data.images.transforms import Derived, decode, decode_mask
+from regrow.data.images.decoding import Derived, decode, decode_mask
 from regrow.data.source import Content, Source, some_items
 from regrow.data.splits import split_of
 from regrow.data.targets.labels import Item, Mask, Target, shown_classes, without

@@ -13,8 +13,8 @@ from PIL import Image
 
 from regrow.data.checks.faults import Faults, shown
 from regrow.data.images.conversion import Decoding
+from regrow.data.images.decoding import Derived, decode, decode_mask
 from regrow.data.images.pixels import Pixels
-from regrow.data.images.transforms import Derived, decode, decode_mask
 from regrow.data.names.lookup import find_file
 from regrow.data.names.tidy import MAX_NUMBER, mask_number
 from regrow.data.source import Content, Source, locate

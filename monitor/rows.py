@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from regrow.data.images.conversion import Decoding
-from regrow.data.images.transforms import decode
+from regrow.data.images.decoding import decode
 from regrow.errors import BadInput
 from regrow.monitor.answers import prediction_features, predictions_of
 from regrow.monitor.features import PICTURE, Value, picture_features

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from regrow.data.images.conversion import NUM_NUMBERS, Decoding, Facts
+from regrow.data.images.decoding import decode_mask, decode_noted
 from regrow.data.images.fingerprint_file import file_of, read_kept, write_kept
-from regrow.data.images.transforms import decode_mask, decode_noted, small_mask
+from regrow.data.images.transforms import small_mask
 from regrow.data.targets.labels import DIGEST_BYTES, HASH_BYTES, Mask, label_digest, pixels_hash
 from regrow.plain import MISSHAPEN
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from regrow.data.images.conversion import Decoding
-from regrow.data.images.transforms import decode, decode_mask, small_image, small_mask
+from regrow.data.images.decoding import decode, decode_mask
+from regrow.data.images.transforms import small_image, small_mask
 from regrow.data.images.unchanged import Unchanged
 from regrow.data.targets.labels import VOID, Item, Mask
 

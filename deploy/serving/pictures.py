@@ -8,8 +8,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from regrow.data.images.conversion import Decoding
+from regrow.data.images.decoding import decode
 from regrow.data.images.opening import image_size
-from regrow.data.images.transforms import decode, small_image
+from regrow.data.images.transforms import small_image
 from regrow.errors import BadInput
 from regrow.files import one_line
 

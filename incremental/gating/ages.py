@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from regrow.data.images.transforms import decode_mask
+from regrow.data.images.decoding import decode_mask
 from regrow.data.module import GrowingData
 from regrow.data.snapshot import Manifest
 from regrow.data.splits import SPLITS

@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.config import DATA_FILE, write_data_file
-from regrow.data.images.transforms import decode
+from regrow.data.images.decoding import decode
 from regrow.deploy.exporting import export_verified
 from regrow.deploy.parity import Parity
 from regrow.errors import CheckFailed

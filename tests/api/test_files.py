@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from regrow.data.images.transforms import decode, decode_mask
+from regrow.data.images.decoding import decode, decode_mask
 from regrow.errors import BadInput, CannotWrite
 from regrow.files import (
     file_hash,

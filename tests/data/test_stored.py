@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from regrow.data.formats import ImageFolder
-from regrow.data.images.transforms import decode, decode_mask
+from regrow.data.images.decoding import decode, decode_mask
 from regrow.data.module import GrowingData
 from regrow.data.stored import LIST, Stored, exemplars, store
 from regrow.data.targets.labels import Boxes, Item, Kind, Mask, Target, label_digest, pixels_hash

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from regrow.data.images.transforms import decode
+from regrow.data.images.decoding import decode
 from regrow.monitor.texture import LONGEST, TEXTURE, texture
 
 

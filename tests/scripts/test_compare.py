@@ -12,7 +12,7 @@ from scipy.stats import ttest_rel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from regrow.data.config import data_beside
-from regrow.data.images.transforms import decode
+from regrow.data.images.decoding import decode
 from regrow.errors import BadInput
 from regrow.metrics.differences import MeanEvidence
 from regrow.metrics.intervals import paired_interval

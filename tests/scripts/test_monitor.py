@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from regrow.data.images.transforms import decode
+from regrow.data.images.decoding import decode
 from regrow.deploy.serving.opener import Opener
 from regrow.monitor.files.captures import Body, Event, event_line
 from regrow.pipelines.monitoring.baseline import predictor

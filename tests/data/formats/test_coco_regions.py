@@ -11,7 +11,7 @@ from PIL import Image
 
 from regrow.data.formats import Coco
 from regrow.data.formats.coco_regions import region_of
-from regrow.data.images.transforms import decode_mask
+from regrow.data.images.decoding import decode_mask
 from regrow.data.module import GrowingData
 from regrow.data.targets.labels import Mask
 from regrow.errors import BadInput

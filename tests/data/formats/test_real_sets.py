@@ -15,7 +15,7 @@ from PIL import Image
 from regrow.data.described import build_data
 from regrow.data.detect import detect
 from regrow.data.formats import Coco, Masks
-from regrow.data.images.transforms import decode_mask
+from regrow.data.images.decoding import decode_mask
 from regrow.data.module import GrowingData
 from regrow.data.targets.labels import Boxes, Mask
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from layouts import picture, rows
 from regrow.data.formats import Torchvision
-from regrow.data.images.transforms import decode
+from regrow.data.images.decoding import decode
 from regrow.errors import BadInput
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from regrow.data.formats import ImageFolder
 from regrow.data.images import fingerprints
-from regrow.data.images.transforms import Decoding, decode
+from regrow.data.images.conversion import Decoding
+from regrow.data.images.decoding import decode
 from regrow.data.module import GrowingData
 from regrow.data.stored import Stored
 from regrow.errors import BadInput

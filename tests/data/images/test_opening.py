@@ -15,8 +15,9 @@ import pytest
 from PIL import Image, ImageFile
 
 from regrow.data.formats import ImageFolder, Torchvision
+from regrow.data.images.conversion import Decoding
+from regrow.data.images.decoding import decode, decode_mask
 from regrow.data.images.opening import FORMATS, CorruptImage, image_size, open_image
-from regrow.data.images.transforms import Decoding, decode, decode_mask
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput
 

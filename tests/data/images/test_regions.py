@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from regrow.data.images.conversion import Decoding
+from regrow.data.images.decoding import decode_mask
 from regrow.data.images.regions import (
     Drawn,
     Polygons,
@@ -17,7 +18,6 @@ from regrow.data.images.regions import (
     mask_numbers,
     rotated_rectangle,
 )
-from regrow.data.images.transforms import decode_mask
 from regrow.errors import BadInput
 
 

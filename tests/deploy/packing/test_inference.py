@@ -17,7 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
-from regrow.data.images.transforms import decode, resize, resize_mask
+from regrow.data.images.decoding import decode
+from regrow.data.images.transforms import resize, resize_mask
 from regrow.deploy.packing import inference
 from regrow.deploy.packing.archive import write_archive
 from regrow.deploy.packing.packages import package

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from regrow.data.images.transforms import decode
+from regrow.data.images.decoding import decode
 from regrow.data.module import GrowingData
 from regrow.data.sample import Digits
 from regrow.errors import BadInput

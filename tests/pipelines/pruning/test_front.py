@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from regrow.data.images.transforms import decode
+from regrow.data.images.decoding import decode
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput, CheckFailed
 from regrow.metrics.budget import Budget

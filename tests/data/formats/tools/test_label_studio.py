@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from regrow.data.formats import LabelStudio
-from regrow.data.images.transforms import decode_mask
+from regrow.data.images.decoding import decode_mask
 from regrow.data.module import GrowingData
 from regrow.data.targets.labels import Boxes, Mask
 from regrow.errors import BadInput

@@ -14,8 +14,8 @@ from regrow.data.formats.tools.shapes import (
     polygon,
     smallest_on_top,
 )
+from regrow.data.images.decoding import decode_mask
 from regrow.data.images.regions import Polygons
-from regrow.data.images.transforms import decode_mask
 from regrow.data.targets.labels import CROWD, Boxes, Mask
 
 SQUARE = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0]])

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 from regrow.data.formats import ImageFolder, Yolo
-from regrow.data.images.transforms import decode_mask
+from regrow.data.images.decoding import decode_mask
 from regrow.data.module import GrowingData
 from regrow.data.source import Content
 from regrow.data.targets.labels import Boxes, Mask
