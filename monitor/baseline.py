@@ -19,11 +19,12 @@ from regrow.monitor.bias.observing import ReferenceObserver
 from regrow.monitor.draws import draws, key_of
 from regrow.monitor.examples import Example, Examples
 from regrow.monitor.features import LIGHT, PICTURE, Value
-from regrow.monitor.files.analysis import write_analysis
+from regrow.monitor.files.analysis import ANALYSIS, write_analysis
 from regrow.monitor.files.arrays import AGAIN, read_arrays, write_arrays
 from regrow.monitor.files.constraints import CONSTRAINTS, Constraints
 from regrow.monitor.files.statistics import STATISTICS, statistics
-from regrow.monitor.network.reference import NetworkBuilder, NetworkReference
+from regrow.monitor.network.reference import ARRAYS, NetworkBuilder, NetworkReference
+from regrow.monitor.network.served import NETWORK
 from regrow.monitor.rows import row_values
 from regrow.monitor.summary import Summary
 from regrow.monitor.truths import Truth, loss_of
@@ -31,6 +32,7 @@ from regrow.plain import MISSHAPEN
 from regrow.text import plural
 
 BASELINE, REFERENCE = "baseline.json", "reference.npz"
+FILES = (BASELINE, REFERENCE, STATISTICS, CONSTRAINTS, ANALYSIS, NETWORK, ARRAYS)
 VERSION = 1
 FEW = 200  # pictures of a reference, below which only large changes show
 UNWATCHED = ("blank",)  # checked at once
@@ -131,6 +133,15 @@ class Baseline:
             raise
         except MISSHAPEN as error:
             raise BadInput(f"{file}: damaged; {AGAIN}") from error
+
+
+def baseline_files(folder: Path) -> list[Path]:
+    """Return the files of the baseline in a folder; where the network is not kept, there are fewer.
+
+    Args:
+        folder: The folder, which may hold other things too.
+    """
+    return [folder / name for name in FILES if (folder / name).is_file()]
 
 
 def _promise_dict(own: Promise) -> dict[str, float]:

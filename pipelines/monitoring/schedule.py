@@ -15,9 +15,7 @@ from regrow.errors import BadInput
 from regrow.files import write_text
 from regrow.logs import log
 from regrow.monitor.alarms.false_alarms import FalseAlarms
-from regrow.monitor.baseline import BASELINE, REFERENCE, Baseline
-from regrow.monitor.files.constraints import CONSTRAINTS
-from regrow.monitor.files.statistics import STATISTICS
+from regrow.monitor.baseline import Baseline, baseline_files
 from regrow.monitor.hours.collecting import Blocks
 from regrow.monitor.schedule import crontab, systemd
 from regrow.monitor.schedule.expression import Schedule
@@ -117,7 +115,7 @@ def run_schedule(
         FalseAlarms.parse(false_alarms)
     Blocks(blocks, 1.0 if block_minutes is None else block_minutes)
     if for_ == "sagemaker":
-        texts = _sagemaker(name, schedule, endpoint, run)
+        texts = _sagemaker(name, schedule, endpoint, run, folder)
     else:
         texts = _local(for_, name, schedule, run, folder)
     written = [folder / FOLDER / file for file in texts]
@@ -145,14 +143,16 @@ def _local(
     }
 
 
-def _sagemaker(name: str, schedule: Schedule, endpoint: str, run: Run) -> Mapping[str, str]:
+def _sagemaker(
+    name: str, schedule: Schedule, endpoint: str, run: Run, folder: Path
+) -> Mapping[str, str]:
     if run.captures is not None or run.ground_truth is not None:
         raise BadInput(
             "SageMaker's jobs get the endpoint's own captures, and no labels; leave both out"
         )
     account = Account(IMAGE, ROLE_ARN, BUCKET)
     request = create_monitoring_schedule(name, schedule, endpoint, account, run.environment())
-    files = " ".join((BASELINE, REFERENCE, STATISTICS, CONSTRAINTS))
+    files = " ".join(file.name for file in baseline_files(folder))
     return {
         "create_monitoring_schedule.json": json.dumps(request, indent=2) + "\n",
         "Dockerfile": f"FROM regrow:{version('regrow')}\nCOPY {files} {PLACE}/\n"

@@ -16,6 +16,7 @@ from regrow.monitor.baseline import (
     REFERENCE,
     Baseline,
     BaselineBuilder,
+    baseline_files,
     num_independent,
 )
 from regrow.monitor.features import picture_features
@@ -46,6 +47,23 @@ def _built(count: int, **own: Any) -> Baseline:
 def baseline() -> Baseline:
     """One of other pictures than those of the room's tests."""
     return _built(250)
+
+
+def test_its_files_are_found_among_others(baseline: Baseline, tmp_path: Path) -> None:
+    made, copied = tmp_path / "made", tmp_path / "copied"
+    made.mkdir()
+    copied.mkdir()
+    baseline.write(made)
+    for name in ("report.json", "captures.json", ".lock"):
+        (made / name).write_text("{}")
+    for file in baseline_files(made):
+        (copied / file.name).write_bytes(file.read_bytes())
+    assert {file.name for file in made.iterdir()} - {file.name for file in copied.iterdir()} == {
+        "report.json",
+        "captures.json",
+        ".lock",
+    }
+    assert Baseline.read(copied).summary.to_dict() == baseline.summary.to_dict()
 
 
 def test_it_is_read_as_it_was_written(baseline: Baseline, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from schedulers import cron_command, systemd_words
 from watched_models import watched_data
 
 from regrow.errors import BadInput
-from regrow.monitor.baseline import BASELINE
+from regrow.models.checkpoint import file_hash
+from regrow.monitor.baseline import Baseline
+from regrow.monitor.files.analysis import read_analysis
 from regrow.pipelines.monitor import monitor
 from regrow.pipelines.monitoring.baseline import run_baseline
 from regrow.pipelines.monitoring.schedule import run_schedule
@@ -19,7 +22,7 @@ from regrow.pipelines.monitoring.schedule import run_schedule
 @pytest.fixture(scope="module")
 def folder(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("a") / "my 100% monitor's $HOME"
-    run_baseline(models["labels"], made, watched_data("labels"))
+    run_baseline(models["labels"], made, watched_data("labels", count=45), attributions=20)
     return made
 
 
@@ -58,7 +61,7 @@ def test_a_line_of_a_crontab_says_the_same(folder: Path, tmp_path: Path) -> None
 
 
 def test_sagemaker_gets_a_request_and_a_container_with_the_baseline(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         monitor(["schedule", str(folder), "--for", "sagemaker", "--blocks", "camera"])
@@ -67,8 +70,15 @@ def test_sagemaker_gets_a_request_and_a_container_with_the_baseline(
     job = request["MonitoringScheduleConfig"]["MonitoringJobDefinition"]
     assert job["Environment"]["regrow_blocks"] == "camera"
     copied = (folder / "schedule" / "Dockerfile").read_text().splitlines()[1].split()[1:-1]
-    assert BASELINE in copied
-    assert all((folder / name).is_file() for name in copied)
+    # What is copied is a baseline by itself, with the network that it keeps.
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in copied:
+        shutil.copy(folder / name, alone / name)
+    found = Baseline.read(alone)
+    assert found.network is not None
+    assert file_hash(alone / "network.onnx") == found.network.sha256
+    assert read_analysis(alone) == read_analysis(folder)
 
 
 @pytest.mark.parametrize(
