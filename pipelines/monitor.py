@@ -16,7 +16,7 @@ from regrow.logs import log
 from regrow.monitor.alarms.false_alarms import DEFAULT, FalseAlarms
 from regrow.monitor.baseline import Baseline
 from regrow.monitor.bias.measuring import SMALLEST
-from regrow.monitor.files.times import parse_time
+from regrow.monitor.files.times import EARLIEST, parse_time
 from regrow.monitor.hours.collecting import Blocks
 from regrow.monitor.hours.folders import (
     EXAMPLES,
@@ -44,6 +44,7 @@ def run_monitor(
     captures: Path,
     ground_truth: Path | None = None,
     now: str | None = None,
+    since: str | None = None,
     false_alarms: str = DEFAULT,
     blocks: str | None = None,
     block_minutes: float = 1.0,
@@ -62,6 +63,8 @@ def run_monitor(
         ground_truth: Ground truth: a folder of labels as JSON lines, by event or inference id.
         now: Current time, such as 2026-11-30T09:00:00Z; hours that have ended by then are judged.
             Null takes the clock's.
+        since: Time such as that of `now`; hours that had ended by then are not judged. Null judges
+            all.
         false_alarms: Accepted rate of false alarms, such as `1 in 26 weeks`.
         blocks: Custom attribute whose pictures depend on each other, such as `camera` or `video`:
             those of one value within some minutes count as one. Null takes each picture for itself.
@@ -94,7 +97,9 @@ def run_monitor(
     rate = FalseAlarms.parse(false_alarms)
     chosen = None if facets is None else tuple(facets)
     own, samples = Blocks(blocks, block_minutes), (embeddings, attributions)
-    settings = Settings(time, rate, own, endpoint, schedule, chosen, smallest_group, *samples)
+    begin = EARLIEST if since is None else parse_time(since)
+    named = (endpoint, schedule, chosen, smallest_group)
+    settings = Settings(time, rate, own, *named, *samples, begin)
     if folder.is_dir():
         hold(folder)
     keep_freed_memory()

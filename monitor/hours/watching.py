@@ -81,6 +81,7 @@ class Settings:
         smallest_group: The pictures below which a value of a facet has no metric.
         num_embedded: How many pictures of an hour are embedded at most.
         num_explained: How many have their attributions computed at most.
+        since: Hours that have ended by then are left out.
     """
 
     now: datetime
@@ -92,6 +93,7 @@ class Settings:
     smallest_group: int = SMALLEST
     num_embedded: int = 200
     num_explained: int = 50
+    since: datetime = EARLIEST
 
 
 class Watch:
@@ -198,6 +200,7 @@ class Watch:
         first = min(hours, default=None)
         came = [h for h in self.labels if first is not None and h >= first]
         closed = sorted({hour for hour in (*hours, *came) if self._is_closed(hour)})
+        closed = [hour for hour in closed if hour + HOUR > self.settings.since]
         oldest = self.done[-1] - LOOK_BACK if self.done else EARLIEST
         remark_labels(self.labels, first, oldest, self.settings.now, self.done, self.remarks)
         for hour in (own for own in closed if own < oldest and own not in self.done):

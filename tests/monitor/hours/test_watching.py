@@ -79,6 +79,19 @@ def test_only_closed_hours_are_judged_and_each_once(
     assert done_hours(folder) == [_hour(0), _hour(1), _hour(2)]
 
 
+def test_hours_that_ended_before_a_time_are_not_judged(
+    folder: Path, tmp_path: Path, captured: Captured, write: Write
+) -> None:
+    for number in range(4):
+        write(tmp_path / "captures", captured(_hour(number)))
+    half_past = _hour(1) + timedelta(minutes=30)
+    first, _ = _run(folder, tmp_path / "captures", until=3, since=half_past)
+    # The hour that was under way then is judged whole, and those before are not.
+    assert done_hours(folder) == [_hour(1), _hour(2)]
+    assert first["counts"]["num_pictures"] == 60
+    assert _run(folder, tmp_path / "captures", until=3, since=_hour(3)) == []
+
+
 def test_hour_by_hour_and_backfill_give_the_same_files(
     folder: Path, tmp_path: Path, captured: Captured, write: Write
 ) -> None:
