@@ -1,14 +1,15 @@
-"""Train or serve in a SageMaker container: what the platform puts under /opt/ml, as one run.
+"""Train, serve or monitor in a SageMaker container: what lies under /opt/ml, as one run.
 
 docker run image train                   # regrow-sagemaker is the entrypoint, in exec form
 docker run image serve                   # an endpoint or a batch transform, see docs/serve.md
+docker run image monitor                 # a job of a monitoring schedule, see docs/sagemaker.md
 python scripts/sagemaker_entry.py        # or as the script of SageMaker's training toolkit
 SAGEMAKER_TRAINING_MODULE=regrow.scripts.sagemaker_entry:train_module   # or as its module
 SAGEMAKER_BASE_DIR=FOLDER python scripts/sagemaker_entry.py             # without a container
 
-There are no options: besides `serve`, words on the command line are ignored, since the toolkit
-repeats the hyperparameters there. What counts lies below /opt/ml, or below the environment variable
-SAGEMAKER_BASE_DIR:
+There are no options: besides `serve` and `monitor`, words on the command line are ignored, since
+the toolkit repeats the hyperparameters there. What counts lies below /opt/ml, or below the
+environment variable SAGEMAKER_BASE_DIR; of a training:
 
   input/config/hyperparameters.json   `config`: one of regrow's configs by name (classification), or
                                       a YAML file in the source folder. Any other name is an option
@@ -38,19 +39,21 @@ from collections.abc import Sequence
 
 from regrow.guard import HELP, ExitCode, entry
 
-SERVE = "serve"
+SERVE, MONITOR = "serve", "monitor"
 run = entry("regrow.pipelines.sagemaker", "train_job", None)
 run_endpoint = entry("regrow.pipelines.sagemaker", "serve_endpoint", None)
+run_monitoring = entry("regrow.pipelines.monitoring.job", "monitor_job", None)
+WORDS = {SERVE: run_endpoint, MONITOR: run_monitoring}
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Train or serve, or print what this is for."""
+    """Train, serve or monitor, or print what this is for."""
     words = list(sys.argv[1:] if args is None else args)
     # With more words `--help` is a hyperparameter, which the toolkit repeats.
     if len(words) == 1 and words[0] in HELP:
         print(__doc__)
         return 0
-    return run_endpoint([]) if words == [SERVE] else run(words)
+    return WORDS[words[0]]([]) if len(words) == 1 and words[0] in WORDS else run(words)
 
 
 def train_module() -> None:

@@ -53,7 +53,7 @@ class Container:
         """
         base = base_folder(environment)
         folder = base / "input" / "config"
-        values = {n: parsed(v) for n, v in _json(folder / "hyperparameters.json").items()}
+        values = {n: parsed(v) for n, v in read_object(folder / "hyperparameters.json").items()}
         values = {n: v for n, v in values.items() if not n.startswith(FOREIGN)}
         for name, value in values.items():
             check_hyperparameter(name, value)
@@ -63,7 +63,7 @@ class Container:
             hyperparameters=values,
             channels=_channels(base, _described(base, folder / "inputdataconfig.json")),
             checkpoints=Path(local) if local else base / "checkpoints",
-            hosts=_hosts(folder / "resourceconfig.json"),
+            hosts=hosts_in(folder / "resourceconfig.json"),
         )
 
     @property
@@ -90,7 +90,12 @@ def is_first_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Return what a file of the platform's holds; nothing where it is not there.
+
+    Raises:
+        BadInput: If it is no JSON object.
+    """
     if not path.exists():
         return {}
     content = read_json(path, SMALL)
@@ -101,14 +106,22 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _text_at(path: Path, name: str) -> str | None:
     """Return a text in one of the platform's files, None where it has none."""
-    value = _json(path).get(name)
+    value = read_object(path).get(name)
     if value is not None and not (isinstance(value, str) and is_printable(value)):
         raise BadInput(f"{path}: {name} is {ascii(value)[:80]}; the platform writes a path there")
     return value or None
 
 
-def _hosts(path: Path) -> tuple[str, ...]:
-    hosts = _json(path).get("hosts") or ["algo-1"]
+def hosts_in(path: Path) -> tuple[str, ...]:
+    """Return the machines of a job; one where nothing is said of them.
+
+    Args:
+        path: The file `resourceconfig.json` of the job.
+
+    Raises:
+        BadInput: If it holds no names.
+    """
+    hosts = read_object(path).get("hosts") or ["algo-1"]
     if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
         raise BadInput(f"{path}: hosts is {ascii(hosts)[:80]}; the platform writes a list of names")
     return tuple(hosts)
@@ -118,7 +131,7 @@ def _described(base: Path, file: Path) -> dict[str, Any]:
     """Read the channels of a job; below a folder of one's own each folder of data is one."""
     data = base / "input" / "data"
     if file.exists() or not data.is_dir():
-        return _json(file)
+        return read_object(file)
     return {folder.name: {} for folder in list_folders(data)}
 
 
