@@ -15,6 +15,7 @@ from regrow.monitor.alarms.risk import TOLERANCE, Promise, promise
 from regrow.monitor.alarms.shift import FEWEST
 from regrow.monitor.answers import CLASS, NO_CLASS
 from regrow.monitor.bias.facets import Subject
+from regrow.monitor.bias.intervals import num_independent
 from regrow.monitor.bias.observing import ReferenceObserver
 from regrow.monitor.draws import draws, key_of
 from regrow.monitor.examples import Example, Examples
@@ -178,19 +179,6 @@ def _baseline(about: Mapping[str, Any], folder: Path) -> Baseline:
 def _scores(file: Path, names: Sequence[str], wanted: str) -> dict[str, np.ndarray]:
     arrays = read_arrays(file, wanted)
     return {str(name): arrays[f"s{n}"].astype(float) for n, name in enumerate(names)}
-
-
-def num_independent(groups: Sequence[str]) -> int:
-    """Return how many independent pictures are worth as much as groups of dependent ones.
-
-    Source: the effective sample size of Kish, Survey Sampling, 1965: of groups of one size, their
-    number; of unequal ones fewer, as the mean over all pictures rests on the large ones.
-
-    Args:
-        groups: The group of each picture.
-    """
-    _, counts = np.unique(groups, return_counts=True)
-    return int(counts.sum() ** 2 // (counts**2).sum()) if len(counts) else 0
 
 
 class BaselineBuilder:

@@ -1,7 +1,10 @@
 """Intervals of bias metrics, at 95 %, where pictures may depend on each other within blocks."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from regrow.monitor.alarms.risk import proportion_interval
 
@@ -45,6 +48,19 @@ def effective_size(total: float, squares: float) -> float:
         squares: The sum of their squares.
     """
     return total * total / squares if squares > 0 else 0.0
+
+
+def num_independent(groups: Sequence[str]) -> int:
+    """Return how many independent pictures are worth as much as groups of dependent ones.
+
+    Of groups of one size it is their number; of unequal ones fewer, as the mean over all pictures
+    rests on the large ones.
+
+    Args:
+        groups: The group of each picture.
+    """
+    _, counts = np.unique(groups, return_counts=True)
+    return int(effective_size(counts.sum(), (counts**2).sum()))
 
 
 def difference_interval(first: Share, second: Share) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from regrow.data.images.transforms import small_image
 from regrow.errors import BadInput
 from regrow.logs import log
 from regrow.monitor.alarms.shift import FEWEST
+from regrow.monitor.bias.intervals import num_independent
 from regrow.monitor.draws import key_of
 from regrow.monitor.files.arrays import read_arrays, write_arrays
 from regrow.monitor.network.attribution_drift import (
@@ -201,7 +202,7 @@ def _split(groups: Sequence[str]) -> tuple[np.ndarray, int]:
 
 
 def _count(groups: Sequence[str], more: str = "") -> int:
-    """Return how many independent pictures there are.
+    """Return how many independent pictures they are worth.
 
     Args:
         groups: The group of each.
@@ -210,7 +211,7 @@ def _count(groups: Sequence[str], more: str = "") -> int:
     Raises:
         BadInput: If they are too few to see a change by.
     """
-    count = len({*groups})
+    count = num_independent(groups)
     if count < FEWEST:
         raise BadInput(
             f"they are known of {plural(count, 'independent picture')}{more}; {FEWEST} are needed "

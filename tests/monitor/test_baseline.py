@@ -17,7 +17,6 @@ from regrow.monitor.baseline import (
     Baseline,
     BaselineBuilder,
     baseline_files,
-    num_independent,
 )
 from regrow.monitor.features import picture_features
 from regrow.monitor.files.constraints import Constraints
@@ -108,17 +107,6 @@ def test_frames_of_one_video_count_once(caplog: pytest.LogCaptureFixture) -> Non
     assert made.promise is not None
     assert made.promise.num_reference == 25
     assert "25 independent pictures: only large changes will show" in caplog.text
-
-
-def test_groups_of_unequal_sizes_are_worth_fewer_pictures() -> None:
-    assert num_independent([*"aabbcc"]) == 3
-    assert num_independent([*"aaaab"]) == 1  # 25 / 17
-    assert num_independent([]) == 0
-    # The variance of the mean over all pictures is that of so many independent ones.
-    sizes, draw = np.array([30, 10, 10, 5, 5]), np.random.default_rng(0)
-    means = draw.standard_normal((20_000, 5)) @ sizes / sizes.sum()
-    groups = np.repeat(np.arange(5), sizes).astype(str).tolist()
-    assert num_independent(groups) == int(1 / means.var()) == 3
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 19])

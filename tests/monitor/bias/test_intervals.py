@@ -11,6 +11,7 @@ from regrow.monitor.bias.intervals import (
     Share,
     difference_interval,
     effective_size,
+    num_independent,
     ratio_interval,
 )
 
@@ -55,3 +56,14 @@ def test_blocks_of_one_size_count_once_and_of_different_sizes_less() -> None:
     assert effective_size(12, 4 * 3**2) == pytest.approx(4)
     assert effective_size(12, 10**2 + 2 * 1**2) == pytest.approx(144 / 102)
     assert effective_size(0, 0) == 0
+
+
+def test_groups_of_unequal_sizes_are_worth_fewer_pictures() -> None:
+    assert num_independent([*"aabbcc"]) == 3
+    assert num_independent([*"aaaab"]) == 1  # 25 / 17
+    assert num_independent([]) == 0
+    # The variance of the mean over all pictures is that of so many independent ones.
+    sizes, draw = np.array([30, 10, 10, 5, 5]), np.random.default_rng(0)
+    means = draw.standard_normal((20_000, 5)) @ sizes / sizes.sum()
+    groups = np.repeat(np.arange(5), sizes).astype(str).tolist()
+    assert num_independent(groups) == int(1 / means.var()) == 3

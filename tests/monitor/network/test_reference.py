@@ -51,6 +51,17 @@ def test_frames_of_one_video_are_on_one_side_and_count_once(build: Build) -> Non
     assert len(scores["embedding_distance"]) == 200
 
 
+def test_videos_of_unequal_lengths_are_worth_fewer_pictures(build: Build) -> None:
+    # 40 videos of one frame each, and one of 20: 60^2 / (40 + 400) = 8.2 are too few, so nothing
+    # is explained; with four of 5 frames it is 60^2 / (40 + 100) = 25.7.
+    network = LinearNetwork(WEIGHTS)
+    made, _ = build(60, network, group=lambda number: str(min(number, 40)))
+    assert "8 independent pictures" in made.reasons["attributions"]
+    assert network.num_runs == 60
+    made, _ = build(60, group=lambda number: str(min(number, 40 + (number - 40) // 5)))
+    assert made.independent["cell_r1c1"] == 25
+
+
 @pytest.mark.parametrize(
     ("count", "words"), [(3, "2 independent"), (28, "19 independent pictures")]
 )
