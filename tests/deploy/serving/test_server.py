@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from http.client import HTTPResponse
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from regrow.deploy.serving import server
+from regrow.deploy.serving.app import make_app
 from regrow.deploy.serving.server import address_of, bound_socket
+from regrow.deploy.serving.service import Limits, Service
 from regrow.errors import BadInput
 
 
@@ -148,3 +151,43 @@ def test_a_second_signal_waits_for_nothing(listening: socket.socket) -> None:
     (answer,) = held.answers
     assert answer in ((500, ""), (0, ""))  # cut off, whether or not it is told so
     assert not held.may_end.is_set()
+
+
+GET, NEXT = b"GET /ping HTTP/1.1\r\n", b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n"
+CHUNKED, LONG = b"Transfer-Encoding: chunked\r\n", 3_000_000
+# A request with a body that no path reads: its head, and the body.
+UNREAD = {
+    "with the head": (b"Host: a\r\nContent-Length: 5\r\n\r\nhello", b""),
+    "after the answer": (b"Host: 10.0.0.1:8080\r\nContent-Length: 5\r\n\r\n", b"hello"),
+    "long": (b"Host: x y\r\nContent-Length: %d\r\n\r\n" % LONG, b"x" * LONG),
+    "chunked": (b"Host:\r\n" + CHUNKED + b"\r\n5\r\nhello\r\n0\r\n\r\n", b""),
+    "chunked later": (b"Host: a\r\n" + CHUNKED + b"\r\n", b"5\r\nhello\r\n0\r\n\r\n"),
+}
+
+
+def test_a_connection_goes_on_after_a_body_that_nobody_reads(listening: socket.socket) -> None:
+    """Health checks of some platforms have a body, and any Host."""
+    service, found = Service(Limits()), dict[str, list[Any]]()
+
+    def answered(client: socket.socket, request: bytes, then: bytes) -> tuple[int, bytes]:
+        client.sendall(request)
+        answer = HTTPResponse(client)
+        answer.begin()
+        own = answer.status, answer.read()[:17]
+        client.sendall(then)
+        return own
+
+    def act() -> None:
+        try:
+            for name, (head, body) in UNREAD.items():
+                with closing(socket.create_connection(listening.getsockname(), 20)) as client:
+                    first = answered(client, GET + head, body)
+                    found[name] = [first, answered(client, NEXT, b"")]
+        finally:
+            terminate()
+
+    acting = threading.Thread(target=act)
+    acting.start()
+    server.run(make_app(service), service, listening, "mine")
+    acting.join(20)
+    assert found == dict.fromkeys(UNREAD, [(200, b""), (200, b'{"name": "regrow"')])
