@@ -12,6 +12,7 @@ from regrow.monitor.answers import CLASS
 from regrow.monitor.bias.section import section
 from regrow.monitor.charts import bar, line_chart
 from regrow.monitor.examples import NUM_SHOWN, Example, typical
+from regrow.monitor.files.violations import NAMES
 from regrow.monitor.hours.telling import moved_scores
 from regrow.monitor.markup import shown as _text
 from regrow.monitor.network.attributions import CELLS
@@ -20,6 +21,7 @@ from regrow.text import plural
 
 NUM_MOVED = 6  # scores of pictures that are shown, and of answers
 NUM_NAMED = 3  # of each that the first lines name
+MOST_BROKEN = 60  # violations that are shown; the files have all
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1c2530;background:#fff;max-width:60rem;
@@ -242,9 +244,11 @@ def _violations(violations: Sequence[Mapping[str, str]]) -> str:
     rows = "".join(
         f"<tr><td><b>{_text(own['feature_name'])}</b></td><td>{_text(own['description'], 400)}</td>"
         f"<td class=quiet>{_text(own['constraint_check_type'])}</td></tr>"
-        for own in hard
+        for own in hard[:MOST_BROKEN]
     )
-    return f"<h2>What is broken</h2><table>{rows}</table>"
+    left = len(hard) - MOST_BROKEN
+    more = f"<p class=quiet>and {left:,} more in {NAMES[0]}</p>" if left > 0 else ""
+    return f"<h2>What is broken</h2><table>{rows}</table>{more}"
 
 
 def _quality(quality: Mapping[str, Any] | None) -> str:

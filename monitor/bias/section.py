@@ -5,7 +5,7 @@ from typing import Any
 
 from regrow.monitor.markup import shown
 
-MOST = 60  # rows of the table
+MOST = 60  # rows of the table, and sentences
 
 
 def section(bias: Mapping[str, Any] | None, alarms: Sequence[Mapping[str, Any]]) -> str:
@@ -25,8 +25,13 @@ def section(bias: Mapping[str, Any] | None, alarms: Sequence[Mapping[str, Any]])
     ]
     if bias is None or not (told or rows):
         return ""
-    sentences = "".join(f"<p>{shown(own['words'], 400)} {_range(own)}</p>" for own in told)
+    sentences = "".join(f"<p>{shown(own['words'], 400)} {_range(own)}</p>" for own in told[:MOST])
+    sentences += _left(len(told))
     return f"<h2>Kinds of pictures</h2>{sentences}{_table(bias, rows)}"
+
+
+def _left(count: int) -> str:
+    return f"<p class=quiet>and {count - MOST:,} more</p>" if count > MOST else ""
 
 
 def _range(alarm: Mapping[str, Any]) -> str:
@@ -55,13 +60,13 @@ def _table(bias: Mapping[str, Any], rows: Sequence[str]) -> str:
         names = ", ".join(small[:10]) + (", ..." if len(small) > 10 else "")
         least = bias["smallest_group"]
         few = f"<p class=quiet>Fewer than {least} pictures, or others: {shown(names, 300)}.</p>"
-    more = f"<p class=quiet>and {len(rows) - MOST} more</p>" if len(rows) > MOST else ""
     if not rows:
         return few
     label = shown(bias["label"], 60)
     columns = ("pictures", "number", f"predicted {label}", "wrong (loss)")
     head = "".join(f"<th>{column}</th>" for column in columns)
     table = f"<table><tr>{head}</tr>{''.join(rows[:MOST])}</table>"
+    more = _left(len(rows))
     return (
         f"<details><summary>By kind</summary><p class=quiet>{words}</p>{table}{more}{few}</details>"
     )

@@ -1,15 +1,24 @@
 """The page of an hour is one file without scripts, and shows strangers' texts as they are."""
 
 import base64
+import json
 import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from regrow.monitor.examples import Example
+from regrow.monitor.alarms.false_alarms import FalseAlarms
+from regrow.monitor.examples import Example, thumbnail
+from regrow.monitor.hours.watching import Settings, Watch
+from regrow.monitor.network.attributions import CELLS
 from regrow.monitor.page import page
 
+CHECK = "missing_column_check"
 EVIL = "<img src=x onerror=alert(1)>\"'&</style><script>alert(1)</script>\x1b[2J"
 
 
@@ -185,6 +194,60 @@ def test_pictures_and_answers_stand_apart() -> None:
         is_answer = name in ("confidence", "boxes of 1")
         assert (place > answers) == is_answer, name
         assert place > pictures
+
+
+def test_a_feature_that_no_picture_has_is_shown_as_broken(
+    folder: Path, tmp_path: Path, captured: Callable[..., Any], write: Callable[..., Path]
+) -> None:
+    """As in amazon-sagemaker-examples#3915, where the view of such a violation failed."""
+    file = folder / "constraints.json"
+    asked = json.loads(file.read_text())
+    asked["features"].append({"name": "speed", "inferred_type": "Fractional", "completeness": 1.0})
+    file.write_text(json.dumps(asked))
+    hour = datetime(2026, 11, 30, 7, tzinfo=UTC)
+    write(tmp_path / "captures", captured(hour, 5))
+    settings = Settings(hour + timedelta(hours=1), FalseAlarms(images=1e5))
+    (report,) = Watch(folder, tmp_path / "captures", None, settings).run()
+    assert [own["constraint_check_type"] for own in report["violations"]] == [CHECK]
+    row = re.search(r"<tr><td><b>speed</b>.*?</tr>", (folder / "report.html").read_text())
+    assert row is not None
+    assert _parsed(row[0]).texts == ["speed", "no picture has this feature", CHECK]
+
+
+def _noise(name: str) -> Example:
+    """The largest thumbnail that there is."""
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    return Example(name, {"brightness": 0.5}, thumbnail(pixels))
+
+
+def test_the_page_of_an_hour_with_all_that_it_can_hold_is_small() -> None:
+    """As in evidentlyai/evidently#1781, where a page of embeddings was too large to be shown."""
+    long = '"' * 5000
+    names = ["brightness", *(f"{number} {long}" for number in range(80))]
+    broken = {"feature_name": long, "constraint_check_type": CHECK, "description": long}
+    data = {"kind": "data", "name": long, "check": CHECK, "since": long, "words": long}
+    shares = {"value": 0.1, "rest": 0.2, "interval": [-0.3, 0.1]}
+    side = {"pictures": 10**9, "labelled": 10**9, "predicted": shares, "wrong": shares}
+    facets = {f"{n} {long}": {f"{m} {long}": side for m in range(20)} for n in range(20)}
+    cells = {name: {"before": 1 / 3, "now": 1 / 7} for name in CELLS}
+    numbers = {"distance": 0.1, "by_chance": 0.1, "ndcg": 0.9, "num_pictures": 9, "num_unusable": 0}
+    report = _report(
+        *(_warning(name) for name in names),
+        *[BIAS | {"words": long, "name": long}] * 800,
+        *[data] * 2000,
+        ACT,
+        violations=[broken] * 2000,
+        bias={"label": long, "smallest_group": 30, "facets": facets},
+        attribution=numbers | {"cells": cells},
+        remarks={f"{number} {long}": {"count": 9, "first": [long] * 5} for number in range(20)},
+        name=long,
+        message=long,
+    )
+    examples = [_noise(f"{number} {long}") for number in range(24)]
+    history = [{"hour": long[:20], "ranks": dict.fromkeys(names, 1 / 3)}] * 72
+    text = page(report, history, examples, examples)
+    assert all(name in text for name in ("What is broken", "By kind", "heat map", "All scores"))
+    assert len(text.encode()) < 2_000_000
 
 
 def test_a_picture_of_a_class_shows_the_answer() -> None:

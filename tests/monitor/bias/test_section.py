@@ -55,4 +55,7 @@ def test_texts_of_strangers_are_shown_and_do_nothing() -> None:
 
 def test_many_kinds_are_counted() -> None:
     facets = {"camera": {str(n): _row() for n in range(MOST + 5)}}
-    assert "and 5 more" in section(_bias(facets=facets), [])
+    assert section(_bias(facets=facets), []).count("and 5 more") == 1
+    text = section(_bias(), [ALARM] * (MOST + 1_234))
+    assert text.count("<p>Pictures") == MOST
+    assert "and 1,234 more" in text
