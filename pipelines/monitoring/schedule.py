@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from regrow.deploy.packing.placeholders import ACCOUNT, BUCKET, IMAGE, ROLE, placeholders_in
+from regrow.deploy.sagemaker.monitoring import IMAGE_BASELINE
 from regrow.errors import BadInput
 from regrow.files import write_text
 from regrow.logs import log
@@ -19,13 +20,16 @@ from regrow.monitor.baseline import Baseline, baseline_files
 from regrow.monitor.hours.collecting import Blocks
 from regrow.monitor.schedule import crontab, systemd
 from regrow.monitor.schedule.expression import Schedule
-from regrow.monitor.schedule.sagemaker import Account, create_monitoring_schedule
+from regrow.monitor.schedule.sagemaker import (
+    Account,
+    create_monitoring_schedule,
+    create_processing_job,
+)
 
 Scheduler = Literal["systemd", "cron", "sagemaker"]
 FOLDER = "schedule"  # below the monitor's
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", re.ASCII)  # as SageMaker's API has it
 SETTINGS = ("false_alarms", "blocks", "block_minutes")
-PLACE = "/opt/regrow/baseline"  # of the baseline in the container
 ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/{ROLE}"
 
 
@@ -86,7 +90,8 @@ def run_schedule(
     Args:
         folder: The monitor's folder, with its baseline; the files come into `schedule` below it.
         for_: Scheduler: `systemd` (a service and a timer), `cron` (a line of a crontab), or
-            `sagemaker` (a MonitoringSchedule, and the Dockerfile of its container).
+            `sagemaker` (a MonitoringSchedule, the Dockerfile of its container, and a job by itself,
+            with results of earlier jobs and labels as inputs).
         captures: The folder that the server captures into; SageMaker has its own.
         every: Schedule: `hourly`, `daily`, or a cron expression as SageMaker has it, such as
             `cron(0 0/6 ? * * *)`, in UTC.
@@ -148,15 +153,18 @@ def _sagemaker(
 ) -> Mapping[str, str]:
     if run.captures is not None or run.ground_truth is not None:
         raise BadInput(
-            "SageMaker's jobs get the endpoint's own captures, and no labels; leave both out"
+            "SageMaker's jobs get captures and labels as inputs, which the requests name; leave "
+            "both out"
         )
     account = Account(IMAGE, ROLE_ARN, BUCKET)
     request = create_monitoring_schedule(name, schedule, endpoint, account, run.environment())
+    job = create_processing_job(name, endpoint, account, run.environment())
     files = " ".join(file.name for file in baseline_files(folder))
     return {
         "create_monitoring_schedule.json": json.dumps(request, indent=2) + "\n",
-        "Dockerfile": f"FROM regrow:{version('regrow')}\nCOPY {files} {PLACE}/\n"
-        f"ENV regrow_baseline={PLACE}\n",
+        "create_processing_job.json": json.dumps(job, indent=2) + "\n",
+        "Dockerfile": f"FROM regrow:{version('regrow')}\nCOPY {files} {IMAGE_BASELINE}/\n"
+        f"ENV regrow_baseline={IMAGE_BASELINE}\n",
     }
 
 
@@ -166,9 +174,10 @@ def _next_step(scheduler: Scheduler, folder: Path, written: list[Path]) -> str:
         return f"next: (crontab -l; cat {files[0]}) | crontab -"
     if scheduler == "systemd":
         return f"next: systemctl --user link {files[0]} && systemctl --user enable --now {files[1]}"
+    dockerfile = files[-1]
     context = shlex.quote(str(folder.absolute()))
     return (
-        f"next: docker build -f {files[1]} {context}, push the image, copy constraints.json and "
+        f"next: docker build -f {dockerfile} {context}, push the image, copy constraints.json and "
         "statistics.json to the bucket, then aws sagemaker create-monitoring-schedule "
         f"--cli-input-json file://{files[0]}"
     )

@@ -46,7 +46,7 @@ def test_the_entrypoint_is_our_command_in_exec_form_and_takes_the_word() -> None
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert words == ["regrow-sagemaker"]
     assert words[0] in project["scripts"]
-    assert not _all("CMD")  # `train` or `serve` stands there
+    assert not _all("CMD")  # `train`, `serve` or `monitor` stands there
     assert not _all("STOPSIGNAL")
 
 

@@ -1,5 +1,6 @@
 """Evidence is the recursion M <- L max(M, 1) of each bet, in one go or in parts."""
 
+import itertools
 import json
 import math
 
@@ -60,6 +61,23 @@ def test_the_mean_run_length_is_at_least_the_level() -> None:
                 break
             steps += 200
     assert np.mean(lengths) > 50
+
+
+def test_evidence_that_begins_anew_reaches_a_level_by_steps_over_level_at_most() -> None:
+    """All 2^12 ways of 12 fair coins: P(some step reaches A) <= 12 / A, whatever A.
+
+    The wealth is at most S <- L (S + 1), and the mean of S after t steps is t. So S stopped at the
+    level or after N steps has the mean N at most, and Markov's inequality gives N / A.
+    """
+    peaks = []
+    for coins in itertools.product([-1.0, 1.0], repeat=12):
+        own = np.array(coins)
+        factors = np.log1p(np.stack([0.9 * own, 0.4 * own, -0.4 * own], axis=1))
+        peaks.append(Evidence.empty(3).add_(factors, own, np.arange(12.0)).max())
+    levels = np.array([13, 16, 24, 50, 100, 200, 400, 600])
+    shares = (np.array(peaks)[:, None] >= np.log(levels)).mean(axis=0)
+    assert (shares <= 12 / levels).all()
+    assert (shares > 0).all(), "a level that nothing reaches says nothing"
 
 
 def test_wealth_is_limited_so_that_alarms_end() -> None:

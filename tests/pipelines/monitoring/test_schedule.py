@@ -10,6 +10,7 @@ import pytest
 from schedulers import cron_command, systemd_words
 from watched_models import watched_data
 
+from regrow.deploy.sagemaker.monitoring import IMAGE_BASELINE, MonitoringJob
 from regrow.errors import BadInput
 from regrow.models.checkpoint import file_hash
 from regrow.monitor.baseline import Baseline
@@ -81,6 +82,43 @@ def test_sagemaker_gets_a_request_and_a_container_with_the_baseline(
     assert read_analysis(alone) == read_analysis(folder)
 
 
+def test_the_container_finds_what_its_requests_name(folder: Path, tmp_path: Path) -> None:
+    monitor(["schedule", str(folder), "--for=sagemaker", "--endpoint=road", "--blocks=camera"])
+    made = folder / "schedule"
+    request = json.loads((made / "create_monitoring_schedule.json").read_text())
+    job = request["MonitoringScheduleConfig"]["MonitoringJobDefinition"]
+    (source,) = (own["EndpointInput"]["LocalPath"] for own in job["MonitoringInputs"])
+    (output,) = (
+        own["S3Output"]["LocalPath"] for own in job["MonitoringOutputConfig"]["MonitoringOutputs"]
+    )
+    base = tmp_path / "container"
+    (base / "processing" / "input").mkdir(parents=True)
+    told = {"SAGEMAKER_BASE_DIR": str(base), "dataset_source": source, "output_path": output}
+    found = MonitoringJob.from_environment(told | job["Environment"])
+    assert found.captures == base / "processing" / "input"
+    assert found.output == base / "processing" / "output"
+    assert found.metrics == base / "output" / "metrics"
+    assert (found.state, found.ground_truth) == (None, None)
+    assert found.options == {"blocks": "camera"}
+    last = (made / "Dockerfile").read_text().splitlines()[-1]
+    assert last == f"ENV regrow_baseline={IMAGE_BASELINE}"
+    # The job with more inputs has no variables for them.
+    alone = json.loads((made / "create_processing_job.json").read_text())
+    for own in alone["ProcessingInputs"]:
+        place = own["S3Input"]["LocalPath"].removeprefix("/opt/ml/")
+        (base / place).mkdir(parents=True, exist_ok=True)
+    found = MonitoringJob.from_environment(
+        {"SAGEMAKER_BASE_DIR": str(base), **alone["Environment"]}
+    )
+    assert found.captures == base / "processing" / "input"
+    assert found.state == base / "processing" / "state"
+    assert found.ground_truth == base / "processing" / "groundtruth"
+    assert (found.endpoint, found.schedule) == ("road", "regrow-monitor")
+    assert found.options == {"blocks": "camera"}
+    (result,) = alone["ProcessingOutputConfig"]["Outputs"]
+    assert result["S3Output"]["LocalPath"] == "/opt/ml/processing/output"
+
+
 @pytest.mark.parametrize(
     ("words", "match"),
     [
@@ -89,7 +127,7 @@ def test_sagemaker_gets_a_request_and_a_container_with_the_baseline(
         (["--for=systemd", "--captures=c", "--every=weekly"], "--every is 'weekly'; write hourly"),
         (["--for=systemd", "--captures=c", "--name=a b"], "name is 'a b'; it must be letters"),
         (["--for=sagemaker", "--endpoint=a_b"], "endpoint is 'a_b'; it must be letters"),
-        (["--for=sagemaker", "--captures=c"], "SageMaker's jobs get the endpoint's own captures"),
+        (["--for=sagemaker", "--captures=c"], "SageMaker's jobs get captures and labels as inputs"),
         (["--for=cron", "--captures=c", "--block-minutes=0"], "block_minutes is 0"),
         (["--for=cron", "--captures=c", "--false-alarms=no"], "--false-alarms is 'no'"),
     ],
