@@ -16,7 +16,8 @@ from regrow.errors import BadInput
 from regrow.files import one_line
 from regrow.models.checkpoint import load
 from regrow.models.modes import evaluating
-from regrow.models.onnx.graph import OPSET, InputType, export_graph
+from regrow.models.onnx.graph import OPSET, export_graph
+from regrow.models.onnx.metadata import InputType
 from regrow.models.task import Task
 
 MODEL_FILE = "model.onnx"

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from regrow.data.targets.partial_labels import plain_targets
-from regrow.deploy.runtime import OnnxModel, Outputs, predictions
+from regrow.deploy.runtime import OnnxModel, predictions
+from regrow.deploy.session import Outputs
 from regrow.errors import BadInput
 from regrow.metrics.scores import alone
 from regrow.models.modes import copied, evaluating

@@ -10,15 +10,12 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from regrow.errors import BadInput
-from regrow.models.onnx.graph import InputType, as_input, metadata
+from regrow.deploy.session import CPU, CUDA, Outputs, Session
+from regrow.models.onnx.metadata import metadata
 from regrow.models.task import Task
 
-Outputs = dict[str, np.ndarray]
-CUDA = "CUDAExecutionProvider"
 
-
-class OnnxModel:
+class OnnxModel(Session):
     """An exported model: images in, decoded outputs out.
 
     Args:
@@ -38,29 +35,8 @@ class OnnxModel:
         num_threads: int | None = None,
         providers: Sequence[Any] | None = None,
     ) -> None:
-        if not path.is_file():
-            raise BadInput(f"{path}: no such file; write it with scripts/export.py")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads or torch.get_num_threads()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self.session = onnxruntime.InferenceSession(
-                str(path), options, providers=list(providers or default_providers())
-            )
-        except Exception as error:  # ONNX Runtime's errors share no base class
-            line = " ".join(str(error).split())
-            raise BadInput(f"{path}: ONNX Runtime cannot load it ({line})") from error
-        known = metadata(self.session.get_modelmeta().custom_metadata_map)
-        if "classes" not in known or "size" not in known:
-            raise BadInput(f"{path}: has no class names, so regrow did not write it; export again")
-        self.path = path
-        self.classes: list[str] = known["classes"]
-        self.kind: str = known["kind"]
-        self.size: tuple[int, int] = (known["size"][0], known["size"][1])
-        self.suppression: dict[str, Any] = known["suppression"]
-        self.input_type: InputType = known.get("input", {}).get("type", "uint8")
-        self.outputs = [output.name for output in self.session.get_outputs()]
+        threads, wanted = num_threads or torch.get_num_threads(), providers or default_providers()
+        super().__init__(path, num_threads=threads, providers=wanted)
 
     def __call__(self, images: Tensor | np.ndarray) -> Outputs:
         """Return the outputs by name.
@@ -68,9 +44,8 @@ class OnnxModel:
         Args:
             images: RGB, uint8, (b, 3, h, w).
         """
-        given = images if isinstance(images, Tensor) else torch.from_numpy(images)
-        pixels = as_input(given, self.input_type).numpy(force=True)
-        return dict(zip(self.outputs, self.session.run(None, {"images": pixels}), strict=True))
+        given = images.numpy(force=True) if isinstance(images, Tensor) else images
+        return self.run(self.as_input(given))
 
 
 def metadata_of(path: Path) -> dict[str, Any]:
@@ -82,11 +57,8 @@ def metadata_of(path: Path) -> dict[str, Any]:
 
 def default_providers() -> list[Any]:
     """Return the execution providers that can run here, best first, with their options."""
-    wanted: list[Any] = ["CPUExecutionProvider"]
-    if torch.cuda.is_available() and CUDA in onnxruntime.get_available_providers():
-        # TF32 has 10 bits of mantissa, too few to tell a rounding from a mistake.
-        wanted.insert(0, (CUDA, {"use_tf32": "0"}))
-    return wanted
+    has_cuda = torch.cuda.is_available() and CUDA[0] in onnxruntime.get_available_providers()
+    return [CUDA, CPU] if has_cuda else [CPU]
 
 
 def detections(

@@ -5,15 +5,16 @@ Two networks that were scored on the same images are compared in pairs by these.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from regrow.data.targets.labels import VOID
 from regrow.metrics.ignored import falls_on_ignored
+from regrow.metrics.matching import match
 from regrow.metrics.scores import RECALLS, iou
 
 MAX_DETECTIONS = 100
@@ -58,6 +59,11 @@ class Evidence(ABC):
             One score per set, (r,).
         """
 
+    def scores_of_sets(self, counts: np.ndarray) -> np.ndarray:
+        """Compute the score of several sets of images, as arrays, (r, n) to (r,)."""
+        found: np.ndarray = self.scores(torch.from_numpy(counts)).numpy()
+        return found
+
     def score(self, counts: Tensor | None = None) -> float:
         """Compute the score of all images, or of one set of them, counts (n,)."""
         if counts is None:
@@ -70,7 +76,7 @@ class Collector(Evidence):
 
     @abstractmethod
     def update(self, predictions: Any, targets: Any) -> None:
-        """Add one batch, in the form that a metric takes it."""
+        """Add one batch, in the form that a metric takes it; arrays may stand for tensors."""
 
 
 class CorrectEvidence(Collector):
@@ -159,7 +165,8 @@ class ConfusionEvidence(Collector):
     def update(self, predictions: Tensor, targets: Tensor) -> None:
         """Add masks of class indices, (b, h, w) each."""
         size = self.num_classes
-        for predicted, truth in zip(predictions.cpu().long(), targets.cpu().long(), strict=True):
+        masks = [torch.as_tensor(own).cpu().long() for own in (predictions, targets)]
+        for predicted, truth in zip(*masks, strict=True):
             known = truth != VOID
             pairs = truth[known] * size + predicted[known]
             self._counts.append(torch.bincount(pairs, minlength=size**2).double())
@@ -224,16 +231,15 @@ class BoxEvidence(Collector):
     def update(self, predictions: Any, targets: Any) -> None:
         """Add detections and objects, one mapping per image, boxes xyxy in pixels."""
         for predicted, truth in zip(predictions, targets, strict=True):
-            best = predicted["scores"].cpu().argsort(descending=True, stable=True)
-            boxes = predicted["boxes"].detach().cpu().double()[best]
-            scores = predicted["scores"].detach().cpu().double()[best]
-            labels = predicted["labels"].cpu()[best]
-            truth = {name: value.cpu() for name, value in truth.items()}
+            predicted, truth = _on_cpu(predicted), _on_cpu(truth)
+            best = predicted["scores"].argsort(descending=True, stable=True)
+            boxes, scores = predicted["boxes"].double()[best], predicted["scores"].double()[best]
+            labels = predicted["labels"][best]
             true_labels, true_boxes = truth["labels"], truth["boxes"].double()
             self._num_objects.append(torch.bincount(true_labels, minlength=self.num_classes))
             for index in labels.unique().tolist():
                 mine = (labels == index).nonzero().flatten()[:MAX_DETECTIONS]
-                matched = match(boxes[mine], true_boxes[true_labels == index])
+                matched = _matched(boxes[mine], true_boxes[true_labels == index])
                 counts = matched | ~falls_on_ignored(boxes[mine], truth, index)
                 number = torch.full((int(counts.sum()),), len(self._num_objects) - 1)
                 self._found[index].append((scores[mine][counts], matched[counts], number))
@@ -283,26 +289,9 @@ def _at_recalls(recall: Tensor, precision: Tensor) -> Tensor:
     return padded.gather(1, places).mean(1)
 
 
-def match(boxes: Tensor, objects: Tensor, threshold: float = 0.5) -> Tensor:
-    """Match the detections of one class in one image to objects, best first, one object each.
+def _on_cpu(values: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: torch.as_tensor(value).detach().cpu() for name, value in values.items()}
 
-    Source: COCO's evaluation, https://cocodataset.org/#detection-eval.
 
-    Args:
-        boxes: Detections by falling score, xyxy, (n, 4).
-        objects: Objects, xyxy, (m, 4).
-        threshold: The least IoU of a match.
-
-    Returns:
-        Whether each detection has an object of its own, (n,).
-    """
-    matched = torch.zeros(len(boxes), dtype=torch.bool)
-    if not len(boxes) or not len(objects):
-        return matched
-    overlaps = box_iou(boxes, objects)
-    for row, overlap in enumerate(overlaps):
-        best, place = overlap.max(0)
-        if best >= threshold:
-            matched[row] = True
-            overlaps[:, place] = -1
-    return matched
+def _matched(boxes: Tensor, objects: Tensor) -> Tensor:
+    return torch.from_numpy(match(boxes.numpy(), objects.numpy()))

@@ -17,7 +17,8 @@ import torch
 from regrow.errors import BadInput
 from regrow.models.modes import copied
 from regrow.models.onnx.command_clock import PATTERN, Program
-from regrow.models.onnx.graph import OPSET, InputType, build_graph, fix_batch_
+from regrow.models.onnx.graph import OPSET, build_graph, fix_batch_
+from regrow.models.onnx.metadata import InputType
 from regrow.models.task import Task
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from regrow.monitor.features import PICTURE
 from regrow.monitor.files.constraints import Comparison, Constraint, Constraints
@@ -223,4 +223,4 @@ def chi_squared(before: Mapping[str, int], now: Mapping[str, int]) -> float | No
     observed = np.array(table, dtype=np.float64)
     expected = observed.sum(1, keepdims=True) * observed.sum(0) / observed.sum()
     statistic = float(((observed - expected) ** 2 / expected).sum())
-    return float(chi2.sf(statistic, len(table) - 1))
+    return float(chdtrc(len(table) - 1, statistic))

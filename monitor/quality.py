@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from regrow.errors import BadInput
-from regrow.metrics.evidence import BoxEvidence, Collector, ConfusionEvidence, CorrectEvidence
 from regrow.monitor.alarms.risk import proportion_interval
 from regrow.monitor.answers import class_name
-from regrow.monitor.truths import Objects, Truth, confusion, found_objects, mask_of
+from regrow.monitor.truths import Box, Objects, Truth, confusion, found_objects, mask_of
 from regrow.plain import MISSHAPEN
 
 NUM_RESAMPLES = 400
@@ -29,13 +27,7 @@ class Quality:
     def __init__(self, kind: str, classes: Sequence[str]) -> None:
         self.kind, self.classes = kind, list(classes)
         self.counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-        count = len(self.classes)
-        collectors: dict[str, Collector] = {
-            "labels": CorrectEvidence(),
-            "boxes": BoxEvidence(count),
-            "masks": ConfusionEvidence(count),
-        }
-        self.evidence = collectors[kind]
+        self._evidence: Any = None if kind == "labels" else _collector(kind, len(classes))
 
     def add(self, prediction: Mapping[str, Any], truth: Truth) -> None:
         """Add a picture.
@@ -51,35 +43,40 @@ class Quality:
             else:
                 mask = mask_of(prediction)
                 confusion(mask, truth, len(self.classes))  # refuses what does not fit
-                pair = (torch.from_numpy(own.astype(np.int64))[None] for own in (mask, truth))
-                self.evidence.update(*pair)
+                self._evidence.update(*(own.astype(np.int64)[None] for own in (mask, truth)))
         except MISSHAPEN as error:
             raise BadInput("a prediction of another kind or size than its truth") from error
 
     def _add_label(self, label: str, truth: str) -> None:
-        row, column = self.classes.index(truth), self.classes.index(label)
-        self.counts[row, column] += 1
-        scores = torch.zeros(1, len(self.classes))
-        scores[0, column] = 1
-        self.evidence.update(scores, torch.tensor([row]))
+        self.counts[self.classes.index(truth), self.classes.index(label)] += 1
 
     def _add_boxes(self, objects: Any, truth: Objects) -> None:
-        def boxes(values: list[Any]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.float32).reshape(-1, 4)
-
         predicted = found_objects(objects)
-        labels = [self.classes.index(label) for label, _, _ in predicted]
         found = {
-            "boxes": boxes([box for _, _, box in predicted]),
-            "scores": torch.tensor([score for _, score, _ in predicted]),
-            "labels": torch.tensor(labels, dtype=torch.int64),
+            "boxes": _corners([box for _, _, box in predicted]),
+            "scores": np.array([score for _, score, _ in predicted], dtype=np.float32),
+            "labels": self._labels([label for label, _, _ in predicted]),
         }
-        names = [self.classes.index(name) for name, _ in truth]
         wanted = {
-            "boxes": boxes([box for _, box in truth]),
-            "labels": torch.tensor(names, dtype=torch.int64),
+            "boxes": _corners([box for _, box in truth]),
+            "labels": self._labels([name for name, _ in truth]),
         }
-        self.evidence.update([found], [wanted])
+        self._evidence.update([found], [wanted])
+
+    def _labels(self, names: Sequence[str]) -> np.ndarray:
+        return np.array([self.classes.index(name) for name in names], dtype=np.int64)
+
+    @property
+    def num_labels(self) -> int:
+        """Return how many pictures were added."""
+        return int(self.counts.sum() if self._evidence is None else self._evidence.num_images)
+
+    @property
+    def score(self) -> float:
+        """Return the score of all pictures, at least one."""
+        if self._evidence is None:
+            return float(self.counts.trace() / self.counts.sum())
+        return float(self._evidence.score())
 
     def to_dict(self, num_pictures: int) -> dict[str, Any]:
         """Return the score, its 95 % interval and the coverage of labels; no score of no label.
@@ -89,7 +86,7 @@ class Quality:
         Args:
             num_pictures: How many pictures could have a label.
         """
-        count = self.evidence.num_images
+        count = self.num_labels
         made: dict[str, Any] = {
             "name": SCORES[self.kind],
             "num_labels": count,
@@ -97,9 +94,9 @@ class Quality:
         }
         if not count:
             return made | {"value": None, "interval": None}
-        value = self.evidence.score()
-        if isinstance(self.evidence, CorrectEvidence):
-            interval = proportion_interval(int(self.evidence.correct.sum()), count)
+        value = self.score
+        if self._evidence is None:
+            interval = proportion_interval(int(self.counts.trace()), count)
         else:
             scores = self._resampled()
             low, high = np.quantile(scores, [0.025, 0.975]) if len(scores) else (0.0, 1.0)
@@ -107,9 +104,9 @@ class Quality:
         return made | {"value": value if np.isfinite(value) else None, "interval": interval}
 
     def _resampled(self) -> np.ndarray:
-        count, draw = self.evidence.num_images, np.random.default_rng(0)
+        count, draw = self.num_labels, np.random.default_rng(0)
         counts = draw.multinomial(count, np.full(count, 1 / count), NUM_RESAMPLES)
-        scores = self.evidence.scores(torch.from_numpy(counts).double()).numpy()
+        scores = self._evidence.scores_of_sets(counts.astype(np.float64))
         found: np.ndarray = scores[np.isfinite(scores)]
         return found
 
@@ -119,13 +116,13 @@ class Quality:
         Source: Amazon SageMaker Developer Guide, "Model Quality Metrics". It has none for boxes and
         masks; ours have the same shape.
         """
-        if not self.evidence.num_images:
+        if not self.num_labels:
             return {}
         if self.kind != "labels":
             key = {"boxes": "object_detection_metrics", "masks": "segmentation_metrics"}[self.kind]
             spread = self._resampled()
             name = {"boxes": "map_50", "masks": "miou"}[self.kind]
-            return {key: {name: self._metric(self.evidence.score(), spread)}}
+            return {key: {name: self._metric(self.score, spread)}}
         counts = self.counts
         shares, total = counts.ravel() / counts.sum(), int(counts.sum())
         drawn = np.random.default_rng(0).multinomial(total, shares, NUM_RESAMPLES)
@@ -142,9 +139,20 @@ class Quality:
         return {"multiclass_classification_metrics": {"confusion_matrix": table, **metrics}}
 
     def _metric(self, value: float, spread: np.ndarray) -> dict[str, Any]:
-        is_enough = self.evidence.num_images >= FEWEST and len(spread) > 1
+        is_enough = self.num_labels >= FEWEST and len(spread) > 1
         deviation = float(spread.std(ddof=1)) if is_enough else "NaN"
         return {"value": value if np.isfinite(value) else "NaN", "standard_deviation": deviation}
+
+
+def _collector(kind: str, num_classes: int) -> Any:
+    # Here, since labels are scored without PyTorch.
+    from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence
+
+    return BoxEvidence(num_classes) if kind == "boxes" else ConfusionEvidence(num_classes)
+
+
+def _corners(boxes: Sequence[Box]) -> np.ndarray:
+    return np.array(boxes, dtype=np.float32).reshape(-1, 4)
 
 
 def weighted_scores(counts: np.ndarray) -> dict[str, np.ndarray]:

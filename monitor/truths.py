@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
 
 from regrow.data.images.opening import MAX_PIXELS, open_image
 from regrow.data.images.run_lengths import CocoRuns
 from regrow.data.targets.labels import VOID
 from regrow.errors import BadInput
+from regrow.metrics.matching import overlaps
 from regrow.monitor.answers import class_name
 from regrow.monitor.files.ground_truth import Label
 from regrow.plain import MISSHAPEN, parse_json
@@ -160,18 +159,15 @@ def _loss_of_boxes(objects: Any, truth: Objects) -> float:
         return 0.0
     if not found or not truth:
         return 1.0
-    overlaps = box_iou(
-        torch.tensor([box for _, _, box in found], dtype=torch.float64),
-        torch.tensor([box for _, box in truth], dtype=torch.float64),
-    ).numpy()
     same = np.array([[label == name for name, _ in truth] for label, _, _ in found])
-    overlaps = np.where(same, overlaps, 0)
+    boxes = np.array([box for _, _, box in found]), np.array([box for _, box in truth])
+    left = np.where(same, overlaps(*boxes), 0)
     hits = 0
-    for row in overlaps:
+    for row in left:
         place = int(row.argmax())
         if row[place] >= OVERLAP:
             hits += 1
-            overlaps[:, place] = 0
+            left[:, place] = 0
     return 1 - 2 * hits / (len(found) + len(truth))
 
 

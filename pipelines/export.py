@@ -21,7 +21,8 @@ from regrow.files import file_hash, write_atomic
 from regrow.logs import log
 from regrow.models.checkpoint import load
 from regrow.models.cost import count_macs, count_params
-from regrow.models.onnx.graph import OPSET, InputType
+from regrow.models.onnx.graph import OPSET
+from regrow.models.onnx.metadata import InputType
 from regrow.reporting.lock import releases_folders
 from regrow.reporting.report import Report
 from regrow.reporting.run_folder import open_run, refuse_run

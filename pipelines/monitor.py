@@ -8,7 +8,6 @@ from typing import Any
 
 from regrow.allocation import keep_freed_memory
 from regrow.cli import parse
-from regrow.data.config import DATA_CHOICES
 from regrow.errors import BadInput, CheckFailed
 from regrow.files import write_text
 from regrow.guard import command, help_topic
@@ -27,10 +26,10 @@ from regrow.monitor.hours.folders import (
     read_report,
 )
 from regrow.monitor.hours.state import STATE, State
-from regrow.monitor.hours.watching import Settings, Watch, log_reports
+from regrow.monitor.hours.telling import log_reports
+from regrow.monitor.hours.watching import Settings, Watch
+from regrow.monitor.network.served import Network
 from regrow.monitor.page import page
-from regrow.pipelines.monitoring.baseline import run_baseline
-from regrow.pipelines.monitoring.network import KeptNetwork
 from regrow.pipelines.monitoring.schedule import run_schedule
 from regrow.reporting.lock import hold, releases_folders
 from regrow.text import printable
@@ -103,7 +102,7 @@ def run_monitor(
     if folder.is_dir():
         hold(folder)
     keep_freed_memory()
-    watch = Watch(folder, captures, ground_truth, settings, KeptNetwork)
+    watch = Watch(folder, captures, ground_truth, settings, _opened)
     reports = watch.run()
     log_reports(reports)
     for name, reason in (reports[-1]["bias"]["left_out"] if reports else {}).items():
@@ -119,6 +118,13 @@ def run_monitor(
         more = f" ({len(failed)} hours)" if len(failed) > 1 else ""
         raise CheckFailed(f"{failed[-1]['hour']}: {failed[-1]['message']}{more}; see {where}")
     return reports
+
+
+def _opened(network: Path) -> Network:
+    # Here, since only a run with new captures needs ONNX Runtime.
+    from regrow.pipelines.monitoring.network import KeptNetwork
+
+    return KeptNetwork(network)
 
 
 def run_monitor_report(folder: Path) -> list[dict[str, Any]]:
@@ -148,6 +154,10 @@ def run_monitor_report(folder: Path) -> list[dict[str, Any]]:
 
 def baseline(args: Sequence[str] | None = None) -> Baseline:
     """Freeze what a model sees and answers on pictures that it was not fitted to."""
+    # Here, since they need PyTorch, which no other word does.
+    from regrow.data.config import DATA_CHOICES
+    from regrow.pipelines.monitoring.baseline import run_baseline
+
     values, _ = parse(
         run_baseline,
         args,

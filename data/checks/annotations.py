@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from regrow.data.checks.edges import ROUNDING, hair
 from regrow.data.checks.faults import BOXES, ROWS, Faults, shown
 from regrow.data.checks.remarks import Remarks
 from regrow.data.images.fingerprints import Fingerprint
@@ -13,11 +14,6 @@ from regrow.data.images.opening import is_turned_by_exif, num_channels
 from regrow.data.targets.labels import VOID, Boxes, Item, Mask
 from regrow.errors import BadInput
 
-ROUNDING = 0.5  # pixels; files round their numbers, and boxes that end so far outside stay
-# A box may stick out of its image by a hair: tools let people draw so, and some count pixels from
-# 0 that others count from 1. As torchvision and others do, it is cut at the edge. A hair is 2 % of
-# the side, or a pixel where that is less than 5 %. A box that sticks out further is of another.
-HAIR, PIXEL, SMALL = 0.02, 1.0, 0.05
 SHARE = 1.5  # the largest end of a box in shares of 1, by centre and size: 1 + 1 / 2
 LARGE = 16  # pixels; a box within the first pixel of such an image is none in pixels
 OTHER_CHANNELS = "images with another number of channels than their annotation says"
@@ -85,15 +81,6 @@ def checked(
             item = replace(item, target=boxes)
         return item
     return None
-
-
-def hair(limits: np.ndarray) -> np.ndarray:
-    """Return how far annotations may stick out of an image, in pixels.
-
-    Args:
-        limits: The sides of the image, in pixels.
-    """
-    return np.maximum(np.maximum(ROUNDING, HAIR * limits), np.minimum(PIXEL, SMALL * limits))
 
 
 def _check_declared(item: Item, image: Fingerprint) -> None:

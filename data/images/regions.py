@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from regrow.data.checks.annotations import hair
+from regrow.data.checks.edges import hair
 from regrow.data.images.conversion import Decoding
 from regrow.data.images.opening import image_size
 from regrow.data.targets.labels import VOID

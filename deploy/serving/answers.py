@@ -11,8 +11,9 @@ from PIL import Image
 
 from regrow.data.images.run_lengths import class_runs
 from regrow.data.images.transforms import resize_mask
-from regrow.deploy.runtime import Outputs, detections
+from regrow.deploy.runtime import detections
 from regrow.deploy.serving.served_model import ServedModel
+from regrow.deploy.session import Outputs
 from regrow.errors import BadInput
 
 Answer = dict[str, Any]

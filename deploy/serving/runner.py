@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from regrow.deploy.runtime import Outputs
 from regrow.deploy.serving.metrics import Metrics
+from regrow.deploy.session import Outputs
 
 SELECTED = "selected"  # the output whose rows name their image
 

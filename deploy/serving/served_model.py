@@ -10,7 +10,8 @@ import numpy as np
 
 from regrow.data.images.conversion import Decoding
 from regrow.deploy.exporting import MODEL_FILE, export
-from regrow.deploy.runtime import OnnxModel, Outputs
+from regrow.deploy.runtime import OnnxModel
+from regrow.deploy.session import Outputs
 from regrow.errors import BadInput
 from regrow.files import file_hash, one_line
 from regrow.limits import SIDE
@@ -107,12 +108,11 @@ class ServedModel:
             images: The images as the graph takes them, (b, 3, h, w), of `dtype`.
             names: The outputs; None for all.
         """
-        wanted = list(self.onnx.outputs if names is None else names)
-        return dict(zip(wanted, self.onnx.session.run(wanted, {"images": images}), strict=True))
+        return self.onnx.run(images, names)
 
     def as_input(self, images: np.ndarray) -> np.ndarray:
         """Return uint8 images as the graph takes them: the same, or float32 in [0, 1]."""
-        return images if self.dtype is np.uint8 else images.astype(np.float32) / np.float32(255)
+        return self.onnx.as_input(images)
 
     def warm_up(self, max_batch: int) -> None:
         """Run every batch size once, so that no request pays for the first time.

@@ -15,7 +15,6 @@ import torch
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from regrow.deploy.runtime import Outputs
 from regrow.deploy.serving.answers import MASKS, MaskForm, mask_form, predictions
 from regrow.deploy.serving.bodies import BUSY, Refused, Unread, read_body, unless_gone
 from regrow.deploy.serving.host import Entry, Host
@@ -31,6 +30,7 @@ from regrow.deploy.serving.protocol.tensors import (
     write_infer,
 )
 from regrow.deploy.serving.served_model import ServedModel
+from regrow.deploy.session import Outputs
 from regrow.errors import BadInput
 from regrow.files import one_line
 from regrow.logs import log

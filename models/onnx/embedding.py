@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from regrow.models.onnx.graph import PREFIX
+from regrow.models.onnx.metadata import EMBEDDING, PREFIX
 
-EMBEDDING = "embedding"  # the name of the output, and in the metadata that of its layout
 WEIGHTED = ("Gemm", "MatMul", "Conv")
 ENLARGING = ("Resize", "Upsample", "ConvTranspose")
 POOLING = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")

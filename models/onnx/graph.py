@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 import torch
@@ -20,15 +20,14 @@ from torch import Tensor, nn
 from regrow.errors import BadInput
 from regrow.files import write_atomic
 from regrow.models.modes import copied, evaluating
+from regrow.models.onnx.metadata import PREFIX, InputType
 from regrow.models.onnx.opset import in_opset
 from regrow.models.task import Task
 
-InputType = Literal["uint8", "float32"]
 OPSET = 18
 MAX_BYTES = 2**31 - 1  # limit of one protobuf message
 # Scores per image that are considered, as in `regrow.models.nets.detector.suppress`.
 MAX_CANDIDATES = 1000
-PREFIX = "regrow."
 BATCH = "batch"  # the name of the dimension that may have any length
 # As `regrow.data.images.transforms.resize` does it.
 RESIZE = "bilinear and antialiased (Pillow's BILINEAR; OpenCV's INTER_LINEAR is not antialiased)"
@@ -152,27 +151,6 @@ def in_single_precision(task: Task) -> Task:
 def as_input(images: Tensor, input_type: InputType) -> Tensor:
     """Convert uint8 images to the input type of a graph."""
     return images if input_type == "uint8" else images.to(torch.float32) / 255
-
-
-def metadata(entries: Mapping[str, str]) -> dict[str, Any]:
-    """Read regrow's metadata of an ONNX file, as `export_graph` writes it.
-
-    Args:
-        entries: All metadata of the file, text by name.
-
-    Returns:
-        The values by name, without the prefix `regrow.`; empty if regrow did not write the file.
-
-    Raises:
-        BadInput: If a value is not JSON.
-    """
-    found = {name: text for name, text in entries.items() if name.startswith(PREFIX)}
-    try:
-        return {name.removeprefix(PREFIX): json.loads(text) for name, text in found.items()}
-    except ValueError as error:
-        raise BadInput(
-            f"the metadata of the ONNX file is not JSON ({error}); export again"
-        ) from error
 
 
 def suppression_of(task: Task) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from regrow.monitor.alarms.evidence import Evidence
 
@@ -136,7 +136,7 @@ class ShiftDetector:
         auc = own.total[bet] / count
         variance = max(own.squares[bet] / count - auc * auc, 0.0) / count
         error = math.sqrt(variance + 1 / (12 * self.num_reference))
-        reach = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
+        reach = float(ndtri((1 + CONFIDENCE) / 2)) * error
         interval = (max(0.0, auc - reach), min(1.0, auc + reach))
         return Effect(float(auc), interval, int(count))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from regrow.monitor.alarms.evidence import Evidence
 from regrow.monitor.alarms.risk import CONFIDENCE, STAKES, clopper_pearson
@@ -197,7 +197,7 @@ class GapDetector:
         mean, kind = own.total[bet] / count, float(self.sums[bet] / count)
         gap = 2 * mean - 1
         error = 2 * math.sqrt(max(own.squares[bet] / count - mean * mean, 0.0) / count)
-        reach = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
+        reach = float(ndtri((1 + CONFIDENCE) / 2)) * error
         interval = (max(gap - reach, -1.0), min(gap + reach, 1.0))
         return GapEffect(kind, float(kind - gap), interval, int(count), float(own.since[bet]))
 

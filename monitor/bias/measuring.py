@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from regrow.monitor.alarms.risk import CONFIDENCE, DELTA
 from regrow.monitor.bias.constraints import EDGES, POST, PRE, WATCHED, BiasConstraints, Key
@@ -171,7 +170,7 @@ def _average_precisions(labelled: Observations, facet: str) -> dict[str, dict[st
         both = np.logical_and.reduce([own @ shown > 0 for own in sides])
         if not both[0]:
             continue
-        scores = [evidence.scores(torch.from_numpy(own[both])).numpy() for own in sides]
+        scores = [evidence.scores_of_sets(own[both]) for own in sides]
         differences = scores[0] - scores[1]
         found[value] = {"value": float(differences[0])}
         if len(differences) > 1:

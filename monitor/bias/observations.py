@@ -3,11 +3,11 @@
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from regrow.metrics.evidence import BoxEvidence
 from regrow.monitor.bias.facets import DERIVED, Seen, Subject
 from regrow.monitor.bias.intervals import effective_size
 from regrow.monitor.bias.metrics import COLUMNS, RATES, Counts
@@ -88,7 +88,6 @@ class Observations:
         self._keys, self._blocks, self._is_bet = array("Q"), array("Q"), array("b")
         self._codes: dict[str, array[int]] = {}
         self._numbers: dict[str, dict[str, int]] = {}
-        self._ranked = BoxEvidence(1)
         self.num_sampled = 0
         self._has_blocks = False
 
@@ -112,6 +111,13 @@ class Observations:
         self.num_sampled += own.probability is not None
         if own.boxes is not None:
             self._ranked.update([own.boxes[0]], [own.boxes[1]])
+
+    @cached_property
+    def _ranked(self) -> Any:
+        # Here, since nothing but boxes with their truth needs PyTorch.
+        from regrow.metrics.evidence import BoxEvidence
+
+        return BoxEvidence(1)
 
     def _note(self, facet: str, value: str) -> None:
         """Give a value of a facet its number, and drop facets that have no place any more."""
@@ -186,8 +192,8 @@ class Observations:
         numbers: np.ndarray = np.unique(blocks, return_inverse=True)[1]
         return numbers
 
-    def ranked(self, facet: str) -> tuple[BoxEvidence, np.ndarray, np.ndarray, np.ndarray]:
-        """Return evidence of AP, with number of the value, block and weight of each picture.
+    def ranked(self, facet: str) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+        """Return `BoxEvidence` of AP, with number of the value, block and weight of each picture.
 
         The evidence lacks pictures that were added without their boxes.
         """

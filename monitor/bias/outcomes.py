@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from regrow.errors import BadInput
-from regrow.metrics.evidence import match
+from regrow.metrics.matching import match
 from regrow.monitor.answers import by_class, class_name
 from regrow.monitor.bias.metrics import Counts
 from regrow.monitor.truths import CONFIDENT, Objects, Truth, confusion, found_objects, mask_of
@@ -94,7 +93,7 @@ def _of_mask(
 
 def ranked_boxes(
     prediction: Mapping[str, Any], truth: Truth, label: str
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]] | None:
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
     """Return all predicted and all true boxes of a class, for its AP; None of other kinds.
 
     Args:
@@ -108,12 +107,12 @@ def ranked_boxes(
     wanted = [box for name, box in truth if name == label]
     predicted = {
         "boxes": _corners([box for _, _, box in found]),
-        "scores": torch.tensor([score for _, score, _ in found]),
-        "labels": torch.zeros(len(found), dtype=torch.int64),
+        "scores": np.array([score for _, score, _ in found], dtype=np.float32),
+        "labels": np.zeros(len(found), dtype=np.int64),
     }
-    labels = torch.zeros(len(wanted), dtype=torch.int64)
+    labels = np.zeros(len(wanted), dtype=np.int64)
     return predicted, {"boxes": _corners(wanted), "labels": labels}
 
 
-def _corners(boxes: Sequence[Sequence[float]]) -> torch.Tensor:
-    return torch.tensor([*boxes], dtype=torch.float64).reshape(-1, 4)
+def _corners(boxes: Sequence[Sequence[float]]) -> np.ndarray:
+    return np.array([*boxes], dtype=np.float64).reshape(-1, 4)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from regrow.data.checks.remarks import Remarks
+from regrow.logs import log
 from regrow.monitor.features import PICTURE
 from regrow.monitor.files.times import as_text, hour_of
 from regrow.text import plural
@@ -59,6 +60,13 @@ def _of_labels(quality: Mapping[str, Any]) -> str:
         f"{plural(count, 'label')}{late}: {by_client:,} by inferenceId, {count - by_client:,} by "
         f"eventId; {quality['name']} {quality['value']:.4f} ({low:.4f} to {high:.4f})"
     )
+
+
+def log_reports(reports: Iterable[Mapping[str, Any]]) -> None:
+    """Log what was found in each hour."""
+    for report in reports:
+        for line in lines_of(report):
+            log.info(line)
 
 
 def remark_labels(

@@ -54,7 +54,7 @@ from regrow.monitor.hours.folders import (
 from regrow.monitor.hours.judging import Judgement, act_alarm, judge, judge_facets, note_alarms_
 from regrow.monitor.hours.labelling import Labelled, bet_, gather, join
 from regrow.monitor.hours.state import STATE, State
-from regrow.monitor.hours.telling import lines_of, remark_labels
+from regrow.monitor.hours.telling import log_reports, remark_labels
 from regrow.monitor.network.probe import Probe, open_probe
 from regrow.monitor.network.served import Network
 from regrow.monitor.page import page
@@ -396,10 +396,3 @@ def message(report: Mapping[str, Any]) -> str:
     found = ", ".join(parts) or "nothing has changed"
     count = report["counts"]["num_pictures"]
     return f"{report['status']}: {found} in {count:,} picture{'s' * (count != 1)}"
-
-
-def log_reports(reports: Iterable[Mapping[str, Any]]) -> None:
-    """Log what was found in each hour."""
-    for report in reports:
-        for line in lines_of(report):
-            log.info(line)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from regrow.data.images.transforms import small_image
 from regrow.errors import BadInput
 from regrow.logs import log
 from regrow.monitor.alarms.shift import FEWEST
@@ -26,7 +25,7 @@ from regrow.monitor.network.attribution_drift import (
 )
 from regrow.monitor.network.attributions import CELLS, NUM_RUNS, explain
 from regrow.monitor.network.embeddings import EmbeddingScores, fit_embeddings
-from regrow.monitor.network.sample import Sample
+from regrow.monitor.network.sample import Sample, as_served
 from regrow.monitor.network.served import Network
 from regrow.monitor.network.shapley import design
 from regrow.monitor.network.values import predicted_class
@@ -124,7 +123,7 @@ class NetworkBuilder:
         self._sample.offer(name, len(self._groups), pixels)
         self._groups.append(group)
         if self.network.has_embedding:
-            image = small_image(pixels, self.network.size).numpy()
+            image = as_served(pixels, self.network.size)
             embedding, outputs = self.network.embed(image[None])
             self._embeddings.append(embedding[0])
             label = predicted_class(self.network.kind, outputs, self.network.num_classes)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from regrow.metrics.matching import overlaps
 from regrow.monitor.network.served import Outputs
 from regrow.monitor.truths import CONFIDENT
 
@@ -125,12 +126,7 @@ def similarity(
     Returns:
         The similarity of each box found to each wanted one, in [0, 1], (n, t).
     """
-    low = np.maximum(boxes[:, None, :2], wanted[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], wanted[None, :, 2:])
-    shared = (high - low).clip(0).prod(axis=2)
-    areas = [(own[:, 2:] - own[:, :2]).clip(0).prod(axis=1) for own in (boxes, wanted)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    overlap = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    overlap = np.nan_to_num(overlaps(boxes, wanted))  # of boxes without area there is none
     lengths = np.linalg.norm(scores, axis=1)[:, None] * np.linalg.norm(chances, axis=1)[None]
     alike = np.divide(scores @ chances.T, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     found: np.ndarray = overlap * alike * scores.max(axis=1, initial=0)[:, None]

@@ -26,7 +26,7 @@ from regrow.monitor.files.analysis import write_analysis
 from regrow.monitor.network.reference import NetworkBuilder
 from regrow.monitor.network.served import NETWORK
 from regrow.monitor.truths import Truth
-from regrow.pipelines.monitoring.network import keep_network_
+from regrow.pipelines.monitoring.keeping import keep_network_
 from regrow.pipelines.seen import seen_before
 from regrow.pipelines.serve import promoted_model
 from regrow.progress import progress

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence, match
+from regrow.metrics.evidence import BoxEvidence, ConfusionEvidence, CorrectEvidence
 from regrow.metrics.scores import Accuracy, MeanAP, MeanIoU
 
 Image = tuple[Any, Any]
@@ -115,22 +115,6 @@ def test_scores_by_counts_are_those_of_the_repeated_set(make, kind: str) -> None
     assert len(set(expected)) > 5
     assert evidence.scores(counts).tolist() == pytest.approx(expected, abs=1e-9)
     assert evidence.score(counts[0]) == pytest.approx(expected[0], abs=1e-9)
-
-
-def test_match_takes_the_best_free_object_once() -> None:
-    objects = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8]])
-    boxes = torch.tensor([[0.0, 0, 10, 8], [0, 0, 10, 8], [0, 0, 10, 10], [40, 40, 50, 50]])
-    # The first takes the second object; the next still overlaps the first by .8; none is left.
-    assert match(boxes, objects).tolist() == [True, True, False, False]
-    assert match(boxes, objects, 0.9).tolist() == [True, False, True, False]
-    assert match(boxes, objects[:0]).tolist() == [False] * 4
-    assert match(boxes[:0], objects).tolist() == []
-
-
-def test_match_counts_an_overlap_of_just_the_threshold() -> None:
-    objects = torch.tensor([[0.0, 0, 10, 10]])
-    assert match(torch.tensor([[0.0, 0, 10, 5]]), objects).tolist() == [True]
-    assert match(torch.tensor([[0.0, 0, 10, 4.9]]), objects).tolist() == [False]
 
 
 def _drawn_counts(num_images: int) -> Tensor:

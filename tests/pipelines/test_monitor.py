@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +121,36 @@ def test_the_kept_network_is_run_again_over_a_sample(
     assert report["attribution"]["num_pictures"] == 3
     # Of a detector that was not trained some pictures may have no object that is sure.
     assert (report["attribution"]["num_unusable"] == 0) or kind == "boxes"
+
+
+HEAVY = """
+import sys
+from regrow.pipelines.monitor import monitor
+for words in (own.split("|") for own in sys.argv[1:]):
+    monitor(words)
+    absent = ["torch", "torchvision", "pytorch_lightning", "onnx", "scipy.stats"]
+    absent += [] if words[0] == "run" else ["onnxruntime"]
+    assert not {*absent} & sys.modules.keys(), (words[0], {*absent} & sys.modules.keys())
+"""
+
+
+def test_no_word_but_baseline_imports_pytorch(models: dict[str, Path], tmp_path: Path) -> None:
+    folder, place = tmp_path / "monitor", tmp_path / "labels" / "2026/11/30/08"
+    run_baseline(models["labels"], folder, watched_data("labels", count=45), attributions=20)
+    captures = capture_of(tmp_path / "captures", models["labels"], [*range(200, 230)], np.asarray)
+    about = {"data": "a", "encoding": "CSV"}
+    label = {"groundTruthData": about, "eventMetadata": {"eventId": "e3"}}
+    place.mkdir(parents=True)
+    (place / "labels.jsonl").write_text(json.dumps(label))
+    run = f"run|{folder}|--captures={captures}|--now=2026-11-30T10:00:00Z"
+    others = f"schedule|{folder}|--for=cron|--captures={captures}", f"report|{folder}"
+    words = [run, f"{run}|--ground_truth={tmp_path / 'labels'}"]
+    for given in (others[:1], words, others[1:]):
+        subprocess.run([sys.executable, "-c", HEAVY, *given], check=True)
+    report = json.loads((folder / "hours/2026/11/30/08/report.json").read_text())
+    assert report["quality"]["num_labels"] == 1
+    report = json.loads((folder / "hours/2026/11/30/07/report.json").read_text())
+    assert report["attribution"]["num_pictures"] == 30
 
 
 def test_a_violation_ends_with_check_failed_each_time(

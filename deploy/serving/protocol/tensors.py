@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from regrow.deploy.runtime import Outputs
 from regrow.deploy.serving.answers import numbers
 from regrow.deploy.serving.pictures import refuse_count
 from regrow.deploy.serving.served_model import ServedModel
+from regrow.deploy.session import Outputs
 from regrow.errors import BadInput
 from regrow.plain import parse_json
 

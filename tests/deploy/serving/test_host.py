@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from regrow.deploy.runtime import Outputs
 from regrow.deploy.serving import host as module
 from regrow.deploy.serving.host import Host
 from regrow.deploy.serving.metrics import Metrics
+from regrow.deploy.session import Outputs
 
 
 class Constant:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from regrow.deploy.exporting import ExportApart
-from regrow.deploy.runtime import Outputs
 from regrow.deploy.serving import memory
 from regrow.deploy.serving.opener import Opener
 from regrow.deploy.serving.served_model import ServedModel
+from regrow.deploy.session import Outputs
 from regrow.errors import BadInput
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regrow.deploy.runtime import Outputs
 from regrow.deploy.serving.metrics import Metrics
 from regrow.deploy.serving.runner import Runner, part
+from regrow.deploy.session import Outputs
 
 
 class Sums:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from regrow.deploy.runtime import Outputs
 from regrow.deploy.serving.app import make_app
 from regrow.deploy.serving.observing import Exchange
 from regrow.deploy.serving.served_model import ServedModel
 from regrow.deploy.serving.service import Limits, Service
+from regrow.deploy.session import Outputs
 
 Serve = Callable[..., TestClient]
 Picture = Callable[..., np.ndarray]

@@ -15,7 +15,8 @@ from torch import nn
 from regrow.models.classification import Classification
 from regrow.models.modes import evaluating
 from regrow.models.onnx.embedding import Features, features_of, with_embedding
-from regrow.models.onnx.graph import build_graph, metadata
+from regrow.models.onnx.graph import build_graph
+from regrow.models.onnx.metadata import metadata
 from regrow.models.task import Task
 
 LITE0 = "timm/tf_efficientnet_lite0"

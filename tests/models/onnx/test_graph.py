@@ -17,7 +17,8 @@ from regrow.deploy.parity import check_parity
 from regrow.deploy.runtime import OnnxModel, detections, metadata_of
 from regrow.models.classification import Classification
 from regrow.models.detection import Detection
-from regrow.models.onnx.graph import build_graph, export_graph, in_single_precision, metadata
+from regrow.models.onnx.graph import build_graph, export_graph, in_single_precision
+from regrow.models.onnx.metadata import metadata
 from regrow.models.task import Task
 
 

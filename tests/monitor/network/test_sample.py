@@ -5,7 +5,7 @@ import pytest
 
 from regrow.data.images.transforms import small_image
 from regrow.monitor.network import sample as sample_module
-from regrow.monitor.network.sample import Sample
+from regrow.monitor.network.sample import Sample, as_served
 
 SIZE = (6, 10)
 
@@ -33,7 +33,20 @@ def test_the_smallest_hashes_stay_in_any_order_and_in_any_larger_sample() -> Non
 
 def test_pictures_are_as_the_network_takes_them() -> None:
     for place, content in _filled(list(range(50)), 7):
-        assert content == small_image(_picture(place), SIZE).numpy().tobytes()
+        assert content == as_served(_picture(place), SIZE).tobytes()
+
+
+@pytest.mark.parametrize("own", [(480, 640), (37, 201), (12, 9), (3, 2), (64, 64)])
+@pytest.mark.parametrize("size", [(64, 64), (224, 160)])
+def test_pictures_are_resized_as_for_training_but_for_a_level(
+    own: tuple[int, int], size: tuple[int, int]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*own, 3), dtype=np.uint8)
+    found, wanted = as_served(pixels, size), small_image(pixels, size).numpy()
+    assert found.shape == (3, *size)
+    assert np.abs(found.astype(int) - wanted).max() <= 1
+    if own == size:
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_every_picture_has_the_same_chance() -> None:

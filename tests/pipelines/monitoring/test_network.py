@@ -13,7 +13,8 @@ from regrow.deploy.serving.served_model import ServedModel
 from regrow.errors import BadInput
 from regrow.files import file_hash
 from regrow.monitor.network.served import Network
-from regrow.pipelines.monitoring.network import KeptNetwork, keep_network_
+from regrow.pipelines.monitoring.keeping import keep_network_
+from regrow.pipelines.monitoring.network import KeptNetwork
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 3, *SIZE), dtype=np.uint8)
 
@@ -37,17 +38,6 @@ def test_answers_stay_and_the_embedding_is_a_mean_over_the_map(
     np.testing.assert_allclose(one, vectors[:1], rtol=1e-4, atol=1e-5)
     again, _ = KeptNetwork(file).embed(IMAGES)
     np.testing.assert_array_equal(again, vectors)
-
-
-def test_without_features_the_network_is_kept_as_it_is(
-    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = Path(shutil.copy(models["labels"], tmp_path / "network.onnx"))
-    monkeypatch.setattr("regrow.pipelines.monitoring.network.with_embedding", lambda model: None)
-    network = keep_network_(file)
-    assert network is not None
-    assert not network.has_embedding
-    assert file.read_bytes() == models["labels"].read_bytes()
 
 
 def test_a_graph_without_an_output_that_is_needed_is_told(

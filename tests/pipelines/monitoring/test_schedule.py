@@ -12,7 +12,7 @@ from watched_models import watched_data
 
 from regrow.deploy.sagemaker.monitoring import IMAGE_BASELINE, MonitoringJob
 from regrow.errors import BadInput
-from regrow.models.checkpoint import file_hash
+from regrow.files import file_hash
 from regrow.monitor.baseline import Baseline
 from regrow.monitor.files.analysis import read_analysis
 from regrow.pipelines.monitor import monitor
