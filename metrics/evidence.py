@@ -162,6 +162,16 @@ class ConfusionEvidence(Collector):
         part._classes = list(classes)
         return part
 
+    def in_order(self, order: Sequence[int]) -> "ConfusionEvidence":
+        """Return the same evidence as if its images had been added in another order.
+
+        Args:
+            order: The number of each image, first to last, (n,).
+        """
+        part = copy.copy(self)
+        part._counts = [self._counts[number] for number in order]
+        return part
+
     def update(self, predictions: Tensor, targets: Tensor) -> None:
         """Add masks of class indices, (b, h, w) each."""
         size = self.num_classes
@@ -226,6 +236,24 @@ class BoxEvidence(Collector):
         """Return the evidence of the same images with the score over some classes."""
         part = copy.copy(self)
         part._classes = list(classes)
+        return part
+
+    def in_order(self, order: Sequence[int]) -> "BoxEvidence":
+        """Return the same evidence as if its images had been added in another order.
+
+        Args:
+            order: The number of each image, first to last, (n,).
+        """
+        part = copy.copy(self)
+        part._num_objects = [self._num_objects[number] for number in order]
+        ranks = torch.empty(self.num_images, dtype=torch.int64)
+        ranks[torch.tensor([*order], dtype=torch.int64)] = torch.arange(self.num_images)
+        part._found = [[] for _ in self._found]
+        for number, found in enumerate(self._found):
+            if found:
+                scores, matched, images = (torch.cat(own) for own in zip(*found, strict=True))
+                images, best = ranks[images].sort(stable=True)
+                part._found[number] = [(scores[best], matched[best], images)]
         return part
 
     def update(self, predictions: Any, targets: Any) -> None:

@@ -27,10 +27,16 @@ class Quality:
     def __init__(self, kind: str, classes: Sequence[str]) -> None:
         self.kind, self.classes = kind, list(classes)
         self.counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-        self._evidence: Any = None if kind == "labels" else _collector(kind, len(classes))
+        self._collector: Any = None if kind == "labels" else _collector(kind, len(classes))
+        self._keys: list[int] = []
 
-    def add(self, prediction: Mapping[str, Any], truth: Truth) -> None:
-        """Add a picture.
+    def add(self, prediction: Mapping[str, Any], truth: Truth, key: int = 0) -> None:
+        """Add a picture; the order in which they are added makes no difference.
+
+        Args:
+            prediction: The prediction, as the server answers it.
+            truth: The truth.
+            key: What tells it from all others.
 
         Raises:
             BadInput: If prediction and truth are of different kinds or sizes.
@@ -43,7 +49,8 @@ class Quality:
             else:
                 mask = mask_of(prediction)
                 confusion(mask, truth, len(self.classes))  # refuses what does not fit
-                self._evidence.update(*(own.astype(np.int64)[None] for own in (mask, truth)))
+                self._collector.update(*(own.astype(np.int64)[None] for own in (mask, truth)))
+            self._keys.append(key)
         except MISSHAPEN as error:
             raise BadInput("a prediction of another kind or size than its truth") from error
 
@@ -61,7 +68,7 @@ class Quality:
             "boxes": _corners([box for _, box in truth]),
             "labels": self._labels([name for name, _ in truth]),
         }
-        self._evidence.update([found], [wanted])
+        self._collector.update([found], [wanted])
 
     def _labels(self, names: Sequence[str]) -> np.ndarray:
         return np.array([self.classes.index(name) for name in names], dtype=np.int64)
@@ -69,12 +76,19 @@ class Quality:
     @property
     def num_labels(self) -> int:
         """Return how many pictures were added."""
-        return int(self.counts.sum() if self._evidence is None else self._evidence.num_images)
+        return len(self._keys)
+
+    @property
+    def _evidence(self) -> Any:
+        """Return the evidence of the score, its pictures in the order of their keys; else None."""
+        if self._collector is None:
+            return None
+        return self._collector.in_order(np.argsort(self._keys, kind="stable").tolist())
 
     @property
     def score(self) -> float:
         """Return the score of all pictures, at least one."""
-        if self._evidence is None:
+        if self._collector is None:
             return float(self.counts.trace() / self.counts.sum())
         return float(self._evidence.score())
 
@@ -95,7 +109,7 @@ class Quality:
         if not count:
             return made | {"value": None, "interval": None}
         value = self.score
-        if self._evidence is None:
+        if self._collector is None:
             interval = proportion_interval(int(self.counts.trace()), count)
         else:
             scores = self._resampled()

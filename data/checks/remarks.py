@@ -1,6 +1,7 @@
 """Remarks on data: what was left out, clipped or changed, counted by kind and told once."""
 
 import re
+from bisect import insort
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -26,9 +27,14 @@ class Remarks:
 
     A kind is a clause that stands after a count and before names, such as `boxes clipped at the
     edge of their image`.
+
+    Args:
+        by_name: Whether kinds and names are those that come first in the alphabet, so that they do
+            not depend on the order in which they were added.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_name: bool = False) -> None:
+        self._by_name = by_name
         self._counts: dict[str, int] = {}
         self._names: dict[str, list[str]] = {}
 
@@ -46,9 +52,17 @@ class Remarks:
         if count < 1:
             return
         self._counts[kind] = self._counts.get(kind, 0) + count
+        self._note(kind, name)
+
+    def _note(self, kind: str, name: str) -> None:
         names = self._names.setdefault(kind, [])
-        if len(names) < NUM_NAMES and name not in names:
+        if name in names:
+            return
+        if self._by_name:
+            insort(names, name)
+        else:
             names.append(name)
+        del names[NUM_NAMES:]
 
     def take(self, other: "Remarks", without: Collection[str] = ()) -> None:
         """Add the counts of another part of the data.
@@ -61,9 +75,8 @@ class Remarks:
             if kind in without:
                 continue
             self._counts[kind] = self._counts.get(kind, 0) + count
-            names = self._names.setdefault(kind, [])
-            names += [name for name in other._names[kind] if name not in names]
-            del names[NUM_NAMES:]
+            for name in other._names[kind]:
+                self._note(kind, name)
 
     def count(self, kind: str) -> int:
         """Return how often something happened."""
@@ -75,8 +88,11 @@ class Remarks:
         return [
             f"{count:,} {kind if count > 1 else _singular(kind)}: {', '.join(self._names[kind])}"
             f"{', ...' if count > len(self._names[kind]) else ''}"
-            for kind, count in self._counts.items()
+            for kind, count in self._sorted()
         ]
+
+    def _sorted(self) -> list[tuple[str, int]]:
+        return sorted(self._counts.items()) if self._by_name else [*self._counts.items()]
 
     def warn(self, where: str) -> None:
         """Log each line as a warning.
@@ -89,7 +105,7 @@ class Remarks:
 
     def to_dict(self) -> Mapping[str, Any]:
         """Return the counts and first names by kind, as plain data for a report."""
-        return {k: {"count": n, "first": list(self._names[k])} for k, n in self._counts.items()}
+        return {k: {"count": n, "first": list(self._names[k])} for k, n in self._sorted()}
 
 
 def _singular(kind: str) -> str:

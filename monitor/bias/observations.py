@@ -89,13 +89,14 @@ class Observations:
         self._codes: dict[str, array[int]] = {}
         self._numbers: dict[str, dict[str, int]] = {}
         self.num_sampled = 0
-        self._has_blocks = False
+        self._has_blocks, self._is_settled = False, True
 
     def __len__(self) -> int:
         return len(self._times)
 
     def add(self, own: Observation) -> None:
-        """Add a picture."""
+        """Add a picture; the order in which they are added makes no difference."""
+        self._is_settled = False
         for name, value in own.values.items():
             self._note(name, value)
         for name, codes in self._codes.items():
@@ -133,8 +134,27 @@ class Observations:
         numbers = self._numbers.setdefault(facet, {})
         numbers.setdefault(value, len(numbers))
 
+    def _settle(self) -> None:
+        """Put pictures in the order of their keys, and give values their numbers by their names."""
+        if self._is_settled:
+            return
+        order = np.argsort(self._keys, kind="stable")
+        if "_ranked" in vars(self) and self._ranked.num_images == len(self):
+            self._ranked = self._ranked.in_order(order.tolist())
+        columns: list[array[Any]] = [*self._columns.values(), self._weights, self._times]
+        for column in (*columns, self._blocks, self._is_bet):
+            _replace_(column, np.array(column)[order])
+        for facet, codes in self._codes.items():
+            names = sorted(self._numbers[facet])
+            numbers = np.array([*map(names.index, self._numbers[facet]), -1])
+            _replace_(codes, numbers[np.array(codes)[order]])
+            self._numbers[facet] = {name: number for number, name in enumerate(names)}
+        _replace_(self._keys, np.array(self._keys)[order])
+        self._is_settled = True
+
     def values(self, facet: str) -> dict[str, int]:
         """Return the values of a facet that were seen here, and the number of each."""
+        self._settle()
         return dict(sorted(self._numbers.get(facet, {}).items()))
 
     @property
@@ -147,6 +167,7 @@ class Observations:
 
         Pictures whose value is not known are on neither side.
         """
+        self._settle()
         codes = np.array(self._codes[facet])
         known = codes >= 0
         blocks, weights = self._numbered_blocks(known), np.array(self._weights)[known]
@@ -178,6 +199,7 @@ class Observations:
             facet: The facet.
             column: What is bet on, one of the counts.
         """
+        self._settle()
         codes, times = np.array(self._codes[facet]), np.array(self._times)
         order = np.lexsort((np.array(self._keys), times))
         order = order[((codes >= 0) & np.array(self._is_bet, dtype=bool))[order]]
@@ -197,6 +219,7 @@ class Observations:
 
         The evidence lacks pictures that were added without their boxes.
         """
+        self._settle()
         blocks = self._numbered_blocks(np.arange(len(self)))
         return self._ranked, np.array(self._codes[facet]), blocks, np.array(self._weights)
 
@@ -204,6 +227,10 @@ class Observations:
     def num_bets(self) -> int:
         """Return how many pictures were not bet on yet."""
         return sum(self._is_bet)
+
+
+def _replace_(column: "array[Any]", values: np.ndarray) -> None:
+    column[:] = array(column.typecode, values.astype(column.typecode).tobytes())
 
 
 def _sizes(

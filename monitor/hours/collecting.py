@@ -100,7 +100,7 @@ class HourCollector:
         self._sample = None if probe is None else probe.sample()
         self._sampled: dict[int, _Moment] = {}
         self.baseline, self.blocks, self.decoding = baseline, blocks, decoding
-        self.summary, self.examples, self.remarks = Summary(), Examples(), Remarks()
+        self.summary, self.examples, self.remarks = Summary(), Examples(), Remarks(by_name=True)
         self.num_events = self.num_corrupt = self.num_repeated_pictures = self.num_others = 0
         self.num_pictures = 0  # captured, or at least answered
         self.other_model, self.first_corrupt = "", ""

@@ -107,7 +107,7 @@ def join(
             prediction = _prediction(event, baseline.model)
             truth = parse_truth(label, baseline.kind, baseline.classes)
             loss = loss_of(prediction, truth, baseline.classes)
-            made.quality.add(prediction, truth)
+            made.quality.add(prediction, truth, key_of(event.id))
         except BadInput as error:
             remarks.add(UNFIT, f"{name}: {str(error)[:200]}")
             continue

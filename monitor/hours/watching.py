@@ -278,7 +278,7 @@ class Watch:
         files = self.labels.get(hour)
         if not files or self.ground_truth is None:
             return None, None
-        remarks, blocks = Remarks(), self.settings.blocks
+        remarks, blocks = Remarks(by_name=True), self.settings.blocks
         labels = gather([self.ground_truth / name for name in sorted(files)], remarks)
         closed = [own for own in self.index.hours() if self._is_closed(own)]
         wanted = [own for own in closed if own >= hour - LOOK_BACK]

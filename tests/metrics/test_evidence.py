@@ -179,3 +179,31 @@ def test_average_precision_of_some_classes_is_that_without_the_others(make) -> N
     assert found.scores(counts).tolist() == pytest.approx(alone.scores(counts).tolist(), abs=1e-12)
     assert found.score() != make.box_evidence(images).score()
     assert found.images_by_class.tolist() == alone.images_by_class[[0, 2]].tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_evidence_in_another_order_is_that_of_images_added_so(make, seed: int) -> None:
+    images = make.boxes(seed)
+    for found, _ in images:  # scores that many share: then the order shows
+        found["scores"] = (found["scores"] * 3).round() / 3
+    order = torch.randperm(len(images), generator=_generator(seed)).tolist()
+    predicted, truth = make.masks(seed)
+    masks = torch.randperm(len(predicted), generator=_generator(seed)).tolist()
+    confusion, other = ConfusionEvidence(5), ConfusionEvidence(5)
+    confusion.update(predicted, truth)
+    other.update(predicted[masks], truth[masks])
+    for own, expected in (
+        (
+            make.box_evidence(images).in_order(order),
+            make.box_evidence([images[number] for number in order]),
+        ),
+        (confusion.in_order(masks), other),
+    ):
+        drawn = torch.rand(20, expected.num_images, generator=_generator(1))
+        assert torch.equal(own.scores(drawn), expected.scores(drawn))
+        assert torch.equal(own.shown, expected.shown)
+
+
+def test_evidence_of_nothing_has_one_order() -> None:
+    for own in (ConfusionEvidence(2), BoxEvidence(2)):
+        assert own.in_order([]).num_images == 0

@@ -121,3 +121,27 @@ def test_a_prediction_that_does_not_fit_is_refused() -> None:
     with pytest.raises(BadInput, match="another kind or size"):
         quality.add({"label": "z"}, "a")
     assert quality.to_dict(1)["num_labels"] == 0
+
+
+@pytest.mark.parametrize("kind", ["labels", "boxes", "masks"])
+def test_the_order_in_which_pictures_come_makes_no_difference(kind: str) -> None:
+    draw, pictures = np.random.default_rng(0), list[tuple[dict[str, Any], Any]]()
+    for _ in range(30):
+        if kind == "labels":
+            pictures.append(({"label": CLASSES[draw.integers(3)]}, CLASSES[draw.integers(3)]))
+        elif kind == "boxes":
+            score, left = float(draw.integers(2, 4)) / 4, float(draw.integers(9))
+            found = {"label": CLASSES[0], "score": score, "box": [left, 0, left + 10, 10]}
+            pictures.append(({"objects": [found]}, [(CLASSES[0], (4.0, 0.0, 14.0, 10.0))]))
+        else:
+            file, mask = io.BytesIO(), draw.integers(0, 3, (4, 5)).astype(np.uint8)
+            Image.fromarray(mask).save(file, "PNG")
+            answer = {"mask": base64.b64encode(file.getvalue()).decode()}
+            pictures.append((answer, draw.integers(0, 3, (4, 5))))
+    found = []
+    for order in (range(30), draw.permutation(30).tolist()):
+        quality = Quality(kind, CLASSES)
+        for number in order:
+            quality.add(*pictures[number], key=number * 7919 % 31)
+        found.append((quality.to_dict(60), quality.statistics()))
+    assert found[0] == found[1]

@@ -78,3 +78,18 @@ def test_some_kinds_of_another_part_may_be_left_out() -> None:
     other.add("images kept", "b")
     own.take(other, without=("images kept",))
     assert own.lines == ["1 image skipped: a"]
+
+
+def test_by_name_the_order_in_which_they_are_added_makes_no_difference() -> None:
+    names = [f"{number}.png" for number in (5, 2, 9, 0, 7, 1, 2, 4)]
+    found = []
+    for order in (names, names[::-1]):
+        remarks, part = Remarks(by_name=True), Remarks(by_name=True)
+        for name in order:
+            remarks.add("z" if name == "9.png" else "boxes clipped", name)
+            part.add("links left out", name)
+        remarks.take(part)
+        found.append((remarks.lines, [*remarks.to_dict().items()]))
+    assert found[0] == found[1]
+    assert found[0][0][0] == "7 boxes clipped: 0.png, 1.png, 2.png, 4.png, 5.png, ..."
+    assert [kind for kind, _ in found[0][1]] == ["boxes clipped", "links left out", "z"]

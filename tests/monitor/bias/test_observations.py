@@ -117,3 +117,24 @@ def test_facets_with_too_many_values_are_forgotten() -> None:
     assert made.values("id") == {}
     assert made.seen.crowded() == ["id"]
     assert len(made) == MOST_VALUES + 5
+
+
+def test_the_order_in_which_pictures_come_makes_no_difference() -> None:
+    random, rows = np.random.default_rng(3), []
+    for own in _drawn(300, blocks=20):
+        shares = random.dirichlet(np.ones(4))  # whose sums depend on their order in the last digits
+        probability = float(random.uniform(0.2, 1)) if random.random() < 0.3 else None
+        rows.append(replace(own, counts=Counts.of(*shares), probability=probability))
+    one, other = _observed(rows), _observed(rows[:100])
+    other.sides("camera")  # read in between
+    for place in random.permutation(np.arange(100, 300)):
+        other.add(rows[place])
+    for facet in ("camera", "site"):
+        assert one.values(facet) == other.values(facet)
+        assert one.sides(facet) == other.sides(facet)
+        for column in ("right", "predicted"):
+            pair = [own.stream(facet, column) for own in (one, other)]
+            for name in ("codes", "times", "blocks", "values"):
+                np.testing.assert_array_equal(*(getattr(own, name) for own in pair))
+        for mine, its in zip(one.ranked(facet)[1:], other.ranked(facet)[1:], strict=True):
+            np.testing.assert_array_equal(mine, its)
