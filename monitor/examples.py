@@ -56,6 +56,14 @@ class Examples:
     def __init__(self) -> None:
         self._kept: list[tuple[int, str, Example]] = []
 
+    def wants(self, id_: str) -> bool:
+        """Whether a picture would be kept now.
+
+        Args:
+            id_: What tells it from all others.
+        """
+        return len(self._kept) < NUM_KEPT or -example_key(id_) > self._kept[0][0]
+
     def offer(self, id_: str, name: str, values: Mapping[str, Value], pixels: np.ndarray) -> None:
         """Keep a picture, if its turn comes.
 
@@ -65,7 +73,7 @@ class Examples:
             values: Its features by name.
             pixels: The picture, uint8 RGB (h, w, 3).
         """
-        key = -key_of(f"example {id_}")
+        key = -example_key(id_)
         if len(self._kept) < NUM_KEPT:
             heappush(self._kept, (key, id_, Example(name, values, thumbnail(pixels))))
         elif key > self._kept[0][0]:
@@ -74,6 +82,11 @@ class Examples:
     def all(self) -> tuple[Example, ...]:
         """Return the examples in the order of their ids."""
         return tuple(one for _, _, one in sorted(self._kept, key=lambda kept: kept[1]))
+
+
+def example_key(id_: str) -> int:
+    """Return the number of 64 bits of a picture; those with the smallest ones are the examples."""
+    return key_of(f"example {id_}")
 
 
 def thumbnail(pixels: np.ndarray) -> bytes:

@@ -14,6 +14,8 @@ from regrow.monitor.texture import TEXTURE, texture
 
 Value = float | str | None  # None is missing
 
+# Of the features and of `pixels_key`; a change of any value of any picture raises it.
+VERSION = 1
 LONGEST = 256  # pixels of the longer side at which light, colours and edges are measured
 BLANK = 2 / 255  # a picture whose lightest and darkest pixel differ by no more is blank
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)  # ITU-R BT.601

@@ -11,8 +11,9 @@ from regrow.data.images.conversion import Decoding
 from regrow.data.images.decoding import decode
 from regrow.errors import BadInput
 from regrow.monitor.answers import prediction_features, predictions_of
-from regrow.monitor.features import PICTURE, Value, picture_features
+from regrow.monitor.features import PICTURE, Value, picture_features, pixels_key
 from regrow.monitor.files.captures import Body, Event
+from regrow.monitor.files.extracts import Measured
 
 NPY = "application/x-npy"
 # What holds no picture, and what may hold one.
@@ -20,6 +21,7 @@ TENSORS = ("application/json", "application/vnd.sagemaker-triton.binary+json", "
 ANY_BYTES = ("application/octet-stream", "binary/octet-stream")
 METADATA = "metadata "  # before the names of custom attributes, among the features
 MAX_NPY = 2**28  # bytes
+STALE = "an extract of another version or grey range, without its picture; extract it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,11 @@ class Row:
         event: The captured request.
         values: The features by name; None is missing.
         prediction: The prediction, if the answer was captured.
-        pixels: The picture, uint8 RGB (h, w, 3), if there is one.
+        pixels: The picture, uint8 RGB (h, w, 3), if there is one and it had to be decoded.
         is_corrupt: Whether a picture was sent that cannot be decoded.
         reason: Why something is missing; empty where nothing is.
         model: The hash of the model that answered, if the answer says so.
+        key: The number by which pictures with the same pixels are found, if there is one.
     """
 
     event: Event
@@ -43,6 +46,7 @@ class Row:
     is_corrupt: bool
     reason: str
     model: str | None = None
+    key: int | None = None
 
 
 def model_of(event: Event) -> str | None:
@@ -101,16 +105,14 @@ def rows_of(event: Event, classes: Sequence[str], decoding: Decoding = Decoding(
         classes: The classes of the model.
         decoding: How files become pixels.
     """
-    reasons, is_corrupt = [], False
-    pictures: list[np.ndarray] = []
-    num_bytes = None
-    if event.input is not None:
-        try:
-            pictures = pictures_of(event.input, decoding)
-            is_npy = event.input.content_type == NPY
-            num_bytes = None if is_npy or not pictures else event.input.num_bytes
-        except BadInput as error:
-            reasons, is_corrupt = [str(error)], True
+    reasons = [STALE] if is_stale(event, decoding) else []
+    is_corrupt = False
+    measured: Sequence[Measured] = ()
+    pictures: Sequence[np.ndarray] = ()
+    try:
+        measured, pictures = measure(event, decoding)
+    except BadInput as error:
+        reasons, is_corrupt = [str(error)], True
     predictions: list[Any] = []
     model = None
     if event.output is not None:
@@ -121,15 +123,81 @@ def rows_of(event: Event, classes: Sequence[str], decoding: Decoding = Decoding(
         except BadInput as error:
             reasons.append(str(error))
     rows = []
-    for place in range(max(len(pictures), len(predictions), 1)):
+    for place in range(max(len(measured), len(predictions), 1)):
+        own = measured[place] if place < len(measured) else None
         pixels = pictures[place] if place < len(pictures) else None
         prediction = predictions[place] if place < len(predictions) else None
-        values, reason = row_values(pixels, num_bytes, prediction, classes)
+        values, reason = _with_answer(own, prediction, classes)
         if is_corrupt:
             values = dict.fromkeys(PICTURE) | values
         reason = reason or "; ".join(reasons)
-        rows.append(Row(event, values, prediction, pixels, is_corrupt, reason, model))
+        key = None if own is None else own.key
+        rows.append(Row(event, values, prediction, pixels, is_corrupt, reason, model, key))
     return rows
+
+
+def measure(
+    event: Event, decoding: Decoding = Decoding()
+) -> tuple[Sequence[Measured], Sequence[np.ndarray]]:
+    """Return what is known of the pictures in a request, and their pixels where they were decoded.
+
+    They are not decoded where the capture has an extract that is what would be computed now.
+
+    Args:
+        event: The captured request.
+        decoding: How files become pixels.
+
+    Raises:
+        BadInput: If there is a picture that cannot be decoded.
+    """
+    own = event.extract
+    if own is not None and own.fits(decoding.grey_range):
+        if own.reason:
+            raise BadInput(own.reason)
+        return own.pictures, ()
+    if event.input is None:
+        return (), ()
+    pictures = pictures_of(event.input, decoding)
+    has_file = event.input.content_type != NPY
+    num_bytes = event.input.num_bytes if has_file and pictures else None
+    measured = [Measured(picture_features(one, num_bytes), pixels_key(one)) for one in pictures]
+    return measured, pictures
+
+
+def is_stale(event: Event, decoding: Decoding = Decoding()) -> bool:
+    """Whether all that a capture has of its pictures is an extract that cannot be used.
+
+    Args:
+        event: The captured request.
+        decoding: How files become pixels.
+    """
+    own = event.extract
+    return own is not None and event.input is None and not own.fits(decoding.grey_range)
+
+
+def kept_pixels(event: Event, place: int, decoding: Decoding = Decoding()) -> np.ndarray | None:
+    """Return a picture that a capture has beside its extract, uint8 RGB (h, w, 3); None without it.
+
+    Args:
+        event: The captured request.
+        place: The number of the picture in it.
+        decoding: How files become pixels.
+    """
+    try:
+        pictures = [] if event.input is None else pictures_of(event.input, decoding)
+    except BadInput:
+        return None
+    return pictures[place] if place < len(pictures) else None
+
+
+def picture_id(event: Event, place: int) -> str:
+    """Return what tells a picture from all others.
+
+    Args:
+        event: The captured request.
+        place: The number of the picture in it.
+    """
+    return f"{event.id} {place}"
 
 
 def row_values(
@@ -148,12 +216,17 @@ def row_values(
         prediction: The prediction, as the server answers it, if there is one.
         classes: The classes of the model.
     """
-    values: dict[str, Value] = {}
-    size = None
-    if pixels is not None:
-        values, size = picture_features(pixels, num_bytes), (pixels.shape[0], pixels.shape[1])
+    own = None if pixels is None else Measured(picture_features(pixels, num_bytes), 0)
+    return _with_answer(own, prediction, classes)
+
+
+def _with_answer(
+    own: Measured | None, prediction: Any, classes: Sequence[str]
+) -> tuple[dict[str, Value], str]:
+    values: dict[str, Value] = {} if own is None else dict(own.values)
     if prediction is None:
         return values, ""
+    size = None if own is None else own.size
     try:
         return values | prediction_features(prediction, classes, size), ""
     except BadInput as error:

@@ -82,18 +82,18 @@ def shape_of(aspect: float) -> str:
     return "landscape" if aspect > 1 else "portrait"
 
 
-def object_size_of(truth: Truth, pixels: np.ndarray) -> float | None:
+def object_size_of(truth: Truth, size: tuple[int, int]) -> float | None:
     """Return the mean share of a picture that its true boxes fill; None without boxes.
 
     Args:
         truth: The truth.
-        pixels: The picture, (h, w, 3).
+        size: Height and width of the picture in pixels.
     """
     if not isinstance(truth, list) or not truth:
         return None
     areas = [(right - left) * (low - top) for _, (left, top, right, low) in truth]
     mean = math.fsum(areas) / len(areas)
-    return mean / (int(pixels.shape[0]) * int(pixels.shape[1]))
+    return mean / (size[0] * size[1])
 
 
 def terciles(values: Sequence[float]) -> tuple[float, float] | None:

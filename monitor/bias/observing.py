@@ -21,9 +21,9 @@ from regrow.monitor.bias.metrics import Counts
 from regrow.monitor.bias.observations import Observation, Observations
 from regrow.monitor.bias.outcomes import outcome_of, predicted_share, ranked_boxes
 from regrow.monitor.draws import key_of
-from regrow.monitor.features import Value, picture_features
+from regrow.monitor.features import Value
 from regrow.monitor.files.captures import Event
-from regrow.monitor.rows import Row, pictures_of
+from regrow.monitor.rows import Row, measure
 from regrow.monitor.truths import Truth
 
 Block = Callable[[Event], str]
@@ -90,7 +90,7 @@ class ReferenceObserver:
         boxes = ranked_boxes(prediction, truth, own.label)
         seen = Observation({}, counts, 0.0, key_of(name), key_of(group), boxes=boxes)
         light = {key: features.get(key) for key in (BRIGHTNESS, ASPECT)}
-        self.rows.append((light, object_size_of(truth, pixels), seen))
+        self.rows.append((light, object_size_of(truth, (pixels.shape[0], pixels.shape[1])), seen))
 
     def parts(self) -> dict[str, Any]:
         """Return the parts of `analysis.json`: metrics by facet, their limits, and the edges."""
@@ -164,12 +164,12 @@ class LabelObserver:
 
     def _of_pixels(self, event: Event, truth: Truth) -> tuple[Mapping[str, Value], float | None]:
         """Return the features of the picture, and the size of its objects, where it is there."""
-        if event.input is None or not self.subject.needs_pixels:
+        if not self.subject.needs_pixels:
             return {}, None
         try:
-            pictures = pictures_of(event.input, self.decoding)
+            measured, _ = measure(event, self.decoding)
         except BadInput:
             return {}, None
-        if len(pictures) != 1:
+        if len(measured) != 1:
             return {}, None
-        return picture_features(pictures[0], None), object_size_of(truth, pictures[0])
+        return measured[0].values, object_size_of(truth, measured[0].size)

@@ -18,6 +18,7 @@ from typing import IO, Any
 from regrow.data.checks.remarks import Remarks
 from regrow.errors import BadInput
 from regrow.files import is_there, name_below, open_regular
+from regrow.monitor.files.extracts import PART, Extract, parse_extract
 from regrow.monitor.files.times import as_text, parse_time
 from regrow.plain import parse_json
 
@@ -90,6 +91,7 @@ class Event:
         output: What was answered, if it was captured.
         inference_id: The client's own id; empty if none was sent.
         attributes: The custom attributes by name, such as `camera`.
+        extract: What was computed from the pictures that were sent, if that was captured.
     """
 
     id: str
@@ -98,6 +100,7 @@ class Event:
     output: Body | None = None
     inference_id: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
+    extract: Extract | None = None
 
     @property
     def name(self) -> str:
@@ -111,7 +114,9 @@ def parse_event(line: bytes | str) -> Event:
     Raises:
         BadInput: If it is no capture; a clause without its file.
     """
-    own, captured, about = parse_parts(line, "captureData")
+    content = _content(line)
+    extract = parse_extract(content)
+    own, captured, about = _parts(content, "captureData")
     given = about.get("inferenceId")
     return Event(
         own,
@@ -120,6 +125,7 @@ def parse_event(line: bytes | str) -> Event:
         _body(captured.get("endpointOutput")),
         given if isinstance(given, str) and len(given) <= MAX_TEXT else "",
         parse_attributes(about.get("customAttributes")),
+        extract,
     )
 
 
@@ -133,8 +139,15 @@ def parse_parts(line: bytes | str, part: str) -> tuple[str, dict[str, Any], dict
     Raises:
         BadInput: If it is no such line; a clause without its file.
     """
+    return _parts(_content(line), part)
+
+
+def _content(line: bytes | str) -> Any:
     text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
-    content = parse_json(text, "a line")
+    return parse_json(text, "a line")
+
+
+def _parts(content: Any, part: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     about = content.get("eventMetadata") if isinstance(content, dict) else None
     found = content.get(part) if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(found, dict):
@@ -300,4 +313,6 @@ def event_line(event: Event) -> str:
         about["customAttributes"] = [";".join(f"{n}={v}" for n, v in event.attributes.items())]
     about["inferenceTime"] = as_text(event.time)
     content = {"captureData": captured, "eventMetadata": about, "eventVersion": "0"}
+    if event.extract is not None:
+        content[PART] = event.extract.to_dict()
     return json.dumps(content) + "\n"

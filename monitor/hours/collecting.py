@@ -17,12 +17,12 @@ from regrow.monitor.bias.observations import Observations
 from regrow.monitor.bias.observing import observe_answer
 from regrow.monitor.draws import key_of
 from regrow.monitor.examples import Examples
-from regrow.monitor.features import PICTURE, Value, pixels_key
+from regrow.monitor.features import PICTURE, Value
 from regrow.monitor.files.captures import Event
 from regrow.monitor.hours.ordering import TimeOrder
 from regrow.monitor.hours.seen import Seen
 from regrow.monitor.network.probe import Findings, Probe
-from regrow.monitor.rows import METADATA, Row, rows_of
+from regrow.monitor.rows import METADATA, Row, kept_pixels, picture_id, rows_of
 from regrow.monitor.summary import Summary
 
 BATCH = 1000  # rows that are summarised at a time
@@ -31,6 +31,8 @@ MAX_KEYS = 2**20  # pictures among which the same ones are found
 OTHER_MODEL = "answers of another model than that of the baseline, left out"
 REPEATED = "events captured twice, counted once"
 BROKEN = "captures of which a part cannot be used"
+UNKEPT = "pictures of the sample for the network that `extract` has not kept, left out"
+KEEP_MORE = "give it the --embeddings and --attributions of `run`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +130,16 @@ class HourCollector:
         self._ids.add(key)
         self.num_events += 1
         for place, row in enumerate(rows):
-            self._add_row(row, f"{event.id} {place}")
+            self._add_row(row, place)
 
-    def _add_row(self, row: Row, id_: str) -> None:
+    def _add_row(self, row: Row, place: int) -> None:
+        id_ = picture_id(row.event, place)
         if row.reason:
             self.remarks.add(BROKEN, f"{row.event.name}: {row.reason[:200]}")
         self.num_corrupt += row.is_corrupt
         if row.is_corrupt and not self.first_corrupt:
             self.first_corrupt = row.event.name
-        self.has_inputs |= row.pixels is not None or row.is_corrupt
+        self.has_inputs |= row.key is not None or row.is_corrupt
         self.has_outputs |= row.prediction is not None
         event, key, block = row.event, key_of(id_), None
         if self.blocks.attribute is not None:
@@ -147,22 +150,28 @@ class HourCollector:
             if seen is not None:
                 self.by_facet.add(seen)
         moment = event.time.timestamp(), key, block or 0
-        if row.pixels is not None:
-            self._note_picture(row, row.pixels, id_, moment)
+        if row.key is not None:
+            self._note_picture(row, row.key, place, moment)
         self._moments.append((self.blocks.slot(event), moment))
         self._rows.append({**row.values, **self._metadata(event)})
         self.num_pictures += 1
         if len(self._rows) >= BATCH:
             self._summarise()
 
-    def _note_picture(self, row: Row, pixels: np.ndarray, id_: str, moment: _Moment) -> None:
-        key = pixels_key(pixels)
+    def _note_picture(self, row: Row, key: int, place: int, moment: _Moment) -> None:
         self.num_repeated_pictures += key in self._pictures
         if len(self._pictures) < MAX_KEYS:
             self._pictures.add(key)
-        self.examples.offer(id_, row.event.name, row.values, pixels)
+        id_, pixels = picture_id(row.event, place), row.pixels
+        if pixels is None and self._is_wanted(id_):
+            pixels = kept_pixels(row.event, place, self.decoding)
+        if pixels is not None:
+            self.examples.offer(id_, row.event.name, row.values, pixels)
         if self._sample is not None and self._sample.offer(id_, self.num_pictures, pixels):
             self._sampled[self.num_pictures] = moment
+
+    def _is_wanted(self, id_: str) -> bool:
+        return self.examples.wants(id_) or (self._sample is not None and self._sample.wants(id_))
 
     def _metadata(self, event: Event) -> dict[str, Value]:
         found = {f"{METADATA}{name}": value for name, value in event.attributes.items()}
@@ -188,6 +197,7 @@ class HourCollector:
         self._summarise()
         self.summary.features = dict(sorted(self.summary.features.items()))
         if self._probe is not None and self._sample is not None:
+            self.remarks.add(UNKEPT, KEEP_MORE, self._sample.num_absent)
             self.findings = self._probe.look(self._sample)
         return self
 

@@ -37,3 +37,11 @@ def test_the_typical_ones_lie_in_the_middle() -> None:
     found = {float(one.name) for one in typical(examples, "a")}
     assert found == {3, 4, 5, 5.5, 6, 7}
     assert typical(examples, "b") == examples[:NUM_SHOWN]
+
+
+def test_what_is_wanted_is_what_is_kept() -> None:
+    examples, pixels = Examples(), np.zeros((4, 4, 3), np.uint8)
+    for number in range(60):
+        before, is_wanted = examples.all(), examples.wants(f"p{number}")
+        examples.offer(f"p{number}", "same", {"n": float(number)}, pixels)
+        assert (examples.all() != before) == is_wanted

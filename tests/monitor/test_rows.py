@@ -2,14 +2,18 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from regrow.data.images.conversion import Decoding
 from regrow.errors import BadInput
-from regrow.monitor.features import picture_features
+from regrow.monitor import rows
+from regrow.monitor.features import picture_features, pixels_key
 from regrow.monitor.files.captures import Event
-from regrow.monitor.rows import NPY, model_of, pictures_of, rows_of
+from regrow.monitor.files.extracts import Extract
+from regrow.monitor.rows import NPY, STALE, kept_pixels, measure, model_of, pictures_of, rows_of
 
 Encoded = Callable[[np.ndarray], bytes]
 Made = Callable[..., Event]
@@ -31,6 +35,7 @@ def test_a_picture_and_its_answer(png: Encoded, event: Made) -> None:
     assert row.values == expected | {"predicted_class": "car", "confidence": 0.5}
     np.testing.assert_array_equal(row.pixels, PIXELS)
     assert (row.prediction, row.is_corrupt, row.reason) == (CAR, False, "")
+    assert row.key == pixels_key(PIXELS)
 
 
 def test_a_picture_that_cannot_be_decoded_is_corrupt(png: Encoded, event: Made) -> None:
@@ -108,3 +113,71 @@ def test_the_answer_names_its_model(event: Made) -> None:
     assert model_of(event(None, ANSWER)) == "ab12"
     assert model_of(event(None, [])) is None
     assert model_of(event(None)) is None
+
+
+def _extracted(event: Event, decoding: Decoding = Decoding()) -> Event:
+    """Return an event with what was computed from its pictures, and without them."""
+    try:
+        own = Extract(tuple(measure(event, decoding)[0]), "", decoding.grey_range)
+    except BadInput as error:
+        own = Extract((), str(error), decoding.grey_range)
+    return replace(event, input=None, extract=own)
+
+
+BOXES = {"objects": [{"label": "car", "score": 0.5, "box": [1, 2, 11, 7]}]}
+
+
+@pytest.mark.parametrize("answer", [None, ANSWER, {"predictions": [BOXES]}, {"error": "busy"}, []])
+def test_an_extract_has_the_rows_of_its_pictures(png: Encoded, event: Made, answer: object) -> None:
+    kinds = (
+        (png(PIXELS), "image/png"),
+        (png(PIXELS)[:100], "image/png"),
+        (_npy(np.stack([PIXELS, PIXELS // 2])), NPY),
+        (_npy(PIXELS[..., 0]), NPY),
+        (b"[1]", "application/json"),
+        (b"0" * 40, "application/octet-stream"),
+        (None, "image/png"),
+    )
+    for content, kind in kinds:
+        plain = event(content, answer, content_type=kind)
+        pairs = zip(
+            rows_of(plain, ["car"]), rows_of(_extracted(plain), ["car"]), strict=True
+        )  # fmt: skip
+        for before, after in pairs:
+            assert after == replace(before, event=after.event, pixels=None)
+            assert [*after.values] == [*before.values]
+
+
+def test_pictures_with_an_extract_are_not_decoded(
+    png: Encoded, event: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = event(png(PIXELS), ANSWER)
+    both = replace(_extracted(plain), input=plain.input)
+    (expected,) = rows_of(plain, ["car"])
+    monkeypatch.setattr(rows, "decode", None)
+    (row,) = rows_of(both, ["car"])
+    assert (row.values, row.key, row.pixels) == (expected.values, expected.key, None)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(kept_pixels(both, 0), PIXELS)
+    assert kept_pixels(both, 1) is None
+    assert kept_pixels(_extracted(plain), 0) is None
+    broken = event(png(PIXELS)[:100])
+    assert kept_pixels(replace(broken, extract=both.extract), 0) is None
+
+
+def test_an_extract_that_is_not_what_would_be_computed_now_is_told_or_computed_again(
+    png: Encoded, event: Made
+) -> None:
+    plain, now = event(png(PIXELS), ANSWER), Decoding(grey_range=(0, 9))
+    old = _extracted(plain)
+    assert old.extract is not None
+    for odd, decoding in (
+        (old, now),
+        (replace(old, extract=replace(old.extract, version=2)), Decoding()),
+    ):
+        (row,) = rows_of(odd, ["car"], decoding)
+        assert (row.reason, row.key, row.is_corrupt) == (STALE, None, False)
+        assert row.values == {"predicted_class": "car", "confidence": 0.5}
+        (row,) = rows_of(replace(odd, input=plain.input), ["car"], decoding)
+        assert (row.reason, row.key) == ("", pixels_key(PIXELS))
+        np.testing.assert_array_equal(row.pixels, PIXELS)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +15,15 @@ from regrow.monitor.bias.facets import Subject
 from regrow.monitor.bias.metrics import Counts
 from regrow.monitor.bias.observing import LabelObserver, ReferenceObserver, observe_answer
 from regrow.monitor.files.captures import Event
-from regrow.monitor.rows import Row
+from regrow.monitor.files.extracts import Extract
+from regrow.monitor.rows import Row, measure
 
 HOUR = datetime(2026, 11, 30, 7, tzinfo=UTC)
 SUBJECT = Subject("labels", ("cat", "dog"), "dog", {"brightness": (0.3, 0.6)})
+# 10 x 5 pixels of 20 x 10 are a quarter.
+SIZED = Subject(
+    "boxes", ("cat", "dog"), "dog", {"brightness": (0.3, 0.6), "object_size": (0.2, 0.3)}
+)
 WIDE = np.full((10, 20, 3), 255, np.uint8)
 Png = Callable[[np.ndarray], bytes]
 MadeEvent = Callable[..., Event]
@@ -73,6 +79,23 @@ def test_pictures_that_are_not_there_have_no_facets_of_their_own(event: MadeEven
     chosen = Subject("labels", ("cat", "dog"), "dog", chosen=("camera",))
     made = _labels(event(b"broken", {}, attributes=attributes), subject=chosen).observations
     assert made.facets == ["camera"]
+
+
+def test_an_extract_has_the_facets_of_its_picture(event: MadeEvent, png: Png) -> None:
+    plain = event(png(WIDE), {}, id="a")
+    pictures = tuple(measure(plain)[0])
+    extract = replace(plain, input=None, extract=Extract(pictures, "", None))
+    truth = [("dog", (0.0, 0.0, 10.0, 5.0))]
+    for own in (plain, extract):
+        made = LabelObserver(SIZED, Decoding(), None, set())
+        made.add(own, {"objects": []}, truth, 1.0, None)
+        found = {name: [*made.observations.values(name)] for name in made.observations.facets}
+        assert found == {
+            "aspect": ["landscape"], "brightness": ["light"], "object_size": ["medium"]
+        }  # fmt: skip
+    two = replace(extract, extract=Extract((*pictures, *pictures), "", None))
+    broken = replace(extract, extract=Extract((), "broken", None))
+    assert _labels(two, broken).observations.facets == []
 
 
 def test_labels_of_one_block_count_together_and_sampled_ones_are_not_bet_on(

@@ -71,3 +71,16 @@ def test_a_full_disk_is_an_error_and_no_signal(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sample_module.os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         _filled([1], 5)
+
+
+def test_a_picture_that_is_not_there_takes_its_place() -> None:
+    numbers = list(range(60))
+    whole, made = dict(_filled(numbers, 10)), Sample(SIZE, 10)
+    for number in numbers:
+        wanted = made.wants(f"id{number}")
+        assert made.offer(f"id{number}", number, _picture(number) if number % 3 else None) == wanted
+    found = {place: image.tobytes() for place, image in made}
+    assert found == {place: image for place, image in whole.items() if place % 3}
+    assert (len(made), made.num_absent) == (len(found), 10 - len(found))
+    assert 0 < made.num_absent < 10
+    assert not Sample(SIZE, 0).wants("a")
