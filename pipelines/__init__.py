@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from regrow.pipelines.lineage_table import run_lineage
     from regrow.pipelines.monitor import run_monitor
     from regrow.pipelines.monitoring.baseline import run_baseline
+    from regrow.pipelines.monitoring.extract import run_extract
     from regrow.pipelines.prune import run_pruning
     from regrow.pipelines.replay import run_replay
     from regrow.pipelines.serve import run_server
@@ -21,6 +22,7 @@ __all__ = [
     "run_baseline",
     "run_demo",
     "run_export",
+    "run_extract",
     "run_lineage",
     "run_monitor",
     "run_pruning",

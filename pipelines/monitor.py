@@ -30,11 +30,10 @@ from regrow.monitor.hours.telling import log_reports
 from regrow.monitor.hours.watching import Settings, Watch
 from regrow.monitor.network.served import Network
 from regrow.monitor.page import page
+from regrow.pipelines.monitoring.extract import refuse_sample, run_extract
 from regrow.pipelines.monitoring.schedule import run_schedule
 from regrow.reporting.lock import hold, releases_folders
 from regrow.text import printable
-
-MAX_SAMPLE = 10_000  # pictures of an hour that are run through the model again
 
 
 @releases_folders
@@ -89,9 +88,7 @@ def run_monitor(
     """
     if smallest_group < 1:
         raise BadInput(f"smallest_group is {smallest_group}, it must be at least 1")
-    for name, count in (("embeddings", embeddings), ("attributions", attributions)):
-        if not 0 <= count <= MAX_SAMPLE:
-            raise BadInput(f"{name} is {count}, it must lie in [0, {MAX_SAMPLE:,}]")
+    refuse_sample(embeddings, attributions)
     time = datetime.now(UTC) if now is None else parse_time(now)
     rate = FalseAlarms.parse(false_alarms)
     chosen = None if facets is None else tuple(facets)
@@ -185,6 +182,17 @@ def run(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
     return run_monitor(**values)
 
 
+def extract(args: Sequence[str] | None = None) -> dict[str, int]:
+    """Write captures again with what was computed from their pictures in place of them."""
+    values, _ = parse(
+        run_extract,
+        args,
+        description=extract.__doc__ or "",
+        positional={"folder": "The monitor's folder, with its baseline."},
+    )
+    return run_extract(**values)
+
+
 def report(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Print what each hour was found to be, and write the page of the last one again."""
     values, _ = parse(
@@ -210,6 +218,7 @@ def schedule(args: Sequence[str] | None = None) -> list[Path]:
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "baseline": baseline,
     "run": run,
+    "extract": extract,
     "report": report,
     "schedule": schedule,
 }

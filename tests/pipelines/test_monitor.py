@@ -166,7 +166,7 @@ def test_a_violation_ends_with_check_failed_each_time(
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        ([], "the first word is '', it must be one of baseline, run, report, schedule"),
+        ([], "the first word is '', it must be one of baseline, run, extract, report, schedule"),
         (["watch"], "the first word is 'watch'"),
         (["run", "nowhere", "--captures=c"], "nowhere: no baseline in it"),
         (["run", ".", "--captures=c", "--now=soon"], "'soon' is no time"),
