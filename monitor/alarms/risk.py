@@ -93,40 +93,38 @@ class RiskDetector:
         self.evidence = evidence if evidence is not None else Evidence.empty(len(STAKES))
 
     def add_(self, losses: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Bet on the losses of labelled pictures, all of which count alike.
+        """Bet on the losses of labelled pictures, or mean losses of blocks, which count alike.
 
         Args:
             losses: In [0, 1], in the order in which their labels came, (m,).
-            times: When each picture was seen, in seconds since 1970, (m,).
+            times: When each was seen, in seconds since 1970, (m,).
 
         Returns:
             The logarithm of the evidence after each, (m,): an alarm where it reaches log A.
         """
         return self.evidence.add_(self._log_factors(losses), losses, times)
 
-    def add_sampled_(
-        self, losses: np.ndarray, probabilities: np.ndarray, num_pictures: int, time: float
-    ) -> np.ndarray:
+    def add_sampled_(self, weighted: np.ndarray, count: int, time: float) -> np.ndarray:
         """Bet on all pictures of an hour, of which some were labelled with known probabilities.
 
-        A labelled picture counts z / p, any other one 0: the mean is that of the loss of all
-        pictures, whatever decided on the probabilities before the label was known. The hour is one
-        step.
+        A labelled picture counts its loss z over its probability p, any other one 0: the mean is
+        that of the loss of all pictures, whatever decided on the probabilities before the label was
+        known. The hour is one step.
 
         Source: Horvitz and Thompson, JASA 47, 1952.
 
         Args:
-            losses: The losses of the labelled pictures, (m,).
-            probabilities: With which each was chosen to be labelled, in (0, 1], (m,).
-            num_pictures: How many pictures the hour has, labelled or not.
+            weighted: z / p of each labelled picture, p in (0, 1], (m,); or of each block with
+                labelled pictures the sum of theirs over all pictures that the block has.
+            count: How many pictures or blocks the hour has, labelled or not.
             time: The hour, in seconds since 1970.
 
         Returns:
             The logarithm of the evidence after the hour, (1,).
         """
-        labelled = self._log_factors(losses / probabilities).sum(axis=0)
-        others = (num_pictures - len(losses)) * self._log_factors(np.zeros(1))[0]
-        mean = float((losses / probabilities).sum()) / max(num_pictures, 1)
+        labelled = self._log_factors(weighted).sum(axis=0)
+        others = (count - len(weighted)) * self._log_factors(np.zeros(1))[0]
+        mean = float(weighted.sum()) / max(count, 1)
         return self.evidence.add_(
             (labelled + others)[None], np.array([mean]), np.array([float(time)])
         )

@@ -115,7 +115,7 @@ class LabelObserver:
         subject: What is compared.
         decoding: How files become pixels.
         block_of: Returns the name of an event's block; None where each picture stands alone.
-        used: The events that were bet on before.
+        used: The events and blocks that were bet on before.
     """
 
     def __init__(
@@ -149,15 +149,16 @@ class LabelObserver:
         except BadInput:
             return
         features, size = self._of_pixels(event, truth)
+        block = None if self._block_of is None else self._block_of(event)
         self.observations.add(
             Observation(
                 own.values(features, event.attributes, size),
                 counts,
                 event.time.timestamp(),
                 key_of(event.id),
-                None if self._block_of is None else key_of(self._block_of(event)),
+                None if block is None else key_of(block),
                 probability,
-                event.id not in self._used,
+                event.id not in self._used and block not in self._used,
                 boxes,
             )
         )

@@ -76,7 +76,7 @@ def read_examples(file: Path) -> tuple[Example, ...]:
 
 
 def read_labelled(file: Path) -> list[str]:
-    """Return the events that were labelled in an hour; none where the file is not there."""
+    """Return the events and blocks labelled in an hour; none where the file is not there."""
     if not file.is_file():
         return []
     content = read_of_hour(file)

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from regrow.errors import BadInput
 from regrow.monitor.alarms.risk import RiskDetector
 from regrow.monitor.answers import predictions_of
 from regrow.monitor.baseline import Baseline
-from regrow.monitor.bias.observing import LabelObserver
+from regrow.monitor.bias.observing import Block, LabelObserver
 from regrow.monitor.draws import key_of
 from regrow.monitor.files.captures import Event
 from regrow.monitor.files.ground_truth import Label, read_labels
@@ -24,10 +25,30 @@ from regrow.monitor.truths import loss_of, parse_truth
 
 MAX_LABELS = 10**6  # that come in one hour
 TWICE = "labels given twice, of which the last counts"
-USED = "labels of pictures that were labelled in an earlier hour, scored but not bet on again"
+USED = "labels of pictures or blocks labelled in an earlier hour, scored but not bet on again"
 UNKNOWN = "labels of ids unknown in the week before, left out"
 UNFIT = "labels that do not fit their answer, left out"
 LATE = "sampled labels of hours that have been judged already, scored but not bet on"
+
+
+class Row(NamedTuple):
+    """A labelled picture.
+
+    Args:
+        time: When it was seen, in seconds since 1970.
+        key: What tells its event from all others, a number of 64 bits.
+        id: The event.
+        loss: The loss of the answer, in [0, 1].
+        probability: With which it was chosen to be labelled; None if all are, or chosen alike.
+        block: Its block, whose pictures depend on each other; None stands alone.
+    """
+
+    time: float
+    key: int
+    id: str
+    loss: float
+    probability: float | None
+    block: str | None = None
 
 
 @dataclass(slots=True)
@@ -37,14 +58,17 @@ class Labelled:
     Args:
         quality: Their score.
         remarks: What was left out.
-        rows: Time, key, id, loss and probability of each.
+        rows: The pictures.
+        sizes: How many pictures each block of each hour has, labelled or not; empty where pictures
+            stand alone, or none was chosen with a probability of its own.
         matched: The ids that an answer was found for.
         num_by_inference_id: How many of them are the client's own; the others are of events.
     """
 
     quality: Quality
     remarks: Remarks = field(default_factory=Remarks)
-    rows: list[tuple[float, int, str, float, float | None]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    sizes: dict[datetime, Counter[str]] = field(default_factory=dict)
     matched: set[str] = field(default_factory=set)
     num_by_inference_id: int = 0
 
@@ -56,7 +80,12 @@ class Labelled:
     @property
     def hours(self) -> Counter[datetime]:
         """Return the hours that the labelled pictures are of, and how many each has."""
-        return Counter(hour_of(_time(seconds)) for seconds, *_ in self.rows)
+        return Counter(hour_of(_time(row.time)) for row in self.rows)
+
+    def bet_on(self) -> list[str]:
+        """Return the events that are not to be bet on again, and their blocks, sorted."""
+        blocks = {row.block for row in self.rows if row.block is not None}
+        return sorted({row.id for row in self.rows} | blocks)
 
 
 def gather(files: Iterable[Path], remarks: Remarks) -> dict[str, Label]:
@@ -86,6 +115,7 @@ def join(
     baseline: Baseline,
     remarks: Remarks,
     observer: LabelObserver | None = None,
+    block_of: Block | None = None,
 ) -> Labelled:
     """Join labels to the answers of events, by the client's id or else the event's.
 
@@ -95,9 +125,13 @@ def join(
         baseline: The model.
         remarks: What is left out is counted here.
         observer: Collects the joined pictures by their facets.
+        block_of: Returns the name of an event's block; None where each picture stands alone.
     """
     made = Labelled(Quality(baseline.kind, baseline.classes), remarks)
+    has_sampled = any(label.probability is not None for label in labels.values())
     for event in events:
+        if block_of is not None and has_sampled:
+            made.sizes.setdefault(hour_of(event.time), Counter())[block_of(event)] += 1
         name = event.inference_id if event.inference_id in labels else event.id
         label = labels.get(name)
         if label is None or name in made.matched:
@@ -112,8 +146,9 @@ def join(
             remarks.add(UNFIT, f"{name}: {str(error)[:200]}")
             continue
         made.num_by_inference_id += name == event.inference_id
-        row = (event.time.timestamp(), key_of(event.id), event.id, loss, label.probability)
-        made.rows.append(row)
+        block = None if block_of is None else block_of(event)
+        moment = event.time.timestamp(), key_of(event.id), event.id
+        made.rows.append(Row(*moment, loss, label.probability, block))
         if observer is not None:
             observer.add(event, prediction, truth, loss, label.probability)
     for name in labels.keys() - made.matched:
@@ -141,36 +176,45 @@ def bet_(
 ) -> np.ndarray:
     """Bet on the losses of labelled pictures; changes the detector, and the hours judged.
 
+    Pictures of a block depend on each other, so a block counts once: by the mean loss of its
+    pictures that are labelled, and of sampled ones by what estimates that of all its pictures.
+
     Args:
         labelled: The pictures.
         detector: The bets.
-        used: The events that were bet on before.
+        used: The events and blocks that were bet on before.
         sampled_hours: The hours whose sampled labels were bet on before; new ones are added.
         num_events: How many pictures each hour has.
 
     Returns:
         The logarithm of the evidence after each step.
     """
-    rows = sorted(row for row in labelled.rows if row[2] not in used)
-    for row in labelled.rows:
-        if row[2] in used:
-            labelled.remarks.add(USED, row[2])
-    plain = [row for row in rows if row[4] is None]
-    logs = [detector.add_(np.array([row[3] for row in plain]), np.array([row[0] for row in plain]))]
+    rows = []
+    for row in sorted(labelled.rows):
+        if row.id in used or row.block in used:
+            labelled.remarks.add(USED, row.id)
+        else:
+            rows.append(row)
+    plain: dict[str, list[Row]] = {}
+    sampled: dict[datetime, dict[str, float]] = {}
     judged = set(sampled_hours)
-    sampled: dict[datetime, list[tuple[float, float]]] = {}
-    for seconds, _, name, loss, probability in rows:
-        hour = hour_of(_time(seconds))
-        if probability is None:
-            continue
-        if as_text(hour) in judged:
-            labelled.remarks.add(LATE, name)
-            continue
-        sampled.setdefault(hour, []).append((loss, probability))
-    for hour, pairs in sorted(sampled.items()):
-        losses, probabilities = np.array(pairs).T
-        total = max(num_events.get(hour, 0), len(pairs))
-        logs.append(detector.add_sampled_(losses, probabilities, total, hour.timestamp()))
+    for row in rows:
+        hour, name = hour_of(_time(row.time)), row.block or row.id
+        if row.probability is None:
+            plain.setdefault(name, []).append(row)
+        elif as_text(hour) in judged:
+            labelled.remarks.add(LATE, row.id)
+        else:
+            size = labelled.sizes.get(hour, Counter())[name] or 1
+            own = sampled.setdefault(hour, {})
+            own[name] = own.get(name, 0.0) + row.loss / row.probability / size
+    blocks = sorted(plain.values(), key=lambda own: own[-1])  # in the order in which they end
+    losses = np.array([fmean(row.loss for row in own) for own in blocks])
+    logs = [detector.add_(losses, np.array([own[-1].time for own in blocks]))]
+    for hour, weighted in sorted(sampled.items()):
+        count = len(labelled.sizes.get(hour, ())) or num_events.get(hour, 0)
+        values = np.array([*weighted.values()])
+        logs.append(detector.add_sampled_(values, max(count, len(values)), hour.timestamp()))
         sampled_hours.append(as_text(hour))
     return np.concatenate(logs)
 

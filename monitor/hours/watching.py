@@ -287,7 +287,7 @@ class Watch:
         block_of = None if blocks.attribute is None else blocks.of
         observer = LabelObserver(self.bias.subject, self.decoding, block_of, used)
         recent = (own for own in events if own.time >= hour - LOOK_BACK)
-        made = join(labels, recent, self.baseline, remarks, observer)
+        made = join(labels, recent, self.baseline, remarks, observer, block_of)
         return made, observer.observations
 
     def _used(self, hour: datetime) -> set[str]:
@@ -350,7 +350,7 @@ class Watch:
             write_json(folder / STATE, state.to_dict())
             write_text(folder / EXAMPLES, to_text(collector.examples.all()))
             if labelled is not None:
-                write_json(folder / LABELLED, sorted({row[2] for row in labelled.rows}))
+                write_json(folder / LABELLED, labelled.bet_on())
                 block = labelled.quality.statistics()
                 span = {"start_time": report["hour"], "end_time": report["until"]}
                 about = {"item_count": len(labelled.rows), **span}

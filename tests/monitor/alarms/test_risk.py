@@ -83,7 +83,7 @@ def test_labels_that_were_sampled_unevenly_do_not_mislead() -> None:
             probabilities = np.where(hard, 0.5, 0.05)
             is_labelled = draw.random(200) < probabilities
             mine, p = losses[is_labelled], probabilities[is_labelled]
-            logs = sampled.add_sampled_(mine, p, 200, float(hour))
+            logs = sampled.add_sampled_(mine / p, 200, float(hour))
             alarms["honest"] += logs[0] >= math.log(1e5)
             logs = naive.add_(mine, np.full(len(mine), float(hour)))
             alarms["naive"] += logs.max(initial=0) >= math.log(1e5)
@@ -93,7 +93,7 @@ def test_labels_that_were_sampled_unevenly_do_not_mislead() -> None:
 
 def test_an_hour_of_samples_is_the_product_over_its_pictures() -> None:
     detector = RiskDetector(0.1)
-    logs = detector.add_sampled_(np.array([1.0, 0.0]), np.array([0.5, 0.2]), 10, 7.0)
+    logs = detector.add_sampled_(np.array([1 / 0.5, 0 / 0.2]), 10, 7.0)
     bets = STAKES / 0.1
     expected = [(1 + b * (2 - 0.1)) * (1 - b * 0.1) ** 9 for b in bets]
     assert logs[0] == pytest.approx(math.log(np.mean(expected)))
@@ -107,7 +107,7 @@ def test_a_risk_above_the_limit_is_found_by_samples() -> None:
         losses = (draw.random(100) < 0.4).astype(float)
         is_labelled = draw.random(100) < 0.3
         p = np.full(is_labelled.sum(), 0.3)
-        logs += detector.add_sampled_(losses[is_labelled], p, 100, float(hour)).tolist()
+        logs += detector.add_sampled_(losses[is_labelled] / p, 100, float(hour)).tolist()
     assert max(logs) > math.log(1e5)
     assert detector.risk() == pytest.approx(0.4, abs=0.05)
 

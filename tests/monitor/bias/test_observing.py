@@ -103,7 +103,9 @@ def test_labels_of_one_block_count_together_and_sampled_ones_are_not_bet_on(
 ) -> None:
     events = [event(None, {}, id=str(n), attributes={"camera": str(n % 2)}) for n in range(4)]
     made = _labels(*events, block_of=lambda own: own.attributes["camera"]).observations
-    assert made.sides("camera")["0"][1].sizes["accuracy"] == 1
+    assert (made.sides("camera")["0"][1].sizes["accuracy"], made.num_bets) == (1, 4)
+    again = _labels(*events, block_of=lambda own: own.attributes["camera"], used={"0", "1 7"})
+    assert again.observations.num_bets == 2  # all of the camera 0 was bet on, by one picture
     sampled = _labels(*events, probability=0.5).observations
     assert (sampled.num_sampled, sampled.num_bets) == (4, 0)
 

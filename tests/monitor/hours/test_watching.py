@@ -17,6 +17,7 @@ from regrow.monitor.files.violations import NAMES
 from regrow.monitor.hours import watching
 from regrow.monitor.hours.collecting import Blocks
 from regrow.monitor.hours.folders import done_hours, hour_folder
+from regrow.monitor.hours.labelling import USED
 from regrow.monitor.hours.watching import Settings, Watch
 
 START = datetime(2026, 11, 30, 6, tzinfo=UTC)
@@ -372,7 +373,7 @@ def test_a_model_that_is_wrong_makes_an_act_alarm_that_labels_are_bet_on_once(
     (again,) = _run(folder, tmp_path / "captures", tmp_path / "labels")
     assert (
         again["label_remarks"][
-            "labels of pictures that were labelled in an earlier hour, scored but not bet on again"
+            "labels of pictures or blocks labelled in an earlier hour, scored but not bet on again"
         ]["count"]
         == 50
     )
@@ -500,6 +501,22 @@ def test_labels_outside_of_the_folders_of_hours_come_when_they_are_seen(
         None,
         60,
     ]
+
+
+def test_labels_of_a_block_are_bet_on_once_whenever_they_come(
+    folder: Path, tmp_path: Path, captured: Captured, write: Write
+) -> None:
+    events = captured(START)  # one a minute, all of one camera
+    write(tmp_path / "captures", events)
+    _labels(tmp_path / "labels", _hour(1), _answers([*events[:10], *events[40:50]]))
+    _labels(tmp_path / "labels", _hour(2), _answers(events[10:20]))
+    blocks = Blocks("camera", 30)
+    reports = _run(folder, tmp_path / "captures", tmp_path / "labels", blocks=blocks)
+    assert [report["quality"]["num_labels"] for report in reports[1:]] == [20, 10]
+    told = reports[2]["label_remarks"]
+    assert {kind: own["count"] for kind, own in told.items()} == {USED: 10}
+    state = json.loads((hour_folder(folder, _hour(2)) / "state.json").read_text())
+    assert state["num_labels"] == 2
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model": "x"}'])
