@@ -9,15 +9,17 @@ import numpy as np
 
 from regrow.data.images.conversion import Decoding
 from regrow.data.images.decoding import decode
+from regrow.data.images.opening import image_size
 from regrow.errors import BadInput
 from regrow.monitor.answers import prediction_features, predictions_of
 from regrow.monitor.features import PICTURE, Value, picture_features, pixels_key
 from regrow.monitor.files.captures import Body, Event
 from regrow.monitor.files.extracts import Measured
+from regrow.monitor.files.sent import BINARY, JSON, encoded_pictures
 
 NPY = "application/x-npy"
-# What holds no picture, and what may hold one.
-TENSORS = ("application/json", "application/vnd.sagemaker-triton.binary+json", "text/csv")
+# What holds no picture, and what may be one.
+TABLE = "text/csv"
 ANY_BYTES = ("application/octet-stream", "binary/octet-stream")
 METADATA = "metadata "  # before the names of custom attributes, among the features
 MAX_NPY = 2**28  # bytes
@@ -70,14 +72,26 @@ def pictures_of(body: Body, decoding: Decoding = Decoding()) -> list[np.ndarray]
     """
     if body.content_type == NPY:
         return _pictures_in_npy(body.content())
-    if body.content_type in TENSORS:
+    if body.content_type == TABLE:
         return []
+    if body.content_type in (JSON, BINARY):
+        return _decoded(encoded_pictures(body), decoding)
     try:
         return [decode(body.content(), decoding)]
     except BadInput:
         if body.content_type in ANY_BYTES:
             return []
         raise
+
+
+def _decoded(files: Sequence[bytes], decoding: Decoding) -> list[np.ndarray]:
+    """Decode pictures of one request, of whose pixels together there is a limit."""
+    found, left = [], decoding.max_pixels
+    for file in files:
+        height, width = image_size(file, left)
+        left -= height * width
+        found.append(decode(file, decoding))
+    return found
 
 
 def _pictures_in_npy(content: bytes) -> list[np.ndarray]:
@@ -158,8 +172,8 @@ def measure(
     if event.input is None:
         return (), ()
     pictures = pictures_of(event.input, decoding)
-    has_file = event.input.content_type != NPY
-    num_bytes = event.input.num_bytes if has_file and pictures else None
+    is_file = event.input.content_type not in (NPY, JSON, BINARY)
+    num_bytes = event.input.num_bytes if is_file and pictures else None
     measured = [Measured(picture_features(one, num_bytes), pixels_key(one)) for one in pictures]
     return measured, pictures
 

@@ -1,6 +1,8 @@
 """Rows of captures: pictures are decoded, answers read, and what is broken is missing."""
 
+import base64
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,6 +15,7 @@ from regrow.monitor import rows
 from regrow.monitor.features import picture_features, pixels_key
 from regrow.monitor.files.captures import Event
 from regrow.monitor.files.extracts import Extract
+from regrow.monitor.files.sent import JSON
 from regrow.monitor.rows import NPY, STALE, kept_pixels, measure, model_of, pictures_of, rows_of
 
 Encoded = Callable[[np.ndarray], bytes]
@@ -89,6 +92,31 @@ def test_tensors_and_events_without_a_body_have_no_picture(event: Made) -> None:
     assert (row.pixels, row.is_corrupt) == (None, False)
     (row,) = rows_of(event(None), [])
     assert row.values == {}
+
+
+def test_pictures_within_json_are_looked_at(png: Encoded, event: Made) -> None:
+    texts = [base64.b64encode(png(own)).decode() for own in (PIXELS, PIXELS // 2)]
+    content = json.dumps({"instances": [{"b64": text} for text in texts]}).encode()
+    answer = {"predictions": [CAR, {"label": "dog", "score": 0.25}]}
+    rows = rows_of(event(content, answer, content_type="application/json"), ["car"])
+    assert [row.values["predicted_class"] for row in rows] == ["car", "dog"]
+    for row, pixels in zip(rows, (PIXELS, PIXELS // 2), strict=True):
+        assert picture_features(pixels, None).items() <= row.values.items()
+    # One that is broken is corrupt, as it is outside of JSON.
+    content = json.dumps({"instances": [{"b64": texts[0][:100]}]}).encode()
+    (row,) = rows_of(event(content, ANSWER, content_type="application/json"), ["car"])
+    assert (row.is_corrupt, row.values["brightness"]) == (True, None)
+    (row,) = rows_of(event(b'{"instances": 3}', ANSWER, content_type="application/json"), [])
+    assert (row.is_corrupt, row.reason) == (True, "a body of JSON whose pictures cannot be read")
+
+
+def test_all_pictures_of_a_request_share_a_limit_of_pixels(png: Encoded, event: Made) -> None:
+    one = {"b64": base64.b64encode(png(PIXELS)).decode()}
+    body = event(json.dumps({"instances": [one] * 3}).encode(), content_type=JSON).input
+    assert body is not None
+    assert len(pictures_of(body, Decoding(max_pixels=3 * 240))) == 3
+    with pytest.raises(BadInput, match="pixels"):
+        pictures_of(body, Decoding(max_pixels=3 * 240 - 1))
 
 
 @pytest.mark.parametrize("kind", ["application/octet-stream", "binary/octet-stream", ""])

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from regrow.data.checks.remarks import Remarks
 from regrow.deploy.capture.space import DiskLimit
 from regrow.deploy.capture.writer import CaptureWriter
 from regrow.deploy.serving.observing import Exchange
@@ -24,7 +25,8 @@ from regrow.deploy.serving.served_model import ServedModel
 from regrow.errors import BadInput, CheckFailed
 from regrow.models.classification import Classification
 from regrow.models.onnx.graph import export_graph
-from regrow.monitor.files.captures import Body, Event
+from regrow.monitor.files.captures import Body, Event, capture_files, read_events
+from regrow.monitor.rows import pictures_of
 from regrow.pipelines import replay as module
 from regrow.pipelines.replay import (
     ALONE,
@@ -67,6 +69,11 @@ def bodies() -> list[tuple[str, bytes, dict[str, str]]]:
         (v2, json.dumps({"inputs": [{**tensor, "data": [text]}]}).encode(), {}),
         (v2, head + tail, {length: str(len(head)), "Content-Type": "application/octet-stream"}),
         (v2, jpeg.getvalue(), {length: "0"}),
+        (
+            "/invocations",
+            json.dumps({"instances": [{"b64": text}]}).encode(),
+            {"Content-Type": "application/json"},
+        ),
     ]
 
 
@@ -85,18 +92,28 @@ def test_every_kind_of_request_is_captured_and_answered_the_same_again(
             answer = connection.getresponse()
             assert answer.status == 200, answer.read()
             answer.read()
+    remarks, (jpeg, array, *_) = Remarks(), bodies()
+    files = capture_files(tmp_path / "captures")
+    events = [one for file in files for one in read_events(file, remarks)]
+    pictures = [pictures_of(one.input) for one in events if one.input is not None]
+    # The monitor looks at the picture in each of them.
+    assert [len(own) for own in pictures] == [1] * 6
+    np.testing.assert_array_equal(pictures[1][0], np.load(io.BytesIO(array[1])))
+    with Image.open(io.BytesIO(jpeg[1])) as opened:
+        for own in (pictures[0], *pictures[2:]):
+            np.testing.assert_array_equal(own[0], np.asarray(opened))
     seen: list[Exchange] = []
     with served(own_model, seen.append) as address:
         found = run_replay(tmp_path / "captures", address, tmp_path / "replay.json")
-        assert found == {SAME: {"count": 5, "first": [f"cam-{number}" for number in range(5)]}}
+        assert found == {SAME: {"count": 6, "first": [f"cam-{number}" for number in range(5)]}}
         assert json.loads((tmp_path / "replay.json").read_text()) == found
         monkeypatch.setattr(module, "ordered_events", lambda *_: [event()])  # of no picture
         with pytest.raises(CheckFailed, match="answers 1 of 1 captured requests otherwise"):
             run_replay(tmp_path, address)
     said = capsys.readouterr().out
-    assert "5 requests answered the same: cam-0" in said
+    assert "6 requests answered the same: cam-0" in said
     assert "that were refused: e (400: " in said
-    assert [one.inference_id for one in seen] == [f"cam-{number}" for number in range(5)]
+    assert [one.inference_id for one in seen] == [f"cam-{number}" for number in range(6)]
     assert {one.custom_attributes for one in seen} == {"camera=3;site=north"}
 
 
