@@ -1,6 +1,6 @@
 """Model quality: the scores of answers whose truth has come, with intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from regrow.monitor.truths import Box, Objects, Truth, confusion, found_objects,
 from regrow.plain import MISSHAPEN
 
 NUM_RESAMPLES = 400
+MAX_DRAWN = 2**21  # numbers that sets of the bootstrap have at a time
 FEWEST = 200  # labels from which SageMaker gives a standard deviation
 SCORES = {"labels": "accuracy", "boxes": "map50", "masks": "miou"}
 
@@ -118,9 +119,9 @@ class Quality:
         return made | {"value": value if np.isfinite(value) else None, "interval": interval}
 
     def _resampled(self) -> np.ndarray:
-        count, draw = self.num_labels, np.random.default_rng(0)
-        counts = draw.multinomial(count, np.full(count, 1 / count), NUM_RESAMPLES)
-        scores = self._evidence.scores_of_sets(counts.astype(np.float64))
+        count = self.num_labels
+        parts = _drawn(count, np.full(count, 1 / count))
+        scores = np.concatenate([self._evidence.scores_of_sets(own) for own in parts])
         found: np.ndarray = scores[np.isfinite(scores)]
         return found
 
@@ -139,10 +140,9 @@ class Quality:
             return {key: {name: self._metric(self.score, spread)}}
         counts = self.counts
         shares, total = counts.ravel() / counts.sum(), int(counts.sum())
-        drawn = np.random.default_rng(0).multinomial(total, shares, NUM_RESAMPLES)
-        spreads = weighted_scores(drawn.reshape(-1, *counts.shape))
+        parts = [weighted_scores(own.reshape(-1, *counts.shape)) for own in _drawn(total, shares)]
         metrics = {
-            name: self._metric(float(value[0]), spreads[name])
+            name: self._metric(float(value[0]), np.concatenate([own[name] for own in parts]))
             for name, value in weighted_scores(counts[None]).items()
         }
         shown = [int(n) for n in np.flatnonzero(counts.sum(0) + counts.sum(1))]
@@ -156,6 +156,22 @@ class Quality:
         is_enough = self.num_labels >= FEWEST and len(spread) > 1
         deviation = float(spread.std(ddof=1)) if is_enough else "NaN"
         return {"value": value if np.isfinite(value) else "NaN", "standard_deviation": deviation}
+
+
+def _drawn(count: int, shares: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield sets drawn for the bootstrap, a few at a time, so that memory is bounded.
+
+    Args:
+        count: How many are drawn into each set.
+        shares: With which each of m is drawn, (m,).
+
+    Yields:
+        How often each is in each set, (r, m).
+    """
+    draw, most = np.random.default_rng(0), max(MAX_DRAWN // len(shares), 1)
+    for start in range(0, NUM_RESAMPLES, most):
+        size = min(most, NUM_RESAMPLES - start)
+        yield draw.multinomial(count, shares, size).astype(np.float64)
 
 
 def _collector(kind: str, num_classes: int) -> Any:

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from sklearn.metrics import fbeta_score, precision_score, recall_score
 
 from regrow.errors import BadInput
 from regrow.metrics.scores import MeanAP, MeanIoU
+from regrow.monitor import quality as module
 from regrow.monitor.quality import Quality
 
 CLASSES = ["a", "b", "c"]
@@ -107,6 +110,36 @@ def test_segmentation_is_our_own_mean_iou() -> None:
     assert made["value"] == pytest.approx(float(metric.compute()["miou"]))
     assert made["interval"][0] < made["value"] < made["interval"][1]
     assert set(quality.statistics()) == {"segmentation_metrics"}
+
+
+def _boxes(count: int) -> Quality:
+    quality, draw = Quality("boxes", CLASSES), np.random.default_rng(0)
+    for _ in range(count):
+        box = {"label": "a", "score": float(draw.random()), "box": [0, 0, 10, 10]}
+        quality.add({"objects": [box]}, [("a" if draw.random() < 0.7 else "b", (0, 0, 10, 10))])
+    return quality
+
+
+@pytest.mark.parametrize("made", [_boxes, lambda count: _labelled(count)[0]])
+def test_sets_of_the_bootstrap_are_drawn_in_parts(
+    made: Callable[[int], Quality], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quality = made(300)
+    whole = (quality.statistics(), quality.to_dict(300))
+    monkeypatch.setattr(module, "MAX_DRAWN", 2000)
+    assert (quality.statistics(), quality.to_dict(300)) == whole
+
+
+def test_memory_of_the_bootstrap_does_not_grow_with_the_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quality = _boxes(4000)
+    monkeypatch.setattr(module, "MAX_DRAWN", 20_000)
+    tracemalloc.start()
+    quality.to_dict(4000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000 < 400 * 4000 * 8
 
 
 def test_no_label_has_no_score() -> None:
