@@ -31,7 +31,8 @@ class CannotWrite(BadInput, OSError):
         file = cause.filename2 or cause.filename or name
         super().__init__(
             f"{file}: cannot be written ({cause.strerror or cause}); what was written before is "
-            "whole: make room or mend the folder, then start again, or go on with --resume"
+            "whole: make room or mend the folder, then start again; training and pruning go on "
+            "with --resume"
         )
         self.errno, self.strerror = cause.errno, cause.strerror
 

@@ -98,7 +98,7 @@ def refuse_run(path: Path, *needed: Path | None) -> None:
         if file is not None and file.resolve().is_relative_to(path.resolve()):
             raise BadInput(
                 f"{file} is part of the run in {path}, which the new run would move aside; "
-                "give the new one a folder of its own with --run"
+                "give the new one a folder of its own"
             )
     if MARK in held:
         reopen_run(path)

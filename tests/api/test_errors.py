@@ -49,7 +49,7 @@ def test_what_cannot_be_written_is_named_with_the_way_out(cause: OSError, said: 
     error = CannotWrite(cause, "given.ckpt")
     assert str(error) == (
         f"{said}; what was written before is whole: make room or mend the folder, then start "
-        "again, or go on with --resume"
+        "again; training and pruning go on with --resume"
     )
     assert (error.errno, error.strerror) == (cause.errno, cause.strerror)
 

@@ -93,7 +93,7 @@ def test_open_run_leaves_what_is_no_run(tmp_path: Path) -> None:
 
 def test_a_run_may_not_move_aside_what_it_needs(tmp_path: Path) -> None:
     _earlier_run(tmp_path / "a", "first")
-    with pytest.raises(BadInput, match=r"a/best.ckpt is part of the run in .*a folder of its own"):
+    with pytest.raises(BadInput, match=r"a/best.ckpt is part of the run in .*a folder of its own$"):
         refuse_run(tmp_path / "a", tmp_path / "b" / ".." / "a" / "best.ckpt")
     refuse_run(tmp_path / "b", tmp_path / "a" / "best.ckpt")
     refuse_run(tmp_path / "a", None)
