@@ -1,23 +1,16 @@
-"""The files of violations, under both names that SageMaker has for them, and CloudWatch metrics."""
+"""The files of violations, under both names that SageMaker has for them."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from regrow.errors import BadInput
-from regrow.files import SMALL, read_json, write_json, write_text
-from regrow.monitor.files.times import as_text
+from regrow.files import SMALL, read_json, write_json
 from regrow.plain import MISSHAPEN
 
 # What the SDK reads, and what the pages of the contract say.
 NAMES = ("constraint_violations.json", "constraints_violations.json")
-CLOUDWATCH = Path("cloudwatch", "cloudwatch_metrics.jsonl")
 CLARIFY = "clarify"  # the folder of the violations that Clarify's monitors find
-LARGEST = 2.348543e108  # how SageMaker writes an infinite metric
 DESCRIPTIVE = "descriptive: one hour compared with the reference, no alarm"
 
 
@@ -92,34 +85,3 @@ def write_clarify_violations(folder: Path, violations: Sequence[Mapping[str, str
     for name in NAMES:
         content = {"version": "1.0", "violations": [dict(own) for own in violations]}
         write_json(folder / CLARIFY / name, content, indent=2)
-
-
-def write_metrics(
-    folder: Path, values: Mapping[str, float], time: datetime, dimensions: Mapping[str, str]
-) -> None:
-    """Write CloudWatch metrics as JSON lines, in the folder that SageMaker takes them from.
-
-    Args:
-        folder: The folder above `cloudwatch`.
-        values: The metrics by name; infinite ones become the number that SageMaker writes, NaN is
-            left out.
-        time: The time of all.
-        dimensions: The dimensions of all by name.
-    """
-    named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
-    lines = [
-        {
-            "MetricName": name,
-            "Timestamp": as_text(time),
-            "Dimensions": named,
-            "Value": value if math.isfinite(value) else math.copysign(LARGEST, value),
-            "Unit": "None",
-        }
-        for name, value in values.items()
-        if not math.isnan(value)
-    ]
-    write_text(folder / CLOUDWATCH, "".join(_line(line) for line in lines))
-
-
-def _line(content: Mapping[str, Any]) -> str:
-    return json.dumps(content) + "\n"

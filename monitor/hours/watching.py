@@ -29,16 +29,13 @@ from regrow.monitor.bias.observing import LabelObserver
 from regrow.monitor.examples import to_text
 from regrow.monitor.files.analysis import write_analysis
 from regrow.monitor.files.captures import Event, capture_files, read_events
+from regrow.monitor.files.cloudwatch import hour_metrics, write_metrics
 from regrow.monitor.files.constraints import CONSTRAINTS, Constraints
 from regrow.monitor.files.ground_truth import labelled_hour
 from regrow.monitor.files.index import CaptureIndex
 from regrow.monitor.files.statistics import STATISTICS, statistics
 from regrow.monitor.files.times import EARLIEST, HOUR, as_text, hour_of, parse_time
-from regrow.monitor.files.violations import (
-    write_clarify_violations,
-    write_metrics,
-    write_violations,
-)
+from regrow.monitor.files.violations import write_clarify_violations, write_violations
 from regrow.monitor.hours.collecting import Blocks, HourCollector, counts_of
 from regrow.monitor.hours.folders import (
     EXAMPLES,
@@ -357,22 +354,14 @@ class Watch:
                 content = {"version": 0.0, "dataset": about, **block}
                 write_json(folder / "model_quality_statistics.json", content, indent=2)
             if self.constraints.emits_metrics:
-                self._write_metrics(folder, hour, report)
+                own = self.settings
+                named = {"Endpoint": own.endpoint, "MonitoringSchedule": own.schedule}
+                metrics = hour_metrics(report, found.analysis)
+                write_metrics(folder, metrics, hour + HOUR, named)
             write_text(folder / PAGE, text)
             write_json(folder / REPORT, report, indent=2)
         write_text(self.folder / PAGE, text)
         write_json(self.folder / REPORT, report, indent=2)
-
-    def _write_metrics(self, folder: Path, hour: datetime, report: Mapping[str, Any]) -> None:
-        values = {f"feature_baseline_drift_{n}": d for n, d in report["distances"].items()}
-        values["pictures"] = float(report["counts"]["num_pictures"])
-        for kind in ("data", "warn", "act"):
-            values[f"alarms_{kind}"] = float(sum(a["kind"] == kind for a in report["alarms"]))
-        quality = report["quality"]
-        if quality is not None and quality["value"] is not None:
-            values[quality["name"]] = quality["value"]
-        named = {"Endpoint": self.settings.endpoint, "MonitoringSchedule": self.settings.schedule}
-        write_metrics(folder, values, hour + HOUR, named)
 
 
 def _missing_hours(before: datetime | None, hour: datetime) -> dict[str, Any]:

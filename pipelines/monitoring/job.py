@@ -20,11 +20,11 @@ from regrow.errors import BadInput, CheckFailed
 from regrow.files import one_line, read_json, whole_folder, write_json, write_text
 from regrow.logs import log
 from regrow.monitor.baseline import BASELINE, Baseline, baseline_files
+from regrow.monitor.files.cloudwatch import CLOUDWATCH
 from regrow.monitor.files.constraints import CONSTRAINTS, Constraints
 from regrow.monitor.files.statistics import STATISTICS, statistics
 from regrow.monitor.files.times import EARLIEST, HOUR, as_text, parse_time
 from regrow.monitor.files.violations import (
-    CLOUDWATCH,
     Violation,
     read_violations,
     write_violations,

@@ -1,8 +1,6 @@
-"""Violations stand under both names; metrics are one object a line."""
+"""Violations stand under both names."""
 
 import json
-import math
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ from regrow.monitor.files.violations import (
     Violation,
     read_violations,
     write_clarify_violations,
-    write_metrics,
     write_violations,
 )
 
@@ -22,7 +19,6 @@ EXAMPLE = (
     '{"violations":[{"feature_name":"brightness","constraint_check_type":"baseline_drift_check",'
     '"description":"Baseline drift distance: 0.31 exceeds threshold: 0.1"}]}'
 )
-TIME = datetime(2026, 11, 30, 7, 5, tzinfo=UTC)
 
 
 def test_both_names_hold_the_guides_example(tmp_path: Path) -> None:
@@ -64,17 +60,3 @@ def test_those_of_clarify_lie_in_their_own_folder_under_both_names(tmp_path: Pat
     for name in NAMES:
         assert json.loads((tmp_path / "clarify" / name).read_text()) == json.loads(example)
         assert json.loads((tmp_path / name).read_text()) == {"violations": []}
-
-
-def test_metrics_are_sagemakers_lines(tmp_path: Path) -> None:
-    values = {"drift_a": 0.31, "drift_b": math.nan, "drift_c": -math.inf}
-    write_metrics(tmp_path, values, TIME, {"Endpoint": "road", "MonitoringSchedule": "hourly"})
-    lines = (tmp_path / "cloudwatch" / "cloudwatch_metrics.jsonl").read_text().splitlines()
-    example = (
-        '{"MetricName":"drift_a","Timestamp":"2026-11-30T07:05:00Z","Dimensions":'
-        '[{"Name":"Endpoint","Value":"road"},{"Name":"MonitoringSchedule","Value":"hourly"}],'
-        '"Value":0.31,"Unit":"None"}'
-    )
-    assert [json.loads(line) for line in lines][0] == json.loads(example)
-    assert json.loads(lines[1])["Value"] == -2.348543e108
-    assert len(lines) == 2

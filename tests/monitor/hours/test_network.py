@@ -14,6 +14,7 @@ from networks import LinearNetwork
 from regrow.errors import BadInput
 from regrow.monitor.alarms.false_alarms import FalseAlarms
 from regrow.monitor.files.captures import Event
+from regrow.monitor.files.cloudwatch import CLOUDWATCH
 from regrow.monitor.files.violations import NAMES
 from regrow.monitor.hours.collecting import Blocks
 from regrow.monitor.hours.folders import done_hours, hour_folder
@@ -52,6 +53,7 @@ def test_it_is_told_scored_and_written(
     assert cells["label0"]["global_shap_values"].keys() == clean["attribution"]["cells"].keys()
     assert (place / "clarify" / NAMES[0]).is_file()
     assert "explanations" in json.loads((probed / "analysis.json").read_text())
+    assert '"MetricName": "feature_cell_r4c4"' in (place / CLOUDWATCH).read_text()
     assert "What the answer comes from" in (place / "report.html").read_text()
     names = [own["name"] for own in json.loads((place / "statistics.json").read_text())["features"]]
     assert not {"embedding_distance", "cell_r1c1"} & {*names}

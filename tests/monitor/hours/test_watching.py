@@ -13,6 +13,7 @@ import pytest
 from regrow.errors import BadInput
 from regrow.monitor.alarms.false_alarms import FalseAlarms
 from regrow.monitor.files.captures import Event
+from regrow.monitor.files.cloudwatch import CLOUDWATCH
 from regrow.monitor.files.violations import NAMES
 from regrow.monitor.hours import watching
 from regrow.monitor.hours.collecting import Blocks
@@ -419,6 +420,7 @@ def test_a_camera_that_is_answered_wrongly_more_often_is_told(
     analysis = json.loads((place / "analysis.json").read_text())
     found = analysis["post_training_bias_metrics"]["facets"]["camera"]
     assert {row["value_or_threshold"] for row in found} == {"4", EVIL}
+    assert '"MetricName": "bias_metric_AD"' in (place / CLOUDWATCH).read_text()
     page = (folder / "report.html").read_text()
     assert "<img src=x" not in page
     assert "are answered wrongly more often" in page
