@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from regrow.data.images.conversion import Decoding
+from regrow.data.targets.labels import VOID
 from regrow.deploy.exporting import MODEL_FILE, export
 from regrow.deploy.runtime import OnnxModel
 from regrow.deploy.session import Outputs
 from regrow.errors import BadInput
 from regrow.files import file_hash, one_line
 from regrow.limits import SIDE
+from regrow.logs import log
 from regrow.models.checkpoint import load
 from regrow.plain import MISSHAPEN
 
@@ -66,6 +68,12 @@ class ServedModel:
             raise BadInput(
                 f"{file}: gives {', '.join(self.onnx.outputs)} for {self.kind!r}, which cannot be "
                 "served; export it again"
+            )
+        if self.kind == "masks" and len(self.classes) > VOID:
+            log.warning(
+                f"{file}: has {len(self.classes):,} classes, and masks of labels have {VOID} for "
+                f"unknown pixels: its class {VOID}, {self.classes[VOID]!r}, cannot be told from "
+                "them, and scripts/monitor.py does not take such a model"
             )
         self.outputs = OUTPUTS[self.kind]
         self.dtype: type[np.generic] = np.uint8 if self.onnx.input_type == "uint8" else np.float32

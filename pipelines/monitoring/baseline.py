@@ -123,6 +123,11 @@ def _prepared_split(
     """
     if data.kind != served.kind:
         raise BadInput(f"{model} predicts {served.kind}, the data has {data.kind}")
+    if served.kind == "masks" and len(served.classes) > VOID:
+        raise BadInput(
+            f"{model} has {len(served.classes):,} classes; masks have at most {VOID}, as number "
+            f"{VOID} is that of unknown pixels"
+        )
     if file.suffix == ".ckpt":
         data.keep_splits_(load_provenance(file).manifest)
     data.order_classes(served.classes)

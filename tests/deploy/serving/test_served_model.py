@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from regrow.deploy.serving.opener import Opener
 from regrow.deploy.serving.served_model import ServedModel
 from regrow.errors import BadInput
 from regrow.models.checkpoint import save
+from regrow.models.onnx.graph import export_graph
+from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 
 
@@ -86,6 +89,20 @@ def test_metadata_that_do_not_fit_the_graph(
         Opener(never, num_threads=1).open(file)
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [255, 256])
+def test_a_class_that_masks_have_for_unknown_pixels_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    task = Segmentation([f"class {number}" for number in range(count)], (32, 32), net="small")
+    file = export_graph(task.eval(), tmp_path / "model.onnx")
+    with caplog.at_level(logging.WARNING):
+        model = ServedModel(file, num_threads=1)
+    assert ("has 256 classes" in caplog.text) == (count == 256)
+    assert ("its class 255, 'class 255', cannot be told" in caplog.text) == (count == 256)
+    # It is answered all the same.
+    assert model.run(np.zeros((1, 3, 32, 32), np.uint8), ["mask"])["mask"].shape == (1, 32, 32)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", None])

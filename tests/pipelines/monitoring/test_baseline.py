@@ -16,6 +16,8 @@ from regrow.data.module import GrowingData
 from regrow.data.targets.labels import Boxes, Item, Mask, Target
 from regrow.deploy.serving.opener import Opener
 from regrow.errors import BadInput
+from regrow.models.onnx.graph import export_graph
+from regrow.models.segmentation import Segmentation
 from regrow.monitor.bias.constraints import BiasConstraints
 from regrow.pipelines.monitoring.baseline import predictor, run_baseline
 from regrow.pipelines.serve import promoted_model
@@ -113,3 +115,10 @@ def test_bad_input_is_one_line(
 def test_another_kind_of_data_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="predicts labels, the data has masks"):
         run_baseline(models["labels"], tmp_path / "m", watched_data("masks"))
+
+
+def test_a_model_with_a_class_of_the_number_of_unknown_pixels_is_refused(tmp_path: Path) -> None:
+    names = [*CLASSES, *(f"class {number}" for number in range(253))]
+    file = export_graph(Segmentation(names, SIZE, net="small").eval(), tmp_path / "model.onnx")
+    with pytest.raises(BadInput, match="has 256 classes; masks have at most 255, as number 255 is"):
+        run_baseline(file, tmp_path / "m", watched_data("masks"))
