@@ -17,8 +17,11 @@ Value = float | str | None  # None is missing
 # Of the features and of `pixels_key`; a change of any value of any picture raises it.
 VERSION = 1
 LONGEST = 256  # pixels of the longer side at which light, colours and edges are measured
-BLANK = 2 / 255  # a picture whose lightest and darkest pixel differ by no more is blank
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float64)  # ITU-R BT.601
+BLANK = 2  # levels of 255; a picture whose lightest and darkest pixel differ by no more is blank
+# ITU-R BT.601, in thousandths. Luma is a whole number then, which float32 holds exactly, as it does
+# the sum of 256 x 256 levels; so the processor's order of sums changes no bit of any feature.
+LUMA = np.array([299, 587, 114], dtype=np.float32)
+WHITE = 255 * 1000
 # Of every picture that was decoded. Whole numbers first.
 WHOLE = ("width", "height", "bytes", "grey", "blank")
 LIGHT = ("brightness", "contrast", "sharpness", "saturation", "red", "green", "blue")
@@ -40,49 +43,68 @@ def picture_features(pixels: np.ndarray, num_bytes: int | None) -> dict[str, Val
     """
     height, width = pixels.shape[:2]
     small = _reduced(np.ascontiguousarray(pixels))
-    colours = small / 255
-    luma = colours @ LUMA
-    channels = np.ascontiguousarray(small.reshape(-1, 3).T)
-    high = channels.max(axis=0).reshape(luma.shape) / 255
-    low = channels.min(axis=0).reshape(luma.shape) / 255
-    saturation = np.divide(high - low, high, out=np.zeros_like(high), where=high > 0)
-    red, green, blue = np.add.reduce(colours.reshape(-1, 3), axis=0) / luma.size
-    brightness, variance = _mean_and_variance(luma)
+    shape, count = small.shape[:2], small.shape[0] * small.shape[1]
+    levels = small.reshape(count, 3).astype(np.float32)
+    red, green, blue = (int(total) for total in np.ones(count, dtype=np.float32) @ levels)
+    luma = (levels @ LUMA).reshape(shape)
+    channels = np.ascontiguousarray(small.reshape(count, 3).T)
+    high = channels.max(axis=0)
+    spread = high - channels.min(axis=0)
+    total = 299 * red + 587 * green + 114 * blue
     values = {
         "width": width,
         "height": height,
         "bytes": num_bytes,
         "aspect": width / height,
-        "brightness": brightness,
-        "contrast": math.sqrt(variance),
-        "sharpness": laplacian_variance(luma),
-        "saturation": np.add.reduce(saturation, axis=None) / luma.size,
-        "red": red,
-        "green": green,
-        "blue": blue,
-        "grey": (high - low).max() <= BLANK,
-        "blank": luma.max() - luma.min() <= BLANK,
+        "brightness": total / (count * WHITE),
+        "contrast": math.sqrt(_variance(luma.astype(np.float64).ravel(), total)),
+        "sharpness": _sharpness(luma),
+        "saturation": _saturation(high, spread),
+        "red": red / (count * 255),
+        "green": green / (count * 255),
+        "blue": blue / (count * 255),
+        "grey": spread.max() <= BLANK,
+        "blank": luma.max() - luma.min() <= BLANK * 1000,
         **texture(pixels),
     }
     return {name: None if values[name] is None else float(values[name]) for name in PICTURE}
 
 
-def laplacian_variance(luma: np.ndarray) -> float:
-    """Compute the variance of the Laplacian of a picture, (h, w); 0 where it is too small.
+def _variance(values: np.ndarray, total: int) -> float:
+    """Compute the variance of whole numbers of luma, (n,), in parts of white.
+
+    Args:
+        values: The numbers, of a type that holds the sum of their squares.
+        total: Their sum.
+    """
+    count = len(values)
+    return (count * int(values @ values) - total**2) / (count * WHITE) ** 2
+
+
+def _sharpness(luma: np.ndarray) -> float:
+    """Compute the variance of the Laplacian of luma, (h, w); 0 where it is too small.
 
     Source: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000.
     """
     if min(luma.shape) < 3:
         return 0.0
-    around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
-    return _mean_and_variance(around - 4 * luma[1:-1, 1:-1])[1]
+    around = luma[:-2, 1:-1] + luma[2:, 1:-1]
+    around += luma[1:-1, :-2]
+    around += luma[1:-1, 2:]
+    around -= 4 * luma[1:-1, 1:-1]
+    values = around.ravel().astype(np.int64)
+    return _variance(values, int(values.sum()))
 
 
-def _mean_and_variance(values: np.ndarray) -> tuple[float, float]:
-    """Compute both, to the bit as NumPy's own methods, which take longer for small arrays."""
-    mean = np.add.reduce(values, axis=None) / values.size
-    away = values - mean
-    return float(mean), float(np.add.reduce(away * away, axis=None) / values.size)
+def _saturation(high: np.ndarray, spread: np.ndarray) -> float:
+    """Compute the mean saturation as HSV has it.
+
+    Args:
+        high: The largest level of each pixel's channels, uint8 (n,).
+        spread: How far the least one lies below it, likewise.
+    """
+    by_high = np.bincount(high, spread, 256)
+    return math.fsum(by_high[1:] / np.arange(1, 256)) / len(high)
 
 
 def pixels_key(pixels: np.ndarray) -> int:

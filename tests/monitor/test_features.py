@@ -1,20 +1,17 @@
 """Features of pictures are what a person would work out by hand, or another library."""
 
 import colorsys
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import laplace
 
-from regrow.monitor.features import (
-    BLANK,
-    LUMA,
-    PICTURE,
-    laplacian_variance,
-    picture_features,
-    pixels_key,
-)
+from regrow.monitor.features import PICTURE, picture_features, pixels_key
+
+COLOURS = ("red", "green", "blue")
 
 
 def _flat(*colour: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
@@ -35,22 +32,35 @@ def test_a_flat_picture_is_worked_out_by_hand() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (7, 9), (32, 32), (61, 43), (256, 200), (9, 300)])
 @pytest.mark.parametrize("levels", [1, 3, 256])
-def test_light_is_to_the_last_bit_what_numpys_own_methods_give(
-    size: tuple[int, int], levels: int
-) -> None:
-    """A baseline is compared with later pictures, so no bit of a feature may change."""
+def test_light_is_exact_to_the_last_bit(size: tuple[int, int], levels: int) -> None:
+    """A baseline is compared with later pictures, perhaps of another machine's."""
     pixels = np.random.default_rng(levels).integers(0, levels, (*size, 3)).astype(np.uint8)
-    colours = np.asarray(_at_most_256(pixels)) / 255
-    luma, high, low = colours @ LUMA, colours.max(axis=2), colours.min(axis=2)
-    saturation = np.divide(high - low, high, out=np.zeros_like(high), where=high > 0)
-    expected = dict(zip(("red", "green", "blue"), colours.reshape(-1, 3).mean(axis=0), strict=True))
-    expected |= {"brightness": luma.mean(), "contrast": luma.std(), "saturation": saturation.mean()}
-    expected |= {"grey": (high - low).max() <= BLANK, "blank": luma.max() - luma.min() <= BLANK}
-    around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
+    small = np.asarray(_at_most_256(pixels)).astype(object)  # Python's whole numbers
+    count, luma = small[..., 0].size, small @ [299, 587, 114]
+    sums = small.reshape(-1, 3).sum(axis=0)
+    expected = {name: own / (255 * count) for name, own in zip(COLOURS, sums, strict=True)}
+    expected["brightness"] = luma.sum() / (255_000 * count)
+    expected["contrast"] = math.sqrt(_exact_variance(luma))
+    spread = small.max(axis=2) - small.min(axis=2)
+    expected |= {"grey": spread.max() <= 2, "blank": luma.max() - luma.min() <= 2000}
     if min(size) > 2:
-        expected["sharpness"] = (around - 4 * luma[1:-1, 1:-1]).var()
+        around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
+        expected["sharpness"] = _exact_variance(around - 4 * luma[1:-1, 1:-1])
     found = picture_features(pixels, None)
     assert {name: found[name] for name in expected} == expected
+
+
+def _exact_variance(luma: np.ndarray) -> float:
+    mean = Fraction(luma.sum(), luma.size)
+    return float(sum((own - mean) ** 2 for own in luma.ravel()) / luma.size / 255_000**2)
+
+
+def test_no_sum_is_rounded_in_the_largest_picture() -> None:
+    white = np.full((256, 256, 3), 255, dtype=np.uint8)
+    white[::2, ::2] = white[1::2, 1::2] = 0  # the largest Laplacian that there is
+    found = picture_features(white, None)
+    assert (found["red"], found["brightness"], found["contrast"]) == (0.5, 0.5, 0.5)
+    assert found["sharpness"] == 16.0
 
 
 def _at_most_256(pixels: np.ndarray) -> Image.Image:
@@ -67,9 +77,11 @@ def test_saturation_is_that_of_hsv() -> None:
 
 
 def test_sharpness_is_the_variance_of_the_laplacian() -> None:
-    luma = np.random.default_rng(0).random((20, 30))
-    assert laplacian_variance(luma) == pytest.approx(laplace(luma)[1:-1, 1:-1].var())
-    assert laplacian_variance(luma[:2]) == 0
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    luma = pixels @ [0.299, 0.587, 0.114] / 255
+    found = picture_features(pixels, None)["sharpness"]
+    assert found == pytest.approx(laplace(luma)[1:-1, 1:-1].var())
+    assert picture_features(pixels[:2], None)["sharpness"] == 0
 
 
 def test_grey_and_blank_are_told_apart() -> None:
@@ -78,6 +90,9 @@ def test_grey_and_blank_are_told_apart() -> None:
     assert (found["grey"], found["blank"]) == (1, 0)
     found = picture_features(_flat(10, 200, 10), None)
     assert (found["grey"], found["blank"]) == (0, 1)
+    for level in range(254):
+        pair = np.array([[[level, level + 1, level + 2], [level + 2] * 3]], dtype=np.uint8)
+        assert picture_features(pair, None)["grey"] == 1
 
 
 def test_light_is_measured_alike_at_every_size() -> None:
