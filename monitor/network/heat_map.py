@@ -22,11 +22,12 @@ def heat_maps(own: Mapping[str, Any] | None) -> str:
     figures = "".join(f"<figure>{_map(v)}<figcaption>{n}</figcaption></figure>"
                       for n, v in maps.items())  # fmt: skip
     count = own["num_pictures"] - own["num_unusable"]
+    bound = f" ({own['bound']})" if "bound" in own else ""
     return (
         "<h2>What the answer comes from</h2>"
         f"<div class=pictures>{figures}</div><p class=quiet>Percent of the answer by cell, mean of "
-        f"{plural(count, 'picture')} of now. The maps differ by {own['distance']:.0%}; chance "
-        f"stays below {own['by_chance']:.0%} in 95 of 100 hours. SageMaker's nDCG is "
+        f"{plural(count, 'picture')} of now{bound}. The maps differ by {own['distance']:.0%}; "
+        f"chance stays below {own['by_chance']:.0%} in 95 of 100 hours. SageMaker's nDCG is "
         f"{own['ndcg']:.2f}; below {LEAST_NDCG:.2f} its monitor calls it drift. Both describe; "
         "warnings come from the share of each cell, picture by picture.</p>"
     )

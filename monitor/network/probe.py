@@ -23,7 +23,7 @@ from regrow.monitor.network.attribution_drift import (
     explanations,
     sizes_of,
 )
-from regrow.monitor.network.attributions import Attribution, explain
+from regrow.monitor.network.attributions import HOURLY, Attribution, explain
 from regrow.monitor.network.embeddings import DISTANCE, EMBEDDED
 from regrow.monitor.network.reference import NetworkReference
 from regrow.monitor.network.sample import Sample
@@ -89,7 +89,8 @@ class Probe:
         network: The network.
         reference: What is compared with.
         num_embedded: Largest number of pictures that are embedded.
-        num_explained: Largest number of pictures whose attributions are computed.
+        num_explained: Largest number of pictures whose attributions are computed; the reference
+            says how many take five minutes, and no more are.
     """
 
     def __init__(
@@ -97,7 +98,11 @@ class Probe:
     ) -> None:
         self.network, self.reference = network, reference
         self.num_embedded = num_embedded if reference.embeddings is not None else 0
-        self.num_explained = num_explained if reference.attributions is not None else 0
+        most = reference.num_explained
+        self.num_explained = num_explained if most is None else min(num_explained, most)
+        self._is_bounded = self.num_explained < num_explained
+        if reference.attributions is None:
+            self.num_explained = 0
         self._reasons = dict(reference.reasons)
         for name, count in (("embeddings", num_embedded), ("attributions", num_explained)):
             if not count:
@@ -152,6 +157,8 @@ class Probe:
         made = self.reference.attributions
         reason = self._reasons.get("attributions", "")
         told = _told(min(count, self.num_explained), len(found), reason)
+        if self._is_bounded and told["num_pictures"] == self.num_explained:
+            told["bound"] = f"more would take over {HOURLY:g} minutes of every hour"
         return told if made is None or not found else told | made.compare(found)
 
 

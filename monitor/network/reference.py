@@ -8,6 +8,7 @@ would look changed beside them. Attributions are compared with no mean, so all a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from regrow.monitor.network.attribution_drift import (
     attribution_scores,
     explanations,
 )
-from regrow.monitor.network.attributions import CELLS, NUM_RUNS, explain
+from regrow.monitor.network.attributions import CELLS, HOURLY, NUM_RUNS, explain
 from regrow.monitor.network.embeddings import EmbeddingScores, fit_embeddings
 from regrow.monitor.network.sample import Sample, as_served
 from regrow.monitor.network.served import Network
@@ -46,6 +47,8 @@ class NetworkReference:
         attributions: Those of the reference; None likewise.
         independent: How many independent pictures the reference has of each score.
         reasons: Why `embeddings` or `attributions` are not watched.
+        num_explained: How many pictures of an hour have their attributions computed at most, which
+            the reference took five minutes for; None where that is not known.
     """
 
     sha256: str
@@ -53,6 +56,7 @@ class NetworkReference:
     attributions: AttributionReference | None
     independent: Mapping[str, int]
     reasons: Mapping[str, str]
+    num_explained: int | None = None
 
     def analysis(self) -> dict[str, Any]:
         """Return the part of SageMaker's `analysis.json`; empty where there are no attributions."""
@@ -72,6 +76,7 @@ class NetworkReference:
             "attributions": self.attributions is not None,
             "independent": dict(self.independent),
             "reasons": dict(self.reasons),
+            "num_explained": self.num_explained,
         }
 
     @classmethod
@@ -88,12 +93,14 @@ class NetworkReference:
             ValueError: If it is damaged.
         """
         arrays = read_arrays(folder / ARRAYS, str(about["arrays_sha256"]))
+        most = about.get("num_explained")
         return cls(
             str(about["sha256"]),
             EmbeddingScores.from_arrays(arrays) if about["embeddings"] else None,
             AttributionReference.from_arrays(arrays) if about["attributions"] else None,
             {str(name): max(int(count), 1) for name, count in about["independent"].items()},
             {str(name): str(reason) for name, reason in about["reasons"].items()},
+            None if most is None else int(most),
         )
 
 
@@ -111,6 +118,7 @@ class NetworkBuilder:
         self._groups: list[str] = []
         self._embeddings: list[np.ndarray] = []
         self._labels: list[int] = []
+        self._num_hourly: int | None = None
 
     def add(self, name: str, pixels: np.ndarray, group: str) -> None:
         """Add a picture.
@@ -155,7 +163,9 @@ class NetworkBuilder:
                 log.warning(f"{name} are not watched: {reason}")
         scores = {name: np.sort(np.array(values)) for name, values in rows.items()}
         sha256 = self.network.sha256
-        return NetworkReference(sha256, embeddings, attributions, independent, reasons), scores
+        most = None if attributions is None else self._num_hourly
+        made = NetworkReference(sha256, embeddings, attributions, independent, reasons, most)
+        return made, scores
 
     def _embedded(self) -> tuple[EmbeddingScores, dict[str, list[float]], int]:
         if not self.network.has_embedding:
@@ -177,14 +187,35 @@ class NetworkBuilder:
             raise BadInput(TURNED_OFF)
         _count([self._groups[place] for place, _ in self._sample])  # costs nothing; the rest does
         coalitions = design(len(CELLS), NUM_RUNS, int(self.network.sha256[:16], 16))
-        found, groups = [], []
-        for place, own in explain(self.network, self._sample, self._sample.count, coalitions):
+        found, groups, start = [], [], monotonic()
+        pictures = explain(self.network, self._sample, self._sample.count, coalitions)
+        for number, (place, own) in enumerate(pictures, 1):
+            self._num_hourly = _num_hourly((monotonic() - start) / number)
             if own is not None:
                 found.append(own)
                 groups.append(self._groups[place])
         count = _count(groups)
+        if self._num_hourly is not None and self._num_hourly < self._sample.count:
+            log.info(
+                f"attributions of {plural(self._num_hourly, 'picture')} take about {HOURLY:g} "
+                "minutes; runs compute no more of an hour"
+            )
         made = AttributionReference.of(found, coalitions)
         return made, _columns([attribution_scores(own.values) for own in found]), count
+
+
+def _num_hourly(seconds: float) -> int:
+    """Return the pictures of an hour whose attributions may be computed, at so many seconds each.
+
+    Raises:
+        BadInput: If one of them takes too long already.
+    """
+    if seconds > 60 * HOURLY:
+        raise BadInput(
+            f"those of one picture take {seconds / 60:.1f} minutes, and those of an hour may take "
+            f"{HOURLY:g}"
+        )
+    return int(60 * HOURLY / max(seconds, 1e-3))
 
 
 def _split(groups: Sequence[str]) -> tuple[np.ndarray, int]:

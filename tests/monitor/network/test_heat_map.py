@@ -24,7 +24,8 @@ def test_both_maps_are_drawn_as_percent_and_told_in_words() -> None:
     wanted = [str(round(100 * n / 120)) for n in range(16)]
     assert re.findall(r">(\d+)</text>", now) == wanted
     assert now.count('fill-opacity="1.00"') == 1
-    assert "10 pictures" in text
+    assert "10 pictures of now." in text
+    assert "10 pictures of now (more are slow)." in heat_maps(_told(bound="more are slow"))
     assert "differ by 31%" in text
     assert "nDCG is 0.88" in text
 

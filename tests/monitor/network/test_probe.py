@@ -1,6 +1,7 @@
 """The probe of an hour: the same scores as in the reference, of a bounded sample."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,20 @@ def test_a_part_is_embedded_and_a_part_of_it_explained(build: Build, picture: Pi
         name: own["now"] for name, own in found.attribution["cells"].items()
     }
     assert found.violations() == []
+
+
+def test_no_more_are_explained_than_the_reference_allows(build: Build, picture: Picture) -> None:
+    network, found = LinearNetwork(WEIGHTS), []
+    for most, asked, offered in ((8, 10, 80), (8, 10, 5), (8, 8, 80), (None, 10, 80)):
+        reference = replace(build(90)[0], num_explained=most)
+        probe = Probe(network, reference, 50, asked)
+        sample = probe.sample()
+        for number in range(offered):
+            sample.offer(f"e{number}", number, picture(number))
+        own = probe.look(sample).attribution
+        found.append((own["num_pictures"], own.get("bound")))
+    bound = "more would take over 5 minutes of every hour"
+    assert found == [(8, bound), (5, None), (8, None), (10, None)]
 
 
 def test_a_million_pictures_cost_no_more_than_the_sample(build: Build, picture: Picture) -> None:

@@ -9,6 +9,7 @@ import pytest
 from networks import LinearNetwork
 
 from regrow.errors import BadInput
+from regrow.monitor.network import reference
 from regrow.monitor.network.attribution_drift import EXPLAINED
 from regrow.monitor.network.embeddings import EMBEDDED
 from regrow.monitor.network.reference import ARRAYS, TURNED_OFF, NetworkReference
@@ -151,6 +152,39 @@ def test_wide_embeddings_of_many_classes_stay_small(
     assert made.embeddings.class_means.shape == (101, 512)
     assert (tmp_path / ARRAYS).stat().st_size < 300_000
     assert sum(values.nbytes for values in scores.values()) < 20_000  # scores, and no vectors
+
+
+def _clocked(seconds: float, monkeypatch: pytest.MonkeyPatch) -> LinearNetwork:
+    """Return a network each of whose runs takes so many seconds of the builder's clock."""
+    network = LinearNetwork(WEIGHTS)
+    monkeypatch.setattr(reference, "monotonic", lambda: network.num_runs * seconds)
+    return network
+
+
+def test_as_many_pictures_of_an_hour_are_explained_as_take_five_minutes(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        made, _ = build(60, _clocked(1.0, monkeypatch))
+    # 32 coalitions, both ends, and the picture itself: 35 seconds.
+    assert made.num_explained == 300 // 35
+    assert "attributions of 8 pictures take about 5 minutes; runs compute no more" in caplog.text
+    assert NetworkReference.read(tmp_path, made.write(tmp_path)).num_explained == 8
+    about = made.write(tmp_path)
+    del about["num_explained"]  # of an earlier version
+    assert NetworkReference.read(tmp_path, about).num_explained is None
+
+
+def test_where_one_picture_takes_over_five_minutes_none_is_explained(
+    build: Build, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = _clocked(9.0, monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        made, scores = build(60, network)
+    assert (made.attributions, made.num_explained) == (None, None)
+    assert not {*EXPLAINED} & {*scores}
+    assert "those of one picture take 5.2 minutes, and those of an hour may" in caplog.text
+    assert network.num_runs == 60 + 35  # nothing is explained in vain
 
 
 def test_arrays_of_another_baseline_are_refused(build: Build, tmp_path: Path) -> None:
