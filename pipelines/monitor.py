@@ -17,6 +17,7 @@ from regrow.monitor.baseline import Baseline
 from regrow.monitor.bias.measuring import SMALLEST
 from regrow.monitor.files.times import EARLIEST, parse_time
 from regrow.monitor.hours.collecting import Blocks
+from regrow.monitor.hours.curves import CURVES, write_curves
 from regrow.monitor.hours.folders import (
     EXAMPLES,
     PAGE,
@@ -103,6 +104,8 @@ def run_monitor(
     watch = Watch(folder, captures, ground_truth, settings, _opened)
     reports = watch.run()
     log_reports(reports)
+    if reports or not (folder / CURVES).is_dir():
+        write_curves(folder, watch.baseline.examples)
     for name, reason in (reports[-1]["bias"]["left_out"] if reports else {}).items():
         if name in (chosen or ()):
             log.warning(f"the facet {printable(name, 80)} is left out: {reason}")
@@ -126,7 +129,7 @@ def _opened(network: Path) -> Network:
 
 
 def run_monitor_report(folder: Path) -> list[dict[str, Any]]:
-    """Print what each hour was found to be, and write the page of the last one again.
+    """Print what each hour was found to be, and write page and TensorBoard's curves again.
 
     Args:
         folder: The monitor's folder.
@@ -146,6 +149,7 @@ def run_monitor_report(folder: Path) -> list[dict[str, Any]]:
     state = State.read(last / STATE, baseline)
     examples = read_examples(last / EXAMPLES)
     write_text(folder / PAGE, page(reports[-1], state.history, baseline.examples, examples))
+    write_curves(folder, baseline.examples)
     log.info(f"{folder / PAGE}")
     return reports
 

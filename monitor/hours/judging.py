@@ -36,6 +36,7 @@ class Judgement:
         analysis: The parts of the hour's `analysis.json`.
         clarify: The violations that it has.
         bias: What the report says of bias.
+        loss: What it says of the loss on labels; None where there is none.
     """
 
     alarms: list[dict[str, Any]] = field(default_factory=list)
@@ -46,6 +47,7 @@ class Judgement:
     analysis: dict[str, Any] = field(default_factory=dict)
     clarify: list[dict[str, str]] = field(default_factory=list)
     bias: dict[str, Any] | None = None
+    loss: dict[str, float | None] | None = None
 
 
 def judge(
@@ -187,27 +189,29 @@ def _watch(
     }
 
 
-def act_alarm(
-    baseline: Baseline,
-    state: State,
-    logs: np.ndarray,
-    false_alarms: FalseAlarms,
+def judge_loss(
     hour: datetime,
+    baseline: Baseline,
+    logs: np.ndarray,
+    state: State,
+    false_alarms: FalseAlarms,
+    made: Judgement,
     num_parts: int = 1,
-) -> dict[str, Any] | None:
-    """Return the alarm on labelled loss, if there is one; changes the state.
+) -> None:
+    """Judge the loss on labels that came in an hour; changes the state and the judgement.
 
     Args:
-        baseline: The promise.
-        state: Where the alarms stand.
-        logs: The evidence after each label of the hour.
-        false_alarms: How often a false alarm is accepted.
         hour: The start of the hour.
+        baseline: The promise.
+        logs: The evidence after each label of the hour.
+        state: Where the alarms stand.
+        false_alarms: How often a false alarm is accepted.
+        made: What else the hour is found to be.
         num_parts: By how many that rate is shared: gaps between facets have one half.
     """
     detector, promise = state.risk, baseline.promise
     if detector is None or promise is None or not len(logs):
-        return None
+        return
     state.num_labels += len(logs)
     first = state.first or hour
     length = false_alarms.run_length(state.num_labels, hour + HOUR - first)
@@ -216,21 +220,30 @@ def act_alarm(
     bet = own.strongest
     count, since, risk = int(own.count[bet]), own.since[bet], detector.risk()
     own.limit_(log_level)
-    if logs.max() < log_level or risk is None:
-        return None
-    wrong = min(count, round(min(risk, 1.0) * count))
-    return {
-        "kind": "act",
-        "name": "loss",
-        "since": as_text(datetime.fromtimestamp(since, UTC)),
-        "effect": risk,
-        "interval": list(proportion_interval(wrong, count)),
-        "count": count,
+    made.loss = {
         "before": promise.risk,
+        "now": risk,
         "limit": promise.limit,
         "evidence": float(logs.max()) / math.log(10),
-        "first_alarm": state.on.get("act loss", as_text(hour)),
+        "level": log_level / math.log(10),
     }
+    if logs.max() < log_level or risk is None:
+        return
+    wrong = min(count, round(min(risk, 1.0) * count))
+    made.alarms.append(
+        {
+            "kind": "act",
+            "name": "loss",
+            "since": as_text(datetime.fromtimestamp(since, UTC)),
+            "effect": risk,
+            "interval": list(proportion_interval(wrong, count)),
+            "count": count,
+            "before": promise.risk,
+            "limit": promise.limit,
+            "evidence": made.loss["evidence"],
+            "first_alarm": state.on.get("act loss", as_text(hour)),
+        }
+    )
 
 
 def judge_facets(

@@ -48,7 +48,7 @@ from regrow.monitor.hours.folders import (
     read_labelled,
     read_report,
 )
-from regrow.monitor.hours.judging import Judgement, act_alarm, judge, judge_facets, note_alarms_
+from regrow.monitor.hours.judging import Judgement, judge, judge_facets, judge_loss, note_alarms_
 from regrow.monitor.hours.labelling import Labelled, bet_, gather, join
 from regrow.monitor.hours.state import STATE, State
 from regrow.monitor.hours.telling import log_reports, remark_labels
@@ -231,8 +231,7 @@ class Watch:
             counts = {own: sum(self.index.of_hour(own).values()) for own in labelled.hours}
             logs = bet_(labelled, state.risk, used, state.sampled_hours, counts)
             parts = 1 + bool(state.bias.num_gaps("AD"))
-            alarm = act_alarm(self.baseline, state, logs, rate, hour, parts)
-            found.alarms += [] if alarm is None else [alarm]
+            judge_loss(hour, self.baseline, logs, state, rate, found, parts)
         found.alarms += gaps
         missing = _missing_hours(before[-1] if before else None, hour)
         report = self._report(hour, collector, found, labelled, missing)
@@ -317,6 +316,7 @@ class Watch:
             "distances": found.distances,
             "scores": found.scores,
             "level": found.level,
+            "loss": found.loss,
             "quality": quality,
             "bias": found.bias,
             "embeddings": collector.findings.embeddings,

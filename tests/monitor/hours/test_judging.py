@@ -19,7 +19,7 @@ from regrow.monitor.files.captures import Event
 from regrow.monitor.files.constraints import CONSTRAINTS, Constraints
 from regrow.monitor.hours import judging
 from regrow.monitor.hours.collecting import Blocks, HourCollector
-from regrow.monitor.hours.judging import Judgement, act_alarm, judge, note_alarms_
+from regrow.monitor.hours.judging import Judgement, judge, judge_loss, note_alarms_
 from regrow.monitor.hours.state import State
 from regrow.monitor.summary import Summary
 from regrow.monitor.texture import TEXTURE
@@ -132,20 +132,31 @@ def bet(state: State, losses: list[float]) -> np.ndarray:
     return state.risk.add_(np.array(losses), times)
 
 
+def judged_loss(
+    baseline: Baseline, state: State, logs: np.ndarray, hour: datetime = HOUR
+) -> Judgement:
+    made = Judgement()
+    judge_loss(hour, baseline, logs, state, RATE, made)
+    return made
+
+
 def test_a_loss_above_the_promise_is_an_alarm_with_its_exact_interval(baseline: Baseline) -> None:
     promised, state = risky(baseline)
     logs = bet(state, [1.0, 1.0, 1.0, 0.0] * 15)
-    alarm = act_alarm(promised, state, logs, RATE, HOUR)
-    assert alarm is not None
+    made = judged_loss(promised, state, logs)
+    (alarm,) = made.alarms
     assert (alarm["kind"], alarm["name"], alarm["count"]) == ("act", "loss", 60)
     assert (alarm["effect"], alarm["before"], alarm["limit"]) == (0.75, 0.1, 0.2)
     wanted = binomtest(45, 60).proportion_ci(0.95, "exact")
     assert alarm["interval"] == pytest.approx([wanted.low, wanted.high])
     assert alarm["since"] == alarm["first_alarm"] == "2026-11-30T07:00:00Z"
     assert alarm["evidence"] == pytest.approx(logs.max() / math.log(10))
+    assert made.loss is not None
+    assert (made.loss["before"], made.loss["now"], made.loss["limit"]) == (0.1, 0.75, 0.2)
+    assert made.loss["evidence"] == alarm["evidence"]
+    assert made.loss["level"] == pytest.approx(math.log10(RATE.images or 0))
     note_alarms_(state, [alarm], HOUR)
-    later = act_alarm(promised, state, bet(state, [1.0]), RATE, HOUR + timedelta(hours=5))
-    assert later is not None
+    (later,) = judged_loss(promised, state, bet(state, [1.0]), HOUR + timedelta(hours=5)).alarms
     assert later["first_alarm"] == "2026-11-30T07:00:00Z"
     assert state.num_labels == 61
 
@@ -154,11 +165,15 @@ def test_losses_as_promised_labels_that_are_none_and_no_promise_are_no_alarm(
     baseline: Baseline,
 ) -> None:
     promised, state = risky(baseline)
-    assert act_alarm(promised, state, bet(state, [1.0, *[0.0] * 9] * 6), RATE, HOUR) is None
+    made = judged_loss(promised, state, bet(state, [1.0, *[0.0] * 9] * 6))
+    assert made.alarms == []
+    assert made.loss is not None
+    # The loss is that since the strongest bet began, and there is no evidence against it.
+    assert (made.loss["evidence"] or 0) < (made.loss["level"] or 0)
     assert state.num_labels == 60
-    assert act_alarm(promised, state, np.zeros(0), RATE, HOUR) is None
+    assert judged_loss(promised, state, np.zeros(0)) == Judgement()
     bare = replace(baseline, promise=None)
-    assert act_alarm(bare, State(bare), np.full(3, 99.0), RATE, HOUR) is None
+    assert judged_loss(bare, State(bare), np.full(3, 99.0)) == Judgement()
 
 
 def test_an_alarm_that_ended_begins_anew(baseline: Baseline) -> None:
