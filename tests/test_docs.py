@@ -103,7 +103,7 @@ FUNCTIONS = [
     run_replay,
 ]  # fmt: skip
 OF_TOOLS = {"help", "config", "print_config", "logdir", "config-settings"}
-OTHER_PROGRAMS = r"trtexec|benchmarks/|`aws |`tritonserver |\bcurl\b|\bpip\b|\bpytest\b|\bmkdocs\b"
+OTHER_PROGRAMS = r"trtexec|benchmarks/|\baws |`tritonserver |\bcurl\b|\bpip\b|\bpytest\b|\bmkdocs\b"
 CHOICES: dict[str, list[type]] = {
     **{name: list(classes) for name, classes in DATA_CHOICES.items()},
     "task": TASKS,

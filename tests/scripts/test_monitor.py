@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from regrow.data.images.decoding import decode
 from regrow.deploy.serving.opener import Opener
@@ -80,6 +81,12 @@ def test_a_model_is_watched_from_its_baseline_to_an_alarm(
     assert "the loss is above its promise" in capsys.readouterr().err
     assert monitor.main(["report", str(folder)]) == 0
     assert "2026-11-30T07:00:00Z: " in capsys.readouterr().out
+    shown = EventAccumulator(str(folder / "tensorboard" / "now")).Reload()
+    # The hour of the pictures, and that of the labels.
+    assert [own.value for own in shown.Scalars("counts/pictures")] == [72, 0]
+    assert [own.wall_time for own in shown.Scalars("labels/accuracy")] == [
+        (HOUR + timedelta(hours=1)).timestamp()
+    ]
 
 
 @pytest.mark.parametrize("words", [[], ["run"], ["run", "nowhere", "--captures", "nowhere"]])

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -341,6 +343,12 @@ def test_a_damaged_result_of_an_earlier_job_is_named_where_it_lies(
     (state / HOURS / "06" / "state.json").write_text("{}")
     assert start(7, 8) == 2
     assert f"{state / HOURS / '06' / 'state.json'}: damaged" in _message(base)
+
+
+def test_pytorch_is_not_imported() -> None:
+    code = "import sys, regrow.pipelines.monitoring.job; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_any_other_error_is_told_too(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
