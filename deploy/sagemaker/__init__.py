@@ -1,1 +1,1 @@
-"""SageMaker: the training container and its contracts."""
+"""SageMaker: the container that trains, serves and monitors, and its contracts."""
