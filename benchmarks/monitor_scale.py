@@ -5,7 +5,8 @@
     python benchmarks/monitor_scale.py --side 224 --format JPEG --captures 8000
 
 Captures of a classifier with ten classes, in a file for each of eight hours. Each is decoded alone,
-then judged, by one thread; the figures are medians over the hours, in CPU time of this process.
+then judged, then extracted, and its extract judged, by one thread; the figures are medians over the
+hours, in CPU time of this process.
 Memory is the peak of a process of its own, for a fourth of the captures and for all in one hour.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import base64
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,8 +32,10 @@ from regrow.data.checks.remarks import Remarks
 from regrow.data.images.decoding import decode
 from regrow.monitor.alarms.false_alarms import FalseAlarms
 from regrow.monitor.baseline import BaselineBuilder
+from regrow.monitor.examples import NUM_KEPT
 from regrow.monitor.files.captures import Body, Event, event_line, read_events
 from regrow.monitor.files.times import HOUR
+from regrow.monitor.hours.extracting import Extractor, Wanted
 from regrow.monitor.hours.watching import Settings, Watch
 
 START = datetime(2026, 11, 30, tzinfo=UTC)
@@ -94,15 +98,24 @@ def write_hour(folder: Path, pool: Sequence[tuple[Body, Body]], hour: int, count
     return file
 
 
-def run(folder: Path, hours: int) -> list[dict[str, Any]]:
+def run(folder: Path, hours: int, captures: str = "captures") -> list[dict[str, Any]]:
     """Judge the hours that have ended after so many."""
     settings = Settings(START + hours * HOUR, FalseAlarms(images=1e6))
-    return Watch(folder / "monitor", folder / "captures", None, settings).run()
+    monitor = "monitor" if captures == "captures" else "other"
+    return Watch(folder / monitor, folder / captures, None, settings).run()
 
 
-def timed(folder: Path, options: argparse.Namespace) -> Iterator[tuple[float, float]]:
-    """Yield the CPU seconds a capture of decoding alone, and of judging, hour by hour."""
+def extract(folder: Path) -> tuple[int, int]:
+    """Extract new captures as the command does, and return the bytes before and after."""
+    wanted = Wanted(MODEL, None, NUM_KEPT, 200)
+    done = Extractor(folder / "captures", folder / "extracts", wanted).run()
+    return done.bytes_before, done.bytes_after
+
+
+def timed(folder: Path, options: argparse.Namespace) -> Iterator[tuple[float, ...]]:
+    """Yield the CPU seconds a capture of each step, and the bytes before and after, by the hour."""
     write_baseline(folder, options.side)
+    shutil.copytree(folder / "monitor", folder / "other")
     pool = bodies(options.side, options.format)
     for hour in range(NUM_HOURS):
         file = write_hour(folder, pool, hour, options.captures // NUM_HOURS)
@@ -115,7 +128,14 @@ def timed(folder: Path, options: argparse.Namespace) -> Iterator[tuple[float, fl
         end = time.process_time()
         if report["counts"]["num_pictures"] != len(sent):
             raise SystemExit(f"{report['counts']} of {len(sent)}")
-        yield (between - begin) / len(sent), (end - between) / len(sent)
+        sizes = extract(folder)
+        after = time.process_time()
+        (again,) = run(folder, hour + 1, "extracts")
+        last = time.process_time()
+        if again["counts"] != report["counts"]:
+            raise SystemExit(f"{again['counts']} and not {report['counts']}")
+        steps = between - begin, end - between, after - end, last - after, *sizes
+        yield tuple(step / len(sent) for step in steps)
 
 
 def peak(folder: Path) -> tuple[int, int]:
@@ -161,12 +181,15 @@ def main() -> None:
         print(*peak(options.peak))
         return
     with tempfile.TemporaryDirectory() as name:
-        pairs = np.array([*timed(Path(name), options)]) * 1e3
-    alone, judged = np.median(pairs, axis=0)
-    ratio = np.median(pairs[:, 1] / pairs[:, 0])
+        rows = np.array([*timed(Path(name), options)])
+    alone, judged, extracted, again = np.median(rows[:, :4], axis=0) * 1e3
+    ratio = np.median(rows[:, 1] / rows[:, 0])
+    before, after = rows[:, 4:].mean(axis=0)
     print(f"{options.captures:,} captures of {options.side}x{options.side} {options.format}")
     print(f"  {judged:.3f} ms of CPU each, {ratio:.1f} times decoding alone ({alone:.3f} ms)")
     print(f"  a million in {judged * 1e3 / 60:.0f} minutes")
+    print(f"  extracted in {extracted:.3f} ms each, and the extracts judged in {again:.3f} ms")
+    print(f"  {before:,.0f} bytes each, {after:,.0f} when they are extracted")
     for count in (options.captures // 4, options.captures):
         memory(options, count)
 

@@ -119,9 +119,9 @@ class Quality:
         return made | {"value": value if np.isfinite(value) else None, "interval": interval}
 
     def _resampled(self) -> np.ndarray:
-        count = self.num_labels
+        count, evidence = self.num_labels, self._evidence
         parts = _drawn(count, np.full(count, 1 / count))
-        scores = np.concatenate([self._evidence.scores_of_sets(own) for own in parts])
+        scores = np.concatenate([evidence.scores_of_sets(own) for own in parts])
         found: np.ndarray = scores[np.isfinite(scores)]
         return found
 

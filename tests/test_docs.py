@@ -33,6 +33,7 @@ from regrow.pipelines.export import run_export
 from regrow.pipelines.lineage_table import run_lineage
 from regrow.pipelines.monitor import run_monitor
 from regrow.pipelines.monitoring.baseline import run_baseline
+from regrow.pipelines.monitoring.extract import run_extract
 from regrow.pipelines.monitoring.schedule import run_schedule
 from regrow.pipelines.prune import run_pruning
 from regrow.pipelines.replay import run_replay
@@ -99,7 +100,7 @@ def test_pictures_are_small() -> None:
 FUNCTIONS = [
     run_training, run_pruning, run_export, run_lineage, run_comparison, run_retraining, run_demo,
     run_server,
-    run_baseline, run_monitor, run_schedule,
+    run_baseline, run_extract, run_monitor, run_schedule,
     run_replay,
 ]  # fmt: skip
 OF_TOOLS = {"help", "config", "print_config", "logdir", "config-settings"}

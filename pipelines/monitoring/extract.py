@@ -10,6 +10,7 @@ from regrow.monitor.baseline import Baseline
 from regrow.monitor.examples import NUM_KEPT
 from regrow.monitor.hours.extracting import Extractor, Wanted
 from regrow.reporting.lock import hold, releases_folders
+from regrow.text import plural
 
 MAX_SAMPLE = 10_000  # pictures of an hour that are run through the model again
 
@@ -71,8 +72,9 @@ def run_extract(
     keep_freed_memory()
     done = extractor.run()
     log.info(
-        f"{out}: {done.num_captures:,} captures of {done.num_files - done.num_unchanged:,} files, "
-        f"{done.num_kept:,} with their pictures; {done.bytes_before:,} bytes became "
-        f"{done.bytes_after:,}; {done.num_unchanged:,} files were extracted before"
+        f"{out}: {plural(done.num_captures, 'capture')} of "
+        f"{plural(done.num_files - done.num_unchanged, 'file')}, {done.num_kept:,} of them with "
+        f"their pictures; {done.bytes_before:,} bytes became {done.bytes_after:,}; "
+        f"{plural(done.num_unchanged, 'file')} had been extracted before"
     )
     return asdict(done)

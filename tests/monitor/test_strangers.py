@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from regrow.monitor.bias.facets import Subject
 from regrow.monitor.bias.judging import BiasRules, judge_bias
 from regrow.monitor.bias.outcomes import outcome_of
 from regrow.monitor.bias.state import BiasState
-from regrow.monitor.files.captures import Event, event_line, read_events
+from regrow.monitor.files.captures import BAD_LINE, Event, event_line, read_events
+from regrow.monitor.files.extracts import PART, Extract
 from regrow.monitor.files.ground_truth import Label, read_labels
 from regrow.monitor.files.statistics import statistics
 from regrow.monitor.hours.collecting import Blocks, HourCollector
 from regrow.monitor.hours.labelling import join
 from regrow.monitor.hours.state import STATE, State
+from regrow.monitor.rows import measure
 from regrow.monitor.truths import loss_of, parse_truth
 
 RUNS = {"dark": {"size": [2, 2], "counts": [0, 3, 1]}, "light": {"size": [2, 2], "counts": [3, 1]}}
@@ -70,6 +73,35 @@ def test_odd_captures_are_collected_without_an_error(
     assert len(collector.by_facet) > 50
     found = judge_bias(TIME, collector.by_facet, None, rules, BiasState(), (9.0, 9.0))
     json.dumps([found.parts, found.report], allow_nan=False)
+
+
+@pytest.mark.parametrize("kind", ["labels", "boxes", "masks"])
+def test_odd_extracts_are_collected_without_an_error(
+    baseline: Baseline,
+    event: Callable[..., Event],
+    png: Callable[[np.ndarray], bytes],
+    tmp_path: Path,
+    mutated_plain: Mutated,
+    kind: str,
+) -> None:
+    answer = {"model": baseline.model, "predictions": [ANSWERS[kind]]}
+    plain = event(png(np.zeros((4, 4, 3), np.uint8)), answer)
+    extract = Extract(tuple(measure(plain)[0]), "", None).to_dict()
+    file, lines = tmp_path / "a.jsonl", []
+    for seed in range(300):
+        one = replace(plain, id=f"e{seed}", input=plain.input if seed % 3 else None)
+        lines.append(json.loads(event_line(one)) | {PART: mutated_plain(extract, seed)})
+    text = "\n".join(map(json.dumps, lines))
+    file.write_text(text, encoding="utf-8", errors="surrogatepass")
+    subject = Subject(kind, CLASSES, "dark")
+    collector = HourCollector(baseline, Blocks(), Decoding(), subject=subject)
+    remarks = Remarks()
+    for own in read_events(file, remarks):
+        collector.add(own)
+    collector.finish()
+    assert remarks.count(BAD_LINE) == 300 - collector.num_events > 100
+    assert collector.num_events > 20
+    json.dumps(statistics(collector.summary), allow_nan=False)
 
 
 def test_odd_values_in_the_files_of_a_monitor_are_damage_in_one_line(

@@ -239,13 +239,14 @@ def test_labels_that_come_later_find_extracts_as_they_find_captures(
             body = Body("application/json", json.dumps(answer), "JSON")
             events[place] = replace(event, output=body)
     truth = _labels(tmp_path / "labels", kind, events)
-    reports = _run(mine, _plain(tmp_path / "plain", events, write), truth, smallest_group=5)
+    own = {"smallest_group": 5, "blocks": Blocks("camera" if kind == "boxes" else None)}
+    reports = _run(mine, _plain(tmp_path / "plain", events, write), truth, **own)
     assert reports[2]["quality"]["num_labels"] > 80
     assert {*reports[2]["bias"]["facets"]} >= {"aspect", "brightness", "camera"}
     assert json.loads((hour_folder(mine, _hour(2)) / "analysis.json").read_text())
     for share in _shares(tmp_path / "shares", events, 3, write):
         _extract(share, tmp_path / "extracted" / share.name)
-    assert len(_run(other, tmp_path / "extracted", truth, smallest_group=5)) == 3
+    assert len(_run(other, tmp_path / "extracted", truth, **own)) == 3
     assert _files(other) == _files(mine)
 
 
