@@ -125,6 +125,7 @@ def test_the_kept_network_is_run_again_over_a_sample(
 
 HEAVY = """
 import sys
+import regrow.pipelines.monitoring.job
 from regrow.pipelines.monitor import monitor
 for words in (own.split("|") for own in sys.argv[1:]):
     monitor(words)
@@ -144,8 +145,9 @@ def test_no_word_but_baseline_imports_pytorch(models: dict[str, Path], tmp_path:
     (place / "labels.jsonl").write_text(json.dumps(label))
     run = f"run|{folder}|--captures={captures}|--now=2026-11-30T10:00:00Z"
     others = f"schedule|{folder}|--for=cron|--captures={captures}", f"report|{folder}"
+    extract = f"extract|{folder}|--captures={captures}|--out={tmp_path / 'extracted'}"
     words = [run, f"{run}|--ground_truth={tmp_path / 'labels'}"]
-    for given in (others[:1], words, others[1:]):
+    for given in (others[:1], [extract], words, others[1:]):
         subprocess.run([sys.executable, "-c", HEAVY, *given], check=True)
     report = json.loads((folder / "hours/2026/11/30/08/report.json").read_text())
     assert report["quality"]["num_labels"] == 1
