@@ -2,15 +2,14 @@
 
 python scripts/monitor.py baseline runs/train --out runs/monitor
 python scripts/monitor.py run runs/monitor --captures captures
-python scripts/monitor.py extract runs/monitor --captures captures/share --out extracted/share
 python scripts/monitor.py report runs/monitor
 python scripts/monitor.py schedule runs/monitor --captures captures --for systemd
 
 `baseline` freezes the reference of a model. `run` judges every closed hour of captures that is new,
-and leaves reports; it may run as often as you like. `extract` does the part of it that costs most
-for a share of the captures: it writes captures without their pictures, which `run` judges as it
-would the pictures. `schedule` writes the files by which systemd, cron or SageMaker runs it again
-and again. Options of `run` that are used most:
+and leaves reports; it may run as often as you like. `extract`, with --out FOLDER, does the part of
+it that costs most for a share of the captures: it writes captures without their pictures, which
+`run` judges as it would the pictures. `schedule` writes the files by which systemd, cron or
+SageMaker runs it again and again. Options of `run` that are used most:
   --captures FOLDER             where the server captures into
   --ground_truth FOLDER         labels that came later, by event or inference id
   --false_alarms RATE           the accepted rate of false alarms, such as "1 in 26 weeks"
