@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from regrow.allocation import keep_freed_memory
 from regrow.cli import parse
@@ -35,6 +35,8 @@ from regrow.pipelines.monitoring.extract import refuse_sample, run_extract
 from regrow.pipelines.monitoring.schedule import run_schedule
 from regrow.reporting.lock import hold, releases_folders
 from regrow.text import printable
+
+T = TypeVar("T")
 
 
 @releases_folders
@@ -178,46 +180,29 @@ def run(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
     Raises:
         CheckFailed: If the data is broken, or the loss is above its promise.
     """
-    values, _ = parse(
-        run_monitor,
-        args,
-        description=run.__doc__ or "",
-        positional={"folder": "The monitor's folder, with its baseline."},
-    )
-    return run_monitor(**values)
+    return _called(run_monitor, args, run.__doc__)
 
 
 def extract(args: Sequence[str] | None = None) -> dict[str, int]:
     """Write captures again with what was computed from their pictures in place of them."""
-    values, _ = parse(
-        run_extract,
-        args,
-        description=extract.__doc__ or "",
-        positional={"folder": "The monitor's folder, with its baseline."},
-    )
-    return run_extract(**values)
+    return _called(run_extract, args, extract.__doc__)
 
 
 def report(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Print what each hour was found to be, and write the page of the last one again."""
-    values, _ = parse(
-        run_monitor_report,
-        args,
-        description=report.__doc__ or "",
-        positional={"folder": "The monitor's folder."},
-    )
-    return run_monitor_report(**values)
+    return _called(run_monitor_report, args, report.__doc__)
 
 
 def schedule(args: Sequence[str] | None = None) -> list[Path]:
     """Write the files by which systemd, cron or SageMaker runs a monitor again and again."""
-    values, _ = parse(
-        run_schedule,
-        args,
-        description=schedule.__doc__ or "",
-        positional={"folder": "The monitor's folder, with its baseline."},
-    )
-    return run_schedule(**values)
+    return _called(run_schedule, args, schedule.__doc__)
+
+
+def _called(function: Callable[..., T], args: Sequence[str] | None, about: str | None) -> T:
+    """Call a function of the monitor's folder with the options that a command line gives."""
+    folder = {"folder": "The monitor's folder, with its baseline."}
+    values, _ = parse(function, args, description=about or "", positional=folder)
+    return function(**values)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
