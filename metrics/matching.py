@@ -4,7 +4,7 @@ import numpy as np
 
 
 def overlaps(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """Compute the intersection over union of boxes, (n, m); NaN for 0/0.
+    """Compute the intersection over union of boxes, (n, m); NaN for 0/0, and where areas overflow.
 
     Source: torchvision's `box_iou`, to the bit; without PyTorch.
 
@@ -12,8 +12,8 @@ def overlaps(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
         boxes: Boxes, (n, 4).
         objects: Boxes, (m, 4).
     """
-    shared = _shared(boxes, objects, 0) * _shared(boxes, objects, 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        shared = _shared(boxes, objects, 0) * _shared(boxes, objects, 1)
         found: np.ndarray = shared / (_areas(boxes)[:, None] + _areas(objects) - shared)
     return found
 

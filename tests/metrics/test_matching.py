@@ -39,3 +39,9 @@ def test_match_counts_an_overlap_of_just_the_threshold() -> None:
     objects = _boxes((0, 0, 10, 10))
     assert match(_boxes((0, 0, 10, 5)), objects).tolist() == [True]
     assert match(_boxes((0, 0, 10, 4.9)), objects).tolist() == [False]
+
+
+def test_boxes_whose_areas_overflow_are_as_torchvision_has_them() -> None:
+    boxes = _boxes((0, 0, 1e200, 1e200), (0, 0, 5, 5), (1e308, 0, 5, 5), (-1e308, -1e308, 1e308, 9))
+    wanted = box_iou(torch.from_numpy(boxes), torch.from_numpy(boxes)).numpy()
+    np.testing.assert_array_equal(overlaps(boxes, boxes), wanted)
