@@ -87,7 +87,8 @@ def watch(model: Path, folder: Path, console: Console) -> dict[str, Any]:
     captured = date(folder / "captured", captures, {DAY: day, NIGHT: night})
     if not all(captured.values()):
         raise BadInput(f"{folder / 'captured'}: nothing was captured; see {folder / 'serve.log'}")
-    words = [str(model), "--out", str(monitor)]
+    # Fewer attributions than the 200 by default: they would take longest of all.
+    words = [str(model), "--out", str(monitor), "--attributions", "60"]
     console.print(f"$ {command('monitor', ['baseline', *words])}", soft_wrap=True)
     baseline(words)
     console.print(
