@@ -6,6 +6,8 @@ from regrow.text import printable
 
 # What the system says where a disk is full, or may not be written.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+# What it says of a path that nobody may use, and of one that is none.
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class _Said(Exception):

@@ -197,6 +197,18 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those around it, where they are not there.
+
+    Raises:
+        CannotWrite: If it cannot be made, as where a file has its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(error, str(folder)) from error
+
+
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Fill a folder so that a reader sees the old one or the new one, never a part.

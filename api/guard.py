@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from regrow.errors import UNWRITABLE, BadInput, CannotWrite, CheckFailed
+from regrow.errors import UNUSABLE, UNWRITABLE, BadInput, CannotWrite, CheckFailed
 from regrow.logs import show_log
 from regrow.output import lost_output, take_streams
 from regrow.text import printable
@@ -59,9 +59,9 @@ def _shortened(script: Path) -> str:
 def guard(main: Callable[..., Any], *, is_output: bool = False) -> Callable[..., int]:
     """Wrap a command so that it returns the exit code that regrow promises.
 
-    0 done; 2 bad input, or a file that cannot be written, one line on stderr; 3 a gate, budget or
-    parity check failed, likewise; 143 stopped by SIGTERM or Ctrl-C. Any other error goes on, with
-    its traceback.
+    0 done; 2 bad input, or a file that may not be read or written, one line on stderr; 3 a gate,
+    budget or parity check failed, likewise; 143 stopped by SIGTERM or Ctrl-C. Any other error goes
+    on, with its traceback.
 
     Args:
         main: The command; what it returns is dropped.
@@ -88,6 +88,8 @@ def guard(main: Callable[..., Any], *, is_output: bool = False) -> Callable[...,
                 return _say(_stopped(error), STOPPED)
             raise
         except OSError as error:
+            if error.errno in UNUSABLE and error.filename is not None:
+                return _say(f"error: {error.filename}: {error.strerror}", BAD_INPUT)
             if error.errno not in UNWRITABLE:
                 raise
             return _say(f"error: {CannotWrite(error, 'a file of the run')}", BAD_INPUT)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from regrow.allocation import keep_freed_memory
 from regrow.errors import BadInput
+from regrow.files import make_folder
 from regrow.logs import log
 from regrow.monitor.baseline import Baseline
 from regrow.monitor.examples import NUM_KEPT
@@ -67,7 +68,7 @@ def run_extract(
         max(embeddings, attributions) if is_run else 0,
     )
     extractor = Extractor(captures, out, wanted)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     hold(out)
     keep_freed_memory()
     done = extractor.run()

@@ -17,7 +17,7 @@ from regrow.deploy.sagemaker.monitoring import (
     write_message,
 )
 from regrow.errors import BadInput, CheckFailed
-from regrow.files import one_line, read_json, whole_folder, write_json, write_text
+from regrow.files import make_folder, one_line, read_json, whole_folder, write_json, write_text
 from regrow.logs import log
 from regrow.monitor.baseline import BASELINE, Baseline, baseline_files
 from regrow.monitor.files.cloudwatch import CLOUDWATCH
@@ -93,7 +93,7 @@ def run_job(job: MonitoringJob) -> str:
     if not any(hour < start for hour in earlier):
         log.info("there is no result of an earlier hour: the alarms begin with this window")
     options = _options(job)
-    job.output.mkdir(parents=True, exist_ok=True)
+    make_folder(job.output)
     with tempfile.TemporaryDirectory(dir=job.output.parent, prefix=".monitor.") as place:
         work = Path(place)
         _gather_(work, job, folder, start)

@@ -16,6 +16,7 @@ from regrow.data.images.decoding import decode, decode_mask
 from regrow.errors import BadInput, CannotWrite
 from regrow.files import (
     file_hash,
+    make_folder,
     read_bytes,
     read_json,
     read_text,
@@ -39,6 +40,18 @@ def test_write_atomic_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> N
         write_atomic(path, fail)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_folder_is_made_or_named(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "file/x", "link", "link/x"):
+        with pytest.raises(CannotWrite, match=r"(file|link)(/x)?: cannot be written"):
+            make_folder(tmp_path / name)
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_whole_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:

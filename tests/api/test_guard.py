@@ -1,5 +1,6 @@
 """A command from start to end: its line, its help, the signals that stop it, its exit code."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -231,6 +232,26 @@ def test_imports_leave_the_signal_as_it_was_and_work_in_a_thread() -> None:
     assert main("a") == 0
     assert codes == [0]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a"), "a: File name too long"),
+    ],
+)
+def test_a_path_that_may_not_be_used_is_one_line(
+    error: OSError, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guard(_raise(error))() == 2
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
+def test_an_error_of_the_system_that_names_no_path_goes_on() -> None:
+    for error in (PermissionError(errno.EACCES, "no"), FileNotFoundError(errno.ENOENT, "no", "a")):
+        with pytest.raises(OSError, match="no"):
+            guard(_raise(error))()
 
 
 def test_a_command_is_guarded_without_lightning() -> None:

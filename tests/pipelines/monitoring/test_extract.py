@@ -76,3 +76,12 @@ def test_numbers_alone_hold_no_picture(models: dict[str, Path], tmp_path: Path) 
 def test_words_that_cannot_be_meant_are_one_line(words: list[str], match: str) -> None:
     with pytest.raises(BadInput, match=match):
         monitor(["extract", *words])
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(models: dict[str, Path], tmp_path: Path) -> None:
+    run_baseline(models["labels"], tmp_path / "m", watched_data("labels"), attributions=0)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "o").symlink_to(tmp_path / "nowhere")
+    words = [str(tmp_path / "m"), f"--captures={tmp_path / 'c'}", f"--out={tmp_path / 'o'}"]
+    with pytest.raises(BadInput, match=r"/o: cannot be written \(File exists\)"):
+        monitor(["extract", *words])

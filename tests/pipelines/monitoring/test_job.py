@@ -310,6 +310,7 @@ def test_a_window_without_captures_is_completed(
         ({"regrow_now": "2026-11-30T08:00:00Z"}, "a variable regrow_...: now: no such option"),
         ({"baseline_constraints": "/opt/ml/none.json"}, "none.json: cannot be read"),
         ({"baseline_statistics": "/opt/ml/other.json"}, "of another baseline than that in"),
+        ({"output_path": "/opt/ml/other.json"}, "other.json: cannot be written (File exists)"),
     ],
 )
 def test_unusable_inputs_are_one_line(
