@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from regrow.logs import log
+from regrow.text import printable
 
 NUM_NAMES = 5  # names that a line and the report give as examples
 # How the first noun, the first verb and what refers to them become singular.
@@ -84,9 +85,13 @@ class Remarks:
 
     @property
     def lines(self) -> list[str]:
-        """Return one line a kind: the count, what happened, and the first names."""
+        """Return one line a kind: the count, what happened, and the first names.
+
+        Names are of strangers, and do nothing to a terminal.
+        """
         return [
-            f"{count:,} {kind if count > 1 else _singular(kind)}: {', '.join(self._names[kind])}"
+            f"{count:,} {kind if count > 1 else _singular(kind)}: "
+            f"{', '.join(printable(name) for name in self._names[kind])}"
             f"{', ...' if count > len(self._names[kind]) else ''}"
             for kind, count in self._sorted()
         ]

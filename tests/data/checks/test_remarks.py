@@ -14,6 +14,19 @@ def test_lines_count_each_kind_and_name_the_first_five() -> None:
     ]
 
 
+def test_a_name_stays_on_its_line_and_does_nothing_to_a_terminal() -> None:
+    remarks = Remarks()
+    remarks.add("files left out", "a\nb.png")
+    remarks.add("files left out", "\x1b[2Jc.png")
+    remarks.add("files left out", "\udcff.png")
+    assert remarks.lines == ["3 files left out: a b.png, \\x1b[2Jc.png, \\xff.png"]
+    assert remarks.to_dict()["files left out"]["first"] == [
+        "a\nb.png",
+        "\x1b[2Jc.png",
+        "\udcff.png",
+    ]
+
+
 def test_one_name_is_given_once_however_often_it_is_counted() -> None:
     remarks = Remarks()
     remarks.add("boxes clipped", "a.png", 3)
