@@ -252,7 +252,7 @@ class Watch:
             if hour <= event.time < hour + HOUR:
                 collector.add(event)
         for name in self.index.of_hour(hour):
-            collector.remarks.add(BACKWARDS, name, self.index.files[name].num_backwards)
+            collector.remarks.add(BACKWARDS, name, self.index.files[name].num_backwards > 0)
         is_last = not any(self._is_closed(own) for own in self.index.hours() if own > hour)
         if collector.num_others and not collector.num_events and is_last:
             raise BadInput(
