@@ -21,10 +21,12 @@ from regrow.monitor.hours.curves import CURVES, write_curves
 from regrow.monitor.hours.folders import (
     EXAMPLES,
     PAGE,
+    REPORT,
     done_hours,
     hour_folder,
     read_examples,
     read_report,
+    refusing_damage,
 )
 from regrow.monitor.hours.state import STATE, State
 from regrow.monitor.hours.telling import log_reports
@@ -146,11 +148,15 @@ def run_monitor_report(folder: Path) -> list[dict[str, Any]]:
     if not hours:
         raise BadInput(f"{folder}: no hour was judged yet; do so with scripts/monitor.py run")
     reports = [read_report(hour_folder(folder, hour)) for hour in hours]
-    log_reports(reports)
+    for hour, one in zip(hours, reports, strict=True):
+        with refusing_damage(hour_folder(folder, hour) / REPORT):
+            log_reports([one])
     last = hour_folder(folder, hours[-1])
     state = State.read(last / STATE, baseline)
     examples = read_examples(last / EXAMPLES)
-    write_text(folder / PAGE, page(reports[-1], state.history, baseline.examples, examples))
+    with refusing_damage(last / REPORT):
+        text = page(reports[-1], state.history, baseline.examples, examples)
+    write_text(folder / PAGE, text)
     write_curves(folder, baseline.examples)
     log.info(f"{folder / PAGE}")
     return reports

@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from regrow.monitor.hours.folders import (
     read_examples,
     read_report,
 )
+from regrow.plain import MISSHAPEN
 from regrow.reporting.event_files import Point, replace_events
 from regrow.reporting.markup import code, escape
 
@@ -51,20 +53,17 @@ def write_curves(folder: Path, before: Sequence[Example]) -> None:
     Raises:
         CannotWrite: If it cannot be written.
     """
-    hours, reports, done = [], [], done_hours(folder)
-    for hour in done[-NUM_HOURS:]:
-        with suppress(BadInput):
-            reports.append(read_report(hour_folder(folder, hour)))
-            hours.append(hour)
-    if not hours:
+    done = done_hours(folder)
+    reports = dict(_readable(folder, done[-NUM_HOURS:]))
+    if not reports:
         return
-    shown = _most(reports, "scores"), _most(reports, "distances")
+    shown = _most([*reports.values()], "scores"), _most([*reports.values()], "distances")
     points: dict[str, list[Point]] = {run: [] for run in RUNS}
-    for hour, report in zip(hours, reports, strict=True):
+    for hour, report in reports.items():
         scalars = _scalars(report, *shown)
-        is_late = hour > hours[-1] - NUM_PICTURED * HOUR
+        is_late = hour > max(reports) - NUM_PICTURED * HOUR
         pictures = _pictures(hour_folder(folder, hour), report, before) if is_late else {}
-        is_told = report["alarms"] or hour == hours[-1]
+        is_told = report["alarms"] or hour == max(reports)
         texts = {"now": {"alarms": alarms_text(report)}} if is_told else {}
         for run in RUNS:
             parts = scalars.get(run, {}), texts.get(run, {}), pictures.get(run, {})
@@ -74,6 +73,18 @@ def write_curves(folder: Path, before: Sequence[Example]) -> None:
     for run, own in points.items():
         if own or (folder / CURVES / run).is_dir():
             replace_events(folder / CURVES / run, own)
+
+
+def _readable(
+    folder: Path, hours: Sequence[datetime]
+) -> Iterator[tuple[datetime, Mapping[str, Any]]]:
+    """Yield the hours whose report is not damaged, and their reports."""
+    for hour in hours:
+        with suppress(BadInput, *MISSHAPEN):
+            report = read_report(hour_folder(folder, hour))
+            _scalars(report, _most([report], "scores"), _most([report], "distances"))
+            alarms_text(report)
+            yield hour, report
 
 
 def _most(reports: Sequence[Mapping[str, Any]], part: str) -> set[str]:

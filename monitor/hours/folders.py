@@ -1,6 +1,7 @@
 """Folders of a monitor: the baseline, and below `hours/` one folder for each closed hour."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from regrow.plain import MISSHAPEN
 REMOVE = "remove this hour's folder, it is made again from its captures"
 HOURS, REPORT, PAGE = "hours", "report.json", "report.html"
 SUMMARY, EXAMPLES, LABELLED = "summary.json", "examples.json", "labelled.json"
+# What every report has, and what it is.
+PARTS: dict[str, type] = {
+    **dict.fromkeys(("hour", "status", "message"), str),
+    **dict.fromkeys(("alarms", "violations"), list),
+    **dict.fromkeys(("counts", "distances", "scores", "inputs", "remarks", "missing_hours"), dict),
+}
 
 
 def hour_folder(folder: Path, hour: datetime) -> Path:
@@ -49,10 +56,26 @@ def read_report(folder: Path) -> dict[str, Any]:
         BadInput: If it is not there, or damaged.
     """
     content = read_of_hour(folder / REPORT)
-    known = ("hour", "alarms", "inputs", "counts", "violations")
-    if not isinstance(content, dict) or not all(name in content for name in known):
-        raise BadInput(f"{folder / REPORT}: damaged; {REMOVE}")
-    return content
+    with refusing_damage(folder / REPORT):
+        if not all(isinstance(content[name], kind) for name, kind in PARTS.items()):
+            raise TypeError
+        return dict(content)
+
+
+@contextmanager
+def refusing_damage(file: Path) -> Iterator[None]:
+    """Turn errors at what a file of an hour holds into one line that says how it is made again.
+
+    Args:
+        file: The file.
+
+    Raises:
+        BadInput: If there is such an error.
+    """
+    try:
+        yield
+    except MISSHAPEN as error:
+        raise BadInput(f"{file}: damaged; {REMOVE}") from error
 
 
 def read_of_hour(file: Path) -> Any:

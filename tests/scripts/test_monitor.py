@@ -87,6 +87,12 @@ def test_a_model_is_watched_from_its_baseline_to_an_alarm(
     assert [own.wall_time for own in shown.Scalars("labels/accuracy")] == [
         (HOUR + timedelta(hours=1)).timestamp()
     ]
+    damaged = folder / "hours/2026/11/30/07/report.json"
+    damaged.write_text(json.dumps(json.loads(damaged.read_text()) | {"remarks": {"kind": 3}}))
+    assert monitor.main(["report", str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {damaged}: damaged; remove this hour's folder")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("words", [[], ["run"], ["run", "nowhere", "--captures", "nowhere"]])

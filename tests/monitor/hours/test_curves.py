@@ -192,6 +192,13 @@ def test_a_damaged_hour_is_left_out_and_none_writes_nothing(
     write_curves(folder, baseline.examples)
     steps = [step for step, _ in _shown(folder, "now", "counts/pictures")]
     assert steps == [0, 2]
+    # Whole JSON, of which a part is something else.
+    whole = json.loads((hour_folder(folder, _hour(0)) / "report.json").read_text())
+    for part in ({"scores": {"brightness": None}}, {"alarms": [3]}, {"counts": {"a": []}}):
+        text = json.dumps(whole | part)
+        (hour_folder(folder, _hour(1)) / "report.json").write_text(text)
+        write_curves(folder, baseline.examples)
+        assert [step for step, _ in _shown(folder, "now", "counts/pictures")] == [0, 2]
     write_curves(tmp_path / "nothing", baseline.examples)
     assert not (tmp_path / "nothing").exists()
 

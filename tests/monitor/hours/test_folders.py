@@ -14,6 +14,7 @@ from regrow.monitor.hours.folders import (
     read_examples,
     read_labelled,
     read_report,
+    refusing_damage,
 )
 
 HOUR = datetime(2026, 11, 30, 7, tzinfo=UTC)
@@ -36,12 +37,35 @@ def test_only_whole_hours_count(tmp_path: Path) -> None:
     assert done_hours(tmp_path / "none") == []
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"hour": 1}'])
+WHOLE = {
+    "hour": "2026-11-30T07:00:00Z",
+    "status": "Completed",
+    "message": "Completed: nothing has changed in 3 pictures",
+    **dict.fromkeys(("alarms", "violations"), []),
+    **dict.fromkeys(("counts", "distances", "scores", "inputs", "remarks", "missing_hours"), {}),
+}
+HALF = [json.dumps({**WHOLE, name: None}) for name in WHOLE]
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"hour": 1}', *HALF])
 def test_a_damaged_report_is_refused_with_the_way_out(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "report.json").write_text(text)
     with pytest.raises(BadInput, match=r"report\.json: .*; remove this hour's folder, it is made"):
         read_report(tmp_path)
+
+
+def test_a_whole_report_is_read(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(WHOLE))
+    assert read_report(tmp_path) == WHOLE
+
+
+def test_what_a_file_holds_amiss_is_one_line_with_the_way_out(tmp_path: Path) -> None:
+    said = r"r\.json: damaged; remove this hour's folder"
+    with pytest.raises(BadInput, match=said), refusing_damage(tmp_path / "r.json"):
+        raise KeyError("count")
+    with pytest.raises(OSError, match="disk"), refusing_damage(tmp_path / "r.json"):
+        raise OSError("disk")
 
 
 def test_examples_and_labelled_events_are_read_back(tmp_path: Path) -> None:
