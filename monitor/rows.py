@@ -1,6 +1,7 @@
 """Rows of a capture: the features of each picture in an event, and of the answer to it."""
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from regrow.monitor.answers import prediction_features, predictions_of
 from regrow.monitor.features import PICTURE, Value, picture_features, pixels_key
 from regrow.monitor.files.captures import Body, Event
 from regrow.monitor.files.extracts import Measured
-from regrow.monitor.files.sent import BINARY, JSON, encoded_pictures
+from regrow.monitor.files.sent import BINARY, JSON, encoded_pictures, read_answer
 
 NPY = "application/x-npy"
 # What holds no picture, and what may be one.
@@ -23,6 +24,7 @@ TABLE = "text/csv"
 ANY_BYTES = ("application/octet-stream", "binary/octet-stream")
 METADATA = "metadata "  # before the names of custom attributes, among the features
 MAX_NPY = 2**28  # bytes
+HASH = re.compile(r"[0-9a-f]{64}")  # of a model's file; other servers count versions
 STALE = "an extract of another version or grey range, without its picture; extract it again"
 
 
@@ -54,13 +56,17 @@ class Row:
 def model_of(event: Event) -> str | None:
     """Return the hash of the model that answered, if the answer says so."""
     try:
-        return _model(event.output.json()) if event.output is not None else None
+        return _model(read_answer(event.output)) if event.output is not None else None
     except BadInput:
         return None
 
 
 def _model(answer: Any) -> str | None:
-    found = answer.get("model") if isinstance(answer, dict) else None
+    if not isinstance(answer, dict):
+        return None
+    found, version = answer.get("model"), answer.get("model_version")
+    if found is None and isinstance(version, str) and HASH.fullmatch(version):  # of V2
+        found = version
     return found if isinstance(found, str) else None
 
 
@@ -131,7 +137,7 @@ def rows_of(event: Event, classes: Sequence[str], decoding: Decoding = Decoding(
     model = None
     if event.output is not None:
         try:
-            answer = event.output.json()
+            answer = read_answer(event.output)
             model = _model(answer)
             predictions = list(predictions_of(answer))
         except BadInput as error:

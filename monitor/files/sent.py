@@ -27,12 +27,12 @@ def encoded_pictures(body: Body) -> list[bytes]:
     """
     content, tail = body.content(), b""
     if body.content_type == BINARY:
-        length = body.parameters.partition(f"{SIZE}=")[2].partition(";")[0].strip()
-        if not (length.isascii() and length.isdigit()) or len(length) > 12:
+        length = _head_length(body)
+        if length is None:
             return []
-        if not int(length):
+        if not length:
             return [content]
-        content, tail = content[: int(length)], content[int(length) :]
+        content, tail = content[:length], content[length:]
     if not any(sign in content for sign in SIGNS):  # tensors in JSON are long to parse
         return []
     value = parse_json(content.decode("utf-8", "replace"), "a body that was sent")
@@ -43,6 +43,24 @@ def encoded_pictures(body: Body) -> list[bytes]:
     if len(found) > MAX_PICTURES:
         raise BadInput(f"a body with {len(found):,} pictures; {MAX_PICTURES} are looked at")
     return found
+
+
+def read_answer(body: Body) -> Any:
+    """Return what an answer of JSON holds, or the head of one of V2 with binary tensors.
+
+    Raises:
+        BadInput: If it is no JSON.
+    """
+    length = _head_length(body) if body.content_type == BINARY else None
+    if length is None:
+        return body.json()
+    return parse_json(body.content()[:length].decode("utf-8", "replace"), "the head of an answer")
+
+
+def _head_length(body: Body) -> int | None:
+    """Return how many bytes of a body of V2 are its head; None if it does not say so."""
+    length = body.parameters.partition(f"{SIZE}=")[2].partition(";")[0].strip()
+    return int(length) if length.isascii() and length.isdigit() and len(length) <= 12 else None
 
 
 def _elements(value: Any, tail: bytes) -> list[bytes]:

@@ -13,9 +13,9 @@ from regrow.data.images.conversion import Decoding
 from regrow.errors import BadInput
 from regrow.monitor import rows
 from regrow.monitor.features import picture_features, pixels_key
-from regrow.monitor.files.captures import Event
+from regrow.monitor.files.captures import Body, Event
 from regrow.monitor.files.extracts import Extract
-from regrow.monitor.files.sent import JSON
+from regrow.monitor.files.sent import BINARY, JSON
 from regrow.monitor.rows import NPY, STALE, kept_pixels, measure, model_of, pictures_of, rows_of
 
 Encoded = Callable[[np.ndarray], bytes]
@@ -141,6 +141,28 @@ def test_the_answer_names_its_model(event: Made) -> None:
     assert model_of(event(None, ANSWER)) == "ab12"
     assert model_of(event(None, [])) is None
     assert model_of(event(None)) is None
+
+
+def test_an_answer_in_tensors_names_its_model_and_has_no_predictions(
+    png: Encoded, event: Made
+) -> None:
+    head = json.dumps({"model_name": "regrow", "model_version": "ab12" * 16, "outputs": []})
+    binary = Body(
+        BINARY,
+        base64.b64encode(head.encode() + b"\x00\xff").decode(),
+        "BASE64",
+        f"json-header-size={len(head)}",
+    )
+    for output in (Body(JSON, head, "JSON"), binary):
+        own = replace(event(png(PIXELS)), output=output)
+        assert model_of(own) == "ab12" * 16
+        (row,) = rows_of(own, ["car"])
+        assert (row.model, row.prediction, row.is_corrupt) == ("ab12" * 16, None, False)
+        assert row.reason == "an answer in tensors, of V2, which are not read"
+        assert row.values["width"] == 20
+    # Other servers number their versions.
+    other = Body(JSON, head.replace("ab12" * 16, "1"), "JSON")
+    assert model_of(replace(event(png(PIXELS)), output=other)) is None
 
 
 def _extracted(event: Event, decoding: Decoding = Decoding()) -> Event:
