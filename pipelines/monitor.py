@@ -115,7 +115,8 @@ def run_monitor(
             log.warning(f"the facet {printable(name, 80)} is left out: {reason}")
     if not reports:
         done = f"; {len(watch.done)} hours were judged before" if watch.done else ""
-        log.info(f"no new captures in {captures} up to {time:%Y-%m-%d %H:%M} UTC{done}")
+        after = "" if since is None else f"from {begin:%Y-%m-%d %H:%M} "
+        log.info(f"no new captures in {captures} {after}up to {time:%Y-%m-%d %H:%M} UTC{done}")
     last = [read_report(hour_folder(folder, watch.done[-1]))] if watch.done else []
     failed = [one for one in reports or last if one["status"] != "Completed"]
     if failed:
