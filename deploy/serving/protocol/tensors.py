@@ -152,6 +152,11 @@ def _infer(head: dict[str, Any], tail: bytes, model: ServedModel) -> Infer:
     if own_id is not None and not isinstance(own_id, str):
         raise BadInput(f"id is a {type(own_id).__name__}; it is a text")
     inputs = head.get("inputs")
+    if inputs is None:
+        raise BadInput(
+            f"the body has no `inputs`, a list of one tensor, {INPUT!r}; /invocations also takes "
+            "`instances`, pictures in base64"
+        )
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadInput(f"inputs must be a list of one tensor, {INPUT!r}")
     (given,) = inputs

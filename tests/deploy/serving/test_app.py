@@ -332,7 +332,7 @@ def test_detections_of_a_batch_are_those_of_each_picture(
         (b"[1]", {"content-type": "application/json"}, 400, "the body holds a list"),
         (b"{", {"content-type": "application/json"}, 400, "the body: not JSON"),
         (b"\xff", {"content-type": "application/json"}, 400, "the body is no UTF-8"),
-        (b"{}", {"content-type": "application/json"}, 400, "inputs must be a list of one tensor"),
+        (b"{}", {"content-type": "application/json"}, 400, "/invocations also takes `instances`"),
         (b'{"instances": 3}', {"content-type": "application/json"}, 400, "instances must be"),
         (b'{"instances": []}', {"content-type": "application/json"}, 400, "0 images in one"),
         (
