@@ -36,7 +36,7 @@ from regrow.monitor.page import page
 from regrow.pipelines.monitoring.extract import refuse_sample, run_extract
 from regrow.pipelines.monitoring.schedule import run_schedule
 from regrow.reporting.lock import hold, releases_folders
-from regrow.text import printable
+from regrow.text import plural, printable
 
 T = TypeVar("T")
 
@@ -114,7 +114,9 @@ def run_monitor(
         if name in (chosen or ()):
             log.warning(f"the facet {printable(name, 80)} is left out: {reason}")
     if not reports:
-        done = f"; {len(watch.done)} hours were judged before" if watch.done else ""
+        done = f"; {plural(len(watch.done), 'hour')} judged before" if watch.done else ""
+        if waiting := watch.num_of_open_hours():
+            done += f"; {plural(waiting, 'capture')} of hours that have not ended: run again then"
         after = "" if since is None else f"from {begin:%Y-%m-%d %H:%M} "
         log.info(f"no new captures in {captures} {after}up to {time:%Y-%m-%d %H:%M} UTC{done}")
     last = [read_report(hour_folder(folder, watch.done[-1]))] if watch.done else []
@@ -187,7 +189,11 @@ def run(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
     Raises:
         CheckFailed: If the data is broken, or the loss is above its promise.
     """
-    return _called(run_monitor, args, run.__doc__)
+    values = _values(run_monitor, args, run.__doc__)
+    reports = run_monitor(**values)
+    if reports:
+        log.info(f"{values['folder'] / PAGE}")
+    return reports
 
 
 def extract(args: Sequence[str] | None = None) -> dict[str, int]:
@@ -207,9 +213,14 @@ def schedule(args: Sequence[str] | None = None) -> list[Path]:
 
 def _called(function: Callable[..., T], args: Sequence[str] | None, about: str | None) -> T:
     """Call a function of the monitor's folder with the options that a command line gives."""
+    return function(**_values(function, args, about))
+
+
+def _values(
+    function: Callable[..., Any], args: Sequence[str] | None, about: str | None
+) -> dict[str, Any]:
     folder = {"folder": "The monitor's folder, with its baseline."}
-    values, _ = parse(function, args, description=about or "", positional=folder)
-    return function(**values)
+    return parse(function, args, description=about or "", positional=folder)[0]
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {

@@ -147,6 +147,11 @@ class Watch:
         self.remarks.warn(str(self.captures))
         return made
 
+    def num_of_open_hours(self) -> int:
+        """Return how many captures are of hours that have not ended, which are judged later."""
+        hours = (hour for hour in self.index.hours() if not self._is_closed(hour))
+        return sum(sum(self.index.of_hour(hour).values()) for hour in hours)
+
     @cached_property
     def _probe(self) -> Probe | None:
         """Return what runs pictures through the network, opened when an hour is to be judged."""

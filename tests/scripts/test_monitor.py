@@ -66,9 +66,13 @@ def test_a_model_is_watched_from_its_baseline_to_an_alarm(
     captures = _captured(model, pictures, tmp_path / "captures")
     words = ["run", str(folder), "--captures", str(captures)]
     assert monitor.main([*words, "--now", "2026-11-30T07:59:00Z"]) == 0
-    assert "no new captures" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "no new captures" in told
+    assert "72 captures of hours that have not ended" in told
     assert monitor.main([*words, "--now", "2026-11-30T09:30:00Z"]) == 0
-    assert "nothing has changed in 72 pictures" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "nothing has changed in 72 pictures" in told
+    assert told.endswith(f"{folder / 'report.html'}\n")
     right = _truth(captures, tmp_path / "right", is_right=True)
     now = ["--now", "2026-11-30T09:30:00Z"]
     assert monitor.main([*words, *now, "--ground-truth", str(right)]) == 0
