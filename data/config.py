@@ -32,6 +32,8 @@ def data_beside(checkpoint: Path) -> GrowingData:
         ForeignName: If it names other classes.
         BadInput: If there is no such file, or no checkpoint.
     """
+    if checkpoint.is_dir():
+        raise BadInput(f"{checkpoint}: a folder; give a checkpoint in it, such as best.ckpt")
     if not checkpoint.is_file():
         raise BadInput(f"{checkpoint}: no such checkpoint; give the path of a .ckpt file")
     if checkpoint.suffix in (".yaml", ".yml"):
@@ -41,7 +43,10 @@ def data_beside(checkpoint: Path) -> GrowingData:
         )
     file = checkpoint.parent / DATA_FILE
     if not file.is_file():
-        raise BadInput(f"{file}: not there, so name the data with --config or --data")
+        raise BadInput(
+            f"{file}: not there, so name the data with --config or --data; the data.yaml of the "
+            "training can be given to --config"
+        )
 
     content = read_yaml(file)
     if not isinstance(content, dict) or content.keys() != {"data"}:

@@ -29,6 +29,8 @@ def test_a_checkpoint_without_data_beside_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("data: {}")
     with pytest.raises(BadInput, match=r"mine\.yaml: a config where a checkpoint belongs; give"):
         data_beside(tmp_path / "mine.yaml")
+    with pytest.raises(BadInput, match=r": a folder; give a checkpoint in it, such as best\.ckpt$"):
+        data_beside(tmp_path)
     with pytest.raises(BadInput, match=r"best\.ckpt: no such checkpoint; give the path"):
         data_beside(tmp_path / "best.ckpt")
     (tmp_path / "best.ckpt").write_bytes(b"")
