@@ -50,7 +50,11 @@ def test_the_score_is_that_of_the_file_in_the_order_of_its_classes(
         ({"tolerance": -0.5}, "tolerance is -0.5, it must lie in [0, 1]"),
         ({"tolerance": float("nan")}, "tolerance is nan, it must lie in [0, 1]"),
         ({"max_score_change": 2}, "max_score_change is 2, it must lie in [0, 1]"),
-        ({"data": None}, "{}/data.yaml: not there, so name the data with --config or --data"),
+        (
+            {"data": None},
+            "{}/data.yaml: not there, so name the data with --config or --data; the data.yaml of "
+            "the training can be given to --config",
+        ),
         ({"run": "file"}, "{}/file is a file; give another run folder"),
     ],
 )
