@@ -10,12 +10,14 @@ from torch import Tensor
 from regrow.errors import BadInput
 from regrow.models.checkpoint import load, read, save
 from regrow.models.task import Task
+from regrow.plain import MISSHAPEN
 from regrow.prune.removal import Cut
 from regrow.prune.schedule import Pace
 
 KEY = "pruning"
 TRIAL = "trial.ckpt"  # beside the progress of a run: the cut network whose training has begun
 Stop = Literal["target", "budget", "exhausted"]
+UNREADABLE = (RuntimeError, *MISSHAPEN)  # the former of a tensor where a number is meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ def load_progress(path: Path, allow: tuple[str, ...] = ()) -> tuple[Progress, di
         )
         settings = dict(plain["settings"])
         _refuse_types(progress)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise BadInput(
             f"{path}: its pruning record cannot be read ({error!r}); start the run without --resume"
         ) from error
@@ -200,7 +202,7 @@ def _load_attempt(path: Path, index: int, allow: tuple[str, ...]) -> Attempt | N
     try:
         task.momenta = _momenta(task, plain["momenta"])
         return Attempt(index, task, _cut_from_plain(plain["cut"], plain["latency"]))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise BadInput(
             f"{path}: its pruning record cannot be read ({error!r}); remove it, and the step is "
             "cut and trained again"

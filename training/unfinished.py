@@ -7,6 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from regrow.errors import BadInput
+from regrow.plain import MISSHAPEN
 from regrow.training.lightning_internals import is_within_step
 
 KEY = "unfinished"
@@ -51,7 +52,7 @@ class Unfinished(Callback):
             if any(tuple(value.shape) != shapes[name] for name, value in gradients.items()):
                 raise ValueError("of other shapes")
             self._gradients, self._is_to_end = gradients, bool(state["is_to_end"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (RuntimeError, *MISSHAPEN) as error:  # of a tensor where a truth is meant
             raise BadInput(
                 f"the checkpoint's gradients are not of this network ({error}); go on from "
                 "another checkpoint of the run, or begin a new one"

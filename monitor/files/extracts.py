@@ -16,7 +16,7 @@ from typing import Any
 
 from regrow.errors import BadInput
 from regrow.monitor.features import PICTURE, VERSION, WHOLE, Value
-from regrow.plain import parse_json
+from regrow.plain import MISSHAPEN, parse_json
 
 PART = "regrow"
 UNREADABLE = "unreadable"
@@ -114,7 +114,7 @@ def parse_extract(content: Any) -> Extract | None:
             raise ValueError("the pictures are no list, or too many")
         pictures = tuple(_measured(one["values"], one["pixels"]) for one in given)
         return Extract(pictures, reason, _grey_range(part["grey_range"]))
-    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+    except MISSHAPEN as error:
         raise BadInput(f"a damaged extract of its pictures ({str(error)[:80]})") from error
 
 

@@ -32,6 +32,7 @@ from regrow.monitor.files.extracts import MAX_PICTURES, Extract, extracted_line,
 from regrow.monitor.files.times import as_text, hour_of, parse_time
 from regrow.monitor.network.sample import sample_key
 from regrow.monitor.rows import is_stale, measure, model_of, picture_id
+from regrow.plain import MISSHAPEN
 from regrow.progress import progress
 
 STATE = "extracted.json"
@@ -218,7 +219,7 @@ class Extractor:
                 self._files[name] = (int(size), int(changed))
             for hour, (examples, sample) in content["hours"].items():
                 self._note_hour(parse_time(hour), map(_key, examples), map(_key, sample))
-        except (BadInput, AttributeError, LookupError, TypeError, ValueError, OverflowError):
+        except (BadInput, *MISSHAPEN):
             self._files, self._hours = {}, {}
             log.warning(f"{file}: damaged; all captures are extracted again")
 

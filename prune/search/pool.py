@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from regrow.plain import MISSHAPEN
 from regrow.prune.search.space import Counts
 
 
@@ -75,7 +76,7 @@ class Pool:
             ]
             correction = float(found["correction"])
             return cls(key, float(found["seconds"]), points, candidates, correction)
-        except (KeyError, TypeError, ValueError):
+        except (RuntimeError, *MISSHAPEN):  # of a tensor where a number is meant
             return cls(key)
 
     def to_plain(self, seconds: float) -> dict[str, Any]:

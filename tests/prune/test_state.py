@@ -13,7 +13,15 @@ from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.surgery import cut_
 from regrow.prune.removal import Cut
 from regrow.prune.schedule import Pace
-from regrow.prune.state import KEY, Attempt, Progress, Step, load_progress, save_progress
+from regrow.prune.state import (
+    KEY,
+    TRIAL,
+    Attempt,
+    Progress,
+    Step,
+    load_progress,
+    save_progress,
+)
 
 
 def make() -> Progress:
@@ -98,3 +106,19 @@ def test_other_checkpoints_and_other_records_are_bad_input(tmp_path: Path) -> No
     torch.save(payload, path)
     with pytest.raises(BadInput, match=r"progress\.ckpt: its pruning record cannot be read .*pace"):
         load_progress(path)
+
+
+@pytest.mark.parametrize("error", [torch.zeros(2), "x", None])
+def test_errors_of_cuts_that_are_no_numbers_are_bad_input(tmp_path: Path, error: object) -> None:
+    path, state = tmp_path / "progress.ckpt", make()
+    state.attempt = Attempt(2, state.task, state.cuts[0])
+    save_progress(path, state, {})
+    for file, told in ((path, "start the run without --resume"), (tmp_path / TRIAL, "remove it")):
+        whole = file.read_bytes()
+        payload = read(file)
+        cuts = payload[KEY]["cuts"] if file == path else [payload[KEY]["cut"]]
+        cuts[0]["error"] = error
+        torch.save(payload, file)
+        with pytest.raises(BadInput, match=rf"{file.name}: its pruning record .*{told}"):
+            load_progress(path)
+        file.write_bytes(whole)

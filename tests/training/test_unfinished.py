@@ -92,6 +92,10 @@ def test_a_run_of_an_older_version_begins_its_step_anew(
         ({"is_to_end": False}, "'gradients'"),
         ({"is_to_end": False, "gradients": {"weight": 1}}, "'int' object has no attribute 'shape'"),
         ({"is_to_end": False, "gradients": 1}, "'int' object is not iterable"),
+        (
+            {"is_to_end": torch.zeros(2), "gradients": {}},
+            "Boolean value of Tensor with more than one value is ambiguous",
+        ),
     ],
 )
 def test_gradients_of_another_network_are_refused(

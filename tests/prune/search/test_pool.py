@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from regrow.prune.search.pool import Candidate, Point, Pool, curve
 
@@ -21,6 +22,24 @@ def test_a_pool_goes_on_from_plain_data():
 @pytest.mark.parametrize("broken", [None, {}, {"key": {"seed": 4}}, {"key": {"seed": 3}}])
 def test_what_was_found_for_another_search_is_of_no_use(broken):
     assert Pool.going_on({"seed": 3}, broken) == Pool({"seed": 3})
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [[float("inf"), 1, 0.5, None]],
+        [[torch.zeros(2), 1, 0.5, None]],
+        [[0, 1, 10**400, None]],
+        [[0, 1, 0.5]],
+        [7],
+        7,
+        "ab",
+    ],
+)
+def test_what_was_found_and_is_damaged_is_of_no_use(points):
+    found = {"key": {}, "points": points, "candidates": [], "correction": 1.0, "seconds": 2.0}
+    assert Pool.going_on({}, {**found, "points": []}).seconds == 2.0
+    assert Pool.going_on({}, found) == Pool({})
 
 
 def test_the_best_is_under_the_ceilings():
