@@ -38,7 +38,7 @@ def features_of(model: onnx.ModelProto) -> Features | None:
     Args:
         model: The graph; its first input is the images, its first output what it predicts.
     """
-    layers = list(_layers(model.graph))
+    layers = list(weighted_layers(model.graph))
     last = _last_before(model.graph, model.graph.output[0].name, layers)
     if last is not None and _reads_a_vector(model.graph, last):
         return Features(last.input[0], 1 if last.op_type == "Conv" else -1)
@@ -71,8 +71,8 @@ def with_embedding(model: onnx.ModelProto) -> onnx.ModelProto | None:
     return made
 
 
-def _layers(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes that weigh an input by constants, in the order of the graph."""
+def weighted_layers(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes that weigh an input by constants: the layers, in the order of the graph."""
     constants = _constants(graph)
     for node in graph.node:
         if node.op_type not in WEIGHTED:

@@ -8,6 +8,7 @@ from regrow.errors import BadInput
 
 InputType = Literal["uint8", "float32"]
 PREFIX = "regrow."
+PRECISION = "precision"  # in the metadata: `int8` of a quantised graph; float32 where it is absent
 EMBEDDING = "embedding"  # the name of an output, see `embedding`, and in the metadata of its layout
 
 
