@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from regrow.errors import BadInput
-from regrow.models.onnx.metadata import InputType, metadata
+from regrow.models.onnx.metadata import PRECISION, InputType, metadata
 
 Outputs = dict[str, np.ndarray]
 # TF32 has 10 bits of mantissa, too few to tell a rounding from a mistake.
@@ -60,6 +60,7 @@ class Session:
         self.size: tuple[int, int] = (known["size"][0], known["size"][1])
         self.suppression: dict[str, Any] = known["suppression"]
         self.input_type: InputType = known.get("input", {}).get("type", "uint8")
+        self.precision: str = known.get(PRECISION, "float32")
         self.outputs = [output.name for output in self.session.get_outputs()]
 
     def run(self, images: np.ndarray, names: Sequence[str] | None = None) -> Outputs:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import numpy as np
 import onnxruntime
 import torch
 
@@ -209,13 +210,25 @@ def times_of(one: Timed, other: Timed, rounds: int, warm_up: int = 3) -> tuple[f
 
 
 def _in_onnxruntime(task: Task, batch: int) -> Timed:
+    images = task.example_images(batch).numpy(force=True)
+    return timed_graph(build_graph(task).SerializeToString(), images)
+
+
+def timed_graph(graph: bytes | Path, images: np.ndarray) -> Timed:
+    """Return the run of an ONNX graph in ONNX Runtime, in one thread, by the CPU time of it.
+
+    Args:
+        graph: The graph: its contents, or its file.
+        images: The images as it takes them, (b, 3, h, w).
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
-        build_graph(task).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        graph if isinstance(graph, bytes) else str(graph),
+        options,
+        providers=["CPUExecutionProvider"],
     )
-    images = task.example_images(batch).numpy(force=True)
     return Timed(lambda: session.run(None, {"images": images}), time.thread_time)
 
 

@@ -1,6 +1,6 @@
 """The score of a network on images, with what statistics need of each image."""
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,16 +61,31 @@ def evaluate(
         >>> result.name, result.num_images
         ('accuracy', 8)
     """
-    metric = alone(task.make_metric().to(task.mean.device))
-    evidence = task.make_evidence()
     total = len(loader) if isinstance(loader, Sized) else None
-    with evaluating(task):
+
+    def predicted() -> Iterator[tuple[Any, Any]]:
         for images, targets in progress(loader, description, total):
             images, targets = _moved(images, task), _moved(targets, task)
             outputs, targets = task.as_labelled((forward or task)(images), targets)
-            predictions = task.predict(outputs)
-            metric.update(predictions, targets)
-            evidence.update(predictions, targets)
+            yield task.predict(outputs), targets
+
+    with evaluating(task):
+        return evaluate_predictions(task, predicted())
+
+
+def evaluate_predictions(task: Task, batches: Iterable[tuple[Any, Any]]) -> Evaluation:
+    """Score predictions that are made elsewhere, as by an exported model.
+
+    Args:
+        task: The task, whose score it is.
+        batches: Predictions as `task.predict` returns them, and targets without the classes that
+            they know, both on the task's device.
+    """
+    metric = alone(task.make_metric().to(task.mean.device))
+    evidence = task.make_evidence()
+    for predictions, targets in batches:
+        metric.update(predictions, targets)
+        evidence.update(predictions, targets)
     values = metric.compute()
     per_class = values.pop("per_class").tolist()
     others = {name: float(value) for name, value in values.items() if name != task.score}

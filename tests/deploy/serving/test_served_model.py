@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from regrow.deploy.serving.served_model import ServedModel
 from regrow.errors import BadInput
 from regrow.models.checkpoint import save
 from regrow.models.onnx.graph import export_graph
+from regrow.models.onnx.quantization import quantized
 from regrow.models.segmentation import Segmentation
 from regrow.models.task import Task
 
@@ -55,6 +57,23 @@ def test_a_checkpoint_is_served_as_its_network(
     for name, value in wanted.items():
         if name in outputs and value.is_floating_point():
             np.testing.assert_allclose(outputs[name], value, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["labels", "boxes", "masks"])
+def test_a_model_in_int8_is_served_as_onnx_runtime_runs_it(
+    files: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 96), dtype=np.uint8)
+    made = quantized(onnx.load(files[kind]), [images]).model
+    onnx.save(made, tmp_path / "model.onnx")
+    model, _ = Opener(never).open(tmp_path)
+    model.warm_up(3)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    names = [output.name for output in session.get_outputs()]
+    wanted = dict(zip(names, session.run(None, {"images": images[:2]}), strict=True))
+    for name, value in model.run(images[:2]).items():
+        np.testing.assert_allclose(value, wanted[name], rtol=1e-5)
+    assert model.kind == kind
 
 
 def test_only_the_outputs_that_are_wanted_are_computed(models: dict[str, ServedModel]) -> None:
