@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,20 @@ from regrow.deploy.runtime import metadata_of
 from regrow.errors import BadInput, CheckFailed
 from regrow.files import file_hash, write_atomic
 from regrow.logs import log
+from regrow.metrics.budget import Budget
 from regrow.models.checkpoint import load
 from regrow.models.cost import count_macs, count_params
 from regrow.models.onnx.graph import OPSET
 from regrow.models.onnx.metadata import InputType
+from regrow.models.task import Task
+from regrow.pipelines.quantization import (
+    FLOAT_FILE,
+    Calibration,
+    add_int8,
+    int8_in_words,
+    quantize_verified,
+)
+from regrow.pipelines.seen import refuse_seen, seen_before
 from regrow.reporting.lock import releases_folders
 from regrow.reporting.report import Report
 from regrow.reporting.run_folder import open_run, refuse_run
@@ -38,6 +48,12 @@ def run_export(
     max_images: int | None = None,
     opset: int = OPSET,
     input_type: InputType = "uint8",
+    int8: bool = False,
+    calibration_images: int = 256,
+    budget: Budget = Budget(),
+    reference: Path | None = None,
+    accept_seen: bool = False,
+    seed: int = 0,
     allow: list[str] | None = None,
     for_: Platform | None = None,
     command_line: str = "",
@@ -55,6 +71,16 @@ def run_export(
         opset: Version of ONNX's operators (opset); an older runtime needs an older one.
         input_type: Type of the input images: uint8, or float32 from 0 to 1 for runtimes without
             uint8 inputs, such as older TensorRT.
+        int8: Quantise the model to INT8: weights and activations of 8 bits. `model.onnx` is then
+            the model in INT8, judged by the budget, and `model.float.onnx` the verified one.
+        calibration_images: Number of training images that INT8 is calibrated on.
+        budget: The accuracy budget of INT8: how much of the score may be lost, decided on all test
+            images against the network in float, and against the reference.
+        reference: The checkpoint of the unpruned network that INT8 is also compared with; null is
+            none.
+        accept_seen: Decide the budget although some test images have the pixels of training or
+            validation images, of the data or of the networks' own.
+        seed: The random seed by which calibration images are drawn.
         allow: Other packages that the checkpoint's network may come from.
         for_: Platform that the model is packed for besides: `sagemaker`, `triton` or `kserve`;
             null packs nothing.
@@ -65,23 +91,30 @@ def run_export(
 
     Raises:
         BadInput: If anything given cannot be used.
-        CheckFailed: If the two do not agree; the report is written all the same.
+        CheckFailed: If the two do not agree, or INT8 breaks the budget; the report is written all
+            the same.
     """
     started = time.monotonic()
-    refuse_run(run, checkpoint)
+    refuse_run(run, checkpoint, reference)
     _refuse_limits(tolerance, max_score_change, max_images)
-    data = data or data_beside(checkpoint)
-    # In single precision whatever it was trained in: ONNX has no bfloat16 convolution.
-    task = load(checkpoint, allow=tuple(allow or ()), kind=data.kind).float()
-    data.keep_splits_(task.provenance.manifest)
-    data.order_classes(task.classes)
-    if task.size != data.size:
-        raise BadInput(f"{checkpoint} is for images of {task.size}; set data.size to it")
+    if calibration_images < 1:
+        raise BadInput(f"calibration_images is {calibration_images}, it must be at least 1")
+    if not int8:
+        _refuse_without_int8(budget, reference)
+    data, packages = data or data_beside(checkpoint), tuple(allow or ())
+    dense = None if reference is None else _loaded(reference, data, packages)
+    task = _loaded(checkpoint, data, packages)
+    if dense is not None and dense.classes != task.classes:
+        raise BadInput(f"{reference} has other classes than {checkpoint}, or in another order")
     loader = data.test_dataloader()
+    calibration = None
+    if int8:
+        _refuse_seen(data, [checkpoint, reference], budget, accept_seen)
+        calibration = Calibration(data, calibration_images, seed)
     run = open_run(run, command_line)
     parity = export_verified(
         task,
-        run,
+        run / FLOAT_FILE if int8 else run,
         loader,
         tolerance=tolerance,
         max_score_change=max_score_change,
@@ -95,21 +128,55 @@ def run_export(
         data={"hash": data.snapshot.hash, "diff": None, "remarks": data.remarks.to_dict()},
         params=count_params(task.net),
         macs=count_macs(task),
-        seconds=round(time.monotonic() - started, 1),
     )
     report.set_score(parity.score_name, parity.score)
     add_parity(report, parity)
-    _add_use(report, metadata_of(parity.path))
+    model, broken, told = parity.path, None, None
+    if calibration is not None and parity.is_equal:
+        made = quantize_verified(task, dense, parity.path, data, calibration, budget)
+        report.set(seeds=[seed])
+        report.set_score(parity.score_name, made.networks["INT8"].evaluation.value)
+        add_int8(report, made)
+        model, broken, told = made.path, made.broken, int8_in_words(made)
+    _add_use(report, metadata_of(model))
+    report.set(seconds=round(time.monotonic() - started, 1))
     report.write()
     if not parity.is_equal:
         raise CheckFailed(f"{checkpoint}: {parity.reason}; see {run / 'report.md'}")
     log.info(
-        f"{run / 'model.onnx'}: verified on {parity.num_images} images, largest difference "
+        f"{parity.path}: verified on {parity.num_images} images, largest difference "
         f"{parity.max_abs_diff:.3g}, {parity.score_name} {parity.score:.4f}"
     )
+    if broken is not None:
+        raise CheckFailed(f"{broken}; see {run / 'report.md'}")
+    if told is not None:
+        log.info(f"{model}: {told}")
     if for_ is not None:
-        _pack(run, for_, parity.path)
+        _pack(run, for_, model)
     return report
+
+
+def _loaded(path: Path, data: GrowingData, packages: tuple[str, ...]) -> Task:
+    # In single precision whatever it was trained in: ONNX has no bfloat16 convolution.
+    task = load(path, allow=packages, kind=data.kind).float()
+    data.keep_splits_(task.provenance.manifest)
+    data.order_classes(task.classes)
+    if task.size != data.size:
+        raise BadInput(f"{path} is for images of {task.size}; set data.size to it")
+    return task
+
+
+def _refuse_without_int8(budget: Budget, reference: Path | None) -> None:
+    for name, is_given in (("budget", budget != Budget()), ("reference", reference is not None)):
+        if is_given:
+            raise BadInput(f"{name} has no say without --int8, of which it judges; give both")
+
+
+def _refuse_seen(
+    data: GrowingData, files: Sequence[Path | None], budget: Budget, accept_seen: bool
+) -> None:
+    if budget.max_drop < 1 and not accept_seen:
+        refuse_seen(seen_before(data, [file for file in files if file is not None]), data)
 
 
 def _pack(run: Path, platform: Platform, model: Path) -> None:

@@ -3,6 +3,7 @@
 python scripts/export.py runs/prune/pruned.ckpt
 python scripts/export.py runs/prune/pruned.ckpt --input_type float32 --opset 17
 python scripts/export.py runs/prune/pruned.ckpt --config runs/train/data.yaml
+python scripts/export.py runs/prune/pruned.ckpt --int8 --reference runs/train/best.ckpt
 python scripts/export.py runs/prune/pruned.ckpt --for sagemaker
 
 The first word is the checkpoint, dense or pruned. Options that are used most:
@@ -13,6 +14,9 @@ The first word is the checkpoint, dense or pruned. Options that are used most:
   --max_images NUMBER           how many test images are compared at most
   --opset VERSION               the version of ONNX's operators
   --input_type TYPE             the type of the images: uint8, or float32 from 0 to 1
+  --int8                        quantise the model to 8 bits, and decide the budget on it
+  --budget.max_drop SHARE       how much of the score INT8 may lose
+  --reference CHECKPOINT        the unpruned network, which INT8 is compared with too
   --for PLATFORM                pack the model too: for sagemaker, triton or kserve
 
 --help TOPIC explains every option of one topic:

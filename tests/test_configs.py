@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import yaml
 
@@ -10,6 +12,9 @@ import regrow.configs
 from regrow.data.source import locate
 from regrow.errors import BadInput
 from regrow.models.checkpoint import load
+from regrow.models.onnx.graph import build_graph
+from regrow.models.onnx.quantization import quantized
+from regrow.models.task import Task
 from regrow.pipelines import commands
 from regrow.pipelines.experiments import commands as comparisons
 
@@ -76,6 +81,17 @@ def test_config_trains(path: Path, tmp_path: Path, request: pytest.FixtureReques
     in_training = task.provenance.scores[f"val/{task.score}"]
     validated = report.figures["scores"]["val"]["value"]
     assert validated == pytest.approx(in_training, abs=1e-4)
+    quantise(task)
+
+
+def quantise(task: Task) -> None:
+    """Quantise a network on two images, and run it: all its layers are INT8, its answers finite."""
+    images = task.example_images(2).numpy()
+    made = quantized(build_graph(task), [images])
+    assert made.num_quantized == made.num_layers > 0
+    session = onnxruntime.InferenceSession(made.model.SerializeToString())
+    outputs = session.run(None, {"images": images})
+    assert all(np.isfinite(output).all() for output in outputs)
 
 
 @pytest.mark.parametrize("path", PRUNING, ids=lambda path: path.stem)

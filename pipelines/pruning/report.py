@@ -70,7 +70,7 @@ def _say_verdict(report: Report, result: Result, budget: Budget, foreseen: str |
         f"{verdict.interval[0]:+.4f} and {verdict.interval[1]:+.4f}, where each bound alone holds "
         f"at {100 * budget.confidence:g} % confidence. {verdict_in_words(result, budget)}"
     )
-    report.say(_parts_in_words(verdict))
+    report.say(parts_in_words(verdict))
     if foreseen is not None:
         report.say(f"This was known before the first step: {foreseen}.")
 
@@ -194,7 +194,7 @@ def verdict_in_words(result: Result, budget: Budget) -> str:
         words = "The target was not reached: no legal cut of what is left comes down to it. "
     if not any(step.is_kept for step in result.steps):
         return f"{words}Nothing was removed."
-    return words + _budget_in_words(verdict, budget)
+    return words + budget_in_words(verdict, budget)
 
 
 def training_in_words(result: Result, epochs: int, final_epochs: int) -> str:
@@ -227,7 +227,8 @@ def _rolled_back(result: Result) -> str:
     )
 
 
-def _budget_in_words(verdict: Verdict, budget: Budget) -> str:
+def budget_in_words(verdict: Verdict, budget: Budget) -> str:
+    """Return in words whether a budget is met, broken or undecided."""
     if budget.max_drop == 1:
         return "There was no budget: a max_drop of 1 accepts any score, one point is 0.01."
     if verdict.is_met is True:
@@ -242,7 +243,7 @@ def _budget_in_words(verdict: Verdict, budget: Budget) -> str:
     )
 
 
-def _parts_in_words(verdict: Verdict) -> str:
+def parts_in_words(verdict: Verdict) -> str:
     """Return what the interval is made of: what was seen to vary, and what may not show at all."""
     unseen = 100 * (verdict.unseen or 0)
     caution = f"{verdict.num_images} images may not show a change of {unseen:.2f} points at all"
