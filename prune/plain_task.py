@@ -42,8 +42,19 @@ class PlainTask(Task):
         )
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:
-        """Return what the network gives by name; a tensor alone is called `output`."""
-        return _named(self.net(features))
+        """Return what the network gives by name; a tensor alone is called `output`.
+
+        Raises:
+            BadInput: If it gives no tensors.
+        """
+        given = self.net(features)
+        named = _named(given)
+        if not named:
+            raise BadInput(
+                f"{type(self.net).__name__} gives a {type(given).__name__} without tensors; it "
+                "must give a tensor, or lists, tuples or mappings of them"
+            )
+        return named
 
     def losses(self, outputs: dict[str, Tensor], targets: Any) -> dict[str, Tensor]:
         """Return the loss, of what the network gives and the targets.
@@ -103,7 +114,7 @@ def as_task(
 
     Args:
         net: The network, which stays the same object: it takes images (b, 3, h, w), and gives a
-            tensor, some of them, or a mapping of them.
+            tensor, or lists, tuples and mappings of them.
         size: Height and width of its images, in pixels.
         loss: The loss of what the network gives and the targets, a scalar; criteria that read
             gradients need it.
@@ -123,9 +134,17 @@ def as_task(
     return task.to(next(net.parameters(), torch.empty(0)).device)
 
 
-def _named(outputs: Any) -> dict[str, Tensor]:
+def _named(outputs: Any, name: str = "") -> dict[str, Tensor]:
+    """Return all tensors in what a network gives; what lies in lists of lists, by its path."""
     if isinstance(outputs, Tensor):
-        return {"output": outputs}
+        return {name or "output": outputs}
     if isinstance(outputs, Mapping):
-        return dict(outputs)
-    return {f"output{place}": output for place, output in enumerate(outputs)}
+        parts = {f"{name}.{key}" if name else str(key): part for key, part in outputs.items()}
+    elif isinstance(outputs, list | tuple):
+        start = f"{name}." if name else "output"
+        parts = {f"{start}{place}": part for place, part in enumerate(outputs)}
+    else:
+        parts = {}
+    return {
+        key: tensor for path, part in parts.items() for key, tensor in _named(part, path).items()
+    }

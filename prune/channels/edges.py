@@ -65,14 +65,18 @@ def _glu(x: Tensor, dim: int = -1) -> Tensor:
     return value * gate.sigmoid()
 
 
-def correct_(graph: DependencyGraph, joined: dict[Any, list[int]]) -> None:
+def correct_(graph: DependencyGraph, joined: dict[Any, list[int]]) -> dict[Node, list[int]]:
     """Correct the channels that pass along the edges of a graph.
 
     Args:
         graph: The graph; it is changed.
         joined: What `Calls` has seen of its concatenations.
+
+    Returns:
+        The splits of channels into equal parts, with the first channel of each.
     """
     widths = _Widths(graph, joined)
+    equal: dict[Node, list[int]] = {}
     for node in list(graph.module2node.values()):
         if node.type == OPTYPE.PARAMETER:
             _turn_(node, widths)
@@ -82,9 +86,12 @@ def correct_(graph: DependencyGraph, joined: dict[Any, list[int]]) -> None:
         elif node.type == OPTYPE.CONCAT:
             _correct_concatenation_(node, widths, joined)
         elif node.type == OPTYPE.SPLIT:
-            _correct_split_(node, widths)
+            sizes = _correct_split_(node, widths)
+            if len(set(sizes)) == 1:
+                equal[node] = list(range(0, sum(sizes), sizes[0]))
         elif node.type in (OPTYPE.ELEMENTWISE, OPTYPE.EXPAND):
             _stop_broadcasts_(node, widths)
+    return equal
 
 
 class _Widths:
@@ -202,11 +209,15 @@ def _split_sizes(node: Node) -> tuple[int, list[int]] | None:
     return dim, list(sizes)
 
 
-def _correct_split_(node: Node, widths: _Widths) -> None:
-    """Correct the channels of each part of a split, in whatever order the parts are used."""
+def _correct_split_(node: Node, widths: _Widths) -> list[int]:
+    """Correct the channels of each part of a split, in whatever order the parts are used.
+
+    Returns:
+        The length of each part; nothing if it splits no channels.
+    """
     sizes = _split_sizes(node)
     if sizes is None or len(sizes[1]) < 2 or sum(sizes[1]) != widths(node):
-        return
+        return []
     met: dict[Node, int] = {}
     for reader in node.outputs:
         count = met[reader] = met.get(reader, -1) + 1
@@ -217,6 +228,7 @@ def _correct_split_(node: Node, widths: _Widths) -> None:
         offset = [start, start + sizes[1][taken[count]]]
         _between(node, reader)[count].index_mapping[0] = _SplitIndexMapping(offset)
         _between(reader, node)[count].index_mapping[0] = _SplitIndexMapping(offset, reverse=True)
+    return sizes[1]
 
 
 def _correct_slice_(node: Node, widths: _Widths) -> None:

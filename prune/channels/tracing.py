@@ -105,8 +105,14 @@ def refuse_unready(net: nn.Module) -> None:
             )
 
 
-class _Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
-    """torch-pruning's graph, which goes on where a guess about one operation fails."""
+class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
+    """torch-pruning's graph, which goes on where a guess about one operation fails.
+
+    Attributes:
+        equal: The splits of channels into equal parts, with the first channel of each.
+    """
+
+    equal: dict[Node, list[int]]
 
     def build(
         self, net: nn.Module, images: Tensor, forward: Callable[..., Any], ignored: list[nn.Module]
@@ -130,10 +136,10 @@ class _Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
                 one.module2node = {} if node.type == OPTYPE.EXPAND else {module: node}
                 with suppress(ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
                     guess(one)
-        correct_(self, calls.joined)
+        self.equal = correct_(self, calls.joined)
 
 
-def trace_(task: Task) -> torch_pruning.DependencyGraph:
+def trace_(task: Task) -> Graph:
     """Build torch-pruning's graph.
 
     Args:
@@ -142,7 +148,7 @@ def trace_(task: Task) -> torch_pruning.DependencyGraph:
     Raises:
         BadInput: If the network cannot be traced.
     """
-    graph = _Graph()
+    graph = Graph()
     running: list[str] = []
 
     def raw_outputs(_: nn.Module, images: Tensor) -> list[Tensor]:
@@ -177,7 +183,7 @@ def trace_(task: Task) -> torch_pruning.DependencyGraph:
 
 
 def closure(
-    graph: torch_pruning.DependencyGraph,
+    graph: Graph,
     root: nn.Module,
     check: Callable[[Node, Side], None],
     effort: Effort,
@@ -208,6 +214,8 @@ def closure(
         if (node, side) not in pairs:
             check(node, side)
         known = pairs[node, side]
+        if node in graph.equal:
+            channels = _in_all_parts(channels, graph.equal[node])
         new = [channel for channel in channels if channel not in known]
         known.update(new)
         count += len(new)
@@ -221,6 +229,19 @@ def closure(
                 if mapped:
                     stack.append((dependency.target, dependency.handler, mapped))
     return pairs
+
+
+def _in_all_parts(channels: list[Channel], starts: list[int]) -> list[Channel]:
+    """Return channels with those in the same place of the other parts of an equal split.
+
+    A network that splits what there is in halves goes on to do so only if both lose as many.
+    """
+    size = starts[1]
+    return [
+        Channel(start + channel.idx % size, channel.root_idx)
+        for channel in channels
+        for start in starts
+    ]
 
 
 def is_output(node: Node, side: Side) -> bool:

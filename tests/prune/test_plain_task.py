@@ -144,6 +144,32 @@ def test_networks_may_give_several_tensors(kind: str, names: list[str]) -> None:
     assert {"one", "two"} <= set(found.left_whole)
 
 
+class Nested(Several):
+    """Gives boxes, maps of two scales and a count, as detectors do."""
+
+    def forward(self, x: Tensor):
+        one, two = super().forward(x)
+        return one, {"maps": [one, two], "scale": 2}, None
+
+
+def test_tensors_in_lists_of_lists_are_named_by_their_path() -> None:
+    task = as_task(Nested("tuple"), size=(8, 8))
+    given = task(task.example_images(2))
+    assert list(given) == ["output0", "output1.maps.0", "output1.maps.1"]
+    assert torch.equal(given["output0"], given["output1.maps.0"])
+    assert [group.layer for group in find_groups(task).groups] == ["stem"]
+
+
+def test_a_network_that_gives_no_tensor_is_told() -> None:
+    class Mute(nn.Module):
+        def forward(self, x: Tensor) -> list[str]:
+            return ["nothing"]
+
+    task = as_task(Mute(), size=(8, 8))
+    with pytest.raises(BadInput, match="Mute gives a list without tensors; it must give a tensor"):
+        task(task.example_images(1))
+
+
 def test_layers_that_must_stay_are_left_whole() -> None:
     found = find_groups(as_task(make(), size=(8, 8), fixed=["3"]))
     assert [group.layer for group in found.groups] == ["0"]

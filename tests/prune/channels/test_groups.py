@@ -41,7 +41,6 @@ def test_a_residual_sum_couples_both_branches(make_task):
     [
         ("shuffle", "body.stem.0", "not exact"),
         ("channel_mean", "body.stem.0", "not exact"),
-        ("split", "body.stem.0", "cutting it fails"),
         ("pixel_shuffle", "body.stem.0", "PixelShuffle"),
         ("padded", "body.stem.0", "option A"),
         ("padded", "body.b.0", "option A"),
