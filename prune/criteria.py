@@ -8,12 +8,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.errors import BadInput
 from regrow.models.task import Task
 from regrow.prune.channels.gathering import combine
-from regrow.prune.channels.records import NORM_TYPES, Group
+from regrow.prune.channels.records import NORM_TYPES, Group, per_channel
 from regrow.prune.contributions import Batches, averaged, mean_gradients, one_by_one, some
 
 Normalizer = Literal["mean", "none"]
@@ -366,4 +365,6 @@ def _refuse_few(num_batches: int) -> None:
 
 def _has_scale(net: nn.Module, name: str) -> bool:
     module = net.get_submodule(name)
-    return isinstance(module, (*NORM_TYPES, FrozenBatchNorm2d)) and module.weight is not None
+    if isinstance(module, NORM_TYPES):
+        return module.weight is not None
+    return "weight" in per_channel(module)

@@ -9,7 +9,6 @@ from timm.models.metaformer import Scale
 from torch import Tensor, nn
 from torch_pruning.dependency import Node
 from torchvision.models import VisionTransformer
-from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.errors import BadInput
 from regrow.models.task import Task
@@ -25,11 +24,12 @@ from regrow.prune.channels.records import (
     Side,
     is_depthwise,
     num_blocks,
+    per_channel,
     width,
 )
 from regrow.prune.channels.tracing import Effort, LeftWhole, Pairs, closure, is_output, trace_
 
-CUTTABLE_TYPES = (*WEIGHTED_TYPES, *NORM_TYPES, nn.PReLU, nn.Embedding, FrozenBatchNorm2d)
+CUTTABLE_TYPES = (*WEIGHTED_TYPES, *NORM_TYPES, nn.PReLU, nn.Embedding)
 # Counts that networks keep besides the layers or parameters whose channels they count; of a tuple
 # the place.
 MIRRORS: dict[tuple[type[nn.Module], str], tuple[str, int | None]] = {
@@ -121,10 +121,14 @@ def _refuse_operation(
         _refuse_function(node.grad_fn, inexact)
     elif isinstance(module, nn.Parameter):
         return
-    elif not isinstance(module, (*CUTTABLE_TYPES, *STATISTICS_TYPES)):
+    elif not _is_cuttable(module):
         raise LeftWhole(f"{name} is a {type(module).__name__}, which is not cut")
     else:
         _refuse_layer(module, name)
+
+
+def _is_cuttable(module: nn.Module) -> bool:
+    return isinstance(module, (*CUTTABLE_TYPES, *STATISTICS_TYPES)) or bool(per_channel(module))
 
 
 def _refuse_function(grad_fn: object, inexact: bool) -> None:
@@ -157,7 +161,7 @@ def _group(
         (names[node.module], side): (node, channels)
         for (node, side), channels in pairs.items()
         if node.module in names
-        and isinstance(node.module, (nn.Parameter, *CUTTABLE_TYPES, *STATISTICS_TYPES))
+        and (isinstance(node.module, nn.Parameter) or _is_cuttable(node.module))
         # Bare parameters and PReLU may have one entry for all channels.
         and (size := _size(node, side)) is not None
         # A buffer that has not these channels, such as a filter or a mask of places, stays.

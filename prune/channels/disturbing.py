@@ -2,10 +2,14 @@
 
 import torch
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.models.masks import zero_masked_
-from regrow.prune.channels.records import NORM_TYPES, STATISTICS_TYPES, WEIGHTED_TYPES
+from regrow.prune.channels.records import (
+    NORM_TYPES,
+    STATISTICS_TYPES,
+    WEIGHTED_TYPES,
+    per_channel,
+)
 
 
 @torch.no_grad()
@@ -26,14 +30,13 @@ def rouse_(net: nn.Module) -> None:
     Source: He et al. 2015, arXiv 1502.01852, equation 10, for the scale.
     """
     generator = torch.Generator().manual_seed(0)
-    norms = (*NORM_TYPES, *STATISTICS_TYPES, FrozenBatchNorm2d)
     for module in net.modules():
-        if not isinstance(module, (*WEIGHTED_TYPES, *norms)):
+        is_norm = isinstance(module, (*NORM_TYPES, *STATISTICS_TYPES)) or bool(per_channel(module))
+        if not is_norm and not isinstance(module, WEIGHTED_TYPES):
             continue
         named = dict(module.named_parameters(recurse=False)) | dict(
             module.named_buffers(recurse=False)
         )
-        is_norm = isinstance(module, norms)
         for name, tensor in named.items():
             drawn = torch.randn(tensor.shape, generator=generator)
             if name == "bias":

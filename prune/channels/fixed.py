@@ -4,13 +4,20 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import product
 
+import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
-from regrow.prune.channels.records import NORM_TYPES, STATISTICS_TYPES, WEIGHTED_TYPES, Group
+from regrow.prune.channels.records import (
+    NORM_TYPES,
+    STATISTICS_TYPES,
+    WEIGHTED_TYPES,
+    Group,
+    per_channel,
+    width,
+)
 
 # Layers that keep buffers of their own, which are cut with them or not at all.
-KNOWN_TYPES = (*WEIGHTED_TYPES, *NORM_TYPES, *STATISTICS_TYPES, nn.Embedding, FrozenBatchNorm2d)
+KNOWN_TYPES = (*WEIGHTED_TYPES, *NORM_TYPES, *STATISTICS_TYPES, nn.Embedding)
 
 
 def unfix_(net: nn.Module) -> set[str]:
@@ -23,14 +30,47 @@ def unfix_(net: nn.Module) -> set[str]:
         The names of these buffers.
     """
     names = set()
+    known = (*KNOWN_TYPES, *frozen_norms(net))
     for name, module in net.named_modules():
         for key, buffer in list(module._buffers.items()):
-            if isinstance(module, KNOWN_TYPES) or not _is_wide(buffer):
+            if isinstance(module, known) or not _is_wide(buffer):
                 continue
             delattr(module, key)
             module.register_parameter(key, nn.Parameter(buffer.detach().clone()))
             names.add(f"{name}.{key}" if name else key)
     return names
+
+
+def frozen_norms(net: nn.Module) -> tuple[type[nn.Module], ...]:
+    """Return the types of a network's layers that act as frozen batch norms do.
+
+    They are told by what they do, whoever wrote them: each channel is scaled and shifted, and
+    perhaps activated, by itself and at each place alike, by buffers with one entry a channel.
+    """
+    acts: dict[type[nn.Module], bool] = {}
+    for module in net.modules():
+        kind = type(module)
+        if per_channel(module) and acts.get(kind, True):
+            acts[kind] = _acts_by_channel(module)
+    return tuple(kind for kind, does in acts.items() if does)
+
+
+@torch.no_grad()
+def _acts_by_channel(layer: nn.Module) -> bool:
+    """Whether each value that a layer gives depends on one that it reads, and on its channel."""
+    buffer = next(layer.buffers())
+    drawn = torch.Generator().manual_seed(0)
+    images = torch.randn(2, width(layer, "out") or 0, 3, 4, generator=drawn).to(buffer)
+    other = torch.randn(images.shape, generator=drawn).to(buffer)
+    stays = torch.rand(images.shape, generator=drawn).to(buffer.device) < 0.5
+    try:
+        given, mixed = (layer.forward(x.clone()) for x in (images, images.where(stays, other)))
+        turned = layer.forward(images.flip(0, 2, 3))
+        is_alone = torch.equal(given[stays], mixed[stays])
+        return is_alone and torch.allclose(turned.flip(0, 2, 3), given)
+    # It reads something else than maps, or gives it.
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
+        return False
 
 
 def _is_wide(buffer: Tensor | None) -> bool:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 Side = Literal["out", "in"]
 Removed = dict[tuple[str, Side], list[int]]
@@ -139,11 +138,30 @@ def width(module: nn.Module, side: Side) -> int | None:
         return module.num_channels
     if isinstance(module, nn.LayerNorm):
         return module.normalized_shape[0] if len(module.normalized_shape) == 1 else None
-    if isinstance(module, FrozenBatchNorm2d):
-        return len(module.weight)
     if isinstance(module, nn.PReLU):
         return module.num_parameters if module.num_parameters > 1 else None
-    return None
+    entries = per_channel(module)
+    return int(module.get_buffer(next(iter(entries))).numel()) if entries else None
+
+
+def per_channel(module: nn.Module) -> dict[str, int]:
+    """Return the buffers of a layer without weights that each have one entry a channel.
+
+    Args:
+        module: A layer, such as a frozen batch norm of whatever library.
+
+    Returns:
+        The dimension of the channels by name; nothing if the layer has other tensors too.
+    """
+    # All tensors of its own and of the layers in it, such as the activation of timm's norms.
+    if isinstance(module, NORM_TYPES) or next(module.parameters(), None) is not None:
+        return {}
+    buffers = {name: b for name, b in module.named_buffers() if b.is_floating_point()}
+    counts = {buffer.numel() for buffer in buffers.values()}
+    is_vector = all(max(b.shape, default=0) == b.numel() > 1 for b in buffers.values())
+    if len(counts) != 1 or not is_vector or any("." in name for name in buffers):
+        return {}
+    return {name: buffer.shape.index(buffer.numel()) for name, buffer in buffers.items()}
 
 
 def is_depthwise(module: nn.Module) -> bool:
@@ -171,6 +189,8 @@ def channel_tensors(module: nn.Module, side: Side) -> list[tuple[str, int]]:
         out_dim, in_dim = (1, 0) if isinstance(module, TRANSPOSED_TYPES) else (0, 1)
         names = [("weight", out_dim if side == "out" else in_dim)]
         return [*names, ("bias", 0)] if side == "out" and module.bias is not None else names
+    if entries := per_channel(module):
+        return list(entries.items())
     names = [(name, 0) for name in ("weight", "bias", "running_mean", "running_var")]
     return [(name, dim) for name, dim in names if isinstance(getattr(module, name, None), Tensor)]
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch_pruning import ops
 from torch_pruning.pruner import function
-from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.errors import BadInput
 from regrow.models.masks import carried
@@ -24,37 +23,35 @@ from regrow.prune.channels.records import (
     channel_tensors,
     members_of,
     named_tensor,
+    per_channel,
     removal,
     width,
 )
 
 
-class FrozenBatchNormPruner(function.BasePruningFunc):  # type: ignore[misc]
-    """Cut torchvision's FrozenBatchNorm2d, which torch-pruning does not know."""
+class FrozenNormPruner(function.BasePruningFunc):  # type: ignore[misc]
+    """Cut frozen batch norms of any library, which torch-pruning does not know."""
 
-    TARGET_MODULES = FrozenBatchNorm2d
-
-    def prune_out_channels(
-        self, layer: FrozenBatchNorm2d, idxs: Sequence[int]
-    ) -> FrozenBatchNorm2d:
-        """Drop entries of all four buffers."""
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            setattr(layer, name, without(getattr(layer, name), 0, list(idxs)))
+    def prune_out_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
+        """Drop entries of all buffers."""
+        before = width(layer, "out") or 0
+        for name, dim in per_channel(layer).items():
+            setattr(layer, name, without(layer.get_buffer(name), dim, list(idxs)))
+        if getattr(layer, "num_features", None) == before:
+            layer.num_features = before - len(idxs)  # type: ignore[assignment]
         return layer
 
     # One function for both sides tells torch-pruning that the layer keeps the width.
     prune_in_channels = prune_out_channels
 
-    def get_out_channels(self, layer: FrozenBatchNorm2d) -> int:
+    def get_out_channels(self, layer: nn.Module) -> int:
         """Count the channels."""
-        return len(layer.weight)
+        return width(layer, "out") or 0
 
-    def get_in_channels(self, layer: FrozenBatchNorm2d) -> int:
-        """Count the channels."""
-        return len(layer.weight)
+    get_in_channels = get_out_channels
 
 
-FROZEN_BATCH_NORM = FrozenBatchNormPruner()
+FROZEN_NORM = FrozenNormPruner()
 
 
 def clone(task: Task) -> Task:
@@ -135,10 +132,16 @@ def mask_(task: Task, plan: Plan) -> Removed:
     for name, places in lost_places(task.net, plan).items():
         owner, attribute = named_tensor(task.net, name)
         tensor = getattr(owner, attribute)
-        # A variance of zero would be divided by.
-        for dim, gone in places.items() if attribute != "running_var" else ():
+        for dim, gone in places.items() if not _is_divisor(owner, attribute) else ():
             tensor.index_fill_(dim, torch.tensor(gone, device=tensor.device), 0)
     return removal(plan)
+
+
+def _is_divisor(norm: nn.Module, name: str) -> bool:
+    """Whether a norm may divide by a tensor, such as a variance, which must not be zero then."""
+    if name in ("weight", "bias", "running_mean", "running_var") or name not in per_channel(norm):
+        return name == "running_var"
+    return bool((norm.get_buffer(name) > 0).all())
 
 
 @torch.no_grad()
@@ -200,8 +203,8 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
 
 def pruner_of(module: nn.Module) -> function.BasePruningFunc:
     """Return torch-pruning's functions for a layer."""
-    if isinstance(module, FrozenBatchNorm2d):
-        return FROZEN_BATCH_NORM
+    if per_channel(module):
+        return FROZEN_NORM
     return function.PrunerBox[ops.module2type(module)]
 
 

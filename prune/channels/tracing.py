@@ -15,13 +15,13 @@ from torch_pruning.dependency import Node
 from torch_pruning.dependency.index_mapping import update_index_mapping
 from torch_pruning.dependency.shape_infer import init_shape_information
 from torch_pruning.ops import OPTYPE
-from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.errors import BadInput
 from regrow.models.modes import evaluating, thawed
 from regrow.models.task import Task
 from regrow.prune.channels import surgery
 from regrow.prune.channels.edges import Calls, correct_
+from regrow.prune.channels.fixed import frozen_norms
 from regrow.prune.channels.heads import open_
 from regrow.prune.channels.records import Side
 from regrow.prune.memory import is_out_of_memory
@@ -120,7 +120,8 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
         """Trace a network, as `build_dependency` does."""
         self.verbose, self.model = False, net
         self._module2name = {module: name for name, module in net.named_modules()}
-        self.register_customized_layer(FrozenBatchNorm2d, surgery.FROZEN_BATCH_NORM)
+        for kind in frozen_norms(net):
+            self.register_customized_layer(kind, surgery.FROZEN_NORM)
         self.IGNORED_LAYERS_IN_TRACING.extend(ignored)
         self.ignored_params: list[nn.Parameter] = []
         self._param_to_name, self.unwrapped_parameters = self._detect_unwrapped_parameters(None)

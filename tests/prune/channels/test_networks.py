@@ -1,14 +1,18 @@
 """Networks as people have them, cut without code of theirs."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
+from timm.layers import FrozenBatchNormAct2d
 from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import FrozenBatchNorm2d
 
 from regrow.models.cost import count_params
-from regrow.prune import as_task, cut_, find_groups
+from regrow.prune import NormScale, as_task, cut_, find_groups
+from regrow.prune.channels.fixed import frozen_norms
 from regrow.prune.channels.records import Group
 from regrow.prune.plain_task import PlainTask
 from yolos import C2f, Yolo
@@ -17,17 +21,16 @@ from yolos import C2f, Yolo
 def without(task: PlainTask, plan: Sequence[tuple[Group, Sequence[int]]]) -> PlainTask:
     """Return the network in which all that makes some units is zero; what reads them stays."""
     twin = as_task(copy.deepcopy(task.net), task.size)
-    layers, buffers = dict(twin.net.named_modules()), dict(twin.net.named_buffers())
+    layers = dict(twin.net.named_modules())
     for group, units in plan:
         for member in group.members:
             gone = member.channels(units)
             if member.side == "out":
                 layer = layers[member.layer]
-                for tensor in (layer.weight, layer.bias, getattr(layer, "running_mean", None)):
+                for name in ("weight", "bias", "running_mean", "shift"):
+                    tensor = getattr(layer, name, None)
                     if tensor is not None:
-                        tensor.data[gone] = 0
-            elif member.layer in buffers and not member.layer.endswith("var"):
-                buffers[member.layer].index_fill_(member.dim, torch.tensor(gone), 0)
+                        tensor.data[(slice(None),) * (tensor.shape[0] == 1) + (gone,)] = 0
     return twin
 
 
@@ -120,3 +123,87 @@ def test_halves_of_a_fixed_width_are_left_whole_by_name():
     found = find_groups(as_task(FixedHalves().eval(), (8, 8)))
     assert "split_with_sizes" in found.left_whole["both"]
     assert "both" not in {group.layer for group in found.groups}
+
+
+class Frozen(nn.Module):
+    """As in Detectron2: by one operation, unless a gradient is needed."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.num_features, self.eps = num_features, eps
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.rand(num_features) + 0.5)
+        self.register_buffer("num_batches_tracked", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad:
+            scale = self.weight * (self.running_var + self.eps).rsqrt()
+            shift = self.bias - self.running_mean * scale
+            return x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+        return functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
+class Fused(Frozen):
+    """Always by one operation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
+class Affine(nn.Module):
+    """Scales by the inverse of a variance, without an epsilon, and shifts."""
+
+    def __init__(self, num: int) -> None:
+        super().__init__()
+        self.register_buffer("spread", torch.rand(1, num, 1, 1) + 0.5)
+        self.register_buffer("shift", torch.randn(1, num, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.spread.rsqrt() + self.shift
+
+
+class Rows(Affine):
+    """Buffers of the same shapes that are one entry a row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+def chain(norm: Callable[[int], nn.Module]) -> nn.Sequential:
+    """A chain, and a branch that is added, each with a frozen norm."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), norm(8), nn.ReLU()),
+        *(nn.Conv2d(8, 12, 3, padding=1), norm(12), nn.SiLU(), nn.Conv2d(12, 3, 3)),
+    )
+
+
+@pytest.mark.parametrize("norm", [FrozenBatchNorm2d, FrozenBatchNormAct2d, Frozen, Fused, Affine])
+def test_frozen_batch_norms_are_told_by_what_they_do(norm):
+    net = chain(norm)
+    found = find_groups(as_task(net.eval(), (8, 8)))
+    assert [(group.layer, group.num_units) for group in found.groups] == [("0", 8), ("3", 12)]
+    # As layers that keep the width, not as buffers whose dimension is guessed.
+    assert ("4", "out") in {(m.layer, m.side) for m in found.groups[1].members}
+    assert_cut_is_exact(net, 8)
+    assert {len(buffer.flatten()) for buffer in net[4].buffers()} == {8}
+    assert getattr(net[4], "num_features", 8) == 8
+
+
+def test_what_only_looks_like_a_frozen_batch_norm_is_none():
+    assert frozen_norms(nn.Sequential(Rows(8), Frozen(8))) == (Frozen,)
+    # Its rows are as many as its channels.
+    net = chain(Rows)[:2]
+    found = find_groups(as_task(nn.Sequential(*net, nn.Conv2d(8, 3, 3)).eval(), (8, 8)))
+    assert [[m.layer for m in group.members] for group in found.groups] == [["0", "2"]]
+
+
+def test_frozen_batch_norms_of_timm_are_ranked_by_their_scale():
+    task = as_task(chain(FrozenBatchNormAct2d).eval(), (8, 8))
+    task.net[1].weight[:] = torch.arange(8.0)
+    scores = NormScale().scores(task, find_groups(task).groups[:1], None)
+    assert scores[0].argsort().tolist() == list(range(8))
