@@ -33,7 +33,8 @@ from regrow.monitor.hours.telling import log_reports
 from regrow.monitor.hours.watching import Settings, Watch
 from regrow.monitor.network.served import Network
 from regrow.monitor.page import page
-from regrow.pipelines.monitoring.extract import refuse_sample, run_extract
+from regrow.pipelines.monitoring.extract import run_extract
+from regrow.pipelines.monitoring.limits import refuse_group, refuse_sample
 from regrow.pipelines.monitoring.schedule import run_schedule
 from regrow.reporting.lock import hold, releases_folders
 from regrow.text import plural, printable
@@ -92,8 +93,7 @@ def run_monitor(
         CheckFailed: If the data is broken, or the loss is above its promise; all files are there
             all the same.
     """
-    if smallest_group < 1:
-        raise BadInput(f"smallest_group is {smallest_group}, it must be at least 1")
+    refuse_group(smallest_group)
     refuse_sample(embeddings, attributions)
     time = datetime.now(UTC) if now is None else parse_time(now)
     rate = FalseAlarms.parse(false_alarms)

@@ -4,31 +4,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from regrow.allocation import keep_freed_memory
-from regrow.errors import BadInput
 from regrow.files import make_folder
 from regrow.logs import log
 from regrow.monitor.baseline import Baseline
 from regrow.monitor.examples import NUM_KEPT
 from regrow.monitor.hours.extracting import Extractor, Wanted
+from regrow.pipelines.monitoring.limits import refuse_sample
 from regrow.reporting.lock import hold, releases_folders
 from regrow.text import plural
-
-MAX_SAMPLE = 10_000  # pictures of an hour that are run through the model again
-
-
-def refuse_sample(embeddings: int, attributions: int) -> None:
-    """Refuse numbers of pictures to run through the model that cannot be.
-
-    Args:
-        embeddings: Largest number of pictures an hour that are embedded.
-        attributions: Largest number of pictures an hour whose attributions are computed.
-
-    Raises:
-        BadInput: If one is negative, or too large.
-    """
-    for name, count in (("embeddings", embeddings), ("attributions", attributions)):
-        if not 0 <= count <= MAX_SAMPLE:
-            raise BadInput(f"{name} is {count}, it must lie in [0, {MAX_SAMPLE:,}]")
 
 
 @releases_folders

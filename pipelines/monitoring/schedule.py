@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from regrow.deploy.packing.placeholders import ACCOUNT, BUCKET, IMAGE, ROLE, placeholders_in
 from regrow.deploy.sagemaker.monitoring import IMAGE_BASELINE
@@ -25,11 +25,12 @@ from regrow.monitor.schedule.sagemaker import (
     create_monitoring_schedule,
     create_processing_job,
 )
+from regrow.pipelines.monitoring.limits import refuse_group, refuse_sample
 
 Scheduler = Literal["systemd", "cron", "sagemaker"]
 FOLDER = "schedule"  # below the monitor's
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", re.ASCII)  # as SageMaker's API has it
-SETTINGS = ("false_alarms", "blocks", "block_minutes")
+FOLDERS = ("captures", "ground_truth")  # which a job of SageMaker gets as inputs
 ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/{ROLE}"
 
 
@@ -43,6 +44,10 @@ class Run:
         false_alarms: How often a false alarm is accepted.
         blocks: The custom attribute whose pictures depend on each other.
         block_minutes: The length of a block.
+        facets: The facets by which pictures are compared.
+        smallest_group: The pictures below which a value of a facet has no metric.
+        embeddings: How many pictures of an hour are embedded at most.
+        attributions: How many have their attributions computed at most.
     """
 
     captures: Path | None = None
@@ -50,6 +55,10 @@ class Run:
     false_alarms: str | None = None
     blocks: str | None = None
     block_minutes: float | None = None
+    facets: list[str] | None = None
+    smallest_group: int | None = None
+    embeddings: int | None = None
+    attributions: int | None = None
 
     def words(self, folder: Path) -> list[str]:
         """Return the command of a run, from whatever folder it is started.
@@ -57,20 +66,25 @@ class Run:
         Args:
             folder: The monitor's folder.
         """
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        options = [
-            f"--{name}={value.absolute() if isinstance(value, Path) else value}"
-            for name, value in given.items()
-            if value is not None
-        ]
+        options = [f"--{name}={value}" for name, value in self._given().items()]
         # Without -P a folder of the same name in the current one would hide the package.
         program = [sys.executable, "-P", "-m", "regrow.scripts.monitor"]
         return [*program, "run", str(folder.absolute()), *options]
 
     def environment(self) -> dict[str, str]:
         """Return the options as variables of SageMaker's container."""
-        given = {name: getattr(self, name) for name in SETTINGS}
-        return {f"regrow_{n}": str(value) for n, value in given.items() if value is not None}
+        return {f"regrow_{n}": text for n, text in self._given().items() if n not in FOLDERS}
+
+    def _given(self) -> dict[str, str]:
+        """Return the options that are given, as they are typed."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: _typed(value) for name, value in values.items() if value is not None}
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value.absolute())
+    return json.dumps(value) if isinstance(value, list) else str(value)
 
 
 def run_schedule(
@@ -82,6 +96,10 @@ def run_schedule(
     false_alarms: str | None = None,
     blocks: str | None = None,
     block_minutes: float | None = None,
+    facets: list[str] | None = None,
+    smallest_group: int | None = None,
+    embeddings: int | None = None,
+    attributions: int | None = None,
     endpoint: str = "regrow",
     name: str = "regrow-monitor",
 ) -> list[Path]:
@@ -99,6 +117,10 @@ def run_schedule(
         false_alarms: Accepted rate of false alarms, such as `1 in 26 weeks`.
         blocks: Custom attribute whose pictures depend on each other, such as `camera` or `video`.
         block_minutes: Length of a block, in minutes.
+        facets: Facets by which pictures are compared with each other.
+        smallest_group: Number of pictures below which a value of a facet has no metric.
+        embeddings: Largest number of pictures an hour that are run through the model again.
+        attributions: Largest number of pictures an hour whose attributions are computed.
         endpoint: Name of SageMaker's endpoint.
         name: Name of the units or of the schedule.
 
@@ -115,10 +137,13 @@ def run_schedule(
             raise BadInput(f"{option} is {given!r}; it must be letters, digits and inner hyphens")
     Baseline.read(folder)
     schedule = Schedule.parse(every)
-    run = Run(captures, ground_truth, false_alarms, blocks, block_minutes)
+    sizes = (smallest_group, embeddings, attributions)
+    run = Run(captures, ground_truth, false_alarms, blocks, block_minutes, facets, *sizes)
     if false_alarms is not None:
         FalseAlarms.parse(false_alarms)
     Blocks(blocks, 1.0 if block_minutes is None else block_minutes)
+    refuse_group(1 if smallest_group is None else smallest_group)
+    refuse_sample(embeddings or 0, attributions or 0)
     if for_ == "sagemaker":
         texts = _sagemaker(name, schedule, endpoint, run, folder)
     else:

@@ -10,12 +10,13 @@ import pytest
 from schedulers import cron_command, systemd_words
 from watched_models import watched_data
 
+from regrow.cli import parse
 from regrow.deploy.sagemaker.monitoring import IMAGE_BASELINE, MonitoringJob
 from regrow.errors import BadInput
 from regrow.files import file_hash
 from regrow.monitor.baseline import Baseline
 from regrow.monitor.files.analysis import read_analysis
-from regrow.pipelines.monitor import monitor
+from regrow.pipelines.monitor import monitor, run_monitor
 from regrow.pipelines.monitoring.baseline import run_baseline
 from regrow.pipelines.monitoring.schedule import run_schedule
 
@@ -47,6 +48,8 @@ def test_a_unit_of_systemd_runs_the_monitor(
 
 def test_a_line_of_a_crontab_says_the_same(folder: Path, tmp_path: Path) -> None:
     options = {"ground_truth": tmp_path / "labels", "blocks": "camera", "block_minutes": 5}
+    options |= {"facets": ["camera", "brightness"], "smallest_group": 50}
+    options |= {"embeddings": 100, "attributions": 0}
     (file,) = run_schedule(folder, "cron", tmp_path, every="daily", **options)
     text = file.read_text()
     assert text.startswith("5 0 * * * flock -n ")
@@ -58,7 +61,13 @@ def test_a_line_of_a_crontab_says_the_same(folder: Path, tmp_path: Path) -> None
         f"--ground_truth={tmp_path / 'labels'}",
         "--blocks=camera",
         "--block_minutes=5",
+        '--facets=["camera", "brightness"]',
+        "--smallest_group=50",
+        "--embeddings=100",
+        "--attributions=0",
     ]
+    said, _ = parse(run_monitor, words[8:], description="", positional={"folder": ""})
+    assert {name: said[name] for name in options} == options
 
 
 def test_sagemaker_gets_a_request_and_a_container_with_the_baseline(
