@@ -5,6 +5,7 @@ the calls that a network makes can be watched.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,6 +92,9 @@ def correct_(graph: DependencyGraph, joined: dict[Any, list[int]]) -> dict[Node,
                 equal[node] = list(range(0, sum(sizes), sizes[0]))
         elif node.type in (OPTYPE.ELEMENTWISE, OPTYPE.EXPAND):
             _stop_broadcasts_(node, widths)
+    # Last, since what is a split or a joint before may have to be counted in other channels.
+    for node in list(graph.module2node.values()):
+        _correct_pixel_shuffle_(node)
     return equal
 
 
@@ -134,7 +138,9 @@ class _Widths:
         found = [
             self.part(source, node) if source in self.known else None for source in node.inputs
         ]
-        return max((width for width in found if width is not None), default=None)
+        width = max((width for width in found if width is not None), default=None)
+        up, down = _factors(node)
+        return width if width is None else width // up**2 * down**2
 
 
 def is_along_channels(node: Node, widths: Sequence[int | None], sizes: Sequence[int]) -> bool:
@@ -244,6 +250,50 @@ def _correct_slice_(node: Node, widths: _Widths) -> None:
     for source in node.inputs:
         for dependency in (*_between(node, source), *_between(source, node)):
             dependency.index_mapping[0] = None
+
+
+def _factors(node: Node) -> tuple[int, int]:
+    """Return the factors of a pixel shuffle and of its inverse; 1 where an operation is none."""
+    up: int = getattr(node.grad_fn, "_saved_upscale_factor", 1)
+    down: int = getattr(node.grad_fn, "_saved_downscale_factor", 1)
+    return up, down
+
+
+def _correct_pixel_shuffle_(node: Node) -> None:
+    """Join the r^2 channels in a row that a pixel shuffle makes one of, or that it is undone to."""
+    up, down = _factors(node)
+    if max(up, down) == 1:
+        return
+    merge, spread = partial(_merged, count=up**2), partial(_spread, count=down**2)
+    back, forth = partial(_merged, count=down**2), partial(_spread, count=up**2)
+    for source in node.inputs:
+        for edge in _between(source, node):
+            edge.index_mapping[1] = _both(edge.index_mapping[1], merge, spread)
+        for edge in _between(node, source):
+            edge.index_mapping[0] = _both(back, forth, edge.index_mapping[0])
+
+
+def _merged(channels: Sequence[Any], count: int) -> list[Any]:
+    return [channel._replace(idx=channel.idx // count) for channel in channels]
+
+
+def _spread(channels: Sequence[Any], count: int) -> list[Any]:
+    return [
+        channel._replace(idx=channel.idx * count + place)
+        for channel in channels
+        for place in range(count)
+    ]
+
+
+def _both(*mappings: Mapping | None) -> Mapping:
+    """Return the mapping that does some others in turn."""
+
+    def mapped(channels: Sequence[Any]) -> list[Any]:
+        for mapping in mappings:
+            channels = channels if mapping is None else mapping(channels)
+        return list(channels)
+
+    return mapped
 
 
 def _stop_broadcasts_(node: Node, widths: _Widths) -> None:

@@ -101,13 +101,13 @@ class Shuffle(nn.Module):
         return self.last(x.view(b, 2, d // 2, h, w).transpose(1, 2).reshape(b, d, h, w))
 
 
-class PixelShuffle(nn.Module):
+class ChannelShuffle(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.last = conv(3, 16), conv(4, 8)
+        self.stem, self.last = conv(3, 16), conv(16, 8)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(functional.pixel_shuffle(self.stem(x), 2))
+        return self.last(torch.channel_shuffle(self.stem(x), 2))
 
 
 class Padded(nn.Module):
@@ -156,7 +156,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "grouped": lambda: Head(nn.Sequential(conv(3, 16), conv(16, 24, groups=4), conv(24, 8)), 8),
     "split": lambda: Head(Split(), 16),
     "shuffle": lambda: Head(Shuffle(), 8),
-    "pixel_shuffle": lambda: Head(PixelShuffle(), 8),
+    "channel_shuffle": lambda: Head(ChannelShuffle(), 8),
     "padded": lambda: Head(Padded(), 16),
     "flat": Flat,
     "channel_mean": lambda: Head(ChannelMean(), 8),

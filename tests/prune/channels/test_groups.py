@@ -41,7 +41,7 @@ def test_a_residual_sum_couples_both_branches(make_task):
     [
         ("shuffle", "body.stem.0", "not exact"),
         ("channel_mean", "body.stem.0", "not exact"),
-        ("pixel_shuffle", "body.stem.0", "PixelShuffle"),
+        ("channel_shuffle", "body.stem.0", "ChannelShuffle"),
         ("padded", "body.stem.0", "option A"),
         ("padded", "body.b.0", "option A"),
         ("group_norm", "body.0", "GroupNorm"),

@@ -207,3 +207,76 @@ def test_frozen_batch_norms_of_timm_are_ranked_by_their_scale():
     task.net[1].weight[:] = torch.arange(8.0)
     scores = NormScale().scores(task, find_groups(task).groups[:1], None)
     assert scores[0].argsort().tolist() == list(range(8))
+
+
+class Upsampled(nn.Module):
+    """Sub-pixel convolution: a part of the channels becomes places, and is joined with others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 40, 3, 2, 1), nn.BatchNorm2d(40)
+        self.skip, self.last = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(11, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.norm(self.stem(x)).relu().chunk(2, 1)
+        shuffled = functional.pixel_shuffle(left * right.sigmoid(), 2)
+        return self.last(torch.cat([self.skip(x), shuffled], 1))
+
+
+class Downsampled(nn.Module):
+    """Space to depth, twice, the second time with a filter for each of the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(12, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.wise = nn.Conv2d(72, 72, 3, padding=1, groups=72)
+        self.fc = nn.Linear(72, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(functional.pixel_unshuffle(x, 2))
+        return self.fc(self.wise(functional.pixel_unshuffle(x, 3)).relu().mean((2, 3)))
+
+
+class Again(nn.Module):
+    """Places to channels and back, with a convolution between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3)
+        self.deep = nn.Conv2d(32, 32, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.last(
+            x + functional.pixel_shuffle(self.deep(functional.pixel_unshuffle(x, 2)), 2)
+        )
+
+
+def units(net: nn.Module, layer: str, side: int) -> dict[tuple[str, str], tuple]:
+    (group,) = [g for g in find_groups(as_task(net, (side, side))).groups if g.layer == layer]
+    return {(member.layer, member.side): member.units for member in group.members}
+
+
+def test_pixel_shuffle_loses_its_channels_by_fours():
+    found = units(Upsampled().eval(), "stem", 8)
+    # Four channels of each half make one that is joined behind six others.
+    fours = tuple((*range(n, n + 4), *range(n + 20, n + 24)) for n in range(0, 20, 4))
+    assert found["stem", "out"] == found["norm", "out"] == fours
+    assert found["last", "in"] == tuple((place,) for place in range(6, 11))
+
+
+def test_pixel_unshuffle_spreads_a_channel_over_nine():
+    found = units(Downsampled().eval(), "first.0", 12)
+    nines = tuple(tuple(range(n, n + 9)) for n in range(0, 72, 9))
+    assert found["wise", "out"] == found["fc", "in"] == nines
+
+
+@pytest.mark.parametrize(("kind", "side"), [(Upsampled, 8), (Downsampled, 12), (Again, 8)])
+def test_networks_with_pixel_shuffles_are_cut_exactly(kind, side):
+    torch.manual_seed(0)
+    net = kind()
+    layers = {name for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    found = find_groups(as_task(net.eval(), (side, side)))
+    made = {m.layer for group in found.groups for m in group.members if m.side == "out"}
+    assert layers - made == {"fc" if kind is Downsampled else "last"}
+    assert_cut_is_exact(net, side)
