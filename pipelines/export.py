@@ -95,6 +95,11 @@ def run_export(
             the same.
     """
     started = time.monotonic()
+    if checkpoint.suffix == ".onnx":
+        raise BadInput(
+            f"{checkpoint} is an ONNX file: it is exported already, and may be quantised; give the "
+            "checkpoint that it was made from"
+        )
     refuse_run(run, checkpoint, reference)
     _refuse_limits(tolerance, max_score_change, max_images)
     if calibration_images < 1:

@@ -13,6 +13,7 @@ ENLARGING = ("Resize", "Upsample", "ConvTranspose")
 POOLING = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
 # What may stand between pooling and the layer that reads it.
 PASSING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast")
+ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,13 @@ def weighted_layers(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def _constants(graph: onnx.GraphProto) -> set[str]:
     made = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
-    return made | {weight.name for weight in graph.initializer}
+    made |= {weight.name for weight in graph.initializer}
+    return made | {node.output[0] for node in _roundings(graph) if node.input[0] in made}
+
+
+def _roundings(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes that turn INT8 into float: a quantised graph has one behind each weight."""
+    yield from (node for node in graph.node if node.op_type == "DequantizeLinear")
 
 
 def _last_before(
@@ -105,7 +112,7 @@ def _reads_a_vector(graph: onnx.GraphProto, layer: onnx.NodeProto) -> bool:
         return True
     makers = {name: node for node in graph.node for name in node.output}
     maker = makers.get(layer.input[0])
-    while maker is not None and maker.op_type in PASSING:
+    while maker is not None and maker.op_type in PASSING + ROUNDING:
         maker = makers.get(maker.input[0])
     return maker is not None and maker.op_type in POOLING
 
@@ -116,6 +123,8 @@ def _widest_map(graph: onnx.GraphProto, layers: list[onnx.NodeProto]) -> Feature
         if node.op_type in ENLARGING or enlarged & {*node.input}:
             enlarged |= {*node.output}
     shapes = {weight.name: weight.dims for weight in graph.initializer}
+    roundings = [node for node in _roundings(graph) if node.input[0] in shapes]
+    shapes |= {node.output[0]: shapes[node.input[0]] for node in roundings}
     images = graph.input[0].name
     widest, found = 0, None
     for layer in layers:

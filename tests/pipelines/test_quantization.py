@@ -191,6 +191,11 @@ def test_options_that_cannot_be_used_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_exported_already_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"model\.onnx is an ONNX file: it is exported already, and"):
+        run_export(tmp_path / "model.onnx", run=tmp_path / "run", int8=True)
+
+
 def test_another_network_s_classes_are_refused(
     task: Classification, checkpoint: Path, tmp_path: Path
 ) -> None:

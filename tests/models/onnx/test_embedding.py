@@ -17,6 +17,7 @@ from regrow.models.modes import evaluating
 from regrow.models.onnx.embedding import Features, features_of, with_embedding
 from regrow.models.onnx.graph import build_graph
 from regrow.models.onnx.metadata import metadata
+from regrow.models.onnx.quantization import quantized
 from regrow.models.task import Task
 
 LITE0 = "timm/tf_efficientnet_lite0"
@@ -63,6 +64,21 @@ def test_it_is_what_the_network_computes_there_and_all_other_outputs_stay(
     np.testing.assert_allclose(embedding, _read_by(layer, task, images).numpy(), atol=1e-4)
     axis = metadata({e.key: e.value for e in made.metadata_props})["embedding"]["axis"]
     assert embedding.shape[axis] == 64
+
+
+def test_that_of_a_graph_in_int8_is_near_it(task: Task, model: onnx.ModelProto) -> None:
+    images = torch.randint(0, 256, (2, 3, *task.size), dtype=torch.uint8)
+    small = quantized(model, [images.numpy()]).model
+    made = with_embedding(small)
+    assert made is not None
+    found, plain = _run(made, images), _run(small, images)
+    embedding = found.pop("embedding")
+    for name, values in plain.items():
+        np.testing.assert_array_equal(found[name], values)
+    layer = dict(task.net.named_modules())[READERS[task.kind]]
+    wanted = _read_by(layer, task, images).numpy()
+    assert embedding.shape == wanted.shape
+    assert 0 < np.abs(embedding - wanted).max() < 0.1 * np.abs(wanted).max()
 
 
 @pytest.mark.slow
