@@ -1,4 +1,8 @@
-"""Other tools on the streams that the monitor is judged by, each with its own Python."""
+"""Other tools on the streams that the monitor is judged by, each with its own Python.
+
+    python -m venv ENV1 && ENV1/bin/pip install "evidently==0.7.*" "pandas<3"
+    python -m venv ENV2 && ENV2/bin/pip install "dataeval==1.1.*"
+"""
 
 import argparse
 import json

@@ -2,7 +2,6 @@
 
 python scripts/export.py runs/prune/pruned.ckpt
 python scripts/export.py runs/prune/pruned.ckpt --input_type float32 --opset 17
-python scripts/export.py runs/prune/pruned.ckpt --config runs/train/data.yaml
 python scripts/export.py runs/prune/pruned.ckpt --int8 --reference runs/train/best.ckpt
 python scripts/export.py runs/prune/pruned.ckpt --for sagemaker
 
@@ -20,7 +19,7 @@ The first word is the checkpoint, dense or pruned. Options that are used most:
   --for PLATFORM                pack the model too: for sagemaker, triton or kserve
 
 --help TOPIC explains every option of one topic:
-  general, data, all
+  general, data, budget, all
 """
 
 from regrow.guard import entry
