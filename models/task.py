@@ -16,7 +16,9 @@ from regrow.data.targets.partial_labels import known_classes, plain_targets
 from regrow.errors import BadInput
 from regrow.models import masks
 from regrow.models.interface import Interface
+from regrow.models.nets.allowed import package_of
 from regrow.models.nets.build import build_net
+from regrow.models.nets.hugging_face import with_config
 from regrow.models.optimization import Optimization, load_state_by_name_
 from regrow.models.record import buffers, structure
 from regrow.models.record.provenance import Provenance
@@ -49,7 +51,8 @@ class Task(Interface):
         classes: Class names, in the order of the head's rows.
         size: Height and width of the images, in pixels.
         net: Network: a name that `regrow.models.nets.build.list_nets` lists, such as `small` or
-            `torchvision/resnet18`, or the import path of an `nn.Module`.
+            `torchvision/resnet18`, the import path of an `nn.Module`, or `hf/` and a folder with
+            the config of a network of Hugging Face's transformers.
         net_args: Further arguments of the network, plain data.
         weights: Initial weights: `DEFAULT` for the library's pretrained ones (downloaded), or a
             local file with a state dict; null starts from random weights.
@@ -89,10 +92,12 @@ class Task(Interface):
         self._refuse(classes, std)
         # Collected from the subclass too; kept as plain data, so that a checkpoint can hold it.
         self.save_hyperparameters(ignore=["weights", "penalties"], logger=False)
+        self.net_args = with_config(net, net_args)
+        if self.net_args:
+            self.hparams["net_args"] = self.net_args
         self.classes = list(classes)
         self.size = (int(size[0]), int(size[1]))
         self.net_name = net
-        self.net_args = dict(net_args or {})
         self.optimization = optimization
         self.channels_last = channels_last
         self.compile_net = compile_net
@@ -152,7 +157,7 @@ class Task(Interface):
     @property
     def net_package(self) -> str:
         """Top-level package of the network, which `load` may have to be told to allow."""
-        return self.net_name.split(".")[0]
+        return package_of(self.net_name)
 
     def fresh_net(self, weights: str | None = None) -> nn.Module:
         """Build the dense (unpruned) network of this task with fresh weights."""

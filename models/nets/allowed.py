@@ -6,6 +6,7 @@ from typing import Any
 from regrow.data.targets.labels import Kind
 from regrow.errors import BadInput
 from regrow.models.nets.build import list_nets
+from regrow.models.nets.hugging_face import HUGGING_FACE
 
 # Arguments by which a library would download or read a file.
 REFUSED_ARGS = {
@@ -42,13 +43,19 @@ def check_name(kind: Kind, name: Any, args: Mapping[str, Any], allow: Sequence[s
     if not isinstance(name, str):
         raise BadInput(f"its network's name is a {type(name).__name__}")
     if name not in list_nets(kind):
-        package = name.split(".")[0]
-        if "/" in name or "." not in name or package not in allow:
+        package = package_of(name)
+        is_imported = name.startswith(HUGGING_FACE) or ("/" not in name and "." in name)
+        if not is_imported or package not in allow:
             raise BadInput(
                 f"names the network {name!r}, which is none of regrow's, torchvision's or timm's; "
                 f"if you trust the file, allow its package: --allow '[{package}]'"
             )
     _refuse_args(args)
+
+
+def package_of(name: str) -> str:
+    """Return the package that a network named by an import path, or by `hf/`, is imported from."""
+    return "transformers" if name.startswith(HUGGING_FACE) else name.split(".")[0]
 
 
 def _refuse_args(value: Any, key: str = "net_args", depth: int = 0) -> int:

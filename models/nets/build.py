@@ -1,8 +1,8 @@
 """Building networks by name, with pretrained weights.
 
 Names: `small`, `cifar_resnet20` (32, 44, 56, 110), `fcos`, `lraspp`, `torchvision/<name>`,
-`timm/<name>`, or the import path of any `nn.Module`, which is called with `num_classes` and the
-further arguments.
+`timm/<name>`, `hf/<folder of a config>`, or the import path of any `nn.Module`, which is called
+with `num_classes` and the further arguments.
 """
 
 import difflib
@@ -25,6 +25,7 @@ from regrow.errors import BadInput
 from regrow.models.class_rows import ClassRows
 from regrow.models.nets.cifar import CifarResNet
 from regrow.models.nets.fcos import build_fcos
+from regrow.models.nets.hugging_face import HUGGING_FACE, build_hugging_face
 from regrow.models.nets.lraspp import build_lraspp
 from regrow.models.nets.pretrained import load_weights_, with_trunk_of
 from regrow.models.nets.small import SmallClassifier, SmallSegmenter
@@ -154,6 +155,8 @@ def _build(
         return _torchvision(kind, name, num_classes, size, args, pretrained)
     if name.startswith(TIMM):
         return _timm(kind, name, num_classes, args, pretrained)
+    if name.startswith(HUGGING_FACE):
+        return build_hugging_face(kind, name, num_classes, args, pretrained)
     if "." in name and "/" not in name:
         return _imported(name)(num_classes=num_classes, **args)
     raise _unknown(kind, name)

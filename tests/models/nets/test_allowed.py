@@ -58,6 +58,15 @@ def test_foreign_packages_may_be_named_only_if_allowed() -> None:
         check_name("labels", "foreign.nets.Net", {"weights": "DEFAULT"}, ["foreign"])
 
 
+def test_networks_of_transformers_may_be_named_only_if_allowed() -> None:
+    # A config may name code; only who trusts the file builds from it.
+    with pytest.raises(BadInput, match=r"allow its package: --allow '\[transformers\]'"):
+        check_name("labels", "hf/folder.of/net", {"config": {"model_type": "resnet"}}, ["folder"])
+    check_name("labels", "hf/folder.of/net", {"config": {}}, ["transformers"])
+    with pytest.raises(BadInput, match="above 100,000"):
+        check_name("labels", "hf/net", {"config": {"hidden_size": 10**6}}, ["transformers"])
+
+
 @pytest.mark.parametrize(
     "name",
     ["weights", "weights_backbone", "pretrained", "pretrained_backbone", "pretrained_cfg",
