@@ -1,7 +1,7 @@
 """Other tools on the streams that the monitor is judged by, each with its own Python.
 
-    python -m venv ENV1 && ENV1/bin/pip install "evidently==0.7.*" "pandas<3"
-    python -m venv ENV2 && ENV2/bin/pip install "dataeval==1.1.*"
+Evidently is made by `pip install "evidently==0.7.*" "pandas<3"` in an environment of its own, and
+DataEval by `pip install "dataeval==1.1.*"`.
 """
 
 import argparse
