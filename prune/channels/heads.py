@@ -22,7 +22,9 @@ from regrow.prune.channels.records import NORM_TYPES, WEIGHTED_TYPES, Group, Mem
 MAKERS = {"qkv": (3, 1), "kv": (2, 1), "qk": (2, 1), "in_proj": (3, 1)} | dict.fromkeys(
     ("q", "k", "v", "q_proj", "k_proj", "v_proj", "gate"), (1, 1)
 )
-READERS = ("proj", "out_proj")
+READERS = ("proj", "out_proj", "o_proj")
+# Counts of heads, as timm and as transformers call them.
+COUNTS = ("num_heads", "num_attention_heads")
 # All three in one, in `nn.MultiheadAttention`.
 PACKED = ("in_proj_weight", "in_proj_bias")
 # Counts of the channels of all heads together.
@@ -44,8 +46,9 @@ def find_heads(net: nn.Module) -> dict[str, list[Group]]:
     """
     found: dict[str, list[Group]] = {}
     for name, module in net.named_modules():
-        heads = getattr(module, "num_heads", 0)
-        for choice in (0, 1) if type(heads) is int and heads > 1 else ():
+        counts = [getattr(module, key, 0) for key in COUNTS]
+        heads = next((n for n in counts if type(n) is int and n > 1), 0)
+        for choice in (0, 1) if heads else ():
             members = _members(name, module, heads, choice)
             group = Group(name, tuple(members)) if members else None
             if group and group not in found.get(name, []):
@@ -76,7 +79,7 @@ def _members(name: str, module: nn.Module, heads: int, choice: int) -> list[Memb
     return [
         *members,
         *_one_a_head(module, name, heads, {*makers, *READERS}),
-        *_widths(module, name),
+        *_widths(module, name, heads),
     ]
 
 
@@ -103,8 +106,9 @@ def _one_a_head(module: nn.Module, name: str, heads: int, seen: set[str]) -> Ite
     """Yield what has one entry a head: biases of positions, temperatures, counts of heads."""
     one = tuple((head,) for head in range(heads))
     for path, layer in module.named_modules(prefix=name):
-        if getattr(layer, "num_heads", None) == heads:
-            yield Member(_join(path, "num_heads"), "out", one, is_count=True)
+        for key in COUNTS:
+            if getattr(layer, key, None) == heads:
+                yield Member(_join(path, key), "out", one, is_count=True)
         # timm's biases of relative positions: places by places by heads.
         shape = getattr(layer, "bias_shape", ())
         if isinstance(shape, tuple) and shape.count(heads) == 1:
@@ -121,9 +125,8 @@ def _one_a_head(module: nn.Module, name: str, heads: int, seen: set[str]) -> Ite
                 yield Member(_join(path, key), "out", one, places[0])
 
 
-def _widths(module: nn.Module, name: str) -> Iterator[Member]:
+def _widths(module: nn.Module, name: str, heads: int) -> Iterator[Member]:
     """Yield the counts of the channels of all heads together."""
-    heads: int = module.num_heads  # type: ignore[assignment]
     for key in WIDTHS:
         total = vars(module).get(key)
         if type(total) is int and not total % heads:

@@ -35,6 +35,15 @@ SEGFORMER = {
     "mlp_ratios": [2, 2],
     "decoder_hidden_size": 16,
 }
+VIT = {
+    "model_type": "vit",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "image_size": 64,
+    "patch_size": 16,
+}
 CLASSES = ["a", "b", "c"]
 
 
@@ -141,3 +150,18 @@ def test_a_type_that_the_library_lacks_is_bad_input(tmp_path: Path) -> None:
         build_net("labels", config_of(tmp_path, {"model_type": "nothing"}), 3, (32, 32))
     with pytest.raises(BadInput, match="SegformerConfig"):
         build_net("masks", config_of(tmp_path, RESNET), 3, (32, 32))
+
+
+@pytest.mark.usefixtures("transformers")
+def test_heads_of_attention_are_units(tmp_path: Path) -> None:
+    task = Classification(CLASSES, (64, 64), net=config_of(tmp_path, VIT)).eval()
+    heads = [group for group in find_groups(task).groups if group.is_heads]
+    assert [group.layer for group in heads] == [
+        f"model.vit.layers.{block}.attention" for block in range(2)
+    ]
+    layers = ("o_proj", "q_proj", "k_proj", "v_proj", "num_attention_heads")
+    for group in heads:
+        assert group.num_units == 4
+        assert {m.layer.rpartition(".")[2] for m in group.members} == set(layers)
+        cut_(task, [(group, [1])])
+    assert task.net.model.vit.layers[0].attention.q_proj.out_features == 24
