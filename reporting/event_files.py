@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -21,6 +20,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from regrow.data.images.opening import image_size
 from regrow.files import write_atomic
 from regrow.text import printable
 
@@ -112,7 +112,6 @@ def _text(tag: str, text: str) -> Summary.Value:
 
 
 def _picture(tag: str, encoded: bytes) -> Summary.Value:
-    with Image.open(io.BytesIO(encoded)) as opened:
-        width, height = opened.size
+    height, width = image_size(encoded)
     image = Summary.Image(height=height, width=width, colorspace=RGB, encoded_image_string=encoded)
     return Summary.Value(tag=tag, image=image)

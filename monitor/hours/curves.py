@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from regrow.data.images.opening import open_image
 from regrow.errors import BadInput
 from regrow.monitor.examples import NUM_SHOWN, SIDE, Example, typical
 from regrow.monitor.files.times import HOUR, parse_time
@@ -158,7 +159,7 @@ def _sheet(examples: Sequence[Example]) -> bytes:
     num_rows = -(-NUM_SHOWN // COLUMNS)
     made = Image.new("RGB", (COLUMNS * cell - GAP, num_rows * cell - GAP), GREY)
     for place, one in enumerate(examples[:NUM_SHOWN]):
-        with suppress(OSError), Image.open(io.BytesIO(one.jpeg)) as opened:
+        with suppress(BadInput, OSError), open_image(one.jpeg) as opened:
             opened.thumbnail((SIDE, SIDE))
             factor = SIDE // max(opened.size)
             size = (opened.width * factor, opened.height * factor)

@@ -102,7 +102,7 @@ def test_an_earlier_run_stays_where_it_is_if_the_next_is_refused(
     run = tmp_path / "run"
     run_training(SMALL, data, ONCE, run)
     kept = (run / "best.ckpt").read_bytes()
-    with pytest.raises(BadInput, match="best.ckpt is part of the run in .*with --run$"):
+    with pytest.raises(BadInput, match="best.ckpt is part of the run in .*a folder of its own$"):
         run_training(SMALL, data, ONCE, run, run / "best.ckpt")
     assert (run / "best.ckpt").read_bytes() == kept
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
