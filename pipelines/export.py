@@ -28,6 +28,7 @@ from regrow.models.task import Task
 from regrow.pipelines.quantization import (
     FLOAT_FILE,
     Calibration,
+    Int8,
     add_int8,
     int8_in_words,
     quantize_verified,
@@ -95,15 +96,9 @@ def run_export(
             the same.
     """
     started = time.monotonic()
-    if checkpoint.suffix == ".onnx":
-        raise BadInput(
-            f"{checkpoint} is an ONNX file: it is exported already, and may be quantised; give the "
-            "checkpoint that it was made from"
-        )
+    _refuse_file(checkpoint)
     refuse_run(run, checkpoint, reference)
-    _refuse_limits(tolerance, max_score_change, max_images)
-    if calibration_images < 1:
-        raise BadInput(f"calibration_images is {calibration_images}, it must be at least 1")
+    _refuse_limits(tolerance, max_score_change, max_images, calibration_images)
     if not int8:
         _refuse_without_int8(budget, reference)
     data, packages = data or data_beside(checkpoint), tuple(allow or ())
@@ -127,6 +122,27 @@ def run_export(
         opset=opset,
         input_type=input_type,
     )
+    report = _report(task, run, command_line, checkpoint, data, parity)
+    made = None
+    if calibration is not None and parity.is_equal:
+        made = quantize_verified(task, dense, parity.path, data, calibration, budget)
+        report.set(seeds=[seed])
+        report.set_score(parity.score_name, made.networks["INT8"].evaluation.value)
+        add_int8(report, made)
+    model = parity.path if made is None else made.path
+    _add_use(report, metadata_of(model))
+    report.set(seconds=round(time.monotonic() - started, 1))
+    report.write()
+    _tell(checkpoint, run, parity, made)
+    if for_ is not None:
+        _pack(run, for_, model)
+    return report
+
+
+def _report(
+    task: Task, run: Path, command_line: str, checkpoint: Path, data: GrowingData, parity: Parity
+) -> Report:
+    """Return the report of an exported network, with its comparison."""
     report = Report.of(task, run, "Export", command_line)
     report.set(
         parent=file_hash(checkpoint),
@@ -136,29 +152,27 @@ def run_export(
     )
     report.set_score(parity.score_name, parity.score)
     add_parity(report, parity)
-    model, broken, told = parity.path, None, None
-    if calibration is not None and parity.is_equal:
-        made = quantize_verified(task, dense, parity.path, data, calibration, budget)
-        report.set(seeds=[seed])
-        report.set_score(parity.score_name, made.networks["INT8"].evaluation.value)
-        add_int8(report, made)
-        model, broken, told = made.path, made.broken, int8_in_words(made)
-    _add_use(report, metadata_of(model))
-    report.set(seconds=round(time.monotonic() - started, 1))
-    report.write()
+    return report
+
+
+def _tell(checkpoint: Path, run: Path, parity: Parity, made: Int8 | None) -> None:
+    """Log what was verified and decided.
+
+    Raises:
+        CheckFailed: If the two do not agree, or INT8 breaks the budget.
+    """
+    page = run / "report.md"
     if not parity.is_equal:
-        raise CheckFailed(f"{checkpoint}: {parity.reason}; see {run / 'report.md'}")
+        raise CheckFailed(f"{checkpoint}: {parity.reason}; see {page}")
     log.info(
         f"{parity.path}: verified on {parity.num_images} images, largest difference "
         f"{parity.max_abs_diff:.3g}, {parity.score_name} {parity.score:.4f}"
     )
-    if broken is not None:
-        raise CheckFailed(f"{broken}; see {run / 'report.md'}")
-    if told is not None:
-        log.info(f"{model}: {told}")
-    if for_ is not None:
-        _pack(run, for_, model)
-    return report
+    if made is None:
+        return
+    if made.broken is not None:
+        raise CheckFailed(f"{made.broken}; see {page}")
+    log.info(f"{made.path}: {int8_in_words(made)}")
 
 
 def _loaded(path: Path, data: GrowingData, packages: tuple[str, ...]) -> Task:
@@ -204,12 +218,24 @@ def _write(file: IO[bytes], content: Content) -> None:
         write_archive(file, content)
 
 
-def _refuse_limits(tolerance: float, max_score_change: float, max_images: int | None) -> None:
+def _refuse_file(checkpoint: Path) -> None:
+    if checkpoint.suffix == ".onnx":
+        raise BadInput(
+            f"{checkpoint} is an ONNX file: it is exported already, and may be quantised; give the "
+            "checkpoint that it was made from"
+        )
+
+
+def _refuse_limits(
+    tolerance: float, max_score_change: float, max_images: int | None, calibration_images: int
+) -> None:
     if max_images is not None and max_images < 1:
         raise BadInput(f"max_images is {max_images}, it must be at least 1, or null for all")
     for name, value in (("tolerance", tolerance), ("max_score_change", max_score_change)):
         if not 0 <= value <= 1:
             raise BadInput(f"{name} is {value}, it must lie in [0, 1]")
+    if calibration_images < 1:
+        raise BadInput(f"calibration_images is {calibration_images}, it must be at least 1")
 
 
 def add_parity(report: Report, parity: Parity) -> None:
