@@ -30,9 +30,9 @@ def predictions_of(answer: Any) -> list[Mapping[str, Any]]:
     """
     found = answer.get("predictions") if isinstance(answer, dict) else None
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        has_tensors = isinstance(answer, dict) and "outputs" in answer
-        said = "an answer in tensors, of V2, which are not read" if has_tensors else None
-        raise BadInput(said or "an answer without a list of predictions")
+        if isinstance(answer, dict) and "outputs" in answer:
+            raise BadInput("an answer in tensors, of V2, which are not read")
+        raise BadInput("an answer without a list of predictions")
     return found
 
 

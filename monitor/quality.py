@@ -30,6 +30,7 @@ class Quality:
         self.counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
         self._collector: Any = None if kind == "labels" else _collector(kind, len(classes))
         self._keys: list[int] = []
+        self._spread: np.ndarray | None = None  # scores of sets, until a picture is added
 
     def add(self, prediction: Mapping[str, Any], truth: Truth, key: int = 0) -> None:
         """Add a picture; the order in which they are added makes no difference.
@@ -52,6 +53,7 @@ class Quality:
                 confusion(mask, truth, len(self.classes))  # refuses what does not fit
                 self._collector.update(*(own.astype(np.int64)[None] for own in (mask, truth)))
             self._keys.append(key)
+            self._spread = None
         except MISSHAPEN as error:
             raise BadInput("a prediction of another kind or size than its truth") from error
 
@@ -119,6 +121,11 @@ class Quality:
         return made | {"value": value if np.isfinite(value) else None, "interval": interval}
 
     def _resampled(self) -> np.ndarray:
+        if self._spread is None:
+            self._spread = self._drawn_scores()
+        return self._spread
+
+    def _drawn_scores(self) -> np.ndarray:
         count, evidence = self.num_labels, self._evidence
         parts = _drawn(count, np.full(count, 1 / count))
         scores = np.concatenate([evidence.scores_of_sets(own) for own in parts])
