@@ -27,7 +27,6 @@ class Choice:
     """A graph in INT8, and why its first and last layers are in INT8 or not.
 
     Args:
-        path: The file.
         num_layers: Number of layers with weights.
         num_quantized: Number of those whose weights are INT8.
         in_float: Number of operators between the layers that have no INT8 kernel, by their type.
@@ -36,7 +35,6 @@ class Choice:
             `inner` if that was needed.
     """
 
-    path: Path
     num_layers: int
     num_quantized: int
     in_float: Mapping[str, int]
@@ -104,7 +102,7 @@ def quantize(
         made = inner if keeps_ends else made
     _write(made, target)
     log.info(f"INT8: {made.num_quantized} of {made.num_layers} layers")
-    return Choice(target, made.num_layers, made.num_quantized, made.in_float, keeps_ends, scores)
+    return Choice(made.num_layers, made.num_quantized, made.in_float, keeps_ends, scores)
 
 
 def _scored(task: Task, made: Quantized, path: Path, loader: Loader) -> float:

@@ -1,7 +1,7 @@
 """INT8 in an export: calibrated on training images, judged by the budget on test images."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -187,7 +187,7 @@ def quantize_verified(
     if outcome.broken is not None:
         return outcome
     made.replace(file)
-    return Int8(file, choice, networks, calibration, budget)
+    return replace(outcome, path=file)
 
 
 def add_int8(report: Report, int8: Int8) -> None:
