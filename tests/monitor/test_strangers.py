@@ -41,6 +41,18 @@ TIME = datetime(2026, 11, 30, 7, tzinfo=UTC)
 Mutated = Callable[[Any, int], Any]
 
 
+def collect_(collector: HourCollector, lines: list[Any], file: Path) -> Remarks:
+    """Collect lines by way of a file, and return what is remarked of them."""
+    text = "\n".join(map(json.dumps, lines))
+    file.write_text(text, encoding="utf-8", errors="surrogatepass")
+    remarks = Remarks()
+    for one in read_events(file, remarks):
+        collector.add(one)
+    collector.finish()
+    json.dumps(statistics(collector.summary), allow_nan=False)
+    return remarks
+
+
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_odd_captures_are_collected_without_an_error(
     baseline: Baseline,
@@ -52,23 +64,18 @@ def test_odd_captures_are_collected_without_an_error(
 ) -> None:
     answer = {"model": baseline.model, "predictions": [ANSWERS[kind]]}
     content = png(np.zeros((4, 4, 3), np.uint8))
-    file, lines = tmp_path / "a.jsonl", []
+    lines = []
     for seed in range(300):
         odd = mutated_plain(answer, seed) if seed % 2 else answer
         line = json.loads(event_line(event(content, odd, id=f"e{seed}", attributes={"a": "b"})))
-        lines.append(json.dumps(line if seed % 2 else mutated_plain(line, seed)))
-    file.write_text("\n".join(lines), encoding="utf-8", errors="surrogatepass")
+        lines.append(line if seed % 2 else mutated_plain(line, seed))
     own = "masks" if kind == "runs" else kind
     rules = BiasRules(Subject(own, CLASSES, "dark"), BiasConstraints("dark"), smallest=1)
     collector = HourCollector(baseline, Blocks("a"), Decoding(), subject=rules.subject)
-    remarks = Remarks()
-    for one in read_events(file, remarks):
-        collector.add(one)
-    collector.finish()
+    remarks = collect_(collector, lines, tmp_path / "a.jsonl")
     assert 100 < collector.num_events < 300
     assert remarks or collector.remarks
     assert sum(len(records) for records in collector.in_order()) == collector.num_pictures
-    json.dumps(statistics(collector.summary), allow_nan=False)
     assert collector.by_facet is not None
     assert len(collector.by_facet) > 50
     found = judge_bias(TIME, collector.by_facet, None, rules, BiasState(), (9.0, 9.0))
@@ -87,21 +94,15 @@ def test_odd_extracts_are_collected_without_an_error(
     answer = {"model": baseline.model, "predictions": [ANSWERS[kind]]}
     plain = event(png(np.zeros((4, 4, 3), np.uint8)), answer)
     extract = Extract(tuple(measure(plain)[0]), "", None).to_dict()
-    file, lines = tmp_path / "a.jsonl", []
+    lines = []
     for seed in range(300):
         one = replace(plain, id=f"e{seed}", input=plain.input if seed % 3 else None)
         lines.append(json.loads(event_line(one)) | {PART: mutated_plain(extract, seed)})
-    text = "\n".join(map(json.dumps, lines))
-    file.write_text(text, encoding="utf-8", errors="surrogatepass")
     subject = Subject(kind, CLASSES, "dark")
     collector = HourCollector(baseline, Blocks(), Decoding(), subject=subject)
-    remarks = Remarks()
-    for own in read_events(file, remarks):
-        collector.add(own)
-    collector.finish()
+    remarks = collect_(collector, lines, tmp_path / "a.jsonl")
     assert remarks.count(BAD_LINE) == 300 - collector.num_events > 100
     assert collector.num_events > 20
-    json.dumps(statistics(collector.summary), allow_nan=False)
 
 
 def test_odd_values_in_the_files_of_a_monitor_are_damage_in_one_line(
