@@ -29,7 +29,8 @@ def main(what):
         raise RuntimeError("a bug")
     try:
         print("ready", flush=True)
-        time.sleep(60)
+        for _ in range(600):  # a signal just before one long sleep would wait for its end
+            time.sleep(0.1)
     finally:
         print("closed", flush=True)
 
@@ -191,7 +192,8 @@ SLOW = """
 import time
 print("importing", flush=True)
 try:
-    time.sleep(60)
+    for _ in range(600):  # in pieces, as above
+        time.sleep(0.1)
 except {caught}:
     {then}
 

@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from clocks import weighing
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
@@ -185,20 +185,10 @@ def test_events_of_the_device_are_the_clock_on_cuda(monkeypatch: pytest.MonkeyPa
     assert said == ["record", "call", "record", "wait"] * 2
 
 
-# Prints the bytes of the file in thousands, and notes which file it was given.
-WEIGH = "import os, sys; open({log!r}, 'a').write(os.path.basename(sys.argv[1]) + ' '); {more}"
-THOUSANDS = "print(os.path.getsize(sys.argv[1]) / 1000)"
-
-
-def command(log: Path, more: str = THOUSANDS) -> str:
-    code = WEIGH.format(log=str(log), more=more)
-    return f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} {{onnx}}"
-
-
 def test_a_command_times_networks_in_turns_with_the_reference(tmp_path: Path) -> None:
     log = tmp_path / "log"
     large, small = (make(f"{__name__}.Wide", net_args={"width": width}) for width in (128, 32))
-    latency = Clock(command=command(log), runs=3).beside(large)
+    latency = Clock(command=weighing(log), runs=3).beside(large)
     assert log.read_text().split() == ["reference.onnx"], "tried once, before any work"
     before, after = latency(small)
     # The weights alone are 592 and 37 thousand bytes.
@@ -218,7 +208,7 @@ def test_the_median_of_the_runs_of_a_command_counts(tmp_path: Path) -> None:
     log, task = tmp_path / "log", make()
     # The first run is a try; then 2 to 7, of which the reference has 2, 5, 6.
     count = f"print(len(open({str(log)!r}).read().split()))"
-    latency = Clock(command=command(log, count), runs=3).beside(task)
+    latency = Clock(command=weighing(log, count), runs=3).beside(task)
     assert latency(task) == (5, 4)
     assert isinstance(latency, CommandLatency)
     assert latency.times == [[2, 5, 6], [3, 4, 7]]
@@ -227,7 +217,7 @@ def test_the_median_of_the_runs_of_a_command_counts(tmp_path: Path) -> None:
 def test_a_command_has_a_file_of_one_batch_size_that_runs(tmp_path: Path) -> None:
     kept = tmp_path / "kept.onnx"
     copy = f"import shutil; shutil.copy(sys.argv[1], {str(kept)!r}); print(1)"
-    options = {"command": command(tmp_path / "log", copy), "batch": 3, "input_type": "float32"}
+    options = {"command": weighing(tmp_path / "log", copy), "batch": 3, "input_type": "float32"}
     task = make()
     Clock(**options, opset=19).beside(task)  # type: ignore[arg-type]
     session = onnxruntime.InferenceSession(kept)
@@ -243,9 +233,9 @@ def test_a_command_has_a_file_of_one_batch_size_that_runs(tmp_path: Path) -> Non
 
 def test_a_command_that_fails_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ClockFailed, match="ended with exit code 1; its last line was 'no device'"):
-        Clock(command=command(tmp_path / "log", "sys.exit('no device')")).beside(make())
+        Clock(command=weighing(tmp_path / "log", "sys.exit('no device')")).beside(make())
     with pytest.raises(BadInput, match="cannot be exported"):
-        Clock(command=command(tmp_path / "log")).beside(make(f"{__name__}.Unexportable"))
+        Clock(command=weighing(tmp_path / "log")).beside(make(f"{__name__}.Unexportable"))
 
 
 @pytest.mark.parametrize(

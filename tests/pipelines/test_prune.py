@@ -2,13 +2,12 @@
 
 import doctest
 import json
-import shlex
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from clocks import THOUSANDS, weighing
 from torch.nn import Conv2d
 
 from regrow.cli import parse
@@ -124,15 +123,6 @@ def test_layers_that_are_named_stay_and_are_told(tmp_path: Path, data: GrowingDa
         run_pruning(file, data, run=run, selection=selection, weights=Weights(0.5), **options)
 
 
-# Prints the bytes of the file in thousands, and notes that it ran.
-WEIGH = "import os, sys; open({log!r}, 'a').write('.'); print(os.path.getsize(sys.argv[1]) / 1000)"
-
-
-def weighing(log: Path, more: str = "") -> str:
-    code = WEIGH.format(log=str(log)) + more
-    return f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} {{onnx}}"
-
-
 def test_a_command_of_the_users_is_the_clock(tmp_path: Path, data: GrowingData) -> None:
     """One that counts bytes: the smaller file is met as the target, and told in the report."""
     run, file, log = tmp_path / "run", checkpoint(tmp_path), tmp_path / "log"
@@ -155,16 +145,15 @@ def test_a_command_of_the_users_is_the_clock(tmp_path: Path, data: GrowingData) 
 def test_a_clock_that_fails_on_the_way_loses_nothing(tmp_path: Path, data: GrowingData) -> None:
     run, file, log = tmp_path / "run", checkpoint(tmp_path), tmp_path / "log"
     # It fails from the fifth run: the try, and two networks at step 0, are four.
-    clock = Clock(
-        command=weighing(log, f"; sys.exit(os.path.getsize({str(log)!r}) in (6, 7))"), runs=1
-    )
+    fail = f"; sys.exit(len(open({str(log)!r}).read().split()) in (6, 7))"
+    clock = Clock(command=weighing(log, THOUSANDS + fail), runs=1)
     options = QUICK | {"clock": clock, "recovery": Fit(epochs=0, devices=1), "num_steps": 2}
     with pytest.raises(ClockFailed, match="ended with exit code 1"):
         run_pruning(file, data, run=run, **options)
     assert (run / "progress.ckpt").is_file()
-    log.write_text("." * 20)
+    log.write_text(". " * 20)
     resumed = run_pruning(file, data, run=run, resume=True, **options)
-    log.write_text("." * 20)
+    log.write_text(". " * 20)
     whole = run_pruning(file, data, run=tmp_path / "whole", **options)
     assert resumed.figures["steps"] == whole.figures["steps"]
 
