@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
@@ -23,7 +24,7 @@ from torchvision.datasets import CIFAR10
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE, MARGIN = 32, 4
-MOMENTUM, WARMUP = 0.9, 0.05
+MOMENTUM, WARMUP, TEMPERATURE = 0.9, 0.05, 4.0
 
 
 def unpacked(folder: Path) -> Path:
@@ -104,12 +105,15 @@ class Recipe:
         weight_decay: Decay of matrices and filters.
         batch: Number of images in a batch.
         smoothing: Share of the target that is spread over all classes.
+        distillation: Share of the loss that is the divergence from the unpruned network's softened
+            probabilities (Hinton et al., 2015, arXiv 1503.02531); 0 trains on labels alone.
     """
 
     lr: float
     weight_decay: float
     batch: int
     smoothing: float
+    distillation: float = 0.0
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         """Return SGD with Nesterov momentum; biases and norms do not decay."""
@@ -132,6 +136,7 @@ class Training:
         data: The images.
         recipe: How networks are trained.
         seed: What order and augmentation are functions of.
+        teacher: The unpruned network, in evaluation mode; needed for distillation.
 
     Attributes:
         epochs: Epochs trained so far, whatever network they were spent on.
@@ -139,8 +144,10 @@ class Training:
         seconds: What that took.
     """
 
-    def __init__(self, data: Cifar, recipe: Recipe, seed: int) -> None:
-        self.data, self.recipe, self.seed = data, recipe, seed
+    def __init__(
+        self, data: Cifar, recipe: Recipe, seed: int, teacher: nn.Module | None = None
+    ) -> None:
+        self.data, self.recipe, self.seed, self.teacher = data, recipe, seed, teacher
         self.epochs, self.passes, self.seconds = 0, 0, 0.0
 
     def __call__(
@@ -182,10 +189,34 @@ class Training:
         self.seconds += time.perf_counter() - started
 
     def _loss(self, net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        is_cuda = images.is_cuda
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=is_cuda):
-            logits = net(normalised(images))
-        return F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.smoothing)
+        inputs, share = normalised(images), self.recipe.distillation
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
+            logits = net(inputs).float()
+            if share and self.teacher is not None:
+                with torch.no_grad():
+                    wanted = (self.teacher(inputs).float() / TEMPERATURE).log_softmax(1)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.smoothing)
+        if not share or self.teacher is None:
+            return loss
+        own = (logits / TEMPERATURE).log_softmax(1)
+        divergence = F.kl_div(own, wanted, reduction="batchmean", log_target=True)
+        return (1 - share) * loss + share * TEMPERATURE**2 * divergence
+
+
+@torch.no_grad()
+def reestimate_batchnorm_(net: nn.Module, data: Cifar, batch: int, num_batches: int = 16) -> None:
+    """Measure the statistics of all batch norms anew, in place, the same for every tool."""
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    net.train()
+    for images, _ in islice(data.epoch(0, 0, batch), num_batches):
+        net(normalised(images))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    net.eval()
 
 
 @torch.no_grad()

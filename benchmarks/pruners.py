@@ -1,26 +1,35 @@
 """regrow's pruning beside torch-pruning's own pruner and NVIDIA ModelOpt's FastNAS, on CIFAR-10.
 
-    python benchmarks/pruners.py --tool regrow --speedup 2.11 --epochs 10
-    python benchmarks/pruners.py --tool torch-pruning --speedup 2.11 --epochs 10
-    ENV/bin/python benchmarks/pruners.py --tool modelopt --speedup 2.11 --epochs 10
+    python benchmarks/pruners.py --tool regrow --variant search --images 6000 --epochs 6 \
+        --lr .01 .03 .1 --distillation 0 .5 --seeds 0 1 2 3 4 > regrow.jsonl
+    python benchmarks/pruners.py --tool torch-pruning ... > torch-pruning.jsonl
+    ENV/bin/python benchmarks/pruners.py --tool modelopt ... > modelopt.jsonl
+    python benchmarks/pruners.py --tool dense ... > dense.jsonl
+    python benchmarks/pruners.py --read regrow.jsonl torch-pruning.jsonl modelopt.jsonl dense.jsonl
 
 Same starting weights, same images in the same order with the same augmentation, same optimizer and
 schedule, same number of images trained on (`--epochs` is all that a tool may train), same counter
 of MACs. What differs is when a tool trains, and what it removes:
 
-- regrow: the engine behind scripts/prune.py, with `--steps` steps of equal size, recovery after
+- regrow: the engine behind scripts/prune.py, cut once; `--variant` says how (`VARIANTS`; `default`
+  is what its options' defaults do). With `--steps` above 1, steps of equal size, recovery after
   each, and the rest of the epochs after the last (`num_steps`, `recovery.epochs`, `final_epochs`).
 - torch-pruning: GroupNormPruner as in its reproduce/ folder: 400 small steps until the MACs are
-  reached, then fine-tuning; with `--sparse-epochs`, sparsity learning before. `--steps` above 1
-  fine-tunes in between. It takes channels of the stream through the padded shortcuts of these nets
-  to be the same ones on either side, which they are not; `--whole-streams` keeps it off them.
+  reached, batch norms measured anew, then fine-tuning; with `--sparse-epochs`, sparsity learning
+  before. `--steps` above 1 fine-tunes in between. It takes channels of the stream through the
+  padded shortcuts of these nets to be the same ones on either side, which they are not;
+  `--whole-streams` keeps it off them.
 - modelopt: `mtp.prune(mode="fastnas")` as in its ResNet-20 notebook, then fine-tuning. Its channels
   come in multiples of `--divisor`; the notebook's 16 cannot reach 2x. It ranks candidates by their
   accuracy on `--val-images`, and often removes more than it is asked to: ask for less then, so that
-  the measured reductions compare.
+  the measured reductions compare. Its queue of batches is filled: it measures norms anew with it.
+- dense: the unpruned network under the same training, which says how much of a figure is training.
 
 Each seed runs in a process of its own, `--jobs` at once: as many as there are seeds on CUDA, whose
-GPU a small net leaves idle. Prints one JSON line a seed, then a table.
+GPU a small net leaves idle. After the last cut copies of the network are trained by each recipe of
+`--lr` and `--distillation` (share of the loss that is divergence from the unpruned network). Prints
+one JSON line a seed and recipe, whose rows are read again by `--read`: means, and differences from
+the first row by seed. There `swept` takes for each seed the recipe with the best `--val-images`.
 
 ModelOpt's environment (0.47 does not say that it needs the last three):
 
@@ -30,16 +39,18 @@ ModelOpt's environment (0.47 does not say that it needs the last three):
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import replace
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +65,51 @@ from cifar_recipe import (
     count_macs,
     dense_net,
     normalised,
+    reestimate_batchnorm_,
     unpacked,
 )
 from torch import Tensor, nn
 
-PACKAGES = {"regrow": "regrow", "torch-pruning": "torch-pruning", "modelopt": "nvidia-modelopt"}
+PACKAGES = {"torch-pruning": "torch-pruning", "modelopt": "nvidia-modelopt"}
 # Of torch-pruning's reproduce/main.py.
 SMALL_STEPS, REGULARIZATION = 400, 5e-4
+# Batches that ModelOpt 0.47 waits for before it measures norms anew.
+QUEUE = 50
+# Student's t for two-sided 95 % intervals, by the number of pairs.
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A way to prune with regrow: the options that differ from the defaults.
+
+    Args:
+        criterion: The class of the criterion.
+        selection: Options of the selection.
+        searches: Whether widths are searched for.
+        compensates: Whether the layers that read what goes are fitted.
+    """
+
+    criterion: str = "Taylor"
+    selection: dict[str, Any] = field(default_factory=dict)
+    searches: bool = False
+    compensates: bool = False
+
+
+RAW: dict[str, Any] = {"per": "macs", "normalizer": "none"}
+BY_MACS: dict[str, Any] = {"per": "macs", "max_share": 0.95}
+VARIANTS = {
+    "default": Variant(),
+    "default+compensation": Variant(compensates=True),
+    "per-macs": Variant(selection={"per": "macs"}),
+    "raw-per-macs": Variant(selection=RAW),
+    "raw-per-macs+compensation": Variant(selection=RAW, compensates=True),
+    "consumers-per-macs": Variant("ConsumerMagnitude", {"per": "macs"}),
+    "consumers-per-macs+compensation": Variant("ConsumerMagnitude", {"per": "macs"}, False, True),
+    "search-taylor": Variant(selection=BY_MACS, searches=True),
+    "search": Variant("ConsumerMagnitude", BY_MACS, searches=True),
+    "search+compensation": Variant("ConsumerMagnitude", BY_MACS, searches=True, compensates=True),
+}
 
 
 class Batches:
@@ -88,12 +137,14 @@ def by_regrow(options: argparse.Namespace, data: Cifar, training: Training) -> n
     from regrow.models.optimization import Optimization, state_by_name
     from regrow.models.task import Task
     from regrow.prune import criteria
+    from regrow.prune.compensation.compensate import Compensation
     from regrow.prune.engine import prune
     from regrow.prune.removal import Channels
+    from regrow.prune.search.settings import Search
     from regrow.prune.selection import Selection
     from regrow.prune.target import Target
 
-    recipe = training.recipe
+    recipe, variant = training.recipe, VARIANTS[options.variant]
     task = Classification(
         [str(number) for number in range(10)],
         (SIDE, SIDE),
@@ -103,19 +154,23 @@ def by_regrow(options: argparse.Namespace, data: Cifar, training: Training) -> n
         optimization=Optimization("sgd", recipe.lr, recipe.weight_decay),
     ).to(options.device)
 
-    def trained(epochs: int) -> Callable[[Task, int], None]:
-        def train(work: Task, index: int) -> None:
-            optimizer = work.configure_optimizers()
-            training(work.net, epochs, optimizer)
-            work.momenta = state_by_name(optimizer, work.net)
+    def train(work: Task, index: int) -> None:
+        optimizer = work.configure_optimizers()
+        training(work.net, options.epochs_between, optimizer)
+        work.momenta = state_by_name(optimizer, work.net)
 
-        return train
-
-    target = Target(macs=1 / options.speedup)
-    selection = Selection(scope=options.scope, round_to=options.round_to)
+    limits = {"minutes": options.minutes, "candidates": options.candidates}
+    removal = Channels(
+        task,
+        Target(macs=1 / options.speedup),
+        Selection(scope=options.scope, round_to=options.round_to, **variant.selection),
+        getattr(criteria, variant.criterion)(),
+        compensation=Compensation() if variant.compensates else None,
+        search=Search(**limits) if variant.searches else None,
+    )
     result = prune(
         task,
-        Channels(task, target, selection, getattr(criteria, options.criterion)()),
+        removal,
         train_loader=Batches(data, training.seed, recipe.batch),
         val_loader=split(*data.val),
         test_loader=split(*data.test),
@@ -123,8 +178,7 @@ def by_regrow(options: argparse.Namespace, data: Cifar, training: Training) -> n
         # The number of steps is that of all tools' epochs, so none may be added or rolled back.
         adapts=False,
         budget=Budget(max_drop=1.0),
-        recover=trained(options.epochs_between) if options.epochs_between else None,
-        finish=trained(options.final_epochs) if options.final_epochs else None,
+        recover=train if options.epochs_between else None,
         seed=training.seed,
         on_step=lambda step: print(
             f"step {step.index}: {step.macs} MACs, {step.score:.4f}", file=sys.stderr
@@ -162,7 +216,7 @@ def by_torch_pruning(options: argparse.Namespace, data: Cifar, training: Trainin
         while count_macs(net) > dense * share and pruner.current_step < SMALL_STEPS:
             pruner.step()
         training(net, options.epochs_between)
-    training(net, options.final_epochs)
+    reestimate_batchnorm_(net, data, training.recipe.batch)
     return net
 
 
@@ -174,7 +228,8 @@ def by_modelopt(options: argparse.Namespace, data: Cifar, training: Training) ->
     config = mtp.fastnas.FastNASConfig()
     config["nn.Conv2d"]["*"]["channel_divisor"] = options.divisor
     config["nn.BatchNorm2d"]["*"]["feature_divisor"] = options.divisor
-    batches = Batches(data, training.seed, training.recipe.batch)
+    batches = [*Batches(data, training.seed, training.recipe.batch)]
+    batches *= -(-QUEUE // len(batches))
     with redirect_stdout(sys.stderr):
         net, _ = mtp.prune(
             model=net,
@@ -187,15 +242,24 @@ def by_modelopt(options: argparse.Namespace, data: Cifar, training: Training) ->
                 "score_func": lambda candidate: accuracy(candidate, *data.val),
             },
         )
-    training(net, options.final_epochs)
     return net
 
 
-TOOLS = {"regrow": by_regrow, "torch-pruning": by_torch_pruning, "modelopt": by_modelopt}
+def unpruned(options: argparse.Namespace, data: Cifar, training: Training) -> nn.Module:
+    """Return the network as it is."""
+    return dense_net(options.net, options.weights, options.device)
 
 
-def measure(options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Prune with one seed; return the figures of it."""
+TOOLS = {
+    "regrow": by_regrow,
+    "torch-pruning": by_torch_pruning,
+    "modelopt": by_modelopt,
+    "dense": unpruned,
+}
+
+
+def measure(options: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
+    """Prune with one seed, and train the network by each recipe; return the figures of each."""
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(seed)
@@ -204,51 +268,112 @@ def measure(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     data = Cifar(
         options.data, options.device, options.images, options.val_images, options.test_images
     )
-    recipe = Recipe(options.lr, options.weight_decay, options.batch, options.smoothing)
-    training = Training(data, recipe, seed)
     dense = dense_net(options.net, options.weights, options.device)
     before, macs = accuracy(dense, *data.test), count_macs(dense)
+    recipe = Recipe(options.lr[0], options.weight_decay, options.batch, options.smoothing)
+    training = Training(data, replace(recipe, distillation=options.distillation[0]), seed, dense)
     started = time.perf_counter()
-    net = TOOLS[options.tool](options, data, training)
-    seconds = time.perf_counter() - started
-    if training.epochs != options.epochs:
-        raise SystemExit(f"{options.tool} trained {training.epochs} epochs, not {options.epochs}")
-    left = count_macs(net)
-    return {
-        "tool": options.tool,
-        "version": version(PACKAGES[options.tool]) if options.tool != "regrow" else "",
-        "net": options.net,
-        "seed": seed,
-        "asked": options.speedup,
-        "reduction": round(macs / left, 4),
-        "macs": [macs, left],
-        "params": sum(p.numel() for p in net.parameters()),
-        "accuracy": [round(before, 4), round(accuracy(net, *data.test), 4)],
-        "passes": training.passes,
-        "train_seconds": round(training.seconds, 1),
-        "seconds": round(seconds, 1),
-        "settings": {k: str(v) for k, v in vars(options).items() if k not in ("weights", "data")},
-        "torch": torch.__version__,
-    }
+    cut = TOOLS[options.tool](options, data, training)
+    seconds, spent = time.perf_counter() - started, training.epochs
+    untrained = accuracy(cut, *data.test)
+    rows = []
+    for lr, share in product(options.lr, options.distillation):
+        net = deepcopy(cut)
+        training = Training(data, replace(recipe, lr=lr, distillation=share), seed, dense)
+        training.epochs = spent
+        training(net, options.final_epochs)
+        if training.epochs != options.epochs:
+            told = f"{options.tool} trained {training.epochs} epochs, not {options.epochs}"
+            raise SystemExit(told)
+        left = count_macs(net)
+        row = {
+            "tool": options.tool + (f" {options.variant}" if options.tool == "regrow" else ""),
+            "version": version(PACKAGES[options.tool]) if options.tool in PACKAGES else "",
+            "net": options.net,
+            "seed": seed,
+            "lr": lr,
+            "distillation": share,
+            "asked": options.speedup,
+            "reduction": round(macs / left, 4),
+            "macs": [macs, left],
+            "params": sum(p.numel() for p in net.parameters()),
+            "before": round(before, 4),
+            "untrained": round(untrained, 4),
+            "val": round(accuracy(net, *data.val), 4),
+            "test": round(accuracy(net, *data.test), 4),
+            "passes": training.passes,
+            "prune_seconds": round(seconds, 1),
+            "train_seconds": round(training.seconds, 1),
+            "settings": {
+                k: str(v) for k, v in vars(options).items() if k not in ("weights", "data", "read")
+            },
+            "torch": torch.__version__,
+        }
+        rows.append(row)
+        print(json.dumps(row), file=sys.stderr)
+    return rows
+
+
+def swept(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return for each seed of a tool the row whose recipe is best on the held-out images."""
+    best: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        if row["seed"] not in best or row["val"] > best[row["seed"]]["val"]:
+            best[row["seed"]] = row
+    return [*best.values()]
+
+
+def grouped(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows by what a line of the table is about."""
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for tool in dict.fromkeys(row["tool"] for row in rows):
+        own = [row for row in rows if row["tool"] == tool]
+        recipes = dict.fromkeys((row["lr"], row["distillation"]) for row in own)
+        if len(recipes) > 1:
+            lines[f"{tool}, swept"] = swept(own)
+        for lr, share in recipes:
+            chosen = [row for row in own if (row["lr"], row["distillation"]) == (lr, share)]
+            lines[f"{tool}, {lr:g}" + (", distilled" if share else "")] = chosen
+    return lines
+
+
+def mean_of(values: list[float]) -> str:
+    """Return a mean in percent with the sample deviation."""
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"
+
+
+def difference(own: list[dict[str, Any]], first: list[dict[str, Any]]) -> str:
+    """Return the mean difference by seed in points, with its 95 % interval by Student's t."""
+    scores, others = ({row["seed"]: 100 * row["test"] for row in rows} for rows in (own, first))
+    pairs = [scores[seed] - others[seed] for seed in scores if seed in others]
+    if own is first or len(pairs) < 2:
+        return ""
+    half = T_95[len(pairs)] * statistics.stdev(pairs) / math.sqrt(len(pairs))
+    mean = statistics.mean(pairs)
+    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the mean over seeds, with the sample deviation, as Markdown."""
-    scores = [100 * row["accuracy"][1] for row in rows]
-    spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
-    reduction = statistics.mean(row["reduction"] for row in rows)
-    params = statistics.mean(row["params"] for row in rows)
-    seconds = statistics.mean(row["seconds"] for row in rows)
-    first = rows[0]
-    return "\n".join(
-        [
-            "| tool | net | seeds | fewer MACs | parameters | before % | after % | seconds |",
-            "|---|---|---|---|---|---|---|---|",
-            f"| {first['tool']} {first['version']} | {first['net']} | {len(rows)} "
-            f"| {reduction:.3f}x | {params:,.0f} | {100 * first['accuracy'][0]:.2f} "
-            f"| {statistics.mean(scores):.2f}{spread} | {seconds:.0f} |",
-        ]
-    )
+    """Return the mean over seeds of each tool and recipe, and its deviation, as Markdown."""
+    lines = [
+        "| tool, rate | seeds | fewer MACs | parameters | untrained % | trained % | difference "
+        "| pruning, s | training, s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    groups = grouped(rows)
+    first = next(iter(groups.values()))
+    for name, own in groups.items():
+        reduction, params, pruning, training = (
+            statistics.mean(row[key] for row in own)
+            for key in ("reduction", "params", "prune_seconds", "train_seconds")
+        )
+        untrained, trained = ([100 * row[key] for row in own] for key in ("untrained", "test"))
+        lines.append(
+            f"| {name} | {len(own)} | {reduction:.3f}x | {params:,.0f} | {mean_of(untrained)} "
+            f"| {mean_of(trained)} | {difference(own, first)} | {pruning:.0f} | {training:.0f} |"
+        )
+    return "\n".join(lines)
 
 
 def read_options() -> argparse.Namespace:
@@ -256,7 +381,8 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tool", choices=list(TOOLS), required=True)
+    parser.add_argument("--tool", choices=list(TOOLS), default="regrow")
+    parser.add_argument("--read", type=Path, nargs="+", help="files of rows, and no tool")
     parser.add_argument("--net", default="cifar_resnet20")
     root = Path(os.environ.get("REGROW_DATA", "."))
     parser.add_argument("--weights", type=Path, help="by default under REGROW_DATA")
@@ -272,13 +398,16 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, help="seeds at once; by default 1, on CUDA all")
     recipe = parser.add_argument_group("recipe of all tools")
     recipe.add_argument("--batch", type=int, default=128)
-    recipe.add_argument("--lr", type=float, default=0.01)
+    recipe.add_argument("--lr", type=float, nargs="+", default=[0.01], help="each in turn")
+    recipe.add_argument("--distillation", type=float, nargs="+", default=[0.0], help="likewise")
     recipe.add_argument("--weight-decay", type=float, default=5e-4)
     recipe.add_argument("--smoothing", type=float, default=0.0)
-    parser.add_argument("--steps", type=int, help="with training after each; regrow 5, others 1")
+    parser.add_argument("--steps", type=int, default=1, help="with training after each")
     parser.add_argument("--final-epochs", type=int, help="after the last step; about half, or all")
     parser.add_argument("--scope", choices=("global", "local"), default="global")
-    parser.add_argument("--criterion", default="Taylor", help="regrow's")
+    parser.add_argument("--variant", choices=list(VARIANTS), default="default", help="regrow's")
+    parser.add_argument("--minutes", type=float, help="of regrow's search")
+    parser.add_argument("--candidates", type=int, help="of regrow's search, for any --minutes")
     parser.add_argument("--round-to", type=int, default=4, help="regrow's")
     parser.add_argument("--sparse-epochs", type=int, default=0, help="torch-pruning's, of all")
     parser.add_argument("--whole-streams", action="store_true", help="torch-pruning's")
@@ -286,7 +415,6 @@ def read_options() -> argparse.Namespace:
     options = parser.parse_args()
     short = options.net.removeprefix("cifar_")
     options.weights = options.weights or root / "weights" / f"cifar10_{short}.pth"
-    options.steps = options.steps or (5 if options.tool == "regrow" else 1)
     options.jobs = options.jobs or (len(options.seeds) if options.device == "cuda" else 1)
     rest = options.epochs - options.sparse_epochs
     if options.final_epochs is None:
@@ -295,8 +423,10 @@ def read_options() -> argparse.Namespace:
     options.epochs_between, uneven = divmod(rest - options.final_epochs, options.steps)
     if uneven or options.epochs_between < 0:
         parser.error("--epochs less --final-epochs and --sparse-epochs must be whole steps")
-    if options.tool == "modelopt" and options.epochs_between:
-        parser.error("modelopt prunes at once; leave --steps and --final-epochs out")
+    if options.tool in ("modelopt", "dense") and options.epochs_between:
+        parser.error(f"{options.tool} trains at the end; leave out --steps, --final-epochs")
+    if options.epochs_between and len(options.lr) * len(options.distillation) > 1:
+        parser.error("several recipes need --steps 1")
     if options.images is not None and options.images < options.batch:
         parser.error("--images is less than one --batch")
     return options
@@ -305,6 +435,10 @@ def read_options() -> argparse.Namespace:
 def main() -> None:
     """Run every seed in a process of its own, and print what came of each."""
     options = read_options()
+    if options.read:
+        lines = [line for file in options.read for line in file.read_text().splitlines()]
+        print(table([json.loads(line) for line in lines if line.startswith("{")]))
+        return
     options.data = unpacked(options.data)
     # A pruner may leave something behind in its process, and torch-pruning's does.
     context = multiprocessing.get_context("spawn")
@@ -312,8 +446,9 @@ def main() -> None:
     with context.Pool(options.jobs, maxtasksperchild=1) as pool:
         waiting = [pool.apply_async(measure, (options, seed)) for seed in options.seeds]
         for one in waiting:
-            rows.append(one.get())
-            print(json.dumps(rows[-1]), flush=True)
+            rows += one.get()
+            for row in rows[-len(options.lr) * len(options.distillation) :]:
+                print(json.dumps(row), flush=True)
     print(table(rows))
 
 
