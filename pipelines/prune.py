@@ -18,6 +18,7 @@ from regrow.models.task import Penalty, Task
 from regrow.pipelines.pruning.front import CostName, draws_front
 from regrow.pipelines.pruning.inputs import Inputs, Record
 from regrow.pipelines.pruning.job import PRUNED, Job, Train
+from regrow.pipelines.pruning.rates import RateGrid
 from regrow.pipelines.seen import refuse_seen
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.compensation.compensate import Compensation
@@ -53,6 +54,7 @@ def run_pruning(
     recovery: Fit = Fit(epochs=2, devices=1),
     final_epochs: int = 0,
     optimization: Optimization = Optimization(),
+    lr_grid: list[float] | None = None,
     distillation: Distillation | None = None,
     weights: Weights | None = None,
     compensate: bool = False,
@@ -91,6 +93,8 @@ def run_pruning(
         recovery: Fine-tuning after each step.
         final_epochs: Final fine-tuning: passes over the training images after the last step.
         optimization: The optimizer of the fine-tuning; its momentum lives on from step to step.
+        lr_grid: Learning rate grid: each fine-tuning is done at each of these rates, and the copy
+            with the best validation score goes on; null trains at `optimization.lr` alone.
         distillation: Knowledge distillation from the unpruned network in fine-tuning; null is none.
         weights: Unstructured sparsity: mask single weights instead of removing channels; null
             removes channels.
@@ -149,6 +153,7 @@ def run_pruning(
     _refuse_processes(inputs.task, recovery, run)
     record = Record(run, flat(settings or {}) | {"parents": inputs.hashes})
     begun = record.read(inputs.task, packages) if resume else None
+    grid = None if lr_grid is None else RateGrid(lr_grid, run)
     latency = clock.beside(inputs.dense)
     # Refuses what it can before an earlier run is moved.
     widths = _widths(inputs.dense, selection) if targets is not None else None
@@ -171,6 +176,7 @@ def run_pruning(
         seed=seed,
         hparams=settings or _hparams(criterion, removal, num_steps, recovery, seed),
         command_line=command_line,
+        grid=grid,
     )
     if begin is not None:
         begin()

@@ -64,6 +64,10 @@ class StoppableTrainer(Trainer):
         return super().received_sigterm and not gathers
 
 
+class Diverged(BadInput):
+    """A training that has left NaN or infinity in the weights."""
+
+
 class RefuseNaN(Callback):
     """End a training whose weights are NaN or infinite, before it is scored or saved."""
 
@@ -78,7 +82,7 @@ class RefuseNaN(Callback):
     def _check(self, task: Any) -> None:
         name = not_finite(task.net)
         if name is not None:
-            raise BadInput(
+            raise Diverged(
                 f"training has left NaN or infinity in {name}: lower the optimizer's lr, or clip "
                 "gradients; what was saved before stays as it was"
             )

@@ -11,6 +11,7 @@ from regrow.files import file_hash
 from regrow.models.checkpoint import load
 from regrow.models.latency import Clock
 from regrow.models.task import Task
+from regrow.pipelines.pruning.rates import TRIED
 from regrow.pipelines.seen import seen_before
 from regrow.prune.state import TRIAL, Progress, load_progress, save_progress
 from regrow.training.class_weights import weigh_classes_
@@ -21,6 +22,7 @@ PROGRESS = "progress.ckpt"
 # Options of a later version than that which a run may have begun with, by their defaults.
 ADDED = {f"clock.{name}": value for name, value in asdict(Clock()).items()}
 ADDED |= {"targets_of": "macs", "selection.normalizer": "mean", "compensate": False, "search": None}
+ADDED |= {"lr_grid": None}
 RECOVERY = "recovery"  # the folder of a run for the state of the training that goes on
 
 
@@ -121,8 +123,9 @@ class Record:
             (self.run / TRIAL).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the file of a run that is done."""
-        (self.run / PROGRESS).unlink(missing_ok=True)
+        """Remove the files of a run that is done."""
+        for name in (PROGRESS, TRIED):
+            (self.run / name).unlink(missing_ok=True)
 
 
 def _loaded(path: Path, data: GrowingData, recovery: Fit, packages: tuple[str, ...]) -> Task:

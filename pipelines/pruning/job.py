@@ -26,6 +26,7 @@ from regrow.models.task import Penalty, Task
 from regrow.pipelines.export import add_parity
 from regrow.pipelines.lead import describe_remarks
 from regrow.pipelines.pruning.inputs import RECOVERY, Inputs, Record
+from regrow.pipelines.pruning.rates import RateGrid
 from regrow.pipelines.pruning.report import (
     pruning_report,
     step_in_words,
@@ -42,6 +43,7 @@ from regrow.reporting.report import Report, before_after_table, device_name
 from regrow.reporting.tensorboard import common_hparams, write_hparams
 from regrow.text import plural
 from regrow.training.callbacks import save_prediction_picture
+from regrow.training.evaluation import evaluate
 from regrow.training.fit import Fit
 
 PRUNED = "pruned.ckpt"
@@ -67,6 +69,7 @@ class Job:
         seed: The random seed of order, augmentation and dropout.
         hparams: The settings of the run for TensorBoard.
         command_line: The command, for the report.
+        grid: The learning rates that each fine-tuning tries; None trains at the optimizer's own.
     """
 
     run: Path
@@ -82,6 +85,7 @@ class Job:
     seed: int
     hparams: dict[str, Any]
     command_line: str
+    grid: RateGrid | None = None
 
     def prune(
         self, record: Record, begun: Progress | None, *, num_steps: int, adapts: bool
@@ -135,20 +139,36 @@ class Job:
         fit = replace(self.recovery, epochs=epochs)
 
         def train(work: Task, index: int) -> None:
-            work.optimization = self.optimization
             log.info(f"step {index}: training, {plural(epochs, 'epoch')}")
-            self.train(
-                work,
-                self.inputs.data,
-                fit,
-                self.run,
-                seed=self.seed,
-                round_=index,
-                penalties=self.penalties,
-                state=self.run / RECOVERY / str(index),
-            )
+            state = self.run / RECOVERY / str(index)
+            if self.grid is None:
+                return self._train_(work, fit, index, self.optimization, state)
+
+            def train_at(trial: Task, rate: float, name: str) -> None:
+                optimization = replace(self.optimization, lr=rate)
+                self._train_(trial, fit, index, optimization, state / name)
+
+            return self.grid.train_(work, index, train_at, self._score)
 
         return train
+
+    def _train_(
+        self, work: Task, fit: Fit, index: int, optimization: Optimization, state: Path
+    ) -> None:
+        work.optimization = optimization
+        self.train(
+            work,
+            self.inputs.data,
+            fit,
+            self.run,
+            seed=self.seed,
+            round_=index,
+            penalties=self.penalties,
+            state=state,
+        )
+
+    def _score(self, work: Task) -> float:
+        return evaluate(work, self.inputs.data.val_dataloader()).value
 
     def _log_end(self, writer: SummaryWriter, result: Result) -> None:
         task, lr = self.inputs.task, self.optimization.lr
@@ -230,6 +250,8 @@ class Job:
             command_line=self.command_line,
             foreseen=foreseen,
         )
+        if self.grid is not None:
+            self.grid.add_to(report)
         if unlike is not None:
             report.say(f"{unlike}.")
         if parity is not None:

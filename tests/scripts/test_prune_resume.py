@@ -78,6 +78,7 @@ def in_rounds(
     [
         pytest.param(terminated, 5, [], id="SIGTERM within epochs"),
         pytest.param(interrupted, BATCHES + 3, [], id="killed after an epoch"),
+        pytest.param(terminated, 29, ["--lr_grid=[0.0001, 0.01]"], id="a grid of rates"),
         pytest.param(
             terminated, 7, ["--recovery.ema=0.5"], id="average of weights", marks=pytest.mark.slow
         ),
@@ -115,7 +116,7 @@ def test_a_run_stopped_again_and_again_ends_bit_for_bit(
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     left = {file.name for file in stopped.iterdir()}
-    assert not left & {"progress.ckpt", "trial.ckpt", "recovery"}
+    assert not left & {"progress.ckpt", "trial.ckpt", "recovery", "rates.json"}
 
 
 def test_a_cut_is_not_made_again(
