@@ -134,6 +134,11 @@ class Detection(Task):
         """
         return self.net.distillation_loss(outputs, wanted, shared)
 
+    def class_maps(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Return the logits of each class at each anchor or point, (b, c, k)."""
+        maps: Tensor = self.net.class_maps(outputs)
+        return maps
+
     def make_metric(self) -> Metric:
         """Return the mean average precision metric of COCO."""
         return MeanAP(len(self.classes))

@@ -61,6 +61,35 @@ def soft_divergence(
     return temperature**2 * divergence.mean()
 
 
+def channel_divergence(
+    student_maps: Tensor, teacher_maps: Tensor, shared: Shared, temperature: float = 1.0
+) -> Tensor:
+    """Return the divergence of where a teacher sees each class from where a student does.
+
+    The softmax goes over the places of each class, so that classes of few pixels count as much as
+    those of many. What all places of a class have in common has no say.
+
+    Source: Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, 2021, arXiv
+    2011.13256, on the maps of classes.
+
+    Args:
+        student_maps: The student's logits of each class at each place, (b, c, ...).
+        teacher_maps: The teacher's, with its own classes.
+        shared: The classes in common.
+        temperature: Divisor of the logits.
+
+    Returns:
+        The mean over images and classes; a scalar, 0 where both agree.
+
+    Raises:
+        BadInput: If the shapes differ in more than the classes.
+    """
+    pair = _alike(student_maps[:, shared.own], teacher_maps[:, shared.theirs])
+    student, teacher = ((maps.flatten(2) / temperature).log_softmax(2) for maps in pair)
+    divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(2)
+    return temperature**2 * divergence.mean()
+
+
 def focused_divergence(
     student_logits: Tensor, student_codes: Tensor, teacher_logits: Tensor, teacher_codes: Tensor
 ) -> Tensor:

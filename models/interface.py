@@ -91,6 +91,17 @@ class Interface(Attachable, ABC):
             f"distillation: {type(self).__name__} has no method `distillation_loss`; write one"
         )
 
+    def class_maps(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Return the logits of each class at each place of the images, (b, c, ...).
+
+        Raises:
+            BadInput: If the task has no places.
+        """
+        raise BadInput(
+            f"distillation.channels: {type(self).__name__} has no method `class_maps`, which says "
+            "where classes are; leave it out"
+        )
+
     def hide(self, outputs: dict[str, Tensor], known: Tensor) -> dict[str, Tensor]:
         """Return raw outputs without the classes that an image's label does not cover.
 

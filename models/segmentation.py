@@ -100,13 +100,12 @@ class Segmentation(Task):
         shared: Shared,
         temperature: float,
     ) -> Tensor:
-        """Compute the mean over pixels of the divergence between softened probabilities.
-
-        Channel-wise distillation (Shu et al. 2021, arXiv 2011.13256) instead compares where each
-        class is, not which class each pixel has: its loss stays the same when a class gains on the
-        others everywhere, though the masks change.
-        """
+        """Compute the mean over pixels of the divergence between softened probabilities."""
         return soft_divergence(outputs["logits"], wanted["logits"], shared, temperature)
+
+    def class_maps(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Return the logits of each class at each pixel, (b, c, h, w)."""
+        return outputs["logits"]
 
     def make_metric(self) -> Metric:
         """Return the mean IoU metric."""

@@ -10,7 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
-from regrow.models.distillation_losses import attention_distance, shared_classes
+from regrow.models.distillation_losses import (
+    attention_distance,
+    channel_divergence,
+    shared_classes,
+)
 from regrow.models.modes import copied
 from regrow.models.task import Penalty, Task
 
@@ -29,6 +33,8 @@ class Distillation:
         features: Weight of the term of feature maps; 0 leaves it out.
         layers: Names of the layers whose feature maps (b, d, h, w) are compared; by default the
             last of each resolution.
+        channels: Weight of the channel-wise term of detection and segmentation, which compares
+            where each class is; 0 leaves it out.
 
     Raises:
         BadInput: If a value is out of range.
@@ -38,10 +44,12 @@ class Distillation:
     temperature: float = 2.0
     features: float = 0.0
     layers: list[str] | None = None
+    channels: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name, value in (("weight", self.weight), ("features", self.features)):
+        for name in ("weight", "channels", "features"):
+            value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise BadInput(f"distillation.{name} is {value}, it must be 0 or more")
         if not 0 < self.temperature < math.inf:
@@ -62,7 +70,8 @@ class DistillationPenalty(Penalty):
         distillation: The settings.
 
     Raises:
-        BadInput: If features are asked for and the teacher has no such layers.
+        BadInput: If features are asked for and the teacher has no such layers, or the channel-wise
+            term and it has no places.
     """
 
     name = "distillation"
@@ -73,6 +82,9 @@ class DistillationPenalty(Penalty):
         self._kept = _Kept(teacher)
         self._seen: Calls = []
         self._layers: list[str] = []
+        if distillation.channels:  # refused at once where there are no places
+            with torch.no_grad():
+                teacher.class_maps(self._kept.task(teacher.example_images(1)))
         if distillation.features:
             self._layers = distillation.layers or last_maps(self._kept.task)
 
@@ -116,6 +128,10 @@ class DistillationPenalty(Penalty):
         shared = shared_classes(task.classes, teacher.classes)
         distance = task.distillation_loss(outputs, wanted, shared, self.distillation.temperature)
         total = self.distillation.weight * distance
+        if self.distillation.channels:
+            maps = task.class_maps(outputs), teacher.class_maps(wanted)
+            apart = channel_divergence(*maps, shared, self.distillation.temperature)
+            total = total + self.distillation.channels * apart
         if not self._layers:
             return total
         distances = [_attention_distance(name, self._seen, theirs) for name in self._layers]

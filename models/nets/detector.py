@@ -69,6 +69,14 @@ class Detector(nn.Module, ABC):
             corners / sides,
         )
 
+    def class_maps(self, raw: dict[str, Tensor]) -> Tensor:
+        """Return the logits of each class at each anchor or point, (b, c, k).
+
+        Raises:
+            BadInput: If they are not at the same places for every network.
+        """
+        return self.decode(raw)["scores"].logit(1e-6)
+
     def predict(
         self,
         raw: dict[str, Tensor],

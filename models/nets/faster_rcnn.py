@@ -120,6 +120,13 @@ class FasterRcnn(Detector):
         second = focused_divergence(*_by_class(same, shared.own), *_by_class(wanted, shared.theirs))
         return first + second
 
+    def class_maps(self, raw: dict[str, Tensor]) -> Tensor:
+        """Refuse: the second stage looks at places of each network's own choice."""
+        raise BadInput(
+            "distillation.channels: the regions of Faster R-CNN are its own, and not those of its "
+            "teacher; leave it out"
+        )
+
     def predict(
         self,
         raw: dict[str, Tensor],

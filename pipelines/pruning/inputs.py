@@ -22,7 +22,7 @@ PROGRESS = "progress.ckpt"
 # Options of a later version than that which a run may have begun with, by their defaults.
 ADDED = {f"clock.{name}": value for name, value in asdict(Clock()).items()}
 ADDED |= {"targets_of": "macs", "selection.normalizer": "mean", "compensate": False, "search": None}
-ADDED |= {"lr_grid": None}
+ADDED |= {"lr_grid": None, "distillation.channels": 0.0}
 RECOVERY = "recovery"  # the folder of a run for the state of the training that goes on
 
 

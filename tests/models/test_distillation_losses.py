@@ -12,6 +12,7 @@ from regrow.errors import BadInput
 from regrow.models.distillation_losses import (
     Shared,
     attention_distance,
+    channel_divergence,
     focused_divergence,
     one_against_rest,
     shared_classes,
@@ -58,6 +59,18 @@ def test_divergence_is_that_of_torch_distributions(places: tuple[int, ...]) -> N
     torch.testing.assert_close(soft_divergence(logits, wanted, Shared(), 3.0), expected)
     half = soft_divergence(logits.bfloat16(), wanted.bfloat16(), Shared(), 3.0)
     assert half.dtype == torch.float32
+
+
+def test_channel_wise_divergence_worked_by_hand() -> None:
+    """Two places of two classes: one seen at 1/4 and 3/4 for 1/2 and 1/2, one alike."""
+    maps = torch.tensor([[[0.0, math.log(3)], [5.0, 5.0]]])
+    wanted = torch.zeros(1, 2, 2)
+    apart = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert channel_divergence(maps, wanted, Shared()).item() == pytest.approx(apart / 2)
+    softened = channel_divergence(2 * maps, wanted, Shared(), temperature=2)
+    assert softened.item() == pytest.approx(4 * apart / 2)
+    as_pictures = channel_divergence(maps[..., None], wanted[..., None], Shared())
+    assert as_pictures.item() == pytest.approx(apart / 2)
 
 
 def test_divergence_is_among_shared_classes_alone() -> None:

@@ -93,11 +93,18 @@ def test_a_batch_counts_as_the_mean_of_its_images(kind: type[Task]) -> None:
 
 @pytest.mark.parametrize("kind", TASKS)
 @pytest.mark.parametrize(
-    "distillation", [Distillation(10.0), Distillation(weight=0.0, features=10.0)]
+    "distillation",
+    [
+        Distillation(10.0),
+        Distillation(weight=0.0, features=10.0),
+        Distillation(weight=0.0, channels=10.0),
+    ],
 )
 def test_a_student_trained_with_it_comes_nearer_to_its_teacher(
     kind: type[Task], distillation: Distillation
 ) -> None:
+    if distillation.channels and kind is Classification:
+        pytest.skip("it has no places")
     teacher = make(kind, seed=1, **({} if kind is Detection else {"width": 8}))
     penalty = DistillationPenalty(teacher, distillation)
     distances = []
@@ -157,6 +164,35 @@ def test_the_terms_are_weighted() -> None:
     logits, wanted = (task(noise(4))["logits"] / 3 for task in (student, teacher))
     oracle = nn.KLDivLoss(reduction="batchmean")(logits.log_softmax(1), wanted.softmax(1))
     torch.testing.assert_close(raw, 9 * oracle)
+
+
+def test_the_channel_wise_term_is_that_of_the_maps_of_classes() -> None:
+    student, teacher = make(Segmentation), make(Segmentation, seed=1, classes=["c", "a", "x"])
+    distillation = Distillation(0.0, temperature=2.0, channels=3.0)
+    found = term(DistillationPenalty(teacher, distillation), student, noise(4))
+    own, theirs = (task(noise(4))["logits"].flatten(2) / 2 for task in (student, teacher))
+    # Of the student's classes a and c; the teacher has them in other places.
+    pairs = zip((0, 2), (1, 0), strict=True)
+    oracle = nn.KLDivLoss(reduction="batchmean")
+    apart = [oracle(own[:, i].log_softmax(1), theirs[:, j].softmax(1)) for i, j in pairs]
+    torch.testing.assert_close(found, 3 * 4 * torch.stack(apart).mean())
+
+
+def test_boxes_are_compared_by_where_each_class_scores() -> None:
+    student, teacher = make(Detection), make(Detection, seed=1)
+    penalty = DistillationPenalty(teacher, Distillation(0.0, temperature=1.0, channels=1.0))
+    own, theirs = (task.decode(task(noise(2)))["scores"] for task in (student, teacher))
+    # Odds over places: exp(logit p) = p / (1 - p).
+    (own, theirs) = (
+        odds / odds.sum(2, keepdim=True) for odds in (own / (1 - own), theirs / (1 - theirs))
+    )
+    expected = (theirs * (theirs / own).log()).sum(2).mean()
+    torch.testing.assert_close(term(penalty, student, noise(2)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_tasks_without_places_refuse_the_channel_wise_term() -> None:
+    with pytest.raises(BadInput, match=r"distillation\.channels: Classification has no method"):
+        DistillationPenalty(make(Classification), Distillation(channels=1.0))
 
 
 # ---- classes
@@ -365,7 +401,7 @@ def test_a_compiled_student_has_no_features() -> None:
 
 
 @pytest.mark.parametrize("value", [-0.1, math.inf, math.nan])
-@pytest.mark.parametrize("name", ["weight", "features", "temperature"])
+@pytest.mark.parametrize("name", ["weight", "features", "temperature", "channels"])
 def test_values_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(BadInput, match=rf"distillation\.{name} is {value}, it must be"):
         Distillation(**{name: value})

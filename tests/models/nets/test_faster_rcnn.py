@@ -12,3 +12,5 @@ def test_faster_rcnn_has_a_fixed_number_of_proposals_and_refuses_to_decode() -> 
     assert raw["bbox_regression"].shape == (2, 100, 4 * (1 + 3))
     with pytest.raises(BadInput, match="Faster R-CNN cannot be exported"):
         net.decode(raw)
+    with pytest.raises(BadInput, match=r"distillation\.channels: the regions of Faster R-CNN"):
+        net.class_maps({})
