@@ -1,10 +1,11 @@
-"""Speed of aligned channel widths: regrow beside torch-pruning's unaligned cut, in ONNX Runtime.
+"""Speed of aligned channel widths: regrow beside torch-pruning's unaligned cut.
 
     python benchmarks/alignment.py --rounds 100
+    python benchmarks/alignment.py --rounds 100 --runtime openvino   # pip install openvino
 
 The same network is cut to the same share of its MACs by regrow, whose widths are multiples of
 `--round-to`, and by torch-pruning, as it cuts by itself: by magnitude, in 400 small steps, with no
-rounding. Both are exported by the same code and run in one thread of ONNX Runtime, the dense
+rounding. Both are exported by the same code and run in one thread of the runtime, the dense
 network beside them, one call each in every round; the time is that of the process's own CPU, which
 a busy machine disturbs least. Weights are random: what the two are worth in accuracy is
 `pruners.py`'s to say.
@@ -19,6 +20,7 @@ import statistics
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from importlib.metadata import version
 from typing import Any, Literal
 
 import onnxruntime
@@ -27,7 +29,7 @@ import torch_pruning
 
 from regrow.models.classification import Classification
 from regrow.models.cost import count_macs
-from regrow.models.onnx.graph import build_graph
+from regrow.models.onnx.graph import build_graph, fix_batch_
 from regrow.models.task import Task
 from regrow.prune.channels.records import widths
 from regrow.prune.channels.surgery import clone
@@ -67,14 +69,31 @@ def by_torch_pruning(task: Task, share: float, scope: Scope) -> Task:
     return pruned.eval()
 
 
-def session(task: Task) -> Callable[[], Any]:
-    """Return a call of the exported network on one image, in one thread."""
+def in_openvino(task: Task) -> Callable[[], Any]:
+    """Return a call of the exported network on one image, in one thread of OpenVINO."""
+    import openvino
+
+    model = build_graph(task)
+    fix_batch_(model, 1)
+    options = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    compiled = openvino.Core().compile_model(
+        openvino.Core().read_model(model.SerializeToString()), "CPU", options
+    )
+    request, images = compiled.create_infer_request(), task.example_images(1).numpy()
+    return lambda: request.infer([images])
+
+
+def in_onnxruntime(task: Task) -> Callable[[], Any]:
+    """Return a call of the exported network on one image, in one thread of ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     model = build_graph(task).SerializeToString()
     running = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     images = task.example_images(1).numpy()
     return lambda: running.run(None, {"images": images})
+
+
+RUNTIMES = {"onnxruntime": in_onnxruntime, "openvino": in_openvino}
 
 
 def times(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -104,7 +123,8 @@ def measure(task: Task, share: float, scope: Scope, options: argparse.Namespace)
         "torch-pruning": by_torch_pruning(deepcopy(task), share, scope),
     }
     macs = {name: count_macs(one) for name, one in cut.items()}
-    spent = times({name: session(one) for name, one in cut.items()}, options.rounds)
+    prepared = RUNTIMES[options.runtime]
+    spent = times({name: prepared(one) for name, one in cut.items()}, options.rounds)
     speedups = {n: quartiles(spent["dense"], spent[n]) for n in cut if n != "dense"}
     fewer = macs["dense"] / macs["regrow"]
     return {
@@ -117,7 +137,7 @@ def measure(task: Task, share: float, scope: Scope, options: argparse.Namespace)
         "beside": quartiles(spent["torch-pruning"], spent["regrow"]),
         "of_macs": [ratio / fewer for ratio in speedups["regrow"]],
         "widths": {name: sorted(set(widths(one.net).values())) for name, one in cut.items()},
-        "onnxruntime": onnxruntime.__version__,
+        "runtime": f"{options.runtime} {version(options.runtime)}",
     }
 
 
@@ -128,9 +148,10 @@ def main() -> None:
     )
     parser.add_argument("--net", default="torchvision/resnet18")
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.25])
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.8, 0.6, 0.5, 0.35])
     parser.add_argument("--scopes", nargs="+", default=["global", "local"])
     parser.add_argument("--round-to", type=int, default=16)
+    parser.add_argument("--runtime", choices=list(RUNTIMES), default="onnxruntime")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch, while it prunes")
     options = parser.parse_args()
