@@ -12,7 +12,7 @@ from regrow.data.module import GrowingData
 from regrow.deploy.exporting import MODEL_FILE
 from regrow.deploy.quantizing import Choice, evaluate_graph, quantize
 from regrow.deploy.runtime import OnnxModel
-from regrow.logs import log
+from regrow.errors import BadInput
 from regrow.metrics.budget import Budget, Verdict, decide
 from regrow.models.latency import medians, timed_graph
 from regrow.models.onnx.graph import export_graph
@@ -33,6 +33,9 @@ class Calibration:
         data: The data.
         num_images: Number of images; all where there are fewer.
         seed: The random seed by which they are drawn.
+
+    Raises:
+        BadInput: If they show one class of several alone: what the others need would be cut off.
     """
 
     def __init__(self, data: GrowingData, num_images: int, seed: int) -> None:
@@ -42,19 +45,17 @@ class Calibration:
         self.indices = sorted(drawn.tolist())
         shown = data.shown("train")
         self.classes = sorted({name for index in self.indices for name in shown[index]})
-        self.has_one_class = len(self.classes) < 2 <= len(data.classes)
-        if self.has_one_class:
-            log.warning(f"INT8: {self.in_words()}")
+        if len(self.classes) < 2 <= len(data.classes):
+            self._refuse(num_images)
 
-    def in_words(self) -> str:
-        """Return what the images are, and what is wrong with them."""
-        count = plural(len(self.indices), "training image")
-        if not self.has_one_class:
-            return f"calibrated on {count}"
+    def _refuse(self, asked: int) -> None:
         only = f"{self.classes[0]} alone" if self.classes else "no class"
-        return (
-            f"calibrated on {count} that show {only}: what other classes need may be cut off; "
-            "calibrate on more images"
+        more = f"raise calibration_images ({asked})"
+        if asked >= len(self.indices) == len(self.examples):
+            more = "give the data training images of other classes"
+        raise BadInput(
+            f"INT8: the {plural(len(self.indices), 'training image')} to calibrate on show {only}, "
+            f"and what other classes need would be cut off; {more}"
         )
 
     def batches(self, model: OnnxModel) -> "_Batches":
@@ -213,7 +214,7 @@ def add_int8(report: Report, int8: Int8) -> None:
     for name, network in int8.networks.items():
         if network.verdict is not None:
             report.say(_verdict_in_words(name, network, network.verdict, own, int8.budget))
-    report.say(f"INT8 was {int8.calibration.in_words()}.")
+    report.say(f"INT8 was calibrated on {plural(len(int8.calibration.indices), 'training image')}.")
     score = own.evaluation.name
     report.add_table(
         "INT8",

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from unbalanced import unbalance_
 
 from given import Given
 from regrow.data.module import GrowingData
@@ -54,13 +55,11 @@ def named(task: Classification, images: list[np.ndarray]) -> list[str]:
     return ["ab"[number] for number in found.argmax(1).tolist()]
 
 
-def data_of(task: Classification, *, shade: int = 1, num_tests: int = 60) -> GrowingData:
-    """Return data that the network gets right, with training images darkened by a factor."""
+def data_of(task: Classification, *, num_tests: int = 60) -> GrowingData:
+    """Return data that the network gets right."""
     items = []
     for seed, (split, count) in enumerate({"train": 24, "val": 16, "test": num_tests}.items()):
         images = made_images(count, seed)
-        if split == "train":
-            images = [image // shade for image in images]
         labels = named(task, images)
         items += [
             Item(f"{split}{n}", image, label, split)
@@ -116,8 +115,9 @@ def test_the_report_says_what_the_files_give(
 def test_a_broken_budget_leaves_no_model(
     task: Classification, checkpoint: Path, tmp_path: Path
 ) -> None:
-    # Calibrated on images that are nearly black: what brighter ones need is cut off.
-    data, run = data_of(task, shade=120), tmp_path / "run"
+    unbalance_(task)
+    save(checkpoint, task)
+    data, run = data_of(task), tmp_path / "run"
     with pytest.raises(CheckFailed, match=r"budget of 0.01 is broken by INT8 on 60 test images: "):
         run_export(checkpoint, data, run, int8=True)
     assert accuracy(run / "model.float.onnx", data) == 1
@@ -142,9 +142,9 @@ def test_too_few_images_leave_it_undecided(
 def test_calibration_images_are_drawn_by_seed_and_not_augmented(task: Classification) -> None:
     data = data_of(task)
     data.augment = [torch.nn.Identity()]  # never called: it is no transform of images
-    one, same, other = (Calibration(data, 6, seed) for seed in (0, 0, 1))
+    one, same, other = (Calibration(data, 16, seed) for seed in (0, 0, 1))
     assert one.indices == same.indices != other.indices
-    assert len(set(one.indices)) == 6
+    assert len(set(one.indices)) == 16
     trained = [np.asarray(i.image) for i in data.snapshot.items if i.split == "train"]
     for index in one.indices:
         image, _ = one.examples[(0, index)]
@@ -152,17 +152,19 @@ def test_calibration_images_are_drawn_by_seed_and_not_augmented(task: Classifica
     assert len(Calibration(data, 1000, 0).indices) == 24
 
 
-def test_images_of_one_class_are_told(
-    task: Classification, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_images_of_one_class_are_refused(task: Classification) -> None:
     images = made_images(12, 0)
     items = [Item(f"{n}", image, "a", "train") for n, image in enumerate(images[:6])]
     items += [Item(f"{n}", images[n], "ab"[n % 2], ("val", "test")[n > 8]) for n in range(6, 12)]
     data = GrowingData(Given(items), size=SIZE, batch_size=8)
-    calibration = Calibration(data, 256, 0)
-    said = "calibrated on 6 training images that show a alone: what other classes need may be cut"
-    assert calibration.in_words().startswith(said)
-    assert f"INT8: {said}" in caplog.text
+    said = r"^INT8: the 6 training images to calibrate on show a alone, .*; give the data training"
+    with pytest.raises(BadInput, match=said):
+        Calibration(data, 256, 0)
+    said = (
+        r"^INT8: the 1 training image to calibrate on show \w alone, .*; raise calibration_images"
+    )
+    with pytest.raises(BadInput, match=said):
+        Calibration(data_of(task), 1, 0)
 
 
 def test_data_without_training_images_is_refused(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,14 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from unbalanced import unbalance_
 
 from regrow.errors import CheckFailed
 from regrow.models.checkpoint import load, save
+from regrow.models.classification import Classification
+from regrow.models.segmentation import Segmentation
 from regrow.pipelines import commands
+from regrow.reporting.run_folder import open_run
 from regrow.scripts import export
 
 Words = Callable[..., list[str]]
@@ -163,3 +168,103 @@ def test_operators_that_cannot_be_had_end_with_2(
 ) -> None:
     assert export.main([str(dense), f"--run={tmp_path / 'out'}", "--opset=9"]) == 2
     assert "opset 9: the network cannot be had in these" in capsys.readouterr().err
+
+
+def test_int8_leaves_both_files_and_a_report(
+    dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "export"
+    words = [str(dense), f"--run={run}", "--int8", f"--reference={dense}", "--budget.max_drop=0.2"]
+    assert export.main(words) == 0
+    assert sorted(f.name for f in run.glob("*.onnx")) == ["model.float.onnx", "model.onnx"]
+    session = onnxruntime.InferenceSession(run / "model.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["regrow.precision"] == '"int8"'
+    task = load(dense)
+    images = task.example_images(2)
+    with torch.no_grad():
+        expected = task.predict(task(images)).numpy()
+    (given,) = session.run(["probabilities"], {"images": images.numpy()})
+    np.testing.assert_allclose(given, expected, atol=0.1)
+    assert np.abs(given - expected).max() > 1e-7
+    figures = json.loads((run / "report.json").read_text())["int8"]
+    assert figures["int8"]["bytes"] == (run / "model.onnx").stat().st_size
+    assert figures["int8"]["bytes"] < 0.5 * figures["float"]["bytes"]
+    assert figures["unpruned"]["budget"]["is_met"] is figures["float"]["budget"]["is_met"] is True
+    assert "From unpruned: The budget is met." in capsys.readouterr().out
+    assert "| INT8 |" in (run / "report.md").read_text()
+
+
+def test_a_budget_that_int8_breaks_ends_with_3(
+    dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, run = load(dense), tmp_path / "export"
+    unbalance_(task)
+    save(dense, task)
+    assert export.main([str(dense), f"--run={run}", "--int8"]) == 3
+    assert "the budget of 0.01 is broken by INT8 on 24 test images" in capsys.readouterr().err
+    names = sorted(file.name for file in run.glob("*.onnx"))
+    assert names == ["model.float.onnx", "model.unverified.onnx"]
+    figures = json.loads((run / "report.json").read_text())["int8"]
+    assert (figures["float"]["score"], figures["int8"]["score"]) == (1, 0.5)
+    assert figures["path"] == "model.unverified.onnx"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--calibration_images=0"], "calibration_images is 0, it must be at least 1"),
+        (["--calibration_images=1"], "the 1 training image to calibrate on show"),
+        (["--reference={other}"], "holds a segmentation network for masks, the data has labels"),
+        (["--reference={missing}"], "no such checkpoint"),
+    ],
+)
+def test_int8_that_cannot_be_had_ends_with_2(
+    dense: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    said: str,
+) -> None:
+    run = open_run(tmp_path / "export")
+    (run / "model.onnx").write_text("an earlier one")
+    places = {"other": tmp_path / "other.ckpt", "missing": tmp_path / "missing.ckpt"}
+    save(places["other"], Segmentation(["green", "red"], (32, 32), net_args={"width": 4}))
+    more = [option.format(**places) for option in options]
+    assert export.main([str(dense), f"--run={run}", "--int8", *more]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line
+    assert [file.name for file in tmp_path.glob("export*")] == ["export"]
+    assert (run / "model.onnx").read_text() == "an earlier one"
+
+
+TRANSPOSED = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.ConvTranspose2d(3, num_classes, 2, 2)
+
+    def forward(self, images):
+        return self.head(images).mean((2, 3))
+"""
+
+
+def test_a_network_without_operators_for_int8_ends_with_2_and_stays_in_float(
+    dense: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "transposed_net.py").write_text(TRANSPOSED)
+    monkeypatch.syspath_prepend(tmp_path)
+    own, run = tmp_path / "own" / "best.ckpt", tmp_path / "export"
+    own.parent.mkdir()
+    shutil.copyfile(dense.parent / "data.yaml", own.parent / "data.yaml")
+    save(own, Classification(["green", "red"], (32, 32), net="transposed_net.Net"))
+    words = [str(own), f"--run={run}", "--int8", '--allow=["transposed_net"]']
+    assert export.main(words) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "ONNX Runtime has no INT8 kernel for what the network weighs with: ConvT" in line
+    assert line.endswith("export it in float")
+    assert [file.name for file in run.glob("*.onnx")] == ["model.float.onnx"]
