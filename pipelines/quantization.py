@@ -17,7 +17,7 @@ from regrow.metrics.budget import Budget, Verdict, decide
 from regrow.models.latency import medians, timed_graph
 from regrow.models.onnx.graph import export_graph
 from regrow.models.task import Task
-from regrow.pipelines.pruning.report import budget_in_words, parts_in_words
+from regrow.pipelines.pruning.report import budget_in_words, decided_in_a_word, parts_in_words
 from regrow.reporting.report import Report, ranged, signed
 from regrow.text import plural
 from regrow.training.evaluation import Evaluation
@@ -268,7 +268,7 @@ def _row(name: str, network: Network, own: Network) -> list[Any]:
     if network.verdict is None:
         return [*about, "-", "-", "-"]
     change = own.evaluation.value - network.evaluation.value
-    decided = {True: "met", False: "broken", "undecided": "undecided"}[network.verdict.is_met]
+    decided = decided_in_a_word(network.verdict.is_met)
     return [*about, signed(change), ranged(network.verdict.interval), decided]
 
 

@@ -17,6 +17,7 @@ from regrow.files import file_hash, read_json, write_json
 from regrow.logs import log
 from regrow.pipelines.pruning.inputs import PROGRESS
 from regrow.pipelines.pruning.job import PRUNED
+from regrow.pipelines.pruning.report import decided_in_a_word
 from regrow.prune.target import Target
 from regrow.reporting.charts import Point, scatter
 from regrow.reporting.pictures import save_picture
@@ -237,7 +238,6 @@ def _report(points: Sequence[Reached], options: Mapping[str, Any], started: floa
 def _row(point: Reached, took: float) -> list[Any]:
     after, budget = point.figures["after"], point.figures["budget"]
     change = after["score"] - point.figures["before"]["score"]
-    decided = {True: "met", False: "broken", None: "undecided"}[budget["is_met"]]
     return [
         f"{point.target:g}" if point.is_reached else f"{point.target:g} (not reached)",
         after["macs"],
@@ -246,7 +246,7 @@ def _row(point: Reached, took: float) -> list[Any]:
         after["score"],
         signed(change),
         ranged(point.interval),
-        decided,
+        decided_in_a_word(budget["is_met"]),
     ]
 
 

@@ -243,6 +243,13 @@ def budget_in_words(verdict: Verdict, budget: Budget) -> str:
     )
 
 
+def decided_in_a_word(is_met: bool | str) -> str:
+    """Return the decision about a budget as a cell of a table: met, broken or undecided."""
+    if isinstance(is_met, bool):
+        return "met" if is_met else "broken"
+    return is_met
+
+
 def parts_in_words(verdict: Verdict) -> str:
     """Return what the interval is made of: what was seen to vary, and what may not show at all."""
     unseen = 100 * (verdict.unseen or 0)

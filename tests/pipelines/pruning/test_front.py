@@ -105,6 +105,15 @@ def test_a_front_that_is_stopped_goes_on_to_the_same_end(
         run_pruning(file, data, run=run, resume=True, **options)
 
 
+def test_a_point_may_be_undecided(tmp_path: Path, data: GrowingData) -> None:
+    """Of 8 images a loss of 31 points need not show on any, by 1 - 0.05 ** (1 / 8)."""
+    options = QUICK | {"recovery": Fit(epochs=0, devices=1), "budget": Budget(0.1)}
+    file = checkpoint(tmp_path)
+    report = run_pruning(file, data, targets=[0.97, 0.95], run=tmp_path / "run", **options)
+    assert [point["is_met"] for point in report.figures["points"]] == ["undecided"] * 2
+    assert (tmp_path / "run" / "report.md").read_text().count("| undecided |") == 2
+
+
 def test_layers_keep_their_share_of_the_unpruned_width(tmp_path: Path, data: GrowingData) -> None:
     """Not of what the target before has left, of which a share of a share would go."""
     run, file = tmp_path / "run", checkpoint(tmp_path)
