@@ -12,7 +12,7 @@ from regrow.models.checkpoint import load, read, save
 from regrow.models.task import Task
 from regrow.plain import MISSHAPEN
 from regrow.prune.removal import Cut
-from regrow.prune.schedule import Pace
+from regrow.prune.schedule import LARGEST_STEP, Pace
 
 KEY = "pruning"
 TRIAL = "trial.ckpt"  # beside the progress of a run: the cut network whose training has begun
@@ -218,7 +218,8 @@ def _refuse_types(progress: Progress) -> None:
     pace = progress.pace
     if not isinstance(progress.search, dict | None):
         raise ValueError("a search that is none")
-    if not all(_is_share(part) for part in (pace.first, pace.done, pace.size)) or not pace.first:
+    parts = (pace.first, pace.done, pace.size / LARGEST_STEP)
+    if not all(_is_share(part) for part in parts) or not pace.first:
         raise ValueError(f"a pace of {pace}")
     if type(progress.baseline) not in (int, float):
         raise ValueError("a baseline that is no number")

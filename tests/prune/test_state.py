@@ -61,6 +61,14 @@ def test_all_of_it_comes_back(tmp_path: Path) -> None:
     assert torch.equal(load(path)(images)["logits"], state.task(images)["logits"])
 
 
+def test_a_run_of_one_step_that_cost_no_score_comes_back(tmp_path: Path) -> None:
+    """Its next step would be longer than the whole way."""
+    state, path = make(), tmp_path / "progress.ckpt"
+    state.pace = Pace.begin(1).after(0.0)
+    save_progress(path, state, {})
+    assert load_progress(path)[0].pace == state.pace == Pace(1.0, 1.0, 1.5)
+
+
 def test_the_time_that_was_measured_comes_back_with_a_cut(tmp_path: Path) -> None:
     state, path = make(), tmp_path / "progress.ckpt"
     state.steps[0] = replace(state.steps[0], latency=0.6)
