@@ -76,9 +76,8 @@ def run_export(
             the model in INT8, judged by the budget, and `model.float.onnx` the verified one.
         calibration_images: Number of training images that INT8 is calibrated on.
         budget: The accuracy budget of INT8: how much of the score may be lost, decided on all test
-            images against the network in float, and against the reference.
-        reference: The checkpoint of the unpruned network that INT8 is also compared with; null is
-            none.
+            images against the reference, or without one against the network in float.
+        reference: The checkpoint of the unpruned network that INT8 is compared with; null is none.
         accept_seen: Decide the budget although some test images have the pixels of training or
             validation images, of the data or of the networks' own.
         seed: The random seed by which calibration images are drawn.
@@ -127,8 +126,10 @@ def run_export(
     if calibration is not None and parity.is_equal:
         made = quantize_verified(task, dense, parity.path, data, calibration, budget)
         report.set(seeds=[seed])
-        report.set_score(parity.score_name, made.networks["INT8"].evaluation.value)
+        before, after = (made.networks[name].evaluation for name in ("float", "INT8"))
+        report.set_score(parity.score_name, after.value)
         add_int8(report, made)
+        report.add_per_class(before.per_class, after.per_class, after.name)
     model = parity.path if made is None else made.path
     _add_use(report, metadata_of(model))
     report.set(seconds=round(time.monotonic() - started, 1))

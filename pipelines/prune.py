@@ -15,10 +15,12 @@ from regrow.metrics.budget import Budget
 from regrow.models.latency import Clock, Latency
 from regrow.models.optimization import Optimization
 from regrow.models.task import Penalty, Task
+from regrow.pipelines.pruning.exports import check_exportable, export_pruned
 from regrow.pipelines.pruning.front import CostName, draws_front
 from regrow.pipelines.pruning.inputs import Inputs, Record
 from regrow.pipelines.pruning.job import PRUNED, Job, Train
 from regrow.pipelines.pruning.rates import RateGrid
+from regrow.pipelines.quantization import Calibration
 from regrow.pipelines.seen import refuse_seen
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.compensation.compensate import Compensation
@@ -62,6 +64,8 @@ def run_pruning(
     clock: Clock = Clock(),
     reference: Path | None = None,
     export: bool = False,
+    int8: bool = False,
+    calibration_images: int = 256,
     accept_seen: bool = False,
     resume: bool = False,
     run: Path = Path("runs/prune"),
@@ -106,6 +110,10 @@ def run_pruning(
         reference: A checkpoint that budget and target compare with, by default the one that is
             pruned; say, the network that it was itself pruned from.
         export: Also write `model.onnx`, verified in ONNX Runtime on the test images.
+        int8: Also quantise the pruned network to INT8, and decide the budget on that too, against
+            the unpruned network in float. `model.onnx` is then the model in INT8, and
+            `model.float.onnx` the verified one.
+        calibration_images: Number of training images that INT8 is calibrated on.
         accept_seen: Decide the budget although some test images have the pixels of training or
             validation images, of the data or of the networks' own.
         resume: Resume the run in the run's folder, which was stopped.
@@ -122,8 +130,8 @@ def run_pruning(
 
     Raises:
         BadInput: If anything given cannot be used.
-        CheckFailed: If the target was not reached, or the budget is broken; checkpoint and report
-            are written all the same.
+        CheckFailed: If the target was not reached, or the budget is broken, in float or in INT8;
+            checkpoint and report are written all the same.
 
     Example:
         >>> from pathlib import Path
@@ -142,7 +150,7 @@ def run_pruning(
         True
     """
     started, packages = time.monotonic(), tuple(allow or ())
-    _refuse_counts(num_steps, final_epochs)
+    _refuse_counts(num_steps, final_epochs, calibration_images)
     if resume:
         reopen_run(run, command_line)
     else:
@@ -151,6 +159,7 @@ def run_pruning(
     if budget.max_drop < 1 and not accept_seen:
         refuse_seen(inputs.seen, inputs.data)
     _refuse_processes(inputs.task, recovery, run)
+    calibration = _calibration(inputs, calibration_images, seed) if int8 else None
     record = Record(run, flat(settings or {}) | {"parents": inputs.hashes})
     begun = record.read(inputs.task, packages) if resume else None
     grid = None if lr_grid is None else RateGrid(lr_grid, run)
@@ -186,10 +195,12 @@ def run_pruning(
     result = job.prune(record, begun, num_steps=num_steps, adapts=adapts)
     job.write_checkpoint(result, settings)
     unlike = unlike_saved(run / PRUNED, result.task, inputs.data, packages)
-    parity = job.exported(packages) if export else None
-    report = job.report(result, foreseen, unlike, started, parity)
+    exported = None
+    if export or int8:
+        exported = export_pruned(run / PRUNED, inputs, budget, packages, calibration)
+    report = job.report(result, foreseen, unlike, started, exported)
     record.remove()  # until here a run that is killed goes on from its last step
-    job.conclude(result, report, unlike, parity)
+    job.conclude(result, report, unlike, exported)
     return report
 
 
@@ -208,12 +219,20 @@ def _refuse_unreachable(removal: Removal, inputs: Inputs, target: Target) -> Non
         )
 
 
-def _refuse_counts(num_steps: int, final_epochs: int) -> None:
+def _calibration(inputs: Inputs, num_images: int, seed: int) -> Calibration:
+    """Return the images that INT8 is calibrated on; refuses what has no INT8."""
+    check_exportable(inputs)
+    return Calibration(inputs.data, num_images, seed)
+
+
+def _refuse_counts(num_steps: int, final_epochs: int, calibration_images: int) -> None:
     if num_steps < 1 or final_epochs < 0:
         raise BadInput(
             f"num_steps is {num_steps}, it must be at least 1, and final_epochs {final_epochs}, "
             "it must be 0 or more"
         )
+    if calibration_images < 1:
+        raise BadInput(f"calibration_images is {calibration_images}, it must be at least 1")
     refuse_beyond(NUM_RUNS, num_steps=num_steps)
     refuse_beyond(NUM_EPOCHS, final_epochs=final_epochs)
 

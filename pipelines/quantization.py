@@ -107,7 +107,7 @@ class Int8:
     """The outcome of a quantisation.
 
     Args:
-        path: The file in INT8: `model.onnx`, or `model.unverified.onnx` if a budget is broken.
+        path: The file in INT8: `model.onnx`, or `model.unverified.onnx` if the budget is broken.
         choice: What is in INT8 and what in float.
         networks: `unpruned`, if it is known, `float` and `INT8`.
         calibration: The images that it was calibrated on.
@@ -121,17 +121,20 @@ class Int8:
     budget: Budget
 
     @property
+    def verdict(self) -> Verdict | None:
+        """Return the decision: beside the unpruned network if it is known, else beside float."""
+        return next(iter(self.networks.values())).verdict
+
+    @property
     def broken(self) -> str | None:
-        """Return in words against which network the budget is broken; None if it is not."""
-        for name, network in self.networks.items():
-            verdict = network.verdict
-            if verdict is not None and verdict.is_met is False:
-                return (
-                    f"the budget of {self.budget.max_drop} is broken by INT8 on "
-                    f"{verdict.num_images} test images: the score of the {name} network changed "
-                    f"by {verdict.interval}"
-                )
-        return None
+        """Return in words how the budget is broken; None if it is not."""
+        if self.verdict is None or self.verdict.is_met is not False:
+            return None
+        return (
+            f"the budget of {self.budget.max_drop} is broken by INT8 on "
+            f"{self.verdict.num_images} test images: the score of the {next(iter(self.networks))} "
+            f"network changed by {self.verdict.interval}"
+        )
 
 
 def quantize_verified(
@@ -142,7 +145,7 @@ def quantize_verified(
     calibration: Calibration,
     budget: Budget,
 ) -> Int8:
-    """Quantise an exported model and judge it; it becomes `model.onnx` unless a budget is broken.
+    """Quantise an exported model and judge it; it becomes `model.onnx` unless the budget is broken.
 
     Args:
         task: The network, on the CPU.
@@ -232,8 +235,6 @@ def add_int8(report: Report, int8: Int8) -> None:
         "latency is that of one image in ONNX Runtime, in one thread; the interval is that of the "
         "change from the network of its row to INT8, in points.",
     )
-    per_class = int8.networks["float"].evaluation.per_class
-    report.add_per_class(per_class, own.evaluation.per_class, score)
 
 
 def int8_in_words(int8: Int8) -> str:

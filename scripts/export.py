@@ -15,7 +15,7 @@ The first word is the checkpoint, dense or pruned. Options that are used most:
   --input_type TYPE             the type of the images: uint8, or float32 from 0 to 1
   --int8                        quantise the model to 8 bits, and decide the budget on it
   --budget.max_drop SHARE       how much of the score INT8 may lose
-  --reference CHECKPOINT        the unpruned network, which INT8 is compared with too
+  --reference CHECKPOINT        the unpruned network, against which the budget is decided
   --for PLATFORM                pack the model too: for sagemaker, triton or kserve
 
 --help TOPIC explains every option of one topic:

@@ -86,6 +86,41 @@ def quantized(
         BadInput: If there are no images, the graph is quantised already, its opset is too old, or
             no operator of it has an INT8 kernel.
     """
+    plan = _planned(model, keeps_ends)
+    waiting = iter(batches)
+    one = next(waiting, None)
+    if one is None:
+        raise BadInput("INT8: there are no images to calibrate with; give the data a train split")
+    reader = _Reader(chain([one], waiting), plan.model.graph.input[0].name)
+    made = _quantized(plan.model, reader, plan.chosen)
+    _describe_(made, model)
+    onnx.checker.check_model(made)
+    return Quantized(made, plan.num_layers, plan.num_quantized, plan.num_ends, plan.in_float)
+
+
+def check_quantizable(model: onnx.ModelProto) -> None:
+    """Refuse a graph that cannot be quantised, before there is anything to calibrate with.
+
+    Raises:
+        BadInput: If it is quantised already, its opset is too old, or no operator of it has an INT8
+            kernel.
+    """
+    _planned(model, keeps_ends=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What becomes INT8: a graph whose nodes have names of their own, and the names of some."""
+
+    model: onnx.ModelProto
+    chosen: list[str]
+    num_layers: int
+    num_quantized: int
+    num_ends: int
+    in_float: Mapping[str, int]
+
+
+def _planned(model: onnx.ModelProto, keeps_ends: bool) -> _Plan:
     _refuse(model)
     given = onnx.ModelProto()
     given.CopyFrom(model)
@@ -98,15 +133,8 @@ def quantized(
     num_quantized = len({*chosen} & {*layers})
     if not num_quantized:
         raise BadInput(_nothing_to_quantize(given.graph, keeps_ends and bool(layers)))
-    waiting = iter(batches)
-    one = next(waiting, None)
-    if one is None:
-        raise BadInput("INT8: there are no images to calibrate with; give the data a train split")
-    made = _quantized(given, _Reader(chain([one], waiting), given.graph.input[0].name), chosen)
-    _describe_(made, model)
-    onnx.checker.check_model(made)
-    return Quantized(
-        made, len(layers), num_quantized, len(first | last), dict(sorted(left.items()))
+    return _Plan(
+        given, chosen, len(layers), num_quantized, len(first | last), dict(sorted(left.items()))
     )
 
 

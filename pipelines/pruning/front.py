@@ -61,7 +61,28 @@ class Reached:
             return "the budget is broken"
         if not self.figures.get("onnx", {}).get("is_equal", True):
             return "the ONNX file does not agree"
+        if self.int8 is not None and self.int8["is_met"] is False:
+            return "the budget is broken by INT8"
         return None
+
+    @property
+    def int8(self) -> Mapping[str, Any] | None:
+        """Return the figures in INT8, with those of the change from the unpruned network in float.
+
+        None if there is no INT8. Latency is the share of what the unpruned network takes in float.
+        """
+        found = self.figures.get("int8")
+        if found is None:
+            return None
+        own, unpruned = found["int8"], found["unpruned"]
+        return {
+            "score": own["score"],
+            "bytes": own["bytes"],
+            "latency": own["latency_ms"] / unpruned["latency_ms"],
+            "change": own["score"] - unpruned["score"],
+            "interval": unpruned["budget"]["interval"],
+            "is_met": unpruned["budget"]["is_met"],
+        }
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -230,6 +251,7 @@ def _report(points: Sequence[Reached], options: Mapping[str, Any], started: floa
         f"with {PRUNED} and a report, in a folder named by its target: "
         f"{', '.join(point.folder.name for point in points)}.",
     )  # fmt: skip
+    _add_int8(report, points, name)
     _add_charts(report, points, took, name)
     report.write()
     return report
@@ -250,6 +272,33 @@ def _row(point: Reached, took: float) -> list[Any]:
     ]
 
 
+def _add_int8(report: Report, points: Sequence[Reached], name: str) -> None:
+    """Report the points in INT8, if that was asked for."""
+    rows = [
+        [
+            f"{point.target:g}",
+            own["score"],
+            signed(own["change"]),
+            ranged(own["interval"]),
+            decided_in_a_word(own["is_met"]),
+            own["bytes"],
+            own["latency"],
+        ]
+        for point in points
+        if (own := point.int8) is not None
+    ]
+    if not rows:
+        return
+    report.add_table(
+        "INT8",
+        ["target", name, "change", "interval", "budget", "file size, bytes", "latency"],
+        rows,
+        "Scores and files are those of the points in INT8; the change, its interval in points and "
+        "the budget are those from the unpruned network in float. Latency is the share of what "
+        "that network takes.",
+    )
+
+
 def _figures(point: Reached, took: float) -> dict[str, Any]:
     after, budget = point.figures["after"], point.figures["budget"]
     return {
@@ -260,6 +309,7 @@ def _figures(point: Reached, took: float) -> dict[str, Any]:
         "interval": budget["interval"],
         **after,
         "latency_ms": took * point.share("latency_ms"),
+        "int8": point.int8,
     }
 
 

@@ -23,6 +23,7 @@ PROGRESS = "progress.ckpt"
 ADDED = {f"clock.{name}": value for name, value in asdict(Clock()).items()}
 ADDED |= {"targets_of": "macs", "selection.normalizer": "mean", "compensate": False, "search": None}
 ADDED |= {"lr_grid": None, "distillation.channels": 0.0}
+ADDED |= {"int8": False, "calibration_images": 256}
 RECOVERY = "recovery"  # the folder of a run for the state of the training that goes on
 
 

@@ -12,19 +12,17 @@ from torch.utils.tensorboard import SummaryWriter
 
 from regrow.data.config import DATA_FILE, write_data_file
 from regrow.data.images.decoding import decode
-from regrow.deploy.exporting import export_verified
-from regrow.deploy.parity import Parity
 from regrow.errors import CheckFailed
 from regrow.logs import log
 from regrow.metrics.budget import Budget, foresee
 from regrow.metrics.unseen import count_shown
-from regrow.models.checkpoint import load, load_provenance, save
+from regrow.models.checkpoint import load_provenance, save
 from regrow.models.latency import Latency
 from regrow.models.optimization import Optimization
 from regrow.models.record.provenance import Provenance, change_between, descent, now
 from regrow.models.task import Penalty, Task
-from regrow.pipelines.export import add_parity
 from regrow.pipelines.lead import describe_remarks
+from regrow.pipelines.pruning.exports import Exported
 from regrow.pipelines.pruning.inputs import RECOVERY, Inputs, Record
 from regrow.pipelines.pruning.rates import RateGrid
 from regrow.pipelines.pruning.report import (
@@ -193,16 +191,6 @@ class Job:
         elif parents_data.is_file():
             shutil.copyfile(parents_data, self.run / DATA_FILE)
 
-    def exported(self, packages: tuple[str, ...]) -> Parity:
-        """Write `model.onnx` of `pruned.ckpt`, and compare both on the test images.
-
-        Args:
-            packages: Other people's packages that the network may come from.
-        """
-        # In single precision whatever it was trained in: ONNX has no bfloat16 convolution.
-        task = load(self.run / PRUNED, allow=packages, kind=self.inputs.data.kind).float()
-        return export_verified(task, self.run, self.inputs.data.test_dataloader())
-
     def _provenance(self, result: Result) -> Provenance:
         snapshot, parent = self.inputs.data.snapshot, self.inputs.hashes[0]
         old, manifest = load_provenance(self.inputs.checkpoint), snapshot.manifest()
@@ -229,7 +217,7 @@ class Job:
         foreseen: str | None,
         unlike: str | None,
         started: float,
-        parity: Parity | None = None,
+        exported: Exported | None = None,
     ) -> Report:
         """Write the report, and return it.
 
@@ -238,7 +226,7 @@ class Job:
             foreseen: What was known of the verdict before the first step, if anything.
             unlike: What is wrong with the file that was written, if anything.
             started: When the run began, on the clock of `time.monotonic`.
-            parity: How the ONNX file compares with the network, if one was asked for.
+            exported: The exported files, if they were asked for.
         """
         data, seen = self.inputs.data, self.inputs.seen
         report = pruning_report(
@@ -254,8 +242,8 @@ class Job:
             self.grid.add_to(report)
         if unlike is not None:
             report.say(f"{unlike}.")
-        if parity is not None:
-            add_parity(report, parity)
+        if exported is not None:
+            exported.add_to(report)
         if seen:
             report.say(f"Beware: {seen_in_words(seen, data)}.")
         describe_remarks(report, data.remarks.lines)
@@ -282,7 +270,7 @@ class Job:
         result: Result,
         report: Report,
         unlike: str | None,
-        parity: Parity | None = None,
+        exported: Exported | None = None,
     ) -> None:
         """Log how the run ended, and raise if that is not as it was asked for.
 
@@ -290,7 +278,7 @@ class Job:
             result: The outcome of the run.
             report: Its report, written.
             unlike: What is wrong with the file that was written, if anything.
-            parity: How the ONNX file compares with the network, if one was asked for.
+            exported: The exported files, if they were asked for.
 
         Raises:
             CheckFailed: If something is, the target was not reached, or the budget is broken.
@@ -301,16 +289,20 @@ class Job:
         log.info(table_in_text(table))
         if unlike is not None:
             raise CheckFailed(unlike)
-        if parity is not None and not parity.is_equal:
-            raise CheckFailed(f"{parity.path}: {parity.reason}; see {page}")
+        if exported is not None and exported.unlike is not None:
+            raise CheckFailed(f"{exported.unlike}; see {page}")
         if result.stopped != "target":
             raise CheckFailed(f"{words} See {page}")
         log.info(words)
+        for line in exported.in_words() if exported is not None else []:
+            log.info(line)
         if verdict.is_met is False:
             raise CheckFailed(
                 f"the budget of {self.budget.max_drop} is broken on {verdict.num_images} test "
                 f"images: the score changed by {verdict.interval}; see {page}"
             )
+        if exported is not None and exported.broken is not None:
+            raise CheckFailed(f"{exported.broken}; see {page}")
 
 
 def _show(writer: SummaryWriter, step: Step) -> None:

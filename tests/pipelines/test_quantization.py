@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
-from unbalanced import unbalance_
+from quantised import SIZE, accuracy, data_of, made_images, unbalance_
 
 from given import Given
 from regrow.data.module import GrowingData
@@ -20,8 +19,6 @@ from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
 from regrow.pipelines.export import run_export
 from regrow.pipelines.quantization import Calibration
-
-SIZE = (16, 16)
 
 
 @pytest.fixture
@@ -37,47 +34,6 @@ def task() -> Classification:
 def checkpoint(tmp_path: Path, task: Classification) -> Path:
     save(tmp_path / "net.ckpt", task)
     return tmp_path / "net.ckpt"
-
-
-def made_images(count: int, seed: int) -> list[np.ndarray]:
-    """Return smooth pictures, some dark and some bright."""
-    draw = np.random.default_rng(seed)
-    small = draw.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
-    return list(small.repeat(4, axis=1).repeat(4, axis=2))
-
-
-def named(task: Classification, images: list[np.ndarray]) -> list[str]:
-    """Return what the network itself calls images, so that its accuracy is 1."""
-    stacked = torch.from_numpy(np.stack(images)).movedim(-1, 1)
-    with torch.no_grad():
-        found = task(stacked)["logits"]
-    # The middle stands between both classes, so that there are as many of each.
-    return ["ab"[number] for number in found.argmax(1).tolist()]
-
-
-def data_of(task: Classification, *, num_tests: int = 60) -> GrowingData:
-    """Return data that the network gets right."""
-    items = []
-    for seed, (split, count) in enumerate({"train": 24, "val": 16, "test": num_tests}.items()):
-        images = made_images(count, seed)
-        labels = named(task, images)
-        items += [
-            Item(f"{split}{n}", image, label, split)
-            for n, (image, label) in enumerate(zip(images, labels, strict=True))
-        ]
-    data = GrowingData(Given(items), size=SIZE, batch_size=8)
-    data.order_classes(task.classes)
-    return data
-
-
-def accuracy(path: Path, data: GrowingData) -> float:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    tests = [item for item in data.snapshot.items if item.split == "test"]
-    images = np.stack([np.moveaxis(np.asarray(item.image), -1, 0) for item in tests])
-    (given,) = session.run(["probabilities"], {"images": images})
-    return float(
-        np.mean(["ab"[n] == t.target for n, t in zip(given.argmax(1), tests, strict=True)])
-    )
 
 
 def test_the_report_says_what_the_files_give(

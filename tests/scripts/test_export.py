@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from unbalanced import unbalance_
+from quantised import unbalance_
 
 from regrow.errors import CheckFailed
 from regrow.models.checkpoint import load, save

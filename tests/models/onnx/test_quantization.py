@@ -13,7 +13,7 @@ from regrow.errors import BadInput
 from regrow.models.classification import Classification
 from regrow.models.onnx.graph import build_graph
 from regrow.models.onnx.metadata import metadata
-from regrow.models.onnx.quantization import quantized
+from regrow.models.onnx.quantization import check_quantizable, quantized
 from regrow.models.task import Task
 
 # The layers that nothing reads but the decoding, by kind, and the one that reads images.
@@ -166,11 +166,14 @@ def test_a_network_of_other_operators_is_refused_by_their_names() -> None:
     model = small_graph(node, np.ones((3, 4, 2, 2)))
     with pytest.raises(BadInput, match="no INT8 kernel .* ConvTranspose; export it in float"):
         quantized(model, [np.ones((1, 3, 8, 8), np.float32)])
+    with pytest.raises(BadInput, match="no INT8 kernel .* ConvTranspose; export it in float"):
+        check_quantizable(model)
 
 
 def test_a_network_of_ends_alone_cannot_keep_them() -> None:
     node = helper.make_node("Conv", ["images", "w"], ["out"])
     model = small_graph(node, np.ones((4, 3, 1, 1)))
+    check_quantizable(model)
     images = [np.ones((1, 3, 8, 8), np.float32)]
     assert quantized(model, images).num_quantized == 1
     with pytest.raises(BadInput, match="first and last layers only, and these stay in float"):
