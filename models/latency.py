@@ -3,7 +3,7 @@
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 
@@ -21,6 +22,8 @@ from regrow.models.onnx.command_clock import PATTERN, Program
 from regrow.models.onnx.graph import OPSET, build_graph, fix_batch_
 from regrow.models.onnx.metadata import InputType
 from regrow.models.task import Task
+
+WARM_UP = 3  # rounds of timing that do not count
 
 
 @dataclass(frozen=True)  # slots would hide its defaults from the command line
@@ -70,7 +73,7 @@ class Clock:
                 raise BadInput(
                     f"clock.runtime {self.runtime} has no say beside clock.command; give one"
                 )
-            self._program()
+            Program(self.command, self.pattern or PATTERN, self.seconds)
         elif self.pattern is not None:
             raise BadInput("clock.pattern has no say without clock.command; give both or none")
         if self.batch < 1 or self.rounds < 1:
@@ -86,7 +89,7 @@ class Clock:
             ClockFailed: If the command does not give a time; it is tried once.
         """
         if self.command is not None:
-            return CommandLatency(reference, self, self._program())
+            return CommandLatency(reference, self, self.program)
         is_on_cuda = reference.mean.device.type == "cuda"
         if self.runtime == "torch" or (self.runtime == "auto" and is_on_cuda):
             return Latency(reference, self, "PyTorch")
@@ -97,7 +100,9 @@ class Clock:
                 raise
             return Latency(reference, self, "PyTorch")
 
-    def _program(self) -> Program:
+    @property
+    def program(self) -> Program:
+        """Return the program of the user's that the command names."""
         return Program(self.command or "", self.pattern or PATTERN, self.seconds)
 
 
@@ -172,6 +177,40 @@ class CommandLatency(Latency):
         return contents
 
 
+def time_files(
+    files: Mapping[str, Path], images: np.ndarray, clock: Clock = Clock()
+) -> dict[str, list[float]]:
+    """Time ONNX files side by side, by the clock's command or else in ONNX Runtime, in one thread.
+
+    Args:
+        files: The files by name; a command sees copies of these names, of one batch size.
+        images: The images as the graphs take them, (clock.batch, 3, h, w).
+        clock: The rounds or runs, and the command.
+
+    Returns:
+        The times of each file, in milliseconds per batch.
+
+    Raises:
+        ClockFailed: If the command does not give a time for one of them.
+    """
+    if clock.command is None:
+        timers = [timed_graph(file, images).milliseconds for file in files.values()]
+        times = _in_alternating_turns(timers, WARM_UP + clock.rounds)
+        return {name: own[WARM_UP:] for name, own in zip(files, times, strict=True)}
+    graphs = {name: onnx.load(file) for name, file in files.items()}
+    for graph in graphs.values():
+        fix_batch_(graph, clock.batch)
+    fixed = {name: graph.SerializeToString() for name, graph in graphs.items()}
+    with _as_files(**fixed) as copies:
+        timers = [partial(clock.program.milliseconds, copy) for copy in copies]
+        return dict(zip(files, _in_alternating_turns(timers, clock.runs), strict=True))
+
+
+def _in_alternating_turns(timers: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
+    places = range(len(timers))
+    return times_in_turns(timers, [places[:: (-1) ** round_] for round_ in range(rounds)])
+
+
 @contextmanager
 def _as_files(**graphs: bytes) -> Iterator[list[Path]]:
     """Write ONNX graphs into a folder that is removed afterwards; yields their files."""
@@ -201,7 +240,7 @@ class Timed:
         return 1000 * (self.clock() - start)
 
 
-def times_of(one: Timed, other: Timed, rounds: int, warm_up: int = 3) -> tuple[float, float]:
+def times_of(one: Timed, other: Timed, rounds: int, warm_up: int = WARM_UP) -> tuple[float, float]:
     """Time two calls in turns; returns the median of each, in milliseconds."""
     # The order alternates, since the second call finds the machine warm.
     orders = [(1, 0) if round_ % 2 else (0, 1) for round_ in range(warm_up + rounds)]

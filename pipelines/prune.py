@@ -159,7 +159,7 @@ def run_pruning(
     if budget.max_drop < 1 and not accept_seen:
         refuse_seen(inputs.seen, inputs.data)
     _refuse_processes(inputs.task, recovery, run)
-    calibration = _calibration(inputs, calibration_images, seed) if int8 else None
+    calibration = _calibration(inputs, clock, calibration_images, seed) if int8 else None
     record = Record(run, flat(settings or {}) | {"parents": inputs.hashes})
     begun = record.read(inputs.task, packages) if resume else None
     grid = None if lr_grid is None else RateGrid(lr_grid, run)
@@ -197,7 +197,7 @@ def run_pruning(
     unlike = unlike_saved(run / PRUNED, result.task, inputs.data, packages)
     exported = None
     if export or int8:
-        exported = export_pruned(run / PRUNED, inputs, budget, packages, calibration)
+        exported = export_pruned(run / PRUNED, inputs, budget, packages, calibration, clock)
     report = job.report(result, foreseen, unlike, started, exported)
     record.remove()  # until here a run that is killed goes on from its last step
     job.conclude(result, report, unlike, exported)
@@ -219,9 +219,9 @@ def _refuse_unreachable(removal: Removal, inputs: Inputs, target: Target) -> Non
         )
 
 
-def _calibration(inputs: Inputs, num_images: int, seed: int) -> Calibration:
+def _calibration(inputs: Inputs, clock: Clock, num_images: int, seed: int) -> Calibration:
     """Return the images that INT8 is calibrated on; refuses what has no INT8."""
-    check_exportable(inputs)
+    check_exportable(inputs, clock)
     return Calibration(inputs.data, num_images, seed)
 
 

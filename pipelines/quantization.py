@@ -1,6 +1,7 @@
 """INT8 in an export: calibrated on training images, judged by the budget on test images."""
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,19 +12,25 @@ import numpy as np
 from regrow.data.module import GrowingData
 from regrow.deploy.exporting import MODEL_FILE
 from regrow.deploy.quantizing import Choice, evaluate_graph, quantize
-from regrow.deploy.runtime import OnnxModel
+from regrow.deploy.runtime import OnnxModel, metadata_of
 from regrow.errors import BadInput
+from regrow.logs import log
 from regrow.metrics.budget import Budget, Verdict, decide
-from regrow.models.latency import medians, timed_graph
+from regrow.models.latency import Clock, time_files
+from regrow.models.onnx.command_clock import ClockFailed
 from regrow.models.onnx.graph import export_graph
 from regrow.models.task import Task
-from regrow.pipelines.pruning.report import budget_in_words, decided_in_a_word, parts_in_words
-from regrow.reporting.report import Report, ranged, signed
+from regrow.pipelines.pruning.report import (
+    budget_in_words,
+    decided_in_a_word,
+    noise_in_words,
+    parts_in_words,
+)
+from regrow.reporting.report import Report, as_text, ranged, signed
 from regrow.text import plural
 from regrow.training.evaluation import Evaluation
 
 FLOAT_FILE = "model.float.onnx"
-ROUNDS, WARM_UP = 15, 3  # of timing
 
 
 class Calibration:
@@ -83,14 +90,19 @@ class Network:
     Args:
         evaluation: Its scores on test images in ONNX Runtime.
         num_bytes: The size of its ONNX file.
-        latency_ms: The time of one image in ONNX Runtime, in one thread, in milliseconds.
+        times: The times of a batch of images, in milliseconds; none where they are not known.
         verdict: Whether the network in INT8 keeps the budget against it; None of INT8 itself.
     """
 
     evaluation: Evaluation
     num_bytes: int
-    latency_ms: float
+    times: Sequence[float]
     verdict: Verdict | None
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Return the median of the times; None if there are none."""
+        return statistics.median(self.times) if self.times else None
 
     def figures(self) -> dict[str, Any]:
         """Return the figures for the report."""
@@ -98,6 +110,7 @@ class Network:
             "score": self.evaluation.value,
             "bytes": self.num_bytes,
             "latency_ms": self.latency_ms,
+            "times": list(self.times),
             "budget": None if self.verdict is None else asdict(self.verdict),
         }
 
@@ -112,6 +125,8 @@ class Int8:
         networks: `unpruned`, if it is known, `float` and `INT8`.
         calibration: The images that it was calibrated on.
         budget: The budget.
+        clock: How the files were timed.
+        untimed: Why they were not; empty if they were.
     """
 
     path: Path
@@ -119,6 +134,8 @@ class Int8:
     networks: dict[str, Network]
     calibration: Calibration
     budget: Budget
+    clock: Clock
+    untimed: str
 
     @property
     def verdict(self) -> Verdict | None:
@@ -144,6 +161,7 @@ def quantize_verified(
     data: GrowingData,
     calibration: Calibration,
     budget: Budget,
+    clock: Clock = Clock(),
 ) -> Int8:
     """Quantise an exported model and judge it; it becomes `model.onnx` unless the budget is broken.
 
@@ -154,6 +172,7 @@ def quantize_verified(
         data: The data; the budget is decided on its test images, all else on the others.
         calibration: The images that are calibrated on.
         budget: The accepted drop of the score.
+        clock: How the files are timed; a command that cannot time one is told in the outcome.
 
     Raises:
         BadInput: If the network cannot be quantised.
@@ -166,32 +185,41 @@ def quantize_verified(
         files, tasks = {"float": path, "INT8": made}, {"float": task, "INT8": task}
         if reference is not None:
             graph = Path(folder) / MODEL_FILE
-            export_graph(reference, graph, input_type=model.input_type)
+            opset = metadata_of(path)["opset"]
+            export_graph(reference, graph, opset=opset, input_type=model.input_type)
             files, tasks = {"unpruned": graph, **files}, {"unpruned": reference, **tasks}
         tests = {
             name: evaluate_graph(tasks[name], files[name], data.test_dataloader(), f"test, {name}")
             for name in files
         }
-        example = model.as_input(task.example_images().numpy(force=True))
-        timers = [timed_graph(own, example).milliseconds for own in files.values()]
-        places = range(len(timers))
-        orders = [places[:: (-1) ** round_] for round_ in range(WARM_UP + ROUNDS)]
-        times = medians(timers, orders, WARM_UP)
+        example = model.as_input(task.example_images(clock.batch).numpy(force=True))
+        times, untimed = _timed(files, example, clock)
         after = tests["INT8"].evidence
         networks = {
             name: Network(
                 tests[name],
                 files[name].stat().st_size,
-                spent,
+                times.get(name, []),
                 None if name == "INT8" else decide(tests[name].evidence, after, budget),
             )
-            for name, spent in zip(files, times, strict=True)
+            for name in files
         }
-    outcome = Int8(made, choice, networks, calibration, budget)
+    outcome = Int8(made, choice, networks, calibration, budget, clock, untimed)
     if outcome.broken is not None:
         return outcome
     made.replace(file)
     return replace(outcome, path=file)
+
+
+def _timed(
+    files: Mapping[str, Path], images: np.ndarray, clock: Clock
+) -> tuple[dict[str, list[float]], str]:
+    """Return the times of each file, or why there are none: a clock may not take INT8."""
+    try:
+        return time_files(files, images, clock), ""
+    except ClockFailed as error:
+        log.warning(f"INT8 is not timed: {error}")
+        return {}, str(error)
 
 
 def add_int8(report: Report, int8: Int8) -> None:
@@ -231,9 +259,9 @@ def add_int8(report: Report, int8: Int8) -> None:
             "budget",
         ],
         [_row(name, network, own) for name, network in int8.networks.items()],
-        f"{_layers_in_words(choice)} Scores are those on {own.evaluation.num_images} test images, "
-        "latency is that of one image in ONNX Runtime, in one thread; the interval is that of the "
-        "change from the network of its row to INT8, in points.",
+        f"{_layers_in_words(choice)} Scores are those on {own.evaluation.num_images} test images; "
+        "the interval is that of the change from the network of its row to INT8, in points. "
+        f"{_latency_in_words(int8)}",
     )
 
 
@@ -243,12 +271,28 @@ def int8_in_words(int8: Int8) -> str:
     words = [
         f"INT8 beside float: {after.evaluation.name} {after.evaluation.value:.4f} and "
         f"{before.evaluation.value:.4f}, {after.num_bytes:,} bytes and {before.num_bytes:,}, "
-        f"{after.latency_ms:.3g} ms and {before.latency_ms:.3g}."
+        f"{as_text(after.latency_ms)} ms and {as_text(before.latency_ms)}."
     ]
     for name, network in int8.networks.items():
         if network.verdict is not None:
             words.append(f"From {name}: {budget_in_words(network.verdict, int8.budget)}")
     return " ".join(words)
+
+
+def _latency_in_words(int8: Int8) -> str:
+    clock = int8.clock
+    batch = "one image" if clock.batch == 1 else plural(clock.batch, "image")
+    if clock.command is None:
+        return f"Latency is that of {batch} in ONNX Runtime, in one thread."
+    if int8.untimed:
+        return f"There is no latency: {int8.untimed}."
+    before, after = (int8.networks[name].times for name in ("float", "INT8"))
+    return (
+        f"Latency is that of {batch} as {clock.program.name} prints it, run "
+        f"{plural(clock.runs, 'time')} on each file, in turns: for INT8 from {min(after):.4g} to "
+        f"{max(after):.4g} ms, for float from {min(before):.4g} to {max(before):.4g} ms. "
+        f"{noise_in_words((before, after))}"
+    )
 
 
 def _verdict_in_words(

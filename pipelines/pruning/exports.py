@@ -7,6 +7,7 @@ from regrow.deploy.exporting import export_verified
 from regrow.deploy.parity import Parity
 from regrow.metrics.budget import Budget
 from regrow.models.checkpoint import load
+from regrow.models.latency import Clock
 from regrow.models.modes import copied
 from regrow.models.onnx.graph import build_graph
 from regrow.models.onnx.quantization import check_quantizable
@@ -63,6 +64,7 @@ def export_pruned(
     budget: Budget,
     packages: tuple[str, ...],
     calibration: Calibration | None,
+    clock: Clock,
 ) -> Exported:
     """Write `model.onnx` beside a pruned checkpoint, verified, in INT8 if that is asked for.
 
@@ -72,25 +74,29 @@ def export_pruned(
         budget: The accepted drop of the score, from the unpruned network in float to INT8.
         packages: Other people's packages that the network may come from.
         calibration: The images that INT8 is calibrated on; None leaves the network in float.
+        clock: How files are timed; a command's data type of images and operators are the files'.
     """
     data, run = inputs.data, checkpoint.parent
     # In single precision whatever it was trained in: ONNX has no bfloat16 convolution.
     task = load(checkpoint, allow=packages, kind=data.kind).float()
     path = run if calibration is None else run / FLOAT_FILE
-    parity = export_verified(task, path, data.test_dataloader())
+    parity = export_verified(
+        task, path, data.test_dataloader(), opset=clock.opset, input_type=clock.input_type
+    )
     if calibration is None or not parity.is_equal:
         return Exported(parity)
     dense = _on_cpu(inputs.dense)
-    return Exported(parity, quantize_verified(task, dense, parity.path, data, calibration, budget))
+    made = quantize_verified(task, dense, parity.path, data, calibration, budget, clock)
+    return Exported(parity, made)
 
 
-def check_exportable(inputs: Inputs) -> None:
+def check_exportable(inputs: Inputs, clock: Clock) -> None:
     """Refuse a network that has no INT8, before it is worked for.
 
     Raises:
         BadInput: If it cannot be exported, or none of its operators has an INT8 kernel.
     """
-    check_quantizable(build_graph(_on_cpu(inputs.task)))
+    check_quantizable(build_graph(_on_cpu(inputs.task), opset=clock.opset))
 
 
 def _on_cpu(task: Task) -> Task:

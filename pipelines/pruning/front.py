@@ -78,7 +78,7 @@ class Reached:
         return {
             "score": own["score"],
             "bytes": own["bytes"],
-            "latency": own["latency_ms"] / unpruned["latency_ms"],
+            "latency": own["latency_ms"] and own["latency_ms"] / unpruned["latency_ms"],
             "change": own["score"] - unpruned["score"],
             "interval": unpruned["budget"]["interval"],
             "is_met": unpruned["budget"]["is_met"],

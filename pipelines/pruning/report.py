@@ -102,11 +102,12 @@ def _add_clock(report: Report, latency: CommandLatency) -> None:
         ["network", "median, ms", "least", "most", "spread"],
         rows,
         f"Times are those that {latency.program.name} prints, run "
-        f"{plural(latency.clock.runs, 'time')} on each network, in turns. {_noise_in_words(times)}",
+        f"{plural(latency.clock.runs, 'time')} on each network, in turns. {noise_in_words(times)}",
     )
 
 
-def _noise_in_words(times: Sequence[Sequence[float]]) -> str:
+def noise_in_words(times: Sequence[Sequence[float]]) -> str:
+    """Return whether the times of two networks by a program of the user's tell them apart."""
     before, after = times
     if len(before) < 2:
         return "How much its times vary is not known: raise clock.runs."

@@ -2,22 +2,32 @@
 
 import shlex
 import shutil
+import statistics
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from clocks import weighing
+from clocks import THOUSANDS, weighing
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
 from regrow.models.classification import Classification
-from regrow.models.latency import Clock, CommandLatency, Timed, latency_ms, times_of
+from regrow.models.latency import (
+    Clock,
+    CommandLatency,
+    Timed,
+    latency_ms,
+    time_files,
+    times_of,
+)
 from regrow.models.onnx.command_clock import ClockFailed
+from regrow.models.onnx.graph import export_graph
 
 
 def test_a_call_is_timed_by_its_clock() -> None:
@@ -229,6 +239,33 @@ def test_a_command_has_a_file_of_one_batch_size_that_runs(tmp_path: Path) -> Non
     (found,) = session.run(None, {"images": given.numpy()})
     expected = task.eval().decode(task((given * 255).round().to(torch.uint8)))["probabilities"]
     assert torch.allclose(torch.from_numpy(found), expected, atol=0.02)
+
+
+def test_files_are_timed_in_turns_by_the_same_command(tmp_path: Path) -> None:
+    log, sizes = tmp_path / "log", {"wide": 128, "narrow": 32}
+    files = {
+        name: export_graph(make(f"{__name__}.Wide", net_args={"width": width}), tmp_path / name)
+        for name, width in sizes.items()
+    }
+    kept = tmp_path / "kept.onnx"
+    copy = f"import shutil; shutil.copy(sys.argv[1], {str(kept)!r}); {THOUSANDS}"
+    clock = Clock(command=weighing(log, copy), runs=2, batch=3)
+    times = time_files(files, np.zeros(()), clock)
+    assert log.read_text().split() == ["wide.onnx", "narrow.onnx", "narrow.onnx", "wide.onnx"]
+    for name, own in times.items():
+        assert own[0] == own[1] == pytest.approx(files[name].stat().st_size / 1000, abs=0.2)
+    (images,) = onnxruntime.InferenceSession(kept).get_inputs()
+    assert images.shape == [3, 3, 32, 32]
+
+
+def test_files_are_timed_in_onnxruntime_without_a_command(tmp_path: Path) -> None:
+    files = {
+        name: export_graph(make(f"{__name__}.Wide", net_args={"width": width}), tmp_path / name)
+        for name, width in {"wide": 256, "narrow": 16}.items()
+    }
+    times = time_files(files, np.zeros((2, 3, 32, 32), np.uint8), Clock(rounds=4))
+    assert {name: len(own) for name, own in times.items()} == {"wide": 4, "narrow": 4}
+    assert statistics.median(times["narrow"]) < statistics.median(times["wide"])
 
 
 def test_a_command_that_fails_is_refused_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,25 @@ def test_a_run_that_is_stopped_in_int8_goes_on(
     figures = run_pruning(checkpoint, data, int8=True, run=run, resume=True, **QUICK).figures
     assert figures["int8"]["int8"]["score"] == pytest.approx(accuracy(run / "model.onnx", data))
     assert figures["after"]["macs"] == count_macs(load(run / "pruned.ckpt"))
+
+
+def test_int8_is_timed_by_a_clock_of_the_users(
+    task: Classification, checkpoint: Path, tmp_path: Path
+) -> None:
+    """One that counts bytes, and takes images of float32 alone."""
+    data, run = data_of(task), tmp_path / "run"
+    code = shlex.quote("import os, sys; print(os.path.getsize(sys.argv[1]) / 1000)")
+    command = f"{shlex.quote(sys.executable)} -ISc {code} {{onnx}}"
+    options = QUICK | {"clock": Clock(command=command, runs=2, input_type="float32")}
+    figures = run_pruning(checkpoint, data, int8=True, run=run, **options).figures["int8"]
+    page = (run / "report.md").read_text()
+    assert {i.type.tensor_type.elem_type for i in onnx.load(run / "model.onnx").graph.input} == {1}
+    for name, file in {"int8": "model.onnx", "float": "model.float.onnx"}.items():
+        own = figures[name]
+        assert own["times"] == [own["latency_ms"]] * 2
+        assert own["latency_ms"] == pytest.approx((run / file).stat().st_size / 1000, abs=0.2)
+    assert "run 2 times on each file, in turns: for INT8 from" in page
+    assert "No run of one network is within those of the other." in page
 
 
 class Transposed(torch.nn.Module):
