@@ -167,7 +167,16 @@ def run_pruning(
     # Refuses what it can before an earlier run is moved.
     widths = _widths(inputs.dense, selection) if targets is not None else None
     removal = _removal(
-        inputs, latency, weights, criterion, target, selection, widths, compensate, search
+        inputs,
+        latency,
+        weights,
+        criterion,
+        target,
+        selection,
+        widths,
+        compensate,
+        search,
+        optimization,
     )
     if targets is not None:
         _refuse_unreachable(removal, inputs, Target(**{targets_of: targets[-1]}))
@@ -253,6 +262,7 @@ def _removal(
     widths: Mapping[str, int] | None = None,
     compensate: bool = False,
     search: Search | None = None,
+    optimization: Optimization | None = None,
 ) -> Removal:
     task, dense = inputs.task, inputs.dense
     if weights is None:
@@ -266,6 +276,7 @@ def _removal(
             dense=widths,
             compensation=Compensation() if compensate else None,
             search=search,
+            optimization=optimization,
         )
     named = {f"selection.{name}": getattr(selection, name) for name in ("keep", "only", "limit")}
     _refuse_with_weights(**named, compensate=compensate, search=search)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -10,12 +11,14 @@ from regrow.errors import BadInput
 from regrow.logs import log
 from regrow.models.latency import Latency
 from regrow.models.onnx.command_clock import ClockFailed
+from regrow.models.optimization import Optimization
 from regrow.models.task import Task
-from regrow.prune.channels.exactness import cut_exactly_
+from regrow.prune.channels.exactness import cut_exactly_, telling_images
 from regrow.prune.channels.groups import find_groups, without_layers
 from regrow.prune.channels.records import Groups, Plan, Removed
 from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.compensation.compensate import Compensated, Compensation, compensate_
+from regrow.prune.compensation.settling import settle_norms_
 from regrow.prune.contributions import Batches
 from regrow.prune.cost_model import costs_of, layer_times
 from regrow.prune.criteria import Criterion, Magnitude, score_groups
@@ -25,6 +28,7 @@ from regrow.prune.recovery import reestimate_batchnorm_
 from regrow.prune.search.scoring import Scorer
 from regrow.prune.search.settings import Memory, Search
 from regrow.prune.search.space import Space
+from regrow.prune.search.trials import Trials
 from regrow.prune.search.widths import WidthSearch
 from regrow.prune.selection import Chooser, Selection
 from regrow.prune.target import Target
@@ -34,8 +38,6 @@ from regrow.training.evaluation import not_finite
 # Latency is met when it lies between this share of its target and the target.
 LEAST_LATENCY = 0.9
 MAX_MEASUREMENTS = 8
-# Real images on which the cut of a step is proved.
-NUM_IMAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ class Channels(Removal):
             before it is cut; None leaves them as they are.
         search: Width search: how long joint candidates are tried for the widths of a step; None
             takes what the ranking of units gives.
+        optimization: The optimizer of the search's trials, by default the network's own.
 
     Attributes:
         compensated: What the compensation of the last cut did.
@@ -191,6 +194,7 @@ class Channels(Removal):
         dense: Mapping[str, int] | None = None,
         compensation: Compensation | None = None,
         search: Search | None = None,
+        optimization: Optimization | None = None,
     ) -> None:
         if not any(parameter.requires_grad for parameter in task.net.parameters()):
             raise BadInput("all parameters are frozen, so nothing could recover; unfreeze some")
@@ -205,7 +209,7 @@ class Channels(Removal):
         super().__init__(found, target.shares(), reference or task, latency)
         self.selection, self.criterion = selection, criterion or Magnitude()
         self.compensation, self.compensated = compensation, Compensated()
-        self.search = search
+        self.search, self.optimization = search, optimization or task.optimization
         self.inexact = frozenset(g.layer for g in found.groups if g.is_inexact)
         self.dense = {g.layer: (dense or {}).get(g.layer, g.width) for g in found.groups}
         self.full: dict[str, float] = {**costs_of(self.reference), "latency": 1.0}
@@ -250,21 +254,16 @@ class Channels(Removal):
             log.info(f"compensation: left as they are: {_some(left)}")
 
     def settle_norms_(self, task: Task, batches: Batches) -> None:
-        """Measure batch norms anew, unless layers that were fitted to the old ones fit these less.
-
-        After a compensation both are tried, and what is nearer to the reference on training images
-        stays.
-        """
-        if self.compensation is None:
-            return super().settle_norms_(task, batches)
-        settings = self.compensation
-        scorer = Scorer(task, self.reference, batches, settings.num_images, 1)
-        before, anew = scorer.distance(task), clone(task)
-        reestimate_batchnorm_(anew, batches)
-        if not scorer.distance(anew) >= before:
-            task.net = anew.net
-        else:
+        """Measure batch norms anew; after a compensation only where that is nearer."""
+        if not self._settle_(task, batches):
             log.info("compensation: batch norms keep the statistics that layers were fitted to")
+
+    def _settle_(self, task: Task, batches: Batches) -> bool:
+        """Measure batch norms anew, in place, and return whether they stay so."""
+        if self.compensation is not None:
+            return settle_norms_(task, self.reference, batches, self.compensation.num_images)
+        reestimate_batchnorm_(task, batches)
+        return True
 
     def _search(
         self, task: Task, chooser: Chooser, batches: Batches, ceilings: dict[str, float]
@@ -272,18 +271,26 @@ class Channels(Removal):
         """Search for the widths, if that is asked for; None if nothing was found."""
         if self.search is None:
             return None
+        settings, memory = self.search, self.memory
         latency = self.latency if "latency" in ceilings else None
-        scorer = Scorer(
-            task,
-            self.reference,
-            batches,
-            self.search.num_images,
-            self.search.num_batches,
-            latency,
-        )
-        search = WidthSearch(Space(chooser, ceilings), scorer, self.search, self.memory)
+        num_images, num_batches = settings.num_images, settings.num_batches
+        scorer = Scorer(task, self.reference, batches, num_images, num_batches, latency)
+        trial = None
+        if settings.trials:
+            as_cut, steps = partial(self._as_cut, task), settings.trial_steps
+            trial = Trials(as_cut, scorer, batches, self.optimization, steps, memory.seed)
+        search = WidthSearch(Space(chooser, ceilings), scorer, settings, memory, trial=trial)
         best = search.best()
         return None if best is None else (search.plan(best), best.latency)
+
+    def _as_cut(self, task: Task, plan: Plan, batches: Batches) -> Task:
+        """Return a copy of a network as it would be trained if a plan was carried out."""
+        work = clone(task)
+        if self.compensation is not None:
+            compensate_(work, plan, batches, self.compensation)
+        cut_(work, plan)
+        self._settle_(work, batches)
+        return work
 
     def follow(self, cut: Cut) -> None:
         """Go on from the network after a cut; one that is not followed counts as undone."""
@@ -380,17 +387,3 @@ def _measured(latency: Latency, task: Task, plan: Plan, expected: float) -> floa
         if is_out_of_memory(error):
             raise
         return expected
-
-
-def telling_images(batches: Batches) -> Tensor | None:
-    """Return the images of the first batch that a network is likeliest to treat differently.
-
-    Returns:
-        The darkest and the brightest image, those with least and most contrast, and the first ones,
-        as the batch has them, (n, 3, h, w); None if there is no batch.
-    """
-    for images, _ in batches:
-        light, contrast = images.float().flatten(1).mean(1), images.float().flatten(1).std(1)
-        chosen = [int(place) for v in (light, contrast) for place in (v.argmin(), v.argmax())]
-        return images[list(dict.fromkeys([*chosen, *range(len(images))]))[:NUM_IMAGES]]
-    return None

@@ -13,6 +13,7 @@ from regrow.models.latency import Clock
 from regrow.models.task import Task
 from regrow.pipelines.pruning.rates import TRIED
 from regrow.pipelines.seen import seen_before
+from regrow.prune.search.settings import Search
 from regrow.prune.state import TRIAL, Progress, load_progress, save_progress
 from regrow.training.class_weights import weigh_classes_
 from regrow.training.fit import Fit
@@ -24,6 +25,7 @@ ADDED = {f"clock.{name}": value for name, value in asdict(Clock()).items()}
 ADDED |= {"targets_of": "macs", "selection.normalizer": "mean", "compensate": False, "search": None}
 ADDED |= {"lr_grid": None, "distillation.channels": 0.0}
 ADDED |= {"int8": False, "calibration_images": 256}
+ADDED |= {"search.trials": Search.trials, "search.trial_steps": Search.trial_steps}
 RECOVERY = "recovery"  # the folder of a run for the state of the training that goes on
 
 

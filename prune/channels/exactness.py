@@ -1,5 +1,6 @@
 """Tests whether a cut is exact: the cut network computes what the masked one computes."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from regrow.prune.channels.proof import Findings, compare, first_line, outputs_d
 from regrow.prune.channels.records import Plan, Removed
 from regrow.prune.channels.surgery import clone, cut_, exact_copy, mask_
 from regrow.prune.memory import is_out_of_memory
+
+# Real images on which the cut of a step is proved.
+NUM_IMAGES = 8
 
 
 @torch.no_grad()
@@ -107,3 +111,17 @@ def cut_exactly_(
     task.net, task.momenta = whole, momenta
     _, refused = sift(task, plan, images=images, needs_signal=False)
     return {}, found.error, refused or {group.layer: found.reason for group, _ in plan}
+
+
+def telling_images(batches: Iterable[tuple[Tensor, Any]]) -> Tensor | None:
+    """Return the images of the first batch that a network is likeliest to treat differently.
+
+    Returns:
+        The darkest and the brightest image, those with least and most contrast, and the first ones,
+        as the batch has them, (n, 3, h, w); None if there is no batch.
+    """
+    for images, _ in batches:
+        light, contrast = images.float().flatten(1).mean(1), images.float().flatten(1).std(1)
+        chosen = [int(place) for v in (light, contrast) for place in (v.argmin(), v.argmax())]
+        return images[list(dict.fromkeys([*chosen, *range(len(images))]))[:NUM_IMAGES]]
+    return None

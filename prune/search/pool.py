@@ -19,6 +19,7 @@ class Candidate:
         is_legal: Whether its measured costs are under their ceilings.
         origin: Where it comes from: `minimax`, `ranking`, `knapsack`, `uniform` or `mutation`.
         latency: The share of the reference's time that it takes, if it was measured.
+        recovered: Its distance after a short recovery, if it was tried; infinite if that broke it.
     """
 
     counts: Counts
@@ -26,6 +27,7 @@ class Candidate:
     is_legal: bool
     origin: str
     latency: float | None = None
+    recovered: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,10 @@ class Pool:
                 return cls(key)
             points = [Point(int(g), int(n), float(d), _number(t)) for g, n, d, t in found["points"]]
             candidates = [
-                Candidate(tuple(map(int, n)), float(d), bool(legal), str(origin), _number(t))
-                for n, d, legal, origin, t in found["candidates"]
+                Candidate(
+                    tuple(map(int, n)), float(d), bool(legal), str(origin), _number(t), _number(r)
+                )
+                for n, d, legal, origin, t, r in found["candidates"]
             ]
             correction = float(found["correction"])
             return cls(key, float(found["seconds"]), points, candidates, correction)
@@ -90,7 +94,7 @@ class Pool:
             "seconds": seconds,
             "points": [[p.group, p.count, p.drop, p.latency] for p in self.points],
             "candidates": [
-                [list(c.counts), c.distance, c.is_legal, c.origin, c.latency]
+                [list(c.counts), c.distance, c.is_legal, c.origin, c.latency, c.recovered]
                 for c in self.candidates
             ],
             "correction": self.correction,
@@ -105,6 +109,24 @@ class Pool:
         """Return the candidates under the ceilings, best first."""
         legal = [c for c in self.candidates if c.is_legal and c.distance < inf]
         return sorted(legal, key=lambda c: (c.distance, c.counts))
+
+    def contenders(self, count: int) -> list[Candidate]:
+        """Return the best candidates under the ceilings, the minimax one always among them.
+
+        Args:
+            count: How many at most, at least two.
+
+        Returns:
+            The best one, the minimax one unless it is not legal, then the others, best first.
+        """
+        best, *others = self.ranked()
+        others.sort(key=lambda c: c.origin != "minimax")
+        return [best, *others][:count]
+
+    def tried(self) -> list[Candidate]:
+        """Return the candidates that were tried, best first by what they came to."""
+        pairs = [(c.recovered, c) for c in self.candidates if c.recovered is not None]
+        return [c for _, c in sorted(pairs, key=lambda p: (p[0], p[1].distance, p[1].counts))]
 
 
 def curve(points: Sequence[tuple[int, float]], ladder: Sequence[int]) -> dict[int, float]:

@@ -69,7 +69,7 @@ class Scorer:
         num_batches: int,
         latency: Latency | None = None,
     ) -> None:
-        self.task, self.latency = task, latency
+        self.task, self.reference, self.latency = task, reference, latency
         self.shared = shared_classes(task.classes, reference.classes)
         self.images: list[Tensor] = []
         self.wanted: list[dict[str, Tensor]] = []
@@ -81,7 +81,7 @@ class Scorer:
                 first.append(images)
                 images = images[:missing]
                 self.images.append(images)
-                self.wanted.append(_outputs(reference, images))
+                self.wanted.append(raw_outputs(reference, images))
                 missing -= len(images)
                 room -= sum(t.numel() * t.element_size() for t in self.wanted[-1].values())
             elif len(self.norm_batches) < num_batches:
@@ -113,6 +113,7 @@ class Scorer:
             return Scored(inf, {})
         return Scored(apart if isfinite(apart) else inf, costs)
 
+    @torch.no_grad()
     def distance(self, trial: Task, part: float = 1.0) -> float:
         """Compute the mean distance of a network from the unpruned one.
 
@@ -123,19 +124,18 @@ class Scorer:
         count = _share(self.images, part)
         total, num_images = 0.0, 0
         for images, wanted in zip(self.images[:count], self.wanted[:count], strict=True):
-            outputs = _outputs(trial, images, on_cpu=False)
+            outputs = raw_outputs(trial, images, on_cpu=False)
             device = trial.mean.device
             theirs = {name: tensor.to(device) for name, tensor in wanted.items()}
-            total += distance(trial, outputs, theirs, self.shared) * len(images)
+            total += float(distance(trial, outputs, theirs, self.shared)) * len(images)
             num_images += len(images)
         return total / num_images
 
 
-@torch.no_grad()
 def distance(
     task: Task, outputs: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared
-) -> float:
-    """Compute the distance of a network's raw outputs from another's, see `Scorer`.
+) -> Tensor:
+    """Compute the distance of a network's raw outputs from another's, a scalar; see `Scorer`.
 
     Args:
         task: The task that the outputs are of.
@@ -144,13 +144,13 @@ def distance(
         shared: The classes in common.
     """
     if _has_loss(task):
-        return float(task.distillation_loss(outputs, wanted, shared, 1.0))
+        return task.distillation_loss(outputs, wanted, shared, 1.0)
     errors = [
         (outputs[name] - theirs).square().mean() / theirs.var().clamp_min(1e-12)
         for name, theirs in wanted.items()
         if theirs.is_floating_point() and theirs.numel() > 1
     ]
-    return float(torch.stack(errors).mean()) if errors else 0.0
+    return torch.stack(errors).mean() if errors else torch.zeros((), device=task.mean.device)
 
 
 def _has_loss(task: Task) -> bool:
@@ -158,7 +158,14 @@ def _has_loss(task: Task) -> bool:
 
 
 @torch.no_grad()
-def _outputs(task: Task, images: Tensor, on_cpu: bool = True) -> dict[str, Tensor]:
+def raw_outputs(task: Task, images: Tensor, on_cpu: bool = True) -> dict[str, Tensor]:
+    """Compute the raw outputs of a network in evaluation mode, without a gradient.
+
+    Args:
+        task: The network, on any device.
+        images: Images of one batch, uint8 (b, 3, h, w).
+        on_cpu: Whether the outputs are moved to the CPU.
+    """
     with evaluating(task.net):
         outputs = task(images.to(task.mean.device))
     return {name: tensor.cpu() if on_cpu else tensor for name, tensor in outputs.items()}

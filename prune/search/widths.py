@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import inf
 from random import Random
-from typing import Any
 
 from regrow.data.batches.sampling import counter_seed
 from regrow.errors import BadInput
@@ -15,11 +14,16 @@ from regrow.prune.search.pool import Candidate, Point, Pool, curve
 from regrow.prune.search.scoring import Scored
 from regrow.prune.search.settings import Memory, Search
 from regrow.prune.search.space import Counts, Space
+from regrow.text import plural
 
 # The profile is measured at so many widths of a group at most, and on this share of the images.
 MOST_POINTS, PROFILE_IMAGES = 8, 0.5
-# It takes this share of the search time at most; what is not measured then lies between the rest.
+# It takes this share of the pool's time at most; what is not measured then lies between the rest.
 PROFILE_TIME = 0.4
+# Trials have this share of the search time, and the pool has the rest.
+TRIAL_TIME = 0.4
+# So many are made in any case: of the best candidate as cut, and of the minimax choice.
+LEAST_TRIALS = 2
 # Mutations are made from so many of the best candidates.
 NUM_PARENTS = 10
 # How often a mutation is drawn again that was scored before.
@@ -37,8 +41,9 @@ class WidthSearch:
     and a uniform one begin a pool of joint candidates, which are mutated while there is time. Each
     candidate is really cut, its batch norms are measured anew, and it is scored as a whole; the
     best one under the ceilings is taken. So it is never worse than the minimax choice by its own
-    score. With a number of candidates for its end it is a function of seed and counters; the clock
-    decides how far it comes otherwise.
+    score. With trials the best ones, the minimax choice among them, are trained for a few steps and
+    scored again, and that score decides. With a number of candidates for its end it is a function
+    of seed and counters; the clock decides how far it comes otherwise.
 
     Source: EagleEye (Li et al. 2020, arXiv 2007.02491) for scores after measuring norms anew.
 
@@ -48,6 +53,8 @@ class WidthSearch:
         search: When it ends.
         memory: Its seed, and what it goes on from.
         clock: The time in seconds.
+        trial: Cuts a candidate, trains it for a few steps and returns its distance from the
+            unpruned network; needed where the settings ask for trials.
     """
 
     def __init__(
@@ -57,8 +64,10 @@ class WidthSearch:
         search: Search,
         memory: Memory,
         clock: Callable[[], float] = time.monotonic,
+        trial: Callable[[Plan], float] | None = None,
     ) -> None:
         self.space, self.scorer, self.search, self.memory = space, scorer, search, memory
+        self.trial = trial if search.trials else None
         self.clock, self.began = clock, clock()
         key = {
             "seed": memory.seed,
@@ -99,7 +108,23 @@ class WidthSearch:
                 f"search: the best of {len(self.pool.candidates)} candidates is a {best.origin}, "
                 f"{best.distance:.4f} from the unpruned network; {self._of_others()}"
             )
-        return best
+        return best if best is None or self.trial is None else self._tried(best, self.trial)
+
+    def _tried(self, best: Candidate, trial: Callable[[Plan], float]) -> Candidate:
+        """Return the best of the best candidates after a trial of each, as time allows."""
+        contenders = self.pool.contenders(self.search.trials)
+        if len(contenders) < LEAST_TRIALS:
+            return best
+        for number, candidate in enumerate(contenders):
+            if number >= LEAST_TRIALS and self._is_late():
+                break
+            if candidate.recovered is None:
+                found = replace(candidate, recovered=trial(self.plan(candidate)))
+                self.pool.candidates[self.pool.candidates.index(candidate)] = found
+                self._keep()
+        tried = self.pool.tried()
+        log.info(self._of_trials(tried))
+        return tried[0] if tried[0].recovered != inf else best
 
     def plan(self, candidate: Candidate) -> Plan:
         """Return the plan of a candidate."""
@@ -137,12 +162,13 @@ class WidthSearch:
             return
         start = self.clock()
         self.scorer(self.space.plan(self.space.least))
-        seconds = self.clock() - start
-        if seconds > 60 * self.search.minutes:
+        seconds, share = self.clock() - start, self._pool_share()
+        if seconds > 60 * share * self.search.minutes:
             raise BadInput(
                 f"search.minutes {self.search.minutes:g} is shorter than one candidate, which "
-                f"takes {seconds:.1f} seconds; give at least {10 * seconds / 60:.2g}, or fewer "
-                "search.num_images and search.num_batches"
+                f"takes {seconds:.1f} seconds{f' of {share:.0%} of it' if share < 1 else ''}; give "
+                f"at least {10 * seconds / 60 / share:.2g}, or fewer search.num_images and "
+                "search.num_batches"
             )
 
     def _measure_profile(self) -> None:
@@ -150,8 +176,7 @@ class WidthSearch:
         for group, count in self._places():
             if (group, count) in done:
                 continue
-            limit = self.search.minutes
-            if limit is not None and self._seconds() > PROFILE_TIME * 60 * limit:
+            if self._is_late(PROFILE_TIME * self._pool_share()):
                 break
             scored = self.scorer(self.space.plan(self.space.single(group, count)), PROFILE_IMAGES)
             latency = scored.costs.get("latency")
@@ -226,10 +251,19 @@ class WidthSearch:
         return {candidate.counts for candidate in self.pool.candidates}
 
     def _is_over(self) -> bool:
-        most, minutes = self.search.candidates, self.search.minutes
+        most = self.search.candidates
         if most is not None and len(self.pool.candidates) >= most:
             return True
-        return minutes is not None and self._seconds() >= 60 * minutes
+        return self._is_late(self._pool_share())
+
+    def _pool_share(self) -> float:
+        """Return the share of the search time that candidates have before trials begin."""
+        return 1 - TRIAL_TIME if self.trial is not None else 1.0
+
+    def _is_late(self, share: float = 1.0) -> bool:
+        """Whether a share of the search time is over."""
+        minutes = self.search.minutes
+        return minutes is not None and self._seconds() >= share * 60 * minutes
 
     def _seconds(self) -> float:
         return self.spent + self.clock() - self.began
@@ -240,7 +274,20 @@ class WidthSearch:
 
     def _of_others(self) -> str:
         """Return the distances of what the pool began with, in words."""
-        told: dict[str, Any] = {
-            c.origin: f"{c.distance:.4f}" for c in self.pool.candidates if c.origin != "mutation"
-        }
-        return ", ".join(f"{origin} {distance}" for origin, distance in told.items())
+        told = [c for c in self.pool.candidates if c.origin != "mutation"]
+        return ", ".join(f"{c.origin} {c.distance:.4f}" for c in told)
+
+    def _of_trials(self, tried: list[Candidate]) -> str:
+        """Return in words what the trials came to, and how they changed the order."""
+        ranked = sorted(tried, key=lambda c: (c.distance, c.counts))
+        places = ", ".join(str(ranked.index(candidate) + 1) for candidate in tried)
+        told = [("the best", tried[0]), ("the best as cut", ranked[0])]
+        told += [("minimax", c) for c in tried if c.origin == "minimax"]
+        ways = [f"{name} {c.distance:.4f} -> {c.recovered:.4f}" for name, c in told]
+        missing = len(self.pool.contenders(self.search.trials)) - len(tried)
+        short = f", {missing} more not for want of time" if missing else ""
+        return (
+            f"search: {plural(len(tried), 'candidate')} tried after "
+            f"{plural(self.search.trial_steps, 'step')} of training{short}; by their places as "
+            f"cut, their order is now {places}; {', '.join(ways)}"
+        )

@@ -19,6 +19,7 @@ from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.latency import Clock
 from regrow.models.onnx.command_clock import ClockFailed
+from regrow.models.optimization import Optimization
 from regrow.models.task import Task
 from regrow.pipelines import commands
 from regrow.pipelines.prune import run_pruning
@@ -197,6 +198,22 @@ def test_a_searched_and_compensated_network_is_written(
     assert "fitted by least squares" in said
     assert report.figures["after"]["macs"] <= 0.5 * report.figures["before"]["macs"]
     assert load(run / "pruned.ckpt").net_name == load(file).net_name
+
+
+def test_trials_of_a_search_train_with_the_optimizer_of_the_run(
+    tmp_path: Path, data: GrowingData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = QUICK | {"recovery": Fit(epochs=0, devices=1)}
+    search = Search(candidates=3, num_images=8, num_batches=1, trials=2, trial_steps=3)
+    wild = Optimization("sgd", lr=1e30)
+    run_pruning(
+        checkpoint(tmp_path), data, search=search, optimization=wild,
+        selection=Selection(round_to=1), run=tmp_path / "run", **options,
+    )  # fmt: skip
+    assert "search: 2 candidates tried after 3 steps of training" in (
+        said := capsys.readouterr().out
+    )
+    assert "-> inf" in said
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from regrow.prune.channels.records import Group, Groups, Member
 from regrow.prune.channels.surgery import clone
 from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion
-from regrow.prune.removal import Channels, telling_images
+from regrow.prune.removal import Channels
 from regrow.prune.selection import Selection
 from regrow.prune.target import Target
 
@@ -87,16 +87,6 @@ def test_refused_layers_are_left_whole_with_their_reason(make_task):
     assert [group.layer for group in channels.groups.groups] == ["body.1.0"]
     assert channels.refused == {"body.0.0": "it was seen to fail"}
     assert channels.left_whole["body.0.0"] == "it was seen to fail"
-
-
-def test_the_images_that_tell_most_come_first():
-    images = torch.full((12, 3, 4, 4), 100, dtype=torch.uint8)
-    images[3], images[5] = 0, 255  # the darkest and the brightest
-    images[7, :, ::2], images[7, :, 1::2] = 20, 180  # the one with most contrast
-    images[9, :, 0] = 101  # with some; of the others, who have none, the first counts
-    found = telling_images([(images, None)])
-    assert torch.equal(found, images[[3, 5, 0, 7, 1, 2, 4, 6]])
-    assert telling_images([]) is None
 
 
 class Scaled(Criterion):

@@ -8,6 +8,7 @@ import torch
 from regrow.errors import BadInput
 from regrow.metrics.budget import Budget
 from regrow.models.classification import Classification
+from regrow.prune import engine
 from regrow.prune.channels.records import widths
 from regrow.prune.compensation.compensate import Compensation
 from regrow.prune.engine import prune
@@ -125,6 +126,36 @@ def test_a_run_that_is_killed_in_a_search_resumes_to_the_same_network(tmp_path, 
     progress, _ = load_progress(path)
     assert progress.search["points"]
     again = run(task, begun=progress)
+    assert again.steps == whole.steps
+    for name, value in whole.task.net.state_dict().items():
+        assert torch.equal(value, again.task.net.state_dict()[name])
+
+
+TRIED = Search(candidates=5, num_images=8, num_batches=1, trials=3, trial_steps=2)
+
+
+@pytest.mark.parametrize(("stop", "compensation"), [(1, None), (2, Compensation(num_images=8))])
+def test_a_run_that_is_killed_in_a_trial_resumes_to_the_same_network(
+    tmp_path, monkeypatch, stop, compensation
+):
+    # Each trial is kept at once, however quick it was.
+    monkeypatch.setattr(engine, "_Sparing", lambda keep: keep)
+    task, path = trained(), tmp_path / "progress.ckpt"
+    options = {"search": TRIED, "num_steps": 1, "compensation": compensation}
+    whole = run(task, **options)
+
+    def save(state) -> None:
+        save_progress(path, state, {})
+        found = state.search["candidates"] if state.search else []
+        if sum(candidate[-1] is not None for candidate in found) == stop:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(task, save=save, **options)
+    progress, _ = load_progress(path)
+    tried = [c for c in progress.search["candidates"] if c[-1] is not None]
+    assert len(tried) == stop
+    again = run(task, begun=progress, **options)
     assert again.steps == whole.steps
     for name, value in whole.task.net.state_dict().items():
         assert torch.equal(value, again.task.net.state_dict()[name])

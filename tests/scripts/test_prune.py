@@ -250,6 +250,26 @@ def test_an_option_out_of_range_ends_with_2(
     assert "target.macs is 2.0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["minutes=1e-6"], "search.minutes 1e-06 is shorter than one candidate, which takes "),
+        (["candidates=3", "trials=4"], "search.trials 4 is more than search.candidates 3, of"),
+        (["candidates=3", "trials=2", "trial_steps=0"], "search.trial_steps is 0, it must be at"),
+        (["candidates=3", "trials=2"], "training images that are scored leave no batch to train"),
+    ],
+)
+def test_a_search_that_cannot_be_made_ends_with_2_in_one_line(
+    dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    words = [f"--checkpoint={dense}", *SHORT, f"--run={tmp_path / 'prune'}"]
+    assert prune.main([*words, *[f"--search.{option}" for option in options]]) == 2
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if said in line]
+    assert len(lines) == 1
+    assert "Traceback" not in err
+
+
 def test_what_a_class_refuses_ends_with_2(
     dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 
-from regrow.prune.channels.exactness import check_exact, probe, sift
+from regrow.prune.channels.exactness import check_exact, probe, sift, telling_images
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.records import Group, Member
 
@@ -56,3 +56,13 @@ def test_groups_that_are_exact_alone_but_not_together_are_not_both_kept(make_tas
 
 
 EMPTIED = "body.0.0 would be left without channels"
+
+
+def test_the_images_that_tell_most_come_first():
+    images = torch.full((12, 3, 4, 4), 100, dtype=torch.uint8)
+    images[3], images[5] = 0, 255  # the darkest and the brightest
+    images[7, :, ::2], images[7, :, 1::2] = 20, 180  # the one with most contrast
+    images[9, :, 0] = 101  # with some; of the others, who have none, the first counts
+    found = telling_images([(images, None)])
+    assert torch.equal(found, images[[3, 5, 0, 7, 1, 2, 4, 6]])
+    assert telling_images([]) is None

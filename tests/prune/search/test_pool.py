@@ -12,6 +12,7 @@ def test_a_pool_goes_on_from_plain_data():
     pool.candidates = [
         Candidate((4, 0), 0.5, True, "minimax"),
         Candidate((2, 2), float("inf"), False, "mutation", 0.7),
+        Candidate((3, 1), 0.25, True, "mutation", recovered=float("inf")),
     ]
     plain = json.loads(json.dumps(pool.to_plain(12.5)))
     again = Pool.going_on({"seed": 3}, plain)
@@ -53,6 +54,35 @@ def test_the_best_is_under_the_ceilings():
     ]
     assert [candidate.counts for candidate in pool.ranked()] == [(3,), (2,)]
     assert pool.best == pool.candidates[2]
+
+
+def test_the_minimax_candidate_is_always_among_those_that_are_tried():
+    pool = Pool({})
+    distances = {"mutation": 0.1, "ranking": 0.2, "uniform": 0.3, "minimax": 0.4, "knapsack": 0.05}
+    pool.candidates = [
+        Candidate((place,), distance, origin != "knapsack", origin)
+        for place, (origin, distance) in enumerate(distances.items())
+    ]
+    origins = [candidate.origin for candidate in pool.contenders(3)]
+    assert origins == ["mutation", "minimax", "ranking"]
+    # The others in their order; what is not legal is never tried.
+    assert [c.origin for c in pool.contenders(9)] == [*origins, "uniform"]
+    pool.candidates[3] = Candidate((3,), 0.01, True, "minimax")
+    assert [c.origin for c in pool.contenders(2)] == ["minimax", "mutation"]
+    pool.candidates[3] = Candidate((3,), 0.01, False, "minimax")
+    assert [c.origin for c in pool.contenders(2)] == ["mutation", "ranking"]
+
+
+def test_those_that_were_tried_come_in_the_order_of_what_they_came_to():
+    pool = Pool({})
+    pool.candidates = [
+        Candidate((1,), 0.1, True, "minimax", recovered=0.09),
+        Candidate((2,), 0.2, True, "mutation", recovered=float("inf")),
+        Candidate((3,), 0.05, True, "mutation"),
+        Candidate((4,), 0.4, True, "mutation", recovered=0.01),
+        Candidate((5,), 0.3, True, "mutation", recovered=0.01),
+    ]
+    assert [candidate.counts for candidate in pool.tried()] == [(5,), (4,), (1,), (2,)]
 
 
 def test_a_curve_is_straight_between_points_and_never_falls():

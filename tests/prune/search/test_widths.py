@@ -162,3 +162,115 @@ def test_candidates_whose_measured_cost_is_too_high_are_not_taken(make_space, bo
     assert best is not None
     assert best.latency <= 0.6
     assert any(not candidate.is_legal for candidate in search.pool.candidates)
+
+
+class After:
+    """Scores plans after a trial as if another share of each group had better gone."""
+
+    def __init__(self, bowl, space, ideal) -> None:
+        self.bowl = bowl(space, ideal)
+
+    def __call__(self, plan) -> float:
+        return self.bowl(plan).distance
+
+
+TRIED = Search(candidates=14, trials=5)
+
+
+def trying(space, scorer, trial, **memory) -> WidthSearch:
+    return WidthSearch(space, scorer, TRIED, Memory(**memory), trial=trial)
+
+
+def test_the_best_after_its_trial_is_taken(make_space, bowl, caplog):
+    space = make_space("concat")
+    scorer, trial = bowl(space, [0.9, 0.1, 0.2]), After(bowl, space, [0.3, 0.5, 0.5])
+    search = trying(space, scorer, trial)
+    with caplog.at_level("INFO"):
+        best = search.best()
+    legal = sorted((c for c in search.pool.candidates if c.is_legal), key=lambda c: c.distance)
+    minimax = next(c for c in legal if c.origin == "minimax")
+    tried = [c for c in legal if c.recovered is not None]
+    assert minimax in tried
+    # The best as cut besides it, each of them tried once.
+    assert tried == [c for c in legal if c in (*legal[:4], minimax) or c in legal[:5]][:5]
+    assert len(trial.bowl.plans) == 5
+    assert [c.recovered for c in tried] == [trial(space.plan(c.counts)) for c in tried]
+    assert best.recovered == min(c.recovered for c in tried) <= minimax.recovered
+    assert best != legal[0]
+    order = sorted(range(5), key=lambda place: tried[place].recovered)
+    told = ", ".join(str(place + 1) for place in order)
+    said = f"5 candidates tried after 30 steps of training; by their places as cut, their order is now {told}; the best"  # noqa: E501
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_trials_it_is_never_worse_than_minimax_by_their_own_score(make_space, bowl, seed):
+    space = make_space("deep")
+    ideal = [0.1 + 0.15 * ((seed + place) % 5) for place in range(5)]
+    search = trying(space, bowl(space, ideal), After(bowl, space, ideal[::-1]), seed=seed)
+    best = search.best()
+    minimax = next(c for c in search.pool.candidates if c.origin == "minimax")
+    assert best.recovered <= minimax.recovered
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 5])
+def test_a_search_that_was_stopped_in_its_trials_goes_on_to_the_same_answer(make_space, bowl, stop):
+    space = make_space("concat")
+    ideal, other = [0.9, 0.1, 0.2], [0.3, 0.5, 0.5]
+    whole = trying(space, bowl(space, ideal), After(bowl, space, other))
+    wanted = whole.best()
+    kept = []
+    done = len(whole.pool.points) + 14 + stop
+
+    def keep(found) -> None:
+        kept.append(found)
+        if len(kept) == done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trying(space, bowl(space, ideal), After(bowl, space, other), keep=keep).best()
+    scorer, trial = bowl(space, ideal), After(bowl, space, other)
+    again = trying(space, scorer, trial, found=kept[-1])
+    assert again.best() == wanted
+    assert again.pool.candidates == whole.pool.candidates
+    assert len(scorer.plans) == 0
+    assert len(trial.bowl.plans) == 5 - stop
+
+
+def test_candidates_that_all_trials_broke_are_ranked_as_cut(make_space, bowl):
+    space = make_space("concat")
+    search = trying(space, bowl(space, [0.9, 0.1, 0.2]), lambda plan: float("inf"))
+    assert search.best().counts == search.pool.ranked()[0].counts
+
+
+@pytest.mark.parametrize(("seconds", "made"), [(30.0, 2), (9.0, 3), (0.5, 12)])
+def test_trials_have_their_share_of_the_search_time(make_space, bowl, caplog, seconds, made):
+    space = make_space("deep")
+    ticking = Ticking(bowl(space, [0.9, 0.1, 0.1, 0.5, 0.5]), 1.0)
+    begun = []
+
+    def trial(plan) -> float:
+        begun.append(ticking.now)
+        ticking.now += seconds
+        return 1.0
+
+    settings = Search(minutes=1.0, trials=12)
+    search = WidthSearch(space, ticking, settings, Memory(), ticking.time, trial)
+    with caplog.at_level("INFO"):
+        search.best()
+    # Three fifths are the pool's; then no trial begins after the end but the second one.
+    assert begun[0] == 36
+    assert len(begun) == made
+    assert all(start < 60 for start in begun[2:])
+    assert ("for want of time" in caplog.text) == (made < 12)
+    assert len(search.pool.points) <= 15
+
+
+def test_a_time_whose_share_is_shorter_than_one_candidate_is_refused(make_space, bowl):
+    space = make_space("concat")
+    ticking = Ticking(bowl(space, [0.5] * 3), 7.0)
+    # 0.15 minutes are nine seconds, of which candidates have five.
+    settings = Search(minutes=0.15, trials=2)
+    said = "takes 7.0 seconds of 60% of it; give at least 1.9, or fewer"
+    with pytest.raises(BadInput, match=said):
+        WidthSearch(space, ticking, settings, Memory(), ticking.time, lambda plan: 0.0).best()
