@@ -165,7 +165,7 @@ def run_pruning(
     grid = None if lr_grid is None else RateGrid(lr_grid, run)
     latency = clock.beside(inputs.dense)
     # Refuses what it can before an earlier run is moved.
-    widths = _widths(inputs.dense, selection) if targets is not None else None
+    widths = _widths(inputs.dense) if targets is not None else None
     removal = _removal(
         inputs,
         latency,
@@ -292,9 +292,9 @@ def _refuse_with_weights(**given: object) -> None:
             raise BadInput(f"{name} has no say where single weights are masked; give it or weights")
 
 
-def _widths(dense: Task, selection: Selection) -> dict[str, int]:
+def _widths(dense: Task) -> dict[str, int]:
     """Return the width of each group of the unpruned network, by its layer."""
-    groups = find_groups(dense, inexact=selection.inexact).groups
+    groups = find_groups(dense).groups
     return {group.layer: group.width for group in groups}
 
 

@@ -27,7 +27,6 @@ class Layer:
         importance: The share of the scores of its group, at the start, that the units that are left
             had; None where it was left whole, or is scored under another layer's name.
         sensitivity: What the loss gained at the start when a quarter of its group was removed.
-        is_inexact: Whether norms took statistics over the channels that went.
         group: The layer that its channels go with, if they are scored under that one's name.
     """
 
@@ -35,7 +34,6 @@ class Layer:
     after: int
     importance: float | None
     sensitivity: float | None
-    is_inexact: bool = False
     group: str | None = None
 
 
@@ -63,7 +61,6 @@ def layers_of(task: Task, state: Progress, removal: Removal) -> dict[str, Layer]
             after=new[name],
             importance=shares.get(name),
             sensitivity=state.sensitivity.get(name),
-            is_inexact=name in removal.inexact,
             group=owners.get(name) if owners.get(name) != name else None,
         )
         for name in old

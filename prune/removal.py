@@ -80,13 +80,11 @@ class Removal(ABC):
     Attributes:
         scores: For each group one score a unit, (units,), as they were scored last.
         refused: Layers that were found on the way not to be prunable, with the reason.
-        inexact: The layers whose groups change what norms give.
         is_divisible: Whether a smaller step removes less; if not, none is tried after one that
             breaks the budget.
         memory: The seed of a step, and what its search goes on from if the run was stopped.
     """
 
-    inexact: frozenset[str] = frozenset()
     is_divisible: bool = True
     memory: Memory = Memory()
 
@@ -201,7 +199,7 @@ class Channels(Removal):
         refuse_not_finite(task)
         if target.latency is not None and latency is None:
             raise BadInput("target.latency needs a clock to measure it; give clock")
-        found = groups if groups is not None else find_groups(task, inexact=selection.inexact)
+        found = groups if groups is not None else find_groups(task)
         for option in ("keep", "only", "limit"):
             named = getattr(selection, option) or ()
             refuse_unmatched(f"selection.{option}", named, task.net, found.groups)
@@ -210,7 +208,6 @@ class Channels(Removal):
         self.selection, self.criterion = selection, criterion or Magnitude()
         self.compensation, self.compensated = compensation, Compensated()
         self.search, self.optimization = search, optimization or task.optimization
-        self.inexact = frozenset(g.layer for g in found.groups if g.is_inexact)
         self.dense = {g.layer: (dense or {}).get(g.layer, g.width) for g in found.groups}
         self.full: dict[str, float] = {**costs_of(self.reference), "latency": 1.0}
         self.needs_times = target.latency is not None or selection.per == "latency"

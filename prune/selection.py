@@ -36,8 +36,8 @@ class Selection:
             for. 16 channels are a block of ONNX Runtime's convolutions with AVX-512, twice one with
             AVX2 or NEON.
         max_share: The largest share of a layer's channels that may go, in (0, 1).
-        inexact: Also remove channels that layer or group norms take statistics over. Without them
-            the norms give something else, which training has to make up for.
+        inexact: Without effect: channels that layer norms take statistics over are removed exactly.
+            Configs of earlier versions may give it.
         keep: Layers whose channels all stay, by names or patterns such as `layer1.*`; the name of a
             module stands for all layers in it. Layers that are coupled with them stay too.
         only: Layers that may lose channels, by names or patterns; null is all.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from regrow.errors import BadInput
 from regrow.models.modes import copied
 from regrow.models.nets.attention import convert_, is_converted, is_convertible
+from regrow.models.nets.padded_norm import PaddedNorm, is_paddable, pad_, width_of
 from regrow.models.record import buffers
 
 
@@ -21,15 +22,16 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
         dense: A fresh network of the same name and arguments; its weights do not matter.
 
     Returns:
-        Plain data: `converted`, the names of attention layers that may have lost heads;
-        `attributes`, whole numbers and tuples of them that became smaller, by module; `shapes` of
-        parameters and persistent buffers by name; `trainable`, `requires_grad` flags of parameters.
-        Each is empty for an unchanged network. Other buffers: `regrow.models.record.buffers`.
+        Plain data: `converted`, the names of attention layers that may have lost heads and of
+        norms that may have lost channels; `attributes`, whole numbers and tuples of them that
+        became smaller, by module; `shapes` of parameters and persistent buffers by name;
+        `trainable`, `requires_grad` flags of parameters. Each is empty for an unchanged network.
+        Other buffers: `regrow.models.record.buffers`.
     """
     modules = dict(dense.named_modules())
     pairs = [(n, module, modules[n]) for n, module in net.named_modules() if n in modules]
-    converted = [n for n, own, other in pairs if is_converted(own) and is_convertible(other)]
-    attributes = {n: _smaller(_sizes(own), _sizes(other)) for n, own, other in pairs}
+    converted = [n for n, own, other in pairs if _is_changed(own) and _is_plain(other)]
+    attributes = {n: _smaller(_sizes(own), _sizes_as(own, other)) for n, own, other in pairs}
     before = _tensors(dense)
     shapes = {
         name: list(tensor.shape)
@@ -81,9 +83,9 @@ def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> set[str]:
     if not isinstance(names, list):
         raise BadInput(f"its structure has 'converted' of type {type(names).__name__}")
     for name in names:
-        if not isinstance(name, str) or name not in modules or not is_convertible(modules[name]):
+        if not isinstance(name, str) or name not in modules or not _is_plain(modules[name]):
             raise BadInput(f"its structure names the attention {name!r}, which the network lacks")
-        convert_(modules[name])
+        (convert_ if is_convertible(modules[name]) else pad_)(modules[name])
     for name, changed in _mapping(record, "attributes").items():
         if name not in modules or not isinstance(changed, Mapping):
             raise BadInput(f"its structure names the layer {name!r}, which the network lacks")
@@ -135,6 +137,22 @@ def fresh_twin(net: nn.Module, dense: nn.Module) -> nn.Module:
         drawn[name] = part
     twin.load_state_dict(drawn)
     return twin
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a layer is of a class that is changed when it is cut, and has not been yet."""
+    return is_convertible(module) or is_paddable(module)
+
+
+def _is_changed(module: nn.Module) -> bool:
+    return is_converted(module) or isinstance(module, PaddedNorm)
+
+
+def _sizes_as(own: nn.Module, other: nn.Module) -> dict[str, int | tuple[int, ...]]:
+    """Return the sizes of a dense layer, as if its class had been changed as another one's was."""
+    if isinstance(own, PaddedNorm) and is_paddable(other):
+        return {**_sizes(other), "full_width": width_of(other) or 0}
+    return _sizes(other)
 
 
 def _sizes(module: nn.Module) -> dict[str, int | tuple[int, ...]]:

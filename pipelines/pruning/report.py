@@ -153,15 +153,13 @@ def _add_layers(report: Report, result: Result) -> None:
         ],
         "Channels; the share of its group's scores that is left; what the loss gained at the start "
         "when a quarter of its group was removed; with names the layer under which channels that "
-        "go together are scored. Where a layer is inexact, norms take statistics "
-        "over its channels, and only training makes up for those that went.",
+        "go together are scored.",
     )
 
 
 def _named(name: str, layer: Layer) -> str:
-    inexact = " (inexact)" if layer.is_inexact else ""
     group = f" (with {layer.group})" if layer.group else ""
-    return f"{name}{inexact}{group}"
+    return f"{name}{group}"
 
 
 def _add_masked(report: Report, task: Task) -> None:

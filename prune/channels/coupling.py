@@ -44,7 +44,6 @@ def coupled_groups(
     fixed: Collection[str] = (),
     *,
     makers: set[str],
-    inexact: bool,
     effort: Effort,
 ) -> tuple[Groups, set[str]]:
     """Find the coupled groups of channels in the dependency graph; nothing proves them yet.
@@ -54,7 +53,6 @@ def coupled_groups(
         twin: Its copy to trace, which is given up for this.
         fixed: The names of the parameters of the copy that are buffers of the task.
         makers: The layers that make heads of attention.
-        inexact: As `find_groups` takes it.
         effort: The work that it may take.
 
     Returns:
@@ -70,7 +68,7 @@ def coupled_groups(
         names=names,
         protected=fixed_layers(task),
         tied=_tied(task.net),
-        inexact=inexact,
+        padded=graph.padded,
     )
     found = Groups([])
     seen = set(makers)
@@ -106,7 +104,7 @@ def _refuse_operation(
     names: dict[object, str],
     protected: set[str],
     tied: set[str],
-    inexact: bool,
+    padded: Collection[Node],
 ) -> None:
     """Refuse an operation that must not lose channels, or that is not understood."""
     module, name = node.module, names.get(node.module)
@@ -114,11 +112,10 @@ def _refuse_operation(
         raise LeftWhole(f"its channels are outputs of {name or 'the network'} and must stay")
     if name in tied:
         raise LeftWhole(f"{name} shares its weights with another layer")
-    is_cut = inexact and isinstance(module, nn.Module) and width(module, side) is not None
-    if isinstance(module, STATISTICS_TYPES) and not is_cut:
+    if isinstance(module, STATISTICS_TYPES) and width(module, side) is None:
         raise LeftWhole(f"{name} takes statistics over its channels ({type(module).__name__})")
     if name is None:
-        _refuse_function(node.grad_fn, inexact)
+        _refuse_function(node, padded)
     elif isinstance(module, nn.Parameter):
         return
     elif not _is_cuttable(module):
@@ -131,11 +128,9 @@ def _is_cuttable(module: nn.Module) -> bool:
     return isinstance(module, (*CUTTABLE_TYPES, *STATISTICS_TYPES)) or bool(per_channel(module))
 
 
-def _refuse_function(grad_fn: object, inexact: bool) -> None:
-    operation = getattr(grad_fn, "name", str)()
-    # Padding beyond height and width pads the channels, unless these come last, as in Swin.
-    is_padded = any(getattr(grad_fn, "_saved_pad", ())[4:]) and not inexact
-    if operation.startswith("ConstantPad") and is_padded:
+def _refuse_function(node: Node, padded: Collection[Node]) -> None:
+    operation = getattr(node.grad_fn, "name", str)()
+    if node in padded:
         raise LeftWhole("its channels are padded with zeros, as in an option A shortcut")
     if "Shuffle" in operation and not operation.startswith("Pixel"):
         raise LeftWhole(f"its channels are reordered ({operation.rstrip('0123456789')})")
@@ -179,11 +174,11 @@ def _group(
         _refuse_uneven(name, node, side, by_unit)
         members += _members(name, side, node, net, tuple(tuple(sorted(unit)) for unit in by_unit))
     members.sort(key=lambda member: (member.layer, member.side) != (root, "out"))
-    is_inexact = any(
+    is_normed = any(
         isinstance(node.module, nn.LayerNorm) or getattr(node.module, "num_groups", 0) == 1
         for node, _ in cut.values()
     )
-    return Group(root, tuple(members), is_inexact)
+    return Group(root, tuple(members), is_normed)
 
 
 def _members(

@@ -66,7 +66,9 @@ def _glu(x: Tensor, dim: int = -1) -> Tensor:
     return value * gate.sigmoid()
 
 
-def correct_(graph: DependencyGraph, joined: dict[Any, list[int]]) -> dict[Node, list[int]]:
+def correct_(
+    graph: DependencyGraph, joined: dict[Any, list[int]]
+) -> tuple[dict[Node, list[int]], set[Node]]:
     """Correct the channels that pass along the edges of a graph.
 
     Args:
@@ -74,10 +76,12 @@ def correct_(graph: DependencyGraph, joined: dict[Any, list[int]]) -> dict[Node,
         joined: What `Calls` has seen of its concatenations.
 
     Returns:
-        The splits of channels into equal parts, with the first channel of each.
+        The splits of channels into equal parts, with the first channel of each, and the operations
+        that pad channels.
     """
     widths = _Widths(graph, joined)
     equal: dict[Node, list[int]] = {}
+    padded: set[Node] = set()
     for node in list(graph.module2node.values()):
         if node.type == OPTYPE.PARAMETER:
             _turn_(node, widths)
@@ -92,10 +96,12 @@ def correct_(graph: DependencyGraph, joined: dict[Any, list[int]]) -> dict[Node,
                 equal[node] = list(range(0, sum(sizes), sizes[0]))
         elif node.type in (OPTYPE.ELEMENTWISE, OPTYPE.EXPAND):
             _stop_broadcasts_(node, widths)
+            if _pads_channels(node, widths):
+                padded.add(node)
     # Last, since what is a split or a joint before may have to be counted in other channels.
     for node in list(graph.module2node.values()):
         _correct_pixel_shuffle_(node)
-    return equal
+    return equal, padded
 
 
 class _Widths:
@@ -308,6 +314,21 @@ def _stop_broadcasts_(node: Node, widths: _Widths) -> None:
 
 def _none(_: Sequence[Any]) -> list[Any]:
     return []
+
+
+def _pads_channels(node: Node, widths: _Widths) -> bool:
+    """Whether an operation adds zeros to the channels, as an option A shortcut does."""
+    pad = getattr(node.grad_fn, "_saved_pad", None)
+    if pad is None:
+        return False
+    shape = node.grad_fn._input_metadata[0].shape  # of what autograd will be given, its output
+    found = {widths(source) for source in node.inputs}
+    ends = zip(pad[::2], pad[1::2], strict=True)
+    added = {len(shape) - 1 - place: sum(both) for place, both in enumerate(ends)}
+    padded = [dim for dim, count in added.items() if count]
+    # Swin, whose channels come last, pads rows and columns.
+    is_places = len(padded) > 1 and shape[-1] in found and not added.get(len(shape) - 1)
+    return not is_places and any(shape[dim] - added[dim] in found for dim in padded)
 
 
 def _turn_(node: Node, widths: _Widths) -> None:

@@ -30,7 +30,6 @@ MAX_WORK = 500_000_000
 def find_groups(
     task: Task,
     *,
-    inexact: bool = False,
     images: Tensor | None = None,
     max_work: int = MAX_WORK,
 ) -> Groups:
@@ -45,9 +44,6 @@ def find_groups(
 
     Args:
         task: The task; its network keeps its weights, mode and `requires_grad` flags.
-        inexact: Also return the groups that layer norms and group norms take statistics over.
-            Without some of their channels these norms give something else, so that the proof is
-            against norms that leave out the channels set to zero.
         images: Real images for the proof, besides those made up, uint8 (b, 3, h, w).
         max_work: Work that it may take, in pairs of channels that are followed; each layer that is
             run counts as 100.
@@ -72,7 +68,7 @@ def find_groups(
     refuse_unready(task.net)
     try:
         with enough_memory(f"prove what can be pruned from {name}"):
-            return _find(task, inexact, images, Effort(max_work))
+            return _find(task, images, Effort(max_work))
     except OutOfWork:
         raise BadInput(
             f"{name}: its channels are so coupled that finding what can be pruned takes more work "
@@ -81,12 +77,12 @@ def find_groups(
         ) from None
 
 
-def _find(task: Task, inexact: bool, images: Tensor | None, effort: Effort) -> Groups:
+def _find(task: Task, images: Tensor | None, effort: Effort) -> Groups:
     heads = find_heads(task.net)
     makers = {f"{name}.in_proj": name for name in heads}
     for name, layouts in heads.items():
         makers |= {m.layer: name for layout in layouts for m in layout.members if m.side == "out"}
-    follow = partial(coupled_groups, task, makers=set(makers), inexact=inexact, effort=effort)
+    follow = partial(coupled_groups, task, makers=set(makers), effort=effort)
     found, traced = follow(clone(task))
     followed = {group.layer for group in found.groups}
     _prove(task, found, heads, images, effort)

@@ -49,12 +49,12 @@ class Group:
         layer: The layer that the group is named by. Its first member is that layer's side `out`,
             or for heads of attention what reads them.
         members: All sides of layers that lose channels.
-        is_inexact: Whether norms take statistics over the channels, which move when they go.
+        is_normed: Whether norms take statistics over the channels.
     """
 
     layer: str
     members: tuple[Member, ...]
-    is_inexact: bool = False
+    is_normed: bool = False
 
     @property
     def is_heads(self) -> bool:

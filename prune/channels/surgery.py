@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from regrow.errors import BadInput
 from regrow.models.masks import carried
 from regrow.models.modes import copied
 from regrow.models.nets.attention import convert_, is_convertible
+from regrow.models.nets.padded_norm import cut_norm_, is_paddable, pad_
 from regrow.models.task import Task
 from regrow.prune.channels.optimizer_state import follow_, lost_places, sliced_state, without
 from regrow.prune.channels.records import (
@@ -20,7 +20,6 @@ from regrow.prune.channels.records import (
     Member,
     Plan,
     Removed,
-    channel_tensors,
     members_of,
     named_tensor,
     per_channel,
@@ -103,9 +102,6 @@ def exact_copy(task: Task) -> Task:
 def mask_(task: Task, plan: Plan) -> Removed:
     """Set chosen channels to zero in every layer that makes or reads them.
 
-    Norms that take statistics over these channels leave them out from now on, as the cut network
-    will: the numbers that it must reproduce are those, not the ones with zeros among them.
-
     Args:
         task: The task whose network is masked in place; its shapes stay.
         plan: Groups with the units to mask.
@@ -123,12 +119,6 @@ def mask_(task: Task, plan: Plan) -> Removed:
         >>> masked["0", "out"], int(net[0].weight[[2, 5]].count_nonzero())
         ([2, 5], 0)
     """
-    for member, channels in members_of(plan):
-        owner, attribute = named_tensor(task.net, member.layer)
-        module = getattr(owner, attribute)
-        if isinstance(module, STATISTICS_TYPES):
-            kept = torch.ones(width(module, "out") or 0).index_fill(0, torch.tensor(channels), 0)
-            module.register_forward_pre_hook(partial(_leave_out, kept))
     for name, places in lost_places(task.net, plan).items():
         owner, attribute = named_tensor(task.net, name)
         tensor = getattr(owner, attribute)
@@ -151,8 +141,9 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
     The modules stay the same objects, in their mode and with their hooks; parameters are new
     ones, which require a gradient if the old ones did, and single weights keep their masks.
     Attention that cannot have fewer heads as it is gets the class that can, see
-    `regrow.models.nets.attention`. The momenta of the task are cut with the weights. A moving
-    average of the weights is cut by the same plan, in a call of its own.
+    `regrow.models.nets.attention`, and so do norms over channels, whose statistics go on to count
+    those that are gone, see `regrow.models.nets.padded_norm`. The momenta of the task are cut with
+    the weights. A moving average of the weights is cut by the same plan, in a call of its own.
 
     Args:
         task: The task whose network is cut in place.
@@ -224,7 +215,10 @@ def _cut_member_(net: nn.Module, member: Member, channels: list[int]) -> None:
     if len(channels) >= (width(module, member.side) or 0):
         raise ValueError(f"{member.layer} would be left without channels")
     if isinstance(module, STATISTICS_TYPES):
-        _cut_norm_(module, channels)
+        if is_paddable(module):
+            pad_(module)
+        gone = set(channels)
+        cut_norm_(module, [c for c in range(width(module, "out") or 0) if c not in gone])
         return
     pruner = pruner_of(module)
     prune = pruner.prune_out_channels if member.side == "out" else pruner.prune_in_channels
@@ -240,40 +234,3 @@ def _count_down_(net: nn.Module, member: Member, lost: int) -> None:
     if member.dim is not None:
         left = (*counts[: member.dim], left, *counts[member.dim + 1 :])
     setattr(owner, attribute, left)
-
-
-def _cut_norm_(norm: nn.Module, channels: Sequence[int]) -> None:
-    """Cut a norm that takes statistics over channels; torch-pruning may put others in order."""
-    for name, dim in channel_tensors(norm, "out"):
-        rest = without(getattr(norm, name), dim, list(channels))
-        setattr(norm, name, nn.Parameter(rest))
-    left = (width(norm, "out") or 0) - len(channels)
-    if isinstance(norm, nn.LayerNorm):
-        norm.normalized_shape = (left,)
-    else:
-        norm.num_channels = left  # type: ignore[assignment]
-
-
-def _leave_out(kept: Tensor, norm: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Make a norm take its statistics over the channels that are kept.
-
-    With the kept channels centred and the others at zero, the norm's mean is zero and its variance
-    too small by the share of the kept; it divides as it should if they are scaled so that its
-    epsilon makes up for that.
-    """
-    x = inputs[0]
-    # Layer norms of maps, as ConvNeXt's, have their channels first.
-    is_square = x.shape[1] == x.shape[-1] and "2d" in type(norm).__name__
-    is_last = isinstance(norm, nn.LayerNorm) and x.shape[-1] == len(kept) and not is_square
-    blocks: int = getattr(norm, "num_groups", 1)
-    x = (x if is_last else x.movedim(1, -1)).unflatten(-1, (blocks, -1))
-    share = kept.to(x).unflatten(0, (blocks, -1))
-    # The statistics of a group norm run over places too.
-    dims = [-1] if isinstance(norm, nn.LayerNorm) else [*range(1, x.ndim - 2), -1]
-    count = share.mean(-1, keepdim=True)
-    x = (x - (x * share).mean(dims, keepdim=True) / count.clamp_min(1e-9)) * share
-    variance = x.square().mean(dims, keepdim=True)
-    eps: float = norm.eps  # type: ignore[assignment]
-    missing = variance / count.clamp_min(1e-9) - variance
-    scaled: Tensor = (x * (eps / (eps + missing)).sqrt()).flatten(-2)
-    return scaled if is_last else scaled.movedim(-1, 1)

@@ -18,6 +18,7 @@ from torch_pruning.ops import OPTYPE
 
 from regrow.errors import BadInput
 from regrow.models.modes import evaluating, thawed
+from regrow.models.nets.padded_norm import forget_
 from regrow.models.task import Task
 from regrow.prune.channels import surgery
 from regrow.prune.channels.edges import Calls, correct_
@@ -110,9 +111,11 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
 
     Attributes:
         equal: The splits of channels into equal parts, with the first channel of each.
+        padded: The operations that pad channels.
     """
 
     equal: dict[Node, list[int]]
+    padded: set[Node]
 
     def build(
         self, net: nn.Module, images: Tensor, forward: Callable[..., Any], ignored: list[nn.Module]
@@ -137,7 +140,7 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
                 one.module2node = {} if node.type == OPTYPE.EXPAND else {module: node}
                 with suppress(ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
                     guess(one)
-        self.equal = correct_(self, calls.joined)
+        self.equal, self.padded = correct_(self, calls.joined)
 
 
 def trace_(task: Task) -> Graph:
@@ -149,6 +152,7 @@ def trace_(task: Task) -> Graph:
     Raises:
         BadInput: If the network cannot be traced.
     """
+    forget_(task.net)  # a graph shows what goes with what; a norm is one operation
     graph = Graph()
     running: list[str] = []
 

@@ -71,7 +71,7 @@ class Placement:
                 places = [index for index, place in enumerate(present) if place in kept]
                 if len(places) < len(present):
                     old.setdefault(name, {})[dim] = places
-        growing = [(g.after(removed), units) for g, units in plan if not g.is_inexact]
+        growing = [(g.after(removed), units) for g, units in plan if not g.is_normed]
         return cls(narrow.net, fresh, old, _reading(full.net, plan), growing, kept_out)
 
     @property

@@ -8,7 +8,7 @@ from torch import nn
 from regrow.errors import BadInput
 from regrow.models.masks import mask_weights_, masks_of, pattern_dim, zero_masked_
 from regrow.models.task import Task
-from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.groups import find_groups, without_layers
 from regrow.prune.channels.records import Group, widths
 from regrow.prune.contributions import Batches
 from regrow.prune.cost_model import Costs, costs_of
@@ -81,6 +81,9 @@ def regrow_channels_(
     if not widening.gained:
         return Regrown(widening, cost, cost, before, before)
     groups = find_groups(task)
+    # What cannot come back does not go either.
+    normed = [group.layer for group in groups.groups if group.is_normed]
+    groups = without_layers(groups, dict.fromkeys(normed, "norms take statistics over it"))
     # Half a unit of cost more, or rounding could take a channel too many.
     shares = {n: min((cost[n] + 0.5) / wide, 1.0) for n, wide in costs_of(task).items()}
     selection = Selection(round_to=_alignment(groups.groups, before), max_share=ANY)

@@ -104,16 +104,16 @@ def widen_(
     _refuse_other_names(task.net, full.net)
     if not structure.record(task.net, full.net)["shapes"]:
         return Widening({}, {})
-    groups = find_groups(full, inexact=True).groups
+    groups = find_groups(full).groups
     plan = _narrowing(task.net, groups)
     placement = Placement.between(
-        task, full, plan, [(g, units) for g, units in plan if g.is_inexact]
+        task, full, plan, [(g, units) for g, units in plan if g.is_normed]
     )
     _refuse_change(task, placement)
     placement.fill_(task)
     if batches is not None:
         _measure_new_(task, placement.new, batches)
-    back = {group.layer: len(units) for group, units in plan if not group.is_inexact}
+    back = {group.layer: len(units) for group, units in plan if not group.is_normed}
     cut = {} if limit is None else _cut_back_(task, placement, limit, batches)
     gained = {layer: count - cut.get(layer, 0) for layer, count in back.items()}
     reasons = {g.layer: "norms take statistics over its channels" for g, _ in placement.kept_out}

@@ -55,7 +55,7 @@ def result(**changes: Any) -> Result:
         layers={
             "stem": Layer(4, 3, 0.9, 0.01),
             "one": Layer(4, 3, None, None, group="stem"),
-            "norm": Layer(8, 6, 0.5, 0.2, is_inexact=True),
+            "norm": Layer(8, 6, 0.5, 0.2),
         },
     )
     return replace(whole, **changes)
@@ -150,7 +150,7 @@ def test_the_report_has_the_figures_and_a_table_each(tmp_path: Path) -> None:
         "| 2 (training) | 1,200,000 |",
         "| stem | 4 | 3 | 0.9 | 0.01 |",
         "| one (with stem) | 4 | 3 | - | - |",
-        "| norm (inexact) | 8 | 6 | 0.5 | 0.2 |",
+        "| norm | 8 | 6 | 0.5 | 0.2 |",
         "| head | its rows are classes |",
     ):
         assert row in page, row

@@ -44,7 +44,6 @@ def test_a_residual_sum_couples_both_branches(make_task):
         ("channel_shuffle", "body.stem.0", "ChannelShuffle"),
         ("padded", "body.stem.0", "option A"),
         ("padded", "body.b.0", "option A"),
-        ("group_norm", "body.0", "GroupNorm"),
     ],
 )
 def test_what_cannot_be_pruned_is_left_whole_by_name(make_task, net, layer, reason):
@@ -108,28 +107,22 @@ class Stream(nn.Module):
         return self.fc((x + self.down(self.up(self.norm(x)).relu())).mean(1))
 
 
-def test_a_norm_over_channels_leaves_its_width_whole(make_task):
+def test_a_width_that_a_norm_spans_is_found_and_told_apart(make_task):
     found = find_groups(make_task(Stream()))
-    assert [group.layer for group in found.groups] == ["up"]
-    assert "LayerNorm" in found.left_whole["stem"]
-
-
-def test_a_width_that_a_norm_spans_is_given_on_request_and_told_apart(make_task):
-    found = find_groups(make_task(Stream()), inexact=True)
-    assert {group.layer: group.is_inexact for group in found.groups} == {"stem": True, "up": False}
+    assert {group.layer: group.is_normed for group in found.groups} == {"stem": True, "up": False}
     assert set(found.left_whole) == {"fc"}
     stream = found.groups[0]
     assert {(m.layer, m.side) for m in stream.members} == {
         ("stem", "out"), ("down", "out"), ("norm", "out"), ("up", "in"), ("fc", "in"),
     }  # fmt: skip
-    assert stream.after({}, [3]).is_inexact
+    assert stream.after({}, [3]).is_normed
 
 
 def test_a_group_norm_loses_its_groups_whole(make_task):
-    found = find_groups(make_task("group_norm"), inexact=True)
+    found = find_groups(make_task("group_norm"))
     group = found.groups[0]
     # 16 channels in 4 groups of the norm, whose statistics stay when others go.
-    assert (group.layer, group.num_units, group.is_inexact) == ("body.0", 4, False)
+    assert (group.layer, group.num_units, group.is_normed) == ("body.0", 4, False)
     units = tuple(tuple(range(4 * unit, 4 * unit + 4)) for unit in range(4))
     assert {member.layer: member.units for member in group.members if member.is_count} == {
         "body.1.num_groups": ((0,), (1,), (2,), (3,))
@@ -139,11 +132,11 @@ def test_a_group_norm_loses_its_groups_whole(make_task):
 
 @pytest.mark.parametrize(
     ("norm", "reason"),
-    [(nn.LayerNorm([16, 14, 14]), "LayerNorm"), (nn.LocalResponseNorm(3), "not exact")],
+    [(nn.LayerNorm([16, 14, 14]), "LayerNorm"), (nn.LocalResponseNorm(3), "padded")],
 )
-def test_other_norms_are_left_whole_on_request_too(make_task, norm, reason):
+def test_other_norms_are_left_whole(make_task, norm, reason):
     net = nn.Sequential(nn.Conv2d(3, 16, 3), norm, nn.Conv2d(16, 8, 3), nn.Conv2d(8, 3, 3))
-    found = find_groups(make_task(net), inexact=True)
+    found = find_groups(make_task(net))
     assert reason in found.left_whole["0"]
     assert [group.layer for group in found.groups] == ["2"]
 
@@ -193,8 +186,8 @@ def test_a_search_that_takes_too_much_work_is_stopped(make_task, monkeypatch):
 
 
 def test_a_parameter_that_is_not_called_counts_as_a_reader(make_task):
-    found = find_groups(make_task("vit"), inexact=True)
-    stream = next(group for group in found.groups if group.is_inexact)
+    found = find_groups(make_task("vit"))
+    stream = next(group for group in found.groups if group.is_normed)
     bare = {m.layer: (m.side, m.dim) for m in stream.members if m.dim is not None}
     assert bare == {
         "class_token": ("in", 2),
@@ -328,19 +321,23 @@ def test_torchvision_nets_leave_nothing_but_the_classifier_whole(make_task):
     assert set(found.left_whole) == {"classifier.3"}
 
 
-def test_swin_ends_and_keeps_its_stream_whole(make_task):
+def test_swin_ends_and_its_streams_are_groups(make_task):
     torch.manual_seed(0)
     net = get_model("swin_t", weights=None)
     net.features = net.features[:4]
     net.norm, net.head = nn.LayerNorm(192), nn.Linear(192, 3)
     found = find_groups(make_task(net, 32))
-    assert [group.layer for group in found.groups] == [
-        f"features.{stage}.{block}.{part}"
-        for stage in (1, 3)
-        for block in (0, 1)
-        for part in ("attn", "mlp.0")
-    ]
-    assert "LayerNorm" in found.left_whole["features.0.0"]
+    assert {group.layer: group.is_normed for group in found.groups} == {
+        "features.0.0": True,
+        "features.2.reduction": True,
+        **{
+            f"features.{stage}.{block}.{part}": False
+            for stage in (1, 3)
+            for block in (0, 1)
+            for part in ("attn", "mlp.0")
+        },
+    }
+    assert list(found.left_whole) == ["head"]
 
 
 def test_refused_layers_join_those_left_whole(make_task):

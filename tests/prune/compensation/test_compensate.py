@@ -135,7 +135,7 @@ def test_no_layer_is_further_from_the_dense_network_than_before(make_task, name)
 )
 def test_masked_and_cut_networks_agree_after_it(make_task, name):
     task = make_task(name)
-    plan = planned(task, inexact=True)
+    plan = planned(task)
     compensate_(task, plan, batches(1))
     masked, cut = clone(task), clone(task)
     mask_(masked, plan)
