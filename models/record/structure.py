@@ -11,7 +11,7 @@ from regrow.errors import BadInput
 from regrow.models.modes import copied
 from regrow.models.nets.attention import convert_, is_converted, is_convertible
 from regrow.models.nets.padded_norm import PaddedNorm, is_paddable, pad_, width_of
-from regrow.models.record import buffers
+from regrow.models.record import branches, buffers
 
 
 def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
@@ -22,11 +22,12 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
         dense: A fresh network of the same name and arguments; its weights do not matter.
 
     Returns:
-        Plain data: `converted`, the names of attention layers that may have lost heads and of
-        norms that may have lost channels; `attributes`, whole numbers and tuples of them that
-        became smaller, by module; `shapes` of parameters and persistent buffers by name;
-        `trainable`, `requires_grad` flags of parameters. Each is empty for an unchanged network.
-        Other buffers: `regrow.models.record.buffers`.
+        Plain data: `branches`, the blocks that have lost their residual branch, as
+        `regrow.models.record.branches` describes them; `converted`, the names of attention layers
+        that may have lost heads and of norms that may have lost channels; `attributes`, whole
+        numbers and tuples of them that became smaller, by module; `shapes` of parameters and
+        persistent buffers by name; `trainable`, `requires_grad` flags of parameters. Each is
+        empty for an unchanged network. Other buffers: `regrow.models.record.buffers`.
     """
     modules = dict(dense.named_modules())
     pairs = [(n, module, modules[n]) for n, module in net.named_modules() if n in modules]
@@ -45,6 +46,7 @@ def record(net: nn.Module, dense: nn.Module) -> dict[str, Any]:
         if name in flags and flags[name] != p.requires_grad
     }
     return {
+        "branches": branches.record(net),
         "converted": converted,
         "attributes": {name: changed for name, changed in attributes.items() if changed},
         "shapes": shapes,
@@ -70,7 +72,7 @@ def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> set[str]:
         record: The result of `record`, perhaps from an untrusted file.
 
     Returns:
-        The names of the resized tensors, which are uninitialised until weights are loaded.
+        The names of the new tensors, which are uninitialised until weights are loaded.
 
     Raises:
         BadInput: If the record names a part that the network lacks, or a size that pruning cannot
@@ -78,6 +80,7 @@ def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> set[str]:
     """
     if not isinstance(record, Mapping):
         raise BadInput("its structure is not a record")
+    constants = branches.rebuild_(net, record.get("branches", {}))
     modules = dict(net.named_modules())
     names = record.get("converted", [])
     if not isinstance(names, list):
@@ -104,7 +107,7 @@ def rebuild_(net: nn.Module, record: Mapping[str, Any]) -> set[str]:
         if name not in parameters or not isinstance(flag, bool):
             raise BadInput(f"its structure names the parameter {name!r}, which the network lacks")
         parameters[name].requires_grad_(flag)
-    return {*shapes}
+    return {*shapes, *constants}
 
 
 @torch.no_grad()
@@ -130,6 +133,9 @@ def fresh_twin(net: nn.Module, dense: nn.Module) -> nn.Module:
     source, drawn = dense.state_dict(), {}
     weights = dict(twin.named_parameters())
     for name, tensor in twin.state_dict().items():
+        if name not in source:  # a constant in the place of a branch
+            drawn[name] = torch.zeros_like(tensor)
+            continue
         part = source[name][tuple(slice(length) for length in tensor.shape)]
         longer, shorter = source[name].shape[1:], tensor.shape[1:]
         if longer != shorter and name in weights:

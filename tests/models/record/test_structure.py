@@ -12,7 +12,13 @@ from regrow.errors import BadInput
 from regrow.models.nets.attention import HeadedAttention
 from regrow.models.record.structure import fresh_twin, rebuild_, record
 
-EMPTY: dict[str, Any] = {"converted": [], "attributes": {}, "shapes": {}, "trainable": {}}
+EMPTY: dict[str, Any] = {
+    "branches": {},
+    "converted": [],
+    "attributes": {},
+    "shapes": {},
+    "trainable": {},
+}
 
 
 class Net(nn.Module):
@@ -74,6 +80,7 @@ def test_record_of_an_untouched_net_is_empty() -> None:
 
 def test_record_of_a_cut_net_worked_by_hand(cut: Net) -> None:
     assert record(cut, Net()) == {
+        "branches": {},
         "converted": [],
         "attributes": {
             "": {"splits": (3, 2)},
@@ -241,6 +248,7 @@ def test_attention_that_lost_heads_is_rebuilt_bit_for_bit() -> None:
     cut, tokens = _attending(2), torch.randn(2, 5, 12)
     made = json.loads(json.dumps(record(cut, _attending(3))))
     assert made == {
+        "branches": {},
         "converted": ["1"],
         "attributes": {"1": {"num_heads": 2}, "1.out_proj": {"in_features": 8}},
         "shapes": {
