@@ -1,10 +1,11 @@
-"""Context managers: evaluation mode, frozen and unfrozen parameters; copies that keep modes."""
+"""Context managers: evaluation mode, frozen parameters, double precision; copies in their modes."""
 
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
+import torch
 from torch import nn
 from torch.fx import GraphModule
 
@@ -49,6 +50,17 @@ def evaluating(net: nn.Module) -> Iterator[None]:
         # Again, since some of timm's modules cache results with their graph until `eval` is called.
         net.eval()
         set_modes_(modes)
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """Context manager: float64 is the default type, for tensors that a network makes in a pass."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager

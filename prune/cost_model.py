@@ -26,6 +26,7 @@ from regrow.prune.channels.records import (
     removal,
     width,
 )
+from regrow.prune.depth.skipping import count_constants, emptied, is_lost_with, lost_parameters
 
 # Names of costs with the values that they have or must not exceed.
 Costs = Mapping[str, float]
@@ -55,9 +56,13 @@ class CostModel:
 
     def predict(self, plan: Plan) -> dict[str, int]:
         """Compute the costs after a plan is carried out."""
-        left: dict[str, float] = {}
+        branches = emptied(plan)
+        left: dict[str, float] = dict.fromkeys(lost_parameters(self.net, branches), 0.0)
         macs, params = float(self.dense["macs"]), float(self.dense["params"])
+        params += count_constants(self.net, branches, removal(plan))
         for member, channels in members_of(plan):
+            if is_lost_with(member.layer, branches):
+                continue
             for name, total in self._tensors(member):
                 left[name] = left.get(name, 1.0) * (1 - len(channels) / total)
             if member.side == "in" and member.layer in self.products:
@@ -195,9 +200,10 @@ def time_left(net: nn.Module, times: Mapping[str, float], plan: Plan) -> float:
         times: Shares by layer, as `layer_times` gives them.
         plan: Groups of this very network with the units to remove.
     """
-    left: dict[str, float] = {}
+    branches = emptied(plan)
+    left = {layer: 0.0 for layer in times if is_lost_with(layer, branches)}
     for (layer, side), channels in removal(plan).items():
-        if layer in times:
+        if layer in times and not is_lost_with(layer, branches):
             total = width(net.get_submodule(layer), side) or 1
             left[layer] = left.get(layer, 1.0) * (1 - len(channels) / total)
     return 1 - sum((1 - share) * times[layer] for layer, share in left.items())

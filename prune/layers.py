@@ -23,7 +23,7 @@ class Layer:
 
     Args:
         before: Output channels before it.
-        after: Output channels after it.
+        after: Output channels after it; 0 if it went with a residual branch.
         importance: The share of the scores of its group, at the start, that the units that are left
             had; None where it was left whole, or is scored under another layer's name.
         sensitivity: What the loss gained at the start when a quarter of its group was removed.
@@ -58,7 +58,7 @@ def layers_of(task: Task, state: Progress, removal: Removal) -> dict[str, Layer]
     return {
         name: Layer(
             before=old[name],
-            after=new[name],
+            after=new.get(name, 0),
             importance=shares.get(name),
             sensitivity=state.sensitivity.get(name),
             group=owners.get(name) if owners.get(name) != name else None,

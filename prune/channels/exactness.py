@@ -11,6 +11,8 @@ from regrow.models.task import Task
 from regrow.prune.channels.proof import Findings, compare, first_line, outputs_differ
 from regrow.prune.channels.records import Plan, Removed
 from regrow.prune.channels.surgery import clone, cut_, exact_copy, mask_
+from regrow.prune.depth.settling import settle_branches_
+from regrow.prune.depth.skipping import emptied
 from regrow.prune.memory import is_out_of_memory
 
 # Real images on which the cut of a step is proved.
@@ -93,12 +95,20 @@ def sift(
 def cut_exactly_(
     task: Task, plan: Plan, images: Tensor | None
 ) -> tuple[Removed, float, dict[str, str]]:
-    """Cut a plan, and undo it unless the result is that of masking."""
-    masked, whole, momenta = clone(task), copied(task.net), task.momenta
+    """Cut a plan, and undo it unless the result is that of masking.
+
+    The norms of residual branches that go are measured anew before.
+    """
+    whole, momenta = copied(task.net), task.momenta
+    settle_branches_(task, plan)
+    masked = clone(task)
     mask_(masked, plan)
     try:
+        exact = exact_copy(task) if emptied(plan) else None
         removed = cut_(task, plan)
-        masked, cut = exact_copy(masked), exact_copy(task)
+        if exact is not None:  # constants of branches are rounded to the precision of weights
+            cut_(exact, plan)
+        masked, cut = exact_copy(masked), exact or exact_copy(task)
         # What is dead may go: that its channels are told apart was seen when they were found.
         found = compare(masked, cut, plan, images, needs_signal=False)
     # Whatever a network raises when it is cut, it cannot be cut there.

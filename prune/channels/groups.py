@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from regrow.prune.channels.records import WEIGHTED_TYPES, Group, Groups
 from regrow.prune.channels.surgery import clone
 from regrow.prune.channels.tracing import Effort, OutOfWork, refuse_unready
 from regrow.prune.channels.ways import untried_layer
+from regrow.prune.depth.finding import with_branches
 from regrow.prune.memory import enough_memory
 
 # Share of every group that is removed to prove that it can be.
@@ -30,6 +32,7 @@ MAX_WORK = 500_000_000
 def find_groups(
     task: Task,
     *,
+    branches: bool = False,
     images: Tensor | None = None,
     max_work: int = MAX_WORK,
 ) -> Groups:
@@ -44,6 +47,8 @@ def find_groups(
 
     Args:
         task: The task; its network keeps its weights, mode and `requires_grad` flags.
+        branches: Also find which residual branches can go whole, by
+            `regrow.prune.depth.finding`.
         images: Real images for the proof, besides those made up, uint8 (b, 3, h, w).
         max_work: Work that it may take, in pairs of channels that are followed; each layer that is
             run counts as 100.
@@ -68,7 +73,8 @@ def find_groups(
     refuse_unready(task.net)
     try:
         with enough_memory(f"prove what can be pruned from {name}"):
-            return _find(task, images, Effort(max_work))
+            found = _find(task, images, Effort(max_work))
+            return with_branches(task, found, images) if branches else found
     except OutOfWork:
         raise BadInput(
             f"{name}: its channels are so coupled that finding what can be pruned takes more work "
@@ -239,4 +245,4 @@ def _probing(groups: Sequence[Group]) -> list[tuple[Group, list[int]]]:
 def without_layers(groups: Groups, refused: dict[str, str]) -> Groups:
     """Return the groups without those named, whose reasons join those of the layers left whole."""
     rest = [group for group in groups.groups if group.layer not in refused]
-    return Groups(rest, groups.left_whole | refused)
+    return replace(groups, groups=rest, left_whole=groups.left_whole | refused)

@@ -1,6 +1,6 @@
 """Checksums of the output of each layer on a batch, by which two networks are compared."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from regrow.models.nets.attention import is_converted, is_convertible
+from regrow.models.record.branches import ShortcutBlock
 from regrow.models.task import Task
-from regrow.prune.channels.records import Removed
+from regrow.prune.channels.records import Branch, Removed
 from regrow.prune.channels.ways import Guide, Way, guided
+from regrow.prune.depth.skipping import is_lost_with
 
 # Less of what a layer reads than this share is rounding.
 ROUNDING = 1e-6
@@ -39,7 +41,12 @@ class Run:
 
 
 def run_watched(
-    task: Task, batch: Tensor, way: Way, removed: Removed, others: list[Call] | None
+    task: Task,
+    batch: Tensor,
+    way: Way,
+    removed: Removed,
+    others: list[Call] | None,
+    lost: Collection[Branch] = (),
 ) -> Run:
     """Run a network, and compute checksums of the output of each layer.
 
@@ -49,6 +56,7 @@ def run_watched(
         way: How it is led.
         removed: The channels that are left out of the sums, where the other network lacks them.
         others: The calls of the other network, in order.
+        lost: The branches that the other network lacks, whose layers are passed over.
     """
     calls: list[Call] = []
 
@@ -64,7 +72,7 @@ def run_watched(
             output = _kept(output, others[len(calls)].shape, removed.get((name, "out"), []))
         calls.append(Call(name, output.shape, _sums(output), scale))
 
-    with _watching(task.net, keep), guided(batch, way) as guide:
+    with _watching(task.net, keep, lost), guided(batch, way) as guide:
         outputs = task(batch)
     return Run(outputs, guide, calls)
 
@@ -80,8 +88,10 @@ def moved(before: Call, after: Call) -> float:
 
 
 @contextmanager
-def _watching(net: nn.Module, keep: Callable[..., None]) -> Iterator[None]:
-    """Hook the layers that have parameters or buffers of their own."""
+def _watching(
+    net: nn.Module, keep: Callable[..., None], lost: Collection[Branch]
+) -> Iterator[None]:
+    """Hook the layers that have parameters or buffers of their own, and are in both networks."""
 
     def hook(name: str) -> Callable[..., None]:
         def watch(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
@@ -91,6 +101,7 @@ def _watching(net: nn.Module, keep: Callable[..., None]) -> Iterator[None]:
         return watch
 
     modules = dict(net.named_modules())
+    blocks = {branch.block for branch in lost}
     # What is in PyTorch's attention is called in the converted one alone.
     inside = {
         child
@@ -103,6 +114,8 @@ def _watching(net: nn.Module, keep: Callable[..., None]) -> Iterator[None]:
         (name, module)
         for name, module in modules.items()
         if (module._parameters or module._buffers) and module not in inside
+        if not isinstance(module, ShortcutBlock)
+        if name not in blocks and not is_lost_with(name, lost)
     ]
     handles = [module.register_forward_hook(hook(name)) for name, module in layers]
     try:

@@ -81,7 +81,8 @@ def follow_(
     """Replace an optimizer's weights by those of the cut network, and slice its state likewise.
 
     Its state for a weight is cut as `sliced_state` says. LBFGS keeps all weights as one
-    vector, which cannot follow, so it begins anew.
+    vector, which cannot follow, so it begins anew. A constant that came in the place of a branch
+    goes where the last parameters of that branch were.
 
     Args:
         optimizer: The optimizer; its groups keep their options.
@@ -91,14 +92,22 @@ def follow_(
     """
     after = dict(net.named_parameters())
     names = {parameter: name for name, parameter in before.items()}
+    homes: dict[str, list[nn.Parameter]] = {}
     for group in optimizer.param_groups:
+        held = [(names.get(p), p) for p in group["params"]]
+        homes |= {name: group["params"] for name, _ in held if name and name not in after}
         # In place: an optimizer may hold on to the list.
-        group["params"][:] = [after.get(names.get(p, ""), p) for p in group["params"]]
+        group["params"][:] = [after.get(n or "", p) for n, p in held if n is None or n in after]
+    for name in after.keys() - before.keys():
+        owner = f"{name.rpartition('.')[0]}."
+        home = [params for gone, params in homes.items() if gone.startswith(owner)]
+        if home:
+            home[-1].append(after[name])
     if isinstance(optimizer, torch.optim.LBFGS):
         optimizer.state.clear()
         optimizer._numel_cache = None
     for old, name in names.items():
-        if old in optimizer.state and after[name] is not old:
+        if old in optimizer.state and after.get(name) is not old:
             state = sliced_state(optimizer.state.pop(old), old.shape, places.get(name, {}))
-            if state:
+            if state and name in after:
                 optimizer.state[after[name]] = state

@@ -6,8 +6,7 @@ outputs, in both modes, on images of several kinds, on each way that the network
 and what reads cut channels must have read different values from them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regrow.models.modes import double_precision
 from regrow.models.task import Task
 from regrow.prune.channels.layer_calls import ROUNDING, Run, moved, run_watched
-from regrow.prune.channels.records import WEIGHTED_TYPES, Plan, Removed, removal, width
+from regrow.prune.channels.records import WEIGHTED_TYPES, Branch, Plan, Removed, removal, width
 from regrow.prune.channels.sights import sights
 from regrow.prune.channels.ways import Guide, Site, Way, led, reraise, ways
+from regrow.prune.depth.skipping import emptied, is_lost_with
 
 # Two float64 networks that do the same differ by rounding alone.
 TOLERANCE = 1e-9
@@ -61,9 +62,9 @@ def compare(
         needs_signal: Whether a group is refused where nothing that differs from channel to channel
             reaches what reads it. A trained network may have layers that are dead.
     """
-    pair = _Pair(masked, cut, removal(plan), explains=len(plan) == 1)
+    pair = _Pair(masked, cut, removal(plan), emptied(plan), explains=len(plan) == 1)
     batches = sights(masked, images)
-    with _double(), _Signal(cut.net, plan, pair.removed) as signal, torch.no_grad():
+    with double_precision(), _Signal(cut.net, plan, pair.removed) as signal, torch.no_grad():
         for is_training in (False, True):
             pair.train_(is_training)
             # Batch norms take statistics over images; a mixed batch has some of all kinds.
@@ -98,6 +99,7 @@ class _Pair:
         masked: The masked one.
         cut: The cut one.
         removed: The channels that it lacks.
+        lost: The branches that it lacks.
         explains: Whether to find out which of them is at fault.
         found: The outcome so far.
     """
@@ -105,13 +107,21 @@ class _Pair:
     masked: Task
     cut: Task
     removed: Removed
+    lost: list[Branch]
     explains: bool
     found: Findings = field(default_factory=Findings)
 
     def train_(self, is_training: bool) -> None:
-        """Put both into training or evaluation mode."""
+        """Put both into training or evaluation mode, but for the branches that one of them lacks.
+
+        What came in their place is what they give in evaluation mode.
+        """
         self.masked.net.train(is_training)
         self.cut.net.train(is_training)
+        blocks = {branch.block for branch in self.lost}
+        for name, module in self.masked.net.named_modules():
+            if name in blocks or is_lost_with(name, self.lost):
+                module.training = False
 
     def compare_(self, batches: list[Tensor]) -> None:
         """Compare on batches, and on the ways that none of them leads the networks along."""
@@ -142,7 +152,7 @@ class _Pair:
             )
             return None
         try:
-            before = run_watched(self.masked, batch, way, self.removed, after.calls)
+            before = run_watched(self.masked, batch, way, self.removed, after.calls, self.lost)
         except Exception as problem:
             reraise(problem)
             self.found.reason = f"the network fails with channels at zero: {first_line(problem)}"
@@ -196,8 +206,12 @@ class _Signal:
         self.silent: dict[tuple[str, str], bool] = {}
         self.handles = []
         for group, units in plan:
+            if len(units) == group.num_units:
+                continue  # nothing is left that could be told apart
             after = group.after(removed, units)
             for member in after.members:
+                if is_lost_with(member.layer, emptied(plan)):
+                    continue
                 is_bare = member.is_count or member.dim is not None or member.side == "out"
                 layer = None if is_bare else net.get_submodule(member.layer)
                 left = member.channels(range(after.num_units))
@@ -255,17 +269,6 @@ def _difference(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> fl
             return float("inf")
         worst = max(worst, error)
     return worst
-
-
-@contextmanager
-def _double() -> Iterator[None]:
-    """Make float64 the default type, for tensors that a network makes in a pass."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def first_line(problem: Exception) -> str:

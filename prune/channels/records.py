@@ -42,6 +42,23 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """The branch of a residual block, which gives a constant where a group of it is all gone.
+
+    Args:
+        block: The residual block.
+        shortcut: Its layer on the shortcut; empty for the identity.
+        activation: What is behind the addition, as `ShortcutBlock` names it.
+        reader: The layer that reads the group last and makes the branch's channels.
+    """
+
+    block: str
+    shortcut: str
+    activation: str
+    reader: str
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Channels of several layers that are coupled, and can only be removed together.
 
@@ -50,11 +67,13 @@ class Group:
             or for heads of attention what reads them.
         members: All sides of layers that lose channels.
         is_normed: Whether norms take statistics over the channels.
+        branch: The residual branch that goes if all units do; None if all of them cannot go.
     """
 
     layer: str
     members: tuple[Member, ...]
     is_normed: bool = False
+    branch: Branch | None = None
 
     @property
     def is_heads(self) -> bool:
@@ -103,10 +122,13 @@ class Groups:
     Args:
         groups: The groups, in the order of their naming layers in the network.
         left_whole: The reason for every layer whose outputs are never pruned.
+        branches_left: The reason for every group of which some units must stay, by its layer, where
+            it was asked for.
     """
 
     groups: list[Group]
     left_whole: dict[str, str] = field(default_factory=dict)
+    branches_left: dict[str, str] = field(default_factory=dict)
 
 
 def removal(plan: Plan) -> Removed:

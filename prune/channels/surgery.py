@@ -26,6 +26,7 @@ from regrow.prune.channels.records import (
     removal,
     width,
 )
+from regrow.prune.depth.skipping import emptied, skip_
 
 
 class FrozenNormPruner(function.BasePruningFunc):  # type: ignore[misc]
@@ -142,7 +143,8 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
     ones, which require a gradient if the old ones did, and single weights keep their masks.
     Attention that cannot have fewer heads as it is gets the class that can, see
     `regrow.models.nets.attention`, and so do norms over channels, whose statistics go on to count
-    those that are gone, see `regrow.models.nets.padded_norm`. The momenta of the task are cut with
+    those that are gone, see `regrow.models.nets.padded_norm`. A residual branch whose group loses
+    all units is removed: its block becomes a `ShortcutBlock`. The momenta of the task are cut with
     the weights. A moving average of the weights is cut by the same plan, in a call of its own.
 
     Args:
@@ -155,7 +157,7 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
         The removed channels of each side of each layer, in the old numbering.
 
     Raises:
-        ValueError: If a layer would be left without channels.
+        ValueError: If a layer would be left without channels, and is in no branch that can go.
 
     Examples:
         A training loop of one's own, plain or Lightning's, cuts between two epochs:
@@ -174,22 +176,28 @@ def cut_(task: Task, plan: Plan, optimizer: torch.optim.Optimizer | None = None)
         (4, 144)
         >>> # ... and train on, with the same network and the same optimizer.
     """
-    before = dict(task.net.named_parameters())
+    before, removed = dict(task.net.named_parameters()), removal(plan)
+    if emptied(plan):
+        masked = exact_copy(task)
+        mask_(masked, plan)
+        plan = skip_(task.net, masked, plan)
+    flags = {name: p.requires_grad for name, p in task.net.named_parameters()}
     places = lost_places(task.net, plan)
     with carried(task.net):
         for member, channels in members_of(plan):
             _cut_member_(task.net, member, channels)
     for name, parameter in task.net.named_parameters():
-        parameter.requires_grad_(before[name].requires_grad)
+        parameter.requires_grad_(flags[name])
     # Moving nothing anywhere makes modules drop what they keep of their weights, as timm's do.
     task.net._apply(lambda tensor: tensor)
     task.momenta = {
         name: sliced_state(state, before[name].shape, places.get(name, {}))
         for name, state in task.momenta.items()
+        if name in flags
     }
     if optimizer is not None:
         follow_(optimizer, before, task.net, places)
-    return removal(plan)
+    return removed | removal(plan)
 
 
 def pruner_of(module: nn.Module) -> function.BasePruningFunc:

@@ -16,6 +16,7 @@ from regrow.prune.channels.records import (
     removal,
     width,
 )
+from regrow.prune.depth.skipping import emptied, is_lost_with
 
 # What comes behind these are regions that each network chooses by itself.
 REGION_TYPES = (MultiScaleRoIAlign, RoIAlign)
@@ -49,8 +50,11 @@ def find_readers(net: nn.Module, plan: Plan) -> tuple[list[Reader], dict[str, st
     removed = removal(plan)
     masked = {name.rpartition(".")[0] for name in masks_of(net)}
     shared = _shared(net)
+    branches = emptied(plan)
     found, left = [], {}
     for member, lost in members_of(plan):
+        if is_lost_with(member.layer, branches):
+            continue
         if member.is_count or (member.side == "out" and member.dim is not None):
             continue
         if member.dim is not None:

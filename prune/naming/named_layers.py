@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -63,7 +64,7 @@ def keep_named(
             kept.setdefault(layer, f"its channels go with those of {cause}, which {said}")
     pruned = {layer for group in groups for layer in layers_of(group, net)}
     whole = {layer: reason for layer, reason in kept.items() if layer not in pruned}
-    return Groups(groups, found.left_whole | whole)
+    return replace(found, groups=groups, left_whole=found.left_whole | whole)
 
 
 def _why_kept(

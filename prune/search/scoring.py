@@ -17,6 +17,7 @@ from regrow.prune.channels.records import Plan
 from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.contributions import Batches, some
 from regrow.prune.cost_model import costs_of
+from regrow.prune.depth.settling import settle_branches_
 from regrow.prune.memory import is_out_of_memory
 from regrow.prune.recovery import reestimate_batchnorm_
 
@@ -100,6 +101,7 @@ class Scorer:
         """
         trial = clone(self.task)
         try:
+            settle_branches_(trial, plan)
             cut_(trial, plan)
             reestimate_batchnorm_(trial, self.norm_batches, _share(self.norm_batches, part))
             apart = self.distance(trial, part)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from regrow.errors import BadInput
 from regrow.models.modes import copied
-from regrow.models.record import structure
+from regrow.models.record import branches, structure
 from regrow.models.task import Task
 from regrow.prune.channels.exactness import check_exact
 from regrow.prune.channels.gathering import combine
@@ -68,7 +68,8 @@ def widen_(
     The modules stay the same objects, in their mode and with their hooks, and so do the
     `requires_grad` flags; parameters that grow are new ones. Masked weights stay masked, new ones
     are not. Momenta of new weights are zero. Widths that layer norms or group norms take statistics
-    over stay as they are, since a norm over more channels gives something else.
+    over stay as they are, since a norm over more channels gives something else; removed residual
+    branches stay removed.
 
     Args:
         task: The task whose network is widened.
@@ -127,6 +128,8 @@ def _dense_task(task: Task, dense: nn.Module | None, seed: int) -> Task:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         full.net = task.fresh_net() if dense is None else copied(dense)
+    # Residual branches that were removed do not come back.
+    branches.rebuild_(full.net, branches.record(task.net))
     full.net.to(task.mean)
     full.momenta = {}
     return full

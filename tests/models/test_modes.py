@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from regrow.models.modes import copied, evaluating
+from regrow.models.modes import copied, double_precision, evaluating
 
 
 class Body(nn.Module):
@@ -62,3 +62,10 @@ def test_a_graph_module_trains_by_its_training_graph_after_it_was_evaluated(imag
         assert torch.equal(net(images), net(images))
     assert net.body.graph is net.body.train_graph
     assert not torch.equal(net(images), net(images))  # dropout is on again
+
+
+def test_double_precision_holds_within_the_context_alone():
+    before = torch.get_default_dtype()
+    with double_precision():
+        assert torch.zeros(1).dtype == torch.float64
+    assert torch.get_default_dtype() == before == torch.float32

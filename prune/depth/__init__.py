@@ -1,0 +1,1 @@
+"""Depth pruning: whole residual branches are removed where what is left is exact."""
