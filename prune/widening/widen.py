@@ -11,14 +11,15 @@ copies of channels; Evci et al., GradMax, 2022, arXiv 2201.05125, for growing wh
 the new weights is largest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from regrow.errors import BadInput
-from regrow.models.modes import copied
+from regrow.models.modes import copied, evaluating
 from regrow.models.record import branches, structure
 from regrow.models.task import Task
 from regrow.prune.channels.exactness import check_exact
@@ -128,11 +129,28 @@ def _dense_task(task: Task, dense: nn.Module | None, seed: int) -> Task:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         full.net = task.fresh_net() if dense is None else copied(dense)
-    # Residual branches that were removed do not come back.
-    branches.rebuild_(full.net, branches.record(task.net))
     full.net.to(task.mean)
     full.momenta = {}
+    _remove_branches_(full, branches.record(task.net))
     return full
+
+
+def _remove_branches_(full: Task, blocks: dict[str, dict[str, Any]]) -> None:
+    """Remove the branches of the dense network that the pruned one lacks: they do not come back."""
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            blocks[name]["channels"] = output.shape[-1 - blocks[name]["trailing"]]
+
+        return hook
+
+    handles = [full.net.get_submodule(n).register_forward_hook(note(n)) for n in blocks]
+    if blocks:
+        with torch.no_grad(), evaluating(full.net):
+            full(full.example_images(1))
+    for handle in handles:
+        handle.remove()
+    branches.rebuild_(full.net, blocks)
 
 
 def _narrowing(net: nn.Module, groups: Sequence[Group]) -> list[tuple[Group, list[int]]]:
