@@ -278,7 +278,8 @@ def _removal(
             search=search,
             optimization=optimization,
         )
-    named = {f"selection.{name}": getattr(selection, name) for name in ("keep", "only", "limit")}
+    options = ("branches", "keep", "only", "limit")
+    named = {f"selection.{name}": getattr(selection, name) for name in options}
     _refuse_with_weights(**named, compensate=compensate, search=search)
     removal = SingleWeights(task, weights, criterion, reference=dense, latency=latency)
     log.info("target and selection have no say: weights are masked, and no channel goes")

@@ -22,6 +22,7 @@ from regrow.prune.compensation.settling import settle_norms_
 from regrow.prune.contributions import Batches
 from regrow.prune.cost_model import costs_of, layer_times
 from regrow.prune.criteria import Criterion, Magnitude, score_groups
+from regrow.prune.depth.skipping import followed
 from regrow.prune.memory import is_out_of_memory
 from regrow.prune.naming.named_layers import keep_named, refuse_unmatched
 from regrow.prune.recovery import reestimate_batchnorm_
@@ -95,7 +96,7 @@ class Removal(ABC):
         reference: Task,
         latency: Latency | None = None,
     ) -> None:
-        self.groups = Groups(list(groups.groups), dict(groups.left_whole))
+        self.groups = replace(groups, groups=[*groups.groups], left_whole={**groups.left_whole})
         self.shares = dict(shares)
         self.reference, self.latency = reference, latency
         self.scores: list[Tensor] = []
@@ -199,7 +200,7 @@ class Channels(Removal):
         refuse_not_finite(task)
         if target.latency is not None and latency is None:
             raise BadInput("target.latency needs a clock to measure it; give clock")
-        found = groups if groups is not None else find_groups(task)
+        found = groups or find_groups(task, branches=selection.branches)
         for option in ("keep", "only", "limit"):
             named = getattr(selection, option) or ()
             refuse_unmatched(f"selection.{option}", named, task.net, found.groups)
@@ -291,9 +292,7 @@ class Channels(Removal):
 
     def follow(self, cut: Cut) -> None:
         """Go on from the network after a cut; one that is not followed counts as undone."""
-        self.groups.groups = [
-            group.after(cut.removed, cut.units.get(group.layer, ())) for group in self.groups.groups
-        ]
+        self.groups.groups = followed(self.groups.groups, cut.removed, cut.units)
         if cut.latency is not None:
             self.time_share = cut.latency
 

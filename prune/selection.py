@@ -38,6 +38,8 @@ class Selection:
         max_share: The largest share of a layer's channels that may go, in (0, 1).
         inexact: Without effect: channels that layer norms take statistics over are removed exactly.
             Configs of earlier versions may give it.
+        branches: Also remove whole residual branches, by the ranking or a search like channels: a
+            branch goes when all channels do that its last layer reads, beyond `max_share`.
         keep: Layers whose channels all stay, by names or patterns such as `layer1.*`; the name of a
             module stands for all layers in it. Layers that are coupled with them stay too.
         only: Layers that may lose channels, by names or patterns; null is all.
@@ -51,6 +53,7 @@ class Selection:
     round_to: int = 16
     max_share: float = 0.8
     inexact: bool = False
+    branches: bool = False
     keep: list[str] | None = None
     only: list[str] | None = None
     limit: dict[str, float] | None = None
@@ -125,6 +128,9 @@ class Chooser:
         selection: Which units may go.
         times: Each layer's share of the time, where latency is a target or ranks.
         now: The share of the unpruned network's latency that this one takes.
+
+    Attributes:
+        may_vanish: For each group whether all its units may go, and a residual branch with them.
     """
 
     def __init__(
@@ -149,6 +155,11 @@ class Chooser:
         whole = [dense[group.layer] // group.channels_per_unit for group in self.groups]
         limit, most = selection.limit or {}, selection.max_share
         self.largest = [largest_share(group, task.net, limit, most) for group in self.groups]
+        named = [largest_share(group, task.net, limit, 1.0) for group in self.groups]
+        self.may_vanish = [
+            selection.branches and group.branch is not None and share == 1.0
+            for group, share in zip(self.groups, named, strict=True)
+        ]
         self.order = removal_order(self.scores, selection.scope, whole)
         self.known: dict[tuple[int, ...], dict[str, float]] = {}
         self.costs: Callable[[Plan], dict[str, int]] = self.model.predict
@@ -207,6 +218,8 @@ class Chooser:
     def legal(self, index: int, asked: int) -> int:
         """Return the largest legal number of units to remove, not above the number asked for."""
         group = self.groups[index]
+        if self.may_vanish[index] and asked >= group.num_units:
+            return group.num_units
         width = self.dense[group.layer]
         align = alignment(width, self.selection.round_to)
         kept_share = 1 - self.largest[index]

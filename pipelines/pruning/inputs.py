@@ -26,6 +26,7 @@ ADDED |= {"targets_of": "macs", "selection.normalizer": "mean", "compensate": Fa
 ADDED |= {"lr_grid": None, "distillation.channels": 0.0}
 ADDED |= {"int8": False, "calibration_images": 256}
 ADDED |= {"search.trials": Search.trials, "search.trial_steps": Search.trial_steps}
+ADDED |= {"selection.branches": False}
 RECOVERY = "recovery"  # the folder of a run for the state of the training that goes on
 
 

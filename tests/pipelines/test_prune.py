@@ -223,6 +223,10 @@ def test_trials_of_a_search_train_with_the_optimizer_of_the_run(
         ({"final_epochs": -1}, "and final_epochs -1, it must be 0 or more"),
         ({"recovery": Fit(devices=2)}, r"recovery\.devices: pruning runs in one process"),
         (
+            {"weights": Weights(share=0.5), "selection": Selection(branches=True)},
+            r"selection\.branches has no say where single weights are masked",
+        ),
+        (
             {"weights": Weights(share=0.5), "compensate": True},
             "compensate has no say where single weights are masked; give it or weights",
         ),
