@@ -161,10 +161,9 @@ class CommandLatency(Latency):
 
     def __call__(self, task: Task) -> tuple[float, float]:
         """Measure the latency of the reference and of a network, in milliseconds per batch."""
-        orders = [(1, 0) if round_ % 2 else (0, 1) for round_ in range(self.clock.runs)]
         with _as_files(reference=self.graph, network=self._graph(task)) as files:
             timers = [partial(self.program.milliseconds, file) for file in files]
-            self.times = times_in_turns(timers, orders)
+            self.times = times_in_turns(timers, _alternating(len(timers), self.clock.runs))
         before, after = map(statistics.median, self.times)
         return before, after
 
@@ -195,7 +194,7 @@ def time_files(
     """
     if clock.command is None:
         timers = [timed_graph(file, images).milliseconds for file in files.values()]
-        times = _in_alternating_turns(timers, WARM_UP + clock.rounds)
+        times = times_in_turns(timers, _alternating(len(timers), WARM_UP + clock.rounds))
         return {name: own[WARM_UP:] for name, own in zip(files, times, strict=True)}
     graphs = {name: onnx.load(file) for name, file in files.items()}
     for graph in graphs.values():
@@ -203,12 +202,13 @@ def time_files(
     fixed = {name: graph.SerializeToString() for name, graph in graphs.items()}
     with _as_files(**fixed) as copies:
         timers = [partial(clock.program.milliseconds, copy) for copy in copies]
-        return dict(zip(files, _in_alternating_turns(timers, clock.runs), strict=True))
+        times = times_in_turns(timers, _alternating(len(timers), clock.runs))
+        return dict(zip(files, times, strict=True))
 
 
-def _in_alternating_turns(timers: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
-    places = range(len(timers))
-    return times_in_turns(timers, [places[:: (-1) ** round_] for round_ in range(rounds)])
+def _alternating(count: int, rounds: int) -> list[Sequence[int]]:
+    """Return the order of each round, every other one reversed: who comes later is warm."""
+    return [range(count)[:: (-1) ** round_] for round_ in range(rounds)]
 
 
 @contextmanager
@@ -242,8 +242,7 @@ class Timed:
 
 def times_of(one: Timed, other: Timed, rounds: int, warm_up: int = WARM_UP) -> tuple[float, float]:
     """Time two calls in turns; returns the median of each, in milliseconds."""
-    # The order alternates, since the second call finds the machine warm.
-    orders = [(1, 0) if round_ % 2 else (0, 1) for round_ in range(warm_up + rounds)]
+    orders = _alternating(2, warm_up + rounds)
     first, second = medians([one.milliseconds, other.milliseconds], orders, warm_up)
     return first, second
 
