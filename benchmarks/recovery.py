@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pruners import difference, mean_of
+from pruner_table import difference, mean_of
 
 from regrow.pipelines import commands
 
