@@ -48,6 +48,7 @@ class Result:
         cost_after: The cost of the pruned network.
         verdict: The decision on the budget, on test images.
         left_whole: The reason for every layer whose outputs were never pruned.
+        branches_left: The reason for every group that was not to take a residual branch with it.
         layers: The figures of every layer with weights, by name.
     """
 
@@ -61,6 +62,7 @@ class Result:
     cost_after: Cost
     verdict: Verdict
     left_whole: dict[str, str]
+    branches_left: dict[str, str]
     layers: dict[str, Layer]
 
 
@@ -168,6 +170,7 @@ def prune(
         cost_after=measure(state.task),
         verdict=decide(before.evidence, after.evidence, budget),
         left_whole=removal.left_whole,
+        branches_left=removal.groups.branches_left,
         layers=layers_of(task, state, removal),
     )
 

@@ -49,6 +49,7 @@ def pruning_report(
         stopped=result.stopped,
         steps=[asdict(step) for step in result.steps],
         left_whole=result.left_whole,
+        branches_left=result.branches_left,
     )
     _say_verdict(report, result, budget, foreseen)
     _add_comparison(report, result, latency)
@@ -57,6 +58,9 @@ def pruning_report(
     _add_masked(report, task)
     whole = [[name, reason] for name, reason in result.left_whole.items()]
     report.add_table("Left whole", ["layer", "because"], whole)
+    branches = [[name, reason] for name, reason in result.branches_left.items()]
+    if branches:
+        report.add_table("Branches that stay", ["channels of", "because"], branches)
     return report
 
 

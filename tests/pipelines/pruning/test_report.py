@@ -1,5 +1,6 @@
 """What a pruning run says of itself."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,6 +53,7 @@ def result(**changes: Any) -> Result:
         cost_after=Cost(60, 900, None, 500),
         verdict=Verdict(True, (-0.05, 0.0), 40, unseen=0.03),
         left_whole={"head": "its rows are classes"},
+        branches_left={},
         layers={
             "stem": Layer(4, 3, 0.9, 0.01),
             "one": Layer(4, 3, None, None, group="stem"),
@@ -159,6 +161,14 @@ def test_the_report_has_the_figures_and_a_table_each(tmp_path: Path) -> None:
         "known before the first step: too few images."
         in report(result(), tmp_path, "too few images").to_markdown()
     )
+
+
+def test_branches_that_stay_have_a_table_where_they_were_looked_for(tmp_path: Path) -> None:
+    made = report(result(branches_left={"one": "not the same everywhere"}), tmp_path)
+    assert made.figures["branches_left"] == {"one": "not the same everywhere"}
+    (told,) = re.findall(r"## Branches that stay\n\n(.*)", made.to_markdown(), re.DOTALL)
+    assert "| one | not the same everywhere |" in told
+    assert "Branches that stay" not in report(result(), tmp_path).to_markdown()
 
 
 def test_masked_weights_have_a_table(tmp_path: Path) -> None:
