@@ -137,13 +137,13 @@ class Removal(ABC):
         reestimate_batchnorm_(task, batches)
 
     def refuse(self, layers: Mapping[str, str]) -> None:
-        """Leave layers whole from now on.
+        """Leave layers whole from now on, of those with a residual branch at first that branch.
 
         Args:
             layers: The reason for each, by name.
         """
         self.refused |= layers
-        self.groups = without_layers(self.groups, dict(layers))
+        self.groups = without_layers(self.groups, layers)
 
 
 class Channels(Removal):

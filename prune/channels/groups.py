@@ -1,7 +1,7 @@
 """Coupled groups of channels: found in the dependency graph, and proved by trial cuts."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -242,7 +242,23 @@ def _probing(groups: Sequence[Group]) -> list[tuple[Group, list[int]]]:
     return plan
 
 
-def without_layers(groups: Groups, refused: dict[str, str]) -> Groups:
-    """Return the groups without those named, whose reasons join those of the layers left whole."""
-    rest = [group for group in groups.groups if group.layer not in refused]
-    return replace(groups, groups=rest, left_whole=groups.left_whole | refused)
+def without_layers(groups: Groups, refused: Mapping[str, str]) -> Groups:
+    """Return the groups without those named, whose reasons join those of the layers left whole.
+
+    A group whose residual branch may go with it stays at first, without its branch: what was
+    refused may have been to remove all of its units.
+    """
+    branched = {g.layer for g in groups.groups if g.branch is not None and g.layer in refused}
+    rest = [
+        replace(group, branch=None) if group.layer in branched else group
+        for group in groups.groups
+        if group.layer in branched or group.layer not in refused
+    ]
+    whole = {layer: reason for layer, reason in refused.items() if layer not in branched}
+    stays = {layer: refused[layer] for layer in branched}
+    return replace(
+        groups,
+        groups=rest,
+        left_whole=groups.left_whole | whole,
+        branches_left=groups.branches_left | stays,
+    )

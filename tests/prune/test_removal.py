@@ -1,10 +1,11 @@
 from dataclasses import replace
 
 import torch
+from residual_nets import plain, residual_task
 
 from regrow.prune.channels.groups import find_groups
-from regrow.prune.channels.records import Group, Groups, Member
-from regrow.prune.channels.surgery import clone
+from regrow.prune.channels.records import Branch, Group, Groups, Member
+from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Criterion
 from regrow.prune.removal import Channels
@@ -87,6 +88,32 @@ def test_refused_layers_are_left_whole_with_their_reason(make_task):
     assert [group.layer for group in channels.groups.groups] == ["body.1.0"]
     assert channels.refused == {"body.0.0": "it was seen to fail"}
     assert channels.left_whole["body.0.0"] == "it was seen to fail"
+
+
+def test_a_branch_that_cannot_go_may_still_lose_channels():
+    """An average with zeros around it leaves no constant: the edges differ."""
+    task = residual_task(plain(torch.nn.AvgPool2d(3, 1, 1)))
+    for tensor in (task.net[2].first.weight, task.net[2].first.bias, task.net[2].second.weight):
+        torch.nn.init.zeros_(tensor)
+    groups = [
+        replace(g, branch=Branch("2", "", "", "2.second")) if g.layer == "2.first" else g
+        for g in find_groups(task).groups
+    ]
+    assert [group.layer for group in groups] == ["0", "2.first"]
+    one = clone(task)
+    cut_(one, [(groups[1], list(range(5)))])
+    share = 0.99 * costs_of(one)["macs"] / costs_of(task)["macs"]
+    selection = Selection(round_to=1, max_share=0.9, branches=True)
+    channels = Channels(task, Target(macs=share), selection, groups=Groups(groups))
+    cut = channels.cut_(task, [], {"macs": share}, tightly=False)
+    assert cut is not None
+    assert cut.error <= 1e-9
+    assert len(cut.units["2.first"]) == 5
+    assert len(cut.units["0"]) == 1
+    assert "does not give the same everywhere" in channels.refused["2.first"]
+    assert "2.first" not in channels.left_whole
+    channels.refuse({"2.first": "it was seen to fail"})
+    assert channels.left_whole["2.first"] == "it was seen to fail"
 
 
 class Scaled(Criterion):
