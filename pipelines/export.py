@@ -22,8 +22,9 @@ from regrow.logs import log
 from regrow.metrics.budget import Budget
 from regrow.models.checkpoint import load
 from regrow.models.cost import count_macs, count_params
-from regrow.models.onnx.graph import OPSET
+from regrow.models.onnx.graph import OPSET, build_graph
 from regrow.models.onnx.metadata import InputType
+from regrow.models.onnx.quantization import check_quantizable
 from regrow.models.task import Task
 from regrow.pipelines.quantization import (
     FLOAT_FILE,
@@ -110,6 +111,7 @@ def run_export(
     if int8:
         _refuse_seen(data, [checkpoint, reference], budget, accept_seen)
         calibration = Calibration(data, calibration_images, seed)
+        check_quantizable(build_graph(task, opset=opset))
     run = open_run(run, command_line)
     parity = export_verified(
         task,

@@ -250,7 +250,7 @@ class Net(nn.Module):
 """
 
 
-def test_a_network_without_operators_for_int8_ends_with_2_and_stays_in_float(
+def test_a_network_without_operators_for_int8_ends_with_2_before_a_run_is_moved(
     dense: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -262,9 +262,11 @@ def test_a_network_without_operators_for_int8_ends_with_2_and_stays_in_float(
     own.parent.mkdir()
     shutil.copyfile(dense.parent / "data.yaml", own.parent / "data.yaml")
     save(own, Classification(["green", "red"], (32, 32), net="transposed_net.Net"))
+    (open_run(run) / "model.onnx").write_text("an earlier one")
     words = [str(own), f"--run={run}", "--int8", '--allow=["transposed_net"]']
     assert export.main(words) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "ONNX Runtime has no INT8 kernel for what the network weighs with: ConvT" in line
     assert line.endswith("export it in float")
-    assert [file.name for file in run.glob("*.onnx")] == ["model.float.onnx"]
+    assert [file.name for file in tmp_path.glob("export*")] == ["export"]
+    assert [file.name for file in run.glob("*.onnx")] == ["model.onnx"]
