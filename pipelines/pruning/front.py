@@ -15,7 +15,7 @@ from regrow.data.config import data_beside
 from regrow.errors import BadInput, CheckFailed
 from regrow.files import file_hash, read_json, write_json
 from regrow.logs import log
-from regrow.pipelines.pruning.inputs import PROGRESS
+from regrow.pipelines.pruning.inputs import PROGRESS, refuse_other_settings
 from regrow.pipelines.pruning.job import PRUNED
 from regrow.pipelines.pruning.report import decided_in_a_word
 from regrow.prune.target import Target
@@ -25,7 +25,6 @@ from regrow.reporting.report import Report, ranged, signed
 from regrow.reporting.run_folder import open_run, refuse_run, reopen_run
 from regrow.reporting.tensorboard import flat
 from regrow.text import plural
-from regrow.training.resume import FREE, refuse_changes
 
 FRONT = "front.json"  # the settings of a front that goes on, in its folder
 CostName = Literal["macs", "params", "latency"]
@@ -201,7 +200,7 @@ def _refuse_changes(run: Path, settings: Mapping[str, Any]) -> None:
     began = read_json(run / FRONT)
     if not isinstance(began, dict):
         raise BadInput(f"{run / FRONT} holds no settings; start the run without --resume")
-    refuse_changes(began, settings, FREE | {"clock.seconds"})
+    refuse_other_settings(began, settings)
 
 
 def _is_done(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """The inputs of a pruning run: networks, data, and the state of a run that was stopped."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,7 @@ class Record:
                 f"{self.run} has no pruning run that was stopped; start it without --resume"
             )
         progress, began = load_progress(path, packages)
-        added = {name: ADDED[name] for name in ADDED.keys() & self.settings.keys()}
-        refuse_changes(added | began, self.settings, FREE | {"clock.seconds"})
+        refuse_other_settings(began, self.settings)
         progress.task.to(task.mean.device)
         if progress.attempt is not None:
             progress.attempt.task.to(task.mean.device)
@@ -130,6 +130,20 @@ class Record:
         """Remove the files of a run that is done."""
         for name in (PROGRESS, TRIED):
             (self.run / name).unlink(missing_ok=True)
+
+
+def refuse_other_settings(began: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings; a run of before an option has begun with its default.
+
+    Args:
+        began: The settings of the stopped run, by dotted name.
+        settings: Those of the run that goes on.
+
+    Raises:
+        BadInput: If one differs that has a say.
+    """
+    added = {name: ADDED[name] for name in ADDED.keys() & settings.keys()}
+    refuse_changes({**added, **began}, settings, FREE | {"clock.seconds"})
 
 
 def _loaded(path: Path, data: GrowingData, recovery: Fit, packages: tuple[str, ...]) -> Task:

@@ -224,6 +224,33 @@ def test_the_front_stops_where_a_target_is_not_reached(tmp_path: Path) -> None:
     assert "| 0.5 (not reached) |" in page
 
 
+def test_a_front_of_before_an_option_goes_on_with_its_default(tmp_path: Path) -> None:
+    prune, calls = told()
+    settings = {"int8": False, "calibration_images": 256, "selection": {"branches": False}}
+    given = options(tmp_path, settings=settings)
+    with pytest.raises(KeyboardInterrupt):
+        run_front(stopped_by(prune), given)
+    file = tmp_path / "run" / "front.json"
+    began = json.loads(file.read_text())
+    for name in ("int8", "calibration_images", "selection.branches"):
+        del began[name]
+    file.write_text(json.dumps(began))
+    with pytest.raises(BadInput, match="--resume cannot change calibration_images from 256 to 9"):
+        run_front(prune, given | {"resume": True, "settings": settings | {"calibration_images": 9}})
+    run_front(prune, given | {"resume": True})
+    assert [call["target"].latency for call in calls] == [0.8, 0.5, 0.2]
+
+
+def stopped_by(prune: Callable[..., Report]) -> Callable[..., Report]:
+    """Return a pruning that is stopped when its first target is done."""
+
+    def stopping(**options: Any) -> Report:
+        prune(**options)
+        raise KeyboardInterrupt
+
+    return stopping
+
+
 def test_a_broken_budget_is_told_and_the_next_target_is_tried(tmp_path: Path) -> None:
     broken = {"is_met": False, "interval": [-0.4, -0.1]}
     prune, calls = told(**{"0.8": {"budget": broken}, "0.2": {"onnx": {"is_equal": False}}})
