@@ -23,6 +23,7 @@ from regrow.pipelines.pruning.rates import RateGrid
 from regrow.pipelines.quantization import Calibration
 from regrow.pipelines.seen import refuse_seen
 from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.records import widths_of
 from regrow.prune.compensation.compensate import Compensation
 from regrow.prune.criteria import Criterion, Taylor
 from regrow.prune.masking import SingleWeights, Weights
@@ -294,9 +295,8 @@ def _refuse_with_weights(**given: object) -> None:
 
 
 def _widths(dense: Task) -> dict[str, int]:
-    """Return the width of each group of the unpruned network, by its layer."""
-    groups = find_groups(dense).groups
-    return {group.layer: group.width for group in groups}
+    """Return the widths of the unpruned network by layer: what names a group may go meanwhile."""
+    return widths_of(find_groups(dense).groups)
 
 
 def _penalties(dense: Task, distillation: Distillation | None) -> list[Penalty]:

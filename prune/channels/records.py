@@ -240,6 +240,17 @@ def widths(net: nn.Module) -> dict[str, int]:
     }
 
 
+def widths_of(groups: Sequence[Group]) -> dict[str, int]:
+    """Count the channels of each layer that groups cover, by each layer that may name one."""
+    makers = {
+        member.layer: len(member.channels(range(group.num_units)))
+        for group in groups
+        for member in group.members
+        if member.side == "out" and not member.is_count
+    }
+    return makers | {group.layer: group.width for group in groups}
+
+
 def named_tensor(net: nn.Module, name: str) -> tuple[nn.Module, str]:
     """Return the module that owns a parameter or a count, and its name there."""
     owner, _, attribute = name.rpartition(".")

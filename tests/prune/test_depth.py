@@ -4,6 +4,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from residual_nets import residual_task
 
 from regrow.errors import BadInput
 from regrow.incremental.expand import expand_
@@ -14,6 +15,7 @@ from regrow.models.classification import Classification
 from regrow.models.onnx.graph import build_graph
 from regrow.models.record.branches import ShortcutBlock, record
 from regrow.prune.channels.groups import find_groups
+from regrow.prune.channels.records import Groups, widths_of
 from regrow.prune.channels.surgery import clone, cut_
 from regrow.prune.compensation.compensate import Compensation
 from regrow.prune.cost_model import costs_of
@@ -252,3 +254,24 @@ def test_an_optimizer_goes_on_with_the_constant_and_forgets_the_branch():
     assert not torch.equal(small.constant.detach(), before)
     home = next(g for g in optimizer.param_groups if any(p is small.constant for p in g["params"]))
     assert home["weight_decay"] == 0.0
+
+
+def test_widths_of_before_are_known_where_the_layer_that_named_a_group_is_gone():
+    """As the next target of a front needs them, which starts from the pruned checkpoint."""
+    task = residual_task("basic")
+    groups = find_groups(task, branches=True).groups
+    before = widths_of(groups)
+    # The stream of the second stage is named by the branch of its first block.
+    plan = [
+        (g, list(range(g.num_units if g.branch and g.branch.block == "layer2.0" else 16)))
+        for g in groups
+        if g.layer in ("layer2.0.conv1", "layer2.0.conv2")
+    ]
+    assert len(plan) == 2
+    cut_(task, plan)
+    again = find_groups(task).groups
+    (stream,) = [group for group in again if group.layer == "layer2.0.downsample.0"]
+    assert stream.width == 128 - 16
+    channels = Channels(task, Target(macs=0.9), groups=Groups(again), dense=before)
+    assert channels.dense[stream.layer] == 128
+    assert {group.layer for group in again} <= before.keys()
