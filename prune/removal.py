@@ -22,6 +22,7 @@ from regrow.prune.compensation.settling import settle_norms_
 from regrow.prune.contributions import Batches
 from regrow.prune.cost_model import costs_of, layer_times
 from regrow.prune.criteria import Criterion, Magnitude, score_groups
+from regrow.prune.depth.settling import settle_branches_
 from regrow.prune.depth.skipping import followed
 from regrow.prune.memory import is_out_of_memory
 from regrow.prune.naming.named_layers import keep_named, refuse_unmatched
@@ -275,17 +276,18 @@ class Channels(Removal):
         scorer = Scorer(task, self.reference, batches, num_images, num_batches, latency)
         trial = None
         if settings.trials:
-            as_cut, steps = partial(self._as_cut, task), settings.trial_steps
+            as_cut, steps = partial(self.as_cut, task), settings.trial_steps
             trial = Trials(as_cut, scorer, batches, self.optimization, steps, memory.seed)
         search = WidthSearch(Space(chooser, ceilings), scorer, settings, memory, trial=trial)
         best = search.best()
         return None if best is None else (search.plan(best), best.latency)
 
-    def _as_cut(self, task: Task, plan: Plan, batches: Batches) -> Task:
+    def as_cut(self, task: Task, plan: Plan, batches: Batches) -> Task:
         """Return a copy of a network as it would be trained if a plan was carried out."""
         work = clone(task)
         if self.compensation is not None:
             compensate_(work, plan, batches, self.compensation)
+        settle_branches_(work, plan)
         cut_(work, plan)
         self._settle_(work, batches)
         return work

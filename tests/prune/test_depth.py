@@ -14,10 +14,11 @@ from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
 from regrow.models.onnx.graph import build_graph
 from regrow.models.record.branches import ShortcutBlock, record
+from regrow.prune.channels.exactness import cut_exactly_
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.records import Groups, widths_of
 from regrow.prune.channels.surgery import clone, cut_
-from regrow.prune.compensation.compensate import Compensation
+from regrow.prune.compensation.compensate import Compensation, compensate_
 from regrow.prune.cost_model import costs_of
 from regrow.prune.criteria import Taylor
 from regrow.prune.engine import prune
@@ -275,3 +276,24 @@ def test_widths_of_before_are_known_where_the_layer_that_named_a_group_is_gone()
     channels = Channels(task, Target(macs=0.9), groups=Groups(again), dense=before)
     assert channels.dense[stream.layer] == 128
     assert {group.layer for group in again} <= before.keys()
+
+
+@pytest.mark.parametrize("compensation", [None, Compensation(num_images=16)])
+def test_a_trial_begins_with_the_network_that_a_step_would_train(compensation):
+    task, images = trained(), batches()
+    groups = find_groups(task, branches=True)
+    channels = Channels(task, Target(macs=0.9), groups=groups, compensation=compensation)
+    plan = [
+        (g, list(range(g.num_units if g.branch.block == "one" else 4)))
+        for g in groups.groups
+        if g.branch is not None
+    ]
+    step = clone(task)
+    if compensation is not None:
+        compensate_(step, plan, images, compensation)
+    cut_exactly_(step, plan, None)
+    channels.settle_norms_(step, images)
+    trial = channels.as_cut(task, plan, images).net.state_dict()
+    assert "one.constant" in trial
+    for name, tensor in step.net.state_dict().items():
+        torch.testing.assert_close(trial[name], tensor, msg=name)
