@@ -152,10 +152,12 @@ def _watched(block: nn.Module, calls: list[_Call]) -> Any:
 
 def _activation(run: _Run, children: set[str]) -> tuple[str, Any]:
     """Return the activation that ends a block, and the function behind which it is."""
+    last = [call for call in run.calls if call.layer in children and call.gave is run.end]
     if run.end in run.sums:
-        return "", run.end
-    for call in run.calls:
-        if call.layer in children and call.gave is run.end and call.read in run.sums:
+        # What does nothing in evaluation mode, such as dropout, gives the sum itself.
+        return next((call.layer for call in last if call.read is run.end), ""), run.end
+    for call in last:
+        if call.read in run.sums:
             return call.layer, call.read
     if run.end.name().startswith("ReluBackward"):
         return RELU, run.end.next_functions[0][0]

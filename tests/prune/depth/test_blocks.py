@@ -15,7 +15,7 @@ class Block(nn.Module):
         super().__init__()
         self.first, self.second = nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(6, outputs, 1)
         self.norm, self.down = nn.BatchNorm2d(outputs), nn.Conv2d(4, outputs, 1)
-        self.act, self.ends = nn.ReLU(inplace=True), ends
+        self.act, self.drop, self.ends = nn.ReLU(inplace=True), nn.Dropout(), ends
 
     def forward(self, x: Tensor) -> Tensor:
         return self.ends(self, x, self.norm(self.second(F.relu(self.first(x)))))
@@ -33,6 +33,8 @@ def _in_place(block: Block, x: Tensor, branch: Tensor) -> Tensor:
         (lambda _, x, branch: F.relu(branch + x), 4, "", "relu"),
         (lambda block, x, branch: block.act(torch.add(x, branch)), 4, "", "act"),
         (_in_place, 7, "down", "act"),
+        # It does nothing here, but must stay for training.
+        (lambda block, x, branch: block.drop(x + branch), 4, "", "drop"),
     ],
 )
 def test_the_parts_of_a_block_and_what_its_branch_gives(ends, outputs, shortcut, activation):
