@@ -133,7 +133,21 @@ def one_against_rest(logits: Tensor) -> Tensor:
     So classes can be compared one by one, whatever the others are. They end at about 14, where
     single precision ends.
     """
-    log_p = logits.float().log_softmax(-1).clamp(max=-1e-6)
+    return logit_of(logits.float().log_softmax(-1))
+
+
+def centred_logits(logits: Tensor, centredness: Tensor) -> Tensor:
+    """Return the logits of scores that are the root of two sigmoids' product, as in FCOS.
+
+    The scores themselves would be 0 in single precision where both logits are low, without a
+    gradient.
+    """
+    return logit_of((F.logsigmoid(logits.float()) + F.logsigmoid(centredness.float())) / 2)
+
+
+def logit_of(log_p: Tensor) -> Tensor:
+    """Return the logits of probabilities that are given by their logarithms, 14 at most."""
+    log_p = log_p.clamp(max=-1e-6)
     return log_p - torch.log(-torch.expm1(log_p))
 
 

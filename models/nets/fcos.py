@@ -17,7 +17,7 @@ from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss, sigmo
 from regrow.errors import BadInput
 from regrow.metrics.ignored import spared_points
 from regrow.models.class_rows import ClassRows
-from regrow.models.distillation_losses import Shared
+from regrow.models.distillation_losses import Shared, centred_logits
 from regrow.models.nets.backbone import build_backbone
 from regrow.models.nets.detector import Detector, Targets, feature_shapes, heads_distillation_loss
 from regrow.models.nets.small import SmallBackbone
@@ -163,6 +163,10 @@ class Fcos(Detector):
         scores = raw["cls_logits"].float().sigmoid() * raw["bbox_ctrness"].float().sigmoid()
         boxes = clip_boxes_to_image(self._boxes(raw), self.size)
         return {"boxes": boxes, "scores": scores.sqrt().transpose(1, 2)}
+
+    def class_maps(self, raw: dict[str, Tensor]) -> Tensor:
+        """Return the logits of each class at each point, (b, c, k)."""
+        return centred_logits(raw["cls_logits"], raw["bbox_ctrness"]).transpose(1, 2)
 
     def distillation_loss(
         self, raw: dict[str, Tensor], wanted: dict[str, Tensor], shared: Shared

@@ -14,7 +14,7 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 from regrow.data.targets.ignored import IGNORED_BOXES
 from regrow.metrics.ignored import has_ignored, is_covered, spared, spared_points
 from regrow.models.class_rows import ClassRows
-from regrow.models.distillation_losses import Shared, one_against_rest
+from regrow.models.distillation_losses import Shared, centred_logits, one_against_rest
 from regrow.models.nets.detector import (
     Detector,
     Targets,
@@ -158,6 +158,10 @@ class TorchvisionFcos(DenseDetector):
     def _boxes(self, deltas: Tensor, anchors: Tensor) -> Tensor:
         boxes: Tensor = self.detector.box_coder.decode(deltas, anchors)
         return boxes
+
+    def class_maps(self, raw: dict[str, Tensor]) -> Tensor:
+        """Return the logits of each class at each point, (b, c, k)."""
+        return centred_logits(raw["cls_logits"], raw["bbox_ctrness"]).transpose(1, 2)
 
     def _scores(self, raw: dict[str, Tensor]) -> Tensor:
         return (raw["cls_logits"].sigmoid() * raw["bbox_ctrness"].sigmoid()).sqrt()

@@ -12,12 +12,16 @@ from regrow.errors import BadInput
 from regrow.models.distillation_losses import (
     Shared,
     attention_distance,
+    centred_logits,
     channel_divergence,
     focused_divergence,
     one_against_rest,
     shared_classes,
     soft_divergence,
 )
+from regrow.models.nets.detector import Detector
+from regrow.models.nets.fcos import Fcos
+from regrow.models.nets.one_stage import TorchvisionFcos
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -194,3 +198,26 @@ def test_attention_of_dead_maps_has_finite_gradients() -> None:
 def test_large_maps_in_half_precision_do_not_overflow() -> None:
     maps = (1000 * noise(2, 3, 4, 4)).half()
     assert attention_distance(maps, maps).item() == 0
+
+
+def test_centred_logits_are_those_of_the_root_of_the_product_with_a_gradient_everywhere() -> None:
+    logits = torch.tensor([[[0.5, -3.0]], [[2.0, -9.0]]], dtype=torch.float64)
+    centre = torch.tensor([[[1.5]], [[-4.0]]], dtype=torch.float64)
+    scores = (logits.sigmoid() * centre.sigmoid()).sqrt()
+    # In single precision both sigmoids of -60 multiply to 0, whose root has no derivative.
+    torch.testing.assert_close(
+        centred_logits(logits, centre), scores.logit().float(), rtol=1e-5, atol=1e-6
+    )
+    far = torch.full((1, 4, 2), -60.0, requires_grad=True)
+    found = centred_logits(far, torch.full((1, 4, 1), -60.0))
+    torch.testing.assert_close(found, torch.full((1, 4, 2), -60.0))
+    found.sum().backward()
+    torch.testing.assert_close(far.grad, torch.full((1, 4, 2), 0.5))
+
+
+@pytest.mark.parametrize("kind", [Fcos, TorchvisionFcos])
+def test_class_maps_of_a_detector_are_the_logits_of_its_scores(kind: type[Detector]) -> None:
+    raw = {"cls_logits": noise(2, 9, 3), "bbox_ctrness": noise(2, 9, 1, seed=1)}
+    scores = (raw["cls_logits"].sigmoid() * raw["bbox_ctrness"].sigmoid()).sqrt()
+    found = object.__new__(kind).class_maps(raw)
+    torch.testing.assert_close(found, scores.logit().transpose(1, 2), rtol=1e-4, atol=1e-5)
