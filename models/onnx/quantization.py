@@ -124,7 +124,7 @@ def _planned(model: onnx.ModelProto, keeps_ends: bool) -> _Plan:
     _refuse(model)
     given = onnx.ModelProto()
     given.CopyFrom(model)
-    _name_nodes_(given.graph)
+    name_nodes_(given.graph)
     layers = [layer.name for layer in weighted_layers(given.graph)]
     inside, first, last = _between(given, set(layers))
     ends = first | last if keeps_ends else set()
@@ -179,7 +179,7 @@ def _refuse(model: onnx.ModelProto) -> None:
         )
 
 
-def _name_nodes_(graph: onnx.GraphProto) -> None:
+def name_nodes_(graph: onnx.GraphProto) -> None:
     """Give each node a name of its own, in place: the quantiser is told nodes by name."""
     taken = Counter(node.name for node in graph.node)
     for place, node in enumerate(graph.node):
