@@ -30,14 +30,15 @@ from regrow.pipelines.quantization import (
     FLOAT_FILE,
     Calibration,
     Int8,
-    add_int8,
-    int8_in_words,
     quantize_verified,
 )
+from regrow.pipelines.quantization_aware import FineTuning
+from regrow.pipelines.quantization_report import add_int8, int8_in_words
 from regrow.pipelines.seen import refuse_seen, seen_before
 from regrow.reporting.lock import releases_folders
 from regrow.reporting.report import Report
 from regrow.reporting.run_folder import open_run, refuse_run
+from regrow.training.fit import Fit
 
 
 @releases_folders
@@ -52,6 +53,8 @@ def run_export(
     input_type: InputType = "uint8",
     int8: bool = False,
     calibration_images: int = 256,
+    qat_epochs: int = 0,
+    qat_lr: float | None = None,
     budget: Budget = Budget(),
     reference: Path | None = None,
     accept_seen: bool = False,
@@ -76,6 +79,10 @@ def run_export(
         int8: Quantise the model to INT8: weights and activations of 8 bits. `model.onnx` is then
             the model in INT8, judged by the budget, and `model.float.onnx` the verified one.
         calibration_images: Number of training images that INT8 is calibrated on.
+        qat_epochs: Quantisation-aware fine-tuning where INT8 breaks the budget: passes over the
+            training images with INT8 simulated, after which it is decided again; 0 is none.
+        qat_lr: Learning rate of that fine-tuning; null is a tenth of that of the checkpoint's
+            training.
         budget: The accuracy budget of INT8: how much of the score may be lost, decided on all test
             images against the reference, or without one against the network in float.
         reference: The checkpoint of the unpruned network that INT8 is compared with; null is none.
@@ -99,8 +106,10 @@ def run_export(
     _refuse_file(checkpoint)
     refuse_run(run, checkpoint, reference)
     _refuse_limits(tolerance, max_score_change, max_images, calibration_images)
+    fit = Fit(devices=1)
+    tuning = FineTuning(qat_epochs, qat_lr, fit, None, seed, checkpoint, command_line)
     if not int8:
-        _refuse_without_int8(budget, reference)
+        _refuse_without_int8(budget, reference, qat_epochs)
     data, packages = data or data_beside(checkpoint), tuple(allow or ())
     dense = None if reference is None else _loaded(reference, data, packages)
     task = _loaded(checkpoint, data, packages)
@@ -126,7 +135,7 @@ def run_export(
     report = _report(task, run, command_line, checkpoint, data, parity)
     made = None
     if calibration is not None and parity.is_equal:
-        made = quantize_verified(task, dense, parity.path, data, calibration, budget)
+        made = quantize_verified(task, dense, parity.path, data, calibration, budget, tuning=tuning)
         report.set(seeds=[seed])
         before, after = (made.networks[name].evaluation for name in ("float", "INT8"))
         report.set_score(parity.score_name, after.value)
@@ -188,8 +197,11 @@ def _loaded(path: Path, data: GrowingData, packages: tuple[str, ...]) -> Task:
     return task
 
 
-def _refuse_without_int8(budget: Budget, reference: Path | None) -> None:
-    for name, is_given in (("budget", budget != Budget()), ("reference", reference is not None)):
+def _refuse_without_int8(budget: Budget, reference: Path | None, qat_epochs: int) -> None:
+    given = {"budget": budget != Budget(), "reference": reference is not None}
+    if qat_epochs:
+        raise BadInput("qat_epochs has no say without --int8, which it trains for; give both")
+    for name, is_given in given.items():
         if is_given:
             raise BadInput(f"{name} has no say without --int8, of which it judges; give both")
 

@@ -21,6 +21,7 @@ from regrow.pipelines.pruning.inputs import Inputs, Record
 from regrow.pipelines.pruning.job import PRUNED, Job, Train
 from regrow.pipelines.pruning.rates import RateGrid
 from regrow.pipelines.quantization import Calibration
+from regrow.pipelines.quantization_aware import FineTuning
 from regrow.pipelines.seen import refuse_seen
 from regrow.prune.channels.groups import find_groups
 from regrow.prune.channels.records import widths_of
@@ -67,6 +68,8 @@ def run_pruning(
     export: bool = False,
     int8: bool = False,
     calibration_images: int = 256,
+    qat_epochs: int = 0,
+    qat_lr: float | None = None,
     accept_seen: bool = False,
     resume: bool = False,
     run: Path = Path("runs/prune"),
@@ -115,6 +118,9 @@ def run_pruning(
             the unpruned network in float. `model.onnx` is then the model in INT8, and
             `model.float.onnx` the verified one.
         calibration_images: Number of training images that INT8 is calibrated on.
+        qat_epochs: Quantisation-aware fine-tuning where INT8 breaks the budget: passes over the
+            training images with INT8 simulated, after which it is decided again; 0 is none.
+        qat_lr: Learning rate of that fine-tuning; null is a tenth of `optimization.lr`.
         accept_seen: Decide the budget although some test images have the pixels of training or
             validation images, of the data or of the networks' own.
         resume: Resume the run in the run's folder, which was stopped.
@@ -152,6 +158,8 @@ def run_pruning(
     """
     started, packages = time.monotonic(), tuple(allow or ())
     _refuse_counts(num_steps, final_epochs, calibration_images)
+    if qat_epochs and not int8:
+        raise BadInput("qat_epochs has no say without int8, which it trains for; give both")
     if resume:
         reopen_run(run, command_line)
     else:
@@ -161,6 +169,9 @@ def run_pruning(
         refuse_seen(inputs.seen, inputs.data)
     _refuse_processes(inputs.task, recovery, run)
     calibration = _calibration(inputs, clock, calibration_images, seed) if int8 else None
+    tuning = FineTuning(
+        qat_epochs, qat_lr, recovery, optimization, seed, run / PRUNED, command_line
+    )
     record = Record(run, flat(settings or {}) | {"parents": inputs.hashes})
     begun = record.read(inputs.task, packages) if resume else None
     grid = None if lr_grid is None else RateGrid(lr_grid, run)
@@ -207,7 +218,7 @@ def run_pruning(
     unlike = unlike_saved(run / PRUNED, result.task, inputs.data, packages)
     exported = None
     if export or int8:
-        exported = export_pruned(run / PRUNED, inputs, budget, packages, calibration, clock)
+        exported = export_pruned(run / PRUNED, inputs, budget, packages, calibration, clock, tuning)
     report = job.report(result, foreseen, unlike, started, exported)
     record.remove()  # until here a run that is killed goes on from its last step
     job.conclude(result, report, unlike, exported)

@@ -20,13 +20,7 @@ from regrow.models.latency import Clock, time_files
 from regrow.models.onnx.command_clock import ClockFailed
 from regrow.models.onnx.graph import export_graph
 from regrow.models.task import Task
-from regrow.pipelines.pruning.report import (
-    budget_in_words,
-    decided_in_a_word,
-    noise_in_words,
-    parts_in_words,
-)
-from regrow.reporting.report import Report, as_text, ranged, signed
+from regrow.pipelines.quantization_aware import FineTuning, Tuned, fine_tuned
 from regrow.text import plural
 from regrow.training.evaluation import Evaluation
 
@@ -127,6 +121,9 @@ class Int8:
         budget: The budget.
         clock: How the files were timed.
         untimed: Why they were not; empty if they were.
+        before: The outcome before fine-tuning, which broke the budget; None if there was none.
+        tuned: What was fine-tuned; None if nothing was.
+        untuned: Why it was not, although that was asked for; empty if it was.
     """
 
     path: Path
@@ -136,6 +133,9 @@ class Int8:
     budget: Budget
     clock: Clock
     untimed: str
+    before: "Int8 | None" = None
+    tuned: Tuned | None = None
+    untuned: str = ""
 
     @property
     def verdict(self) -> Verdict | None:
@@ -144,14 +144,17 @@ class Int8:
 
     @property
     def broken(self) -> str | None:
-        """Return in words how the budget is broken; None if it is not."""
+        """Return in words how the budget is broken, and the way out; None if it is not."""
         if self.verdict is None or self.verdict.is_met is not False:
             return None
-        return (
+        words = (
             f"the budget of {self.budget.max_drop} is broken by INT8 on "
             f"{self.verdict.num_images} test images: the score of the {next(iter(self.networks))} "
             f"network changed by {self.verdict.interval}"
         )
+        if self.before is not None and self.before.verdict is not None:
+            return f"{words}, and by {self.before.verdict.interval} before fine-tuning"
+        return f"{words}; {self.untuned or 'fine-tune it with INT8 simulated, by --qat_epochs'}"
 
 
 def quantize_verified(
@@ -162,8 +165,12 @@ def quantize_verified(
     calibration: Calibration,
     budget: Budget,
     clock: Clock = Clock(),
+    tuning: FineTuning | None = None,
 ) -> Int8:
     """Quantise an exported model and judge it; it becomes `model.onnx` unless the budget is broken.
+
+    Where it is broken, the network is fine-tuned with INT8 simulated, if that is asked for, and
+    what comes of it is quantised and judged likewise; the file from before stays as it is.
 
     Args:
         task: The network, on the CPU.
@@ -173,41 +180,101 @@ def quantize_verified(
         calibration: The images that are calibrated on.
         budget: The accepted drop of the score.
         clock: How the files are timed; a command that cannot time one is told in the outcome.
+        tuning: The fine-tuning where the budget is broken; None is none.
 
     Raises:
         BadInput: If the network cannot be quantised.
     """
-    model, file = OnnxModel(path), path.with_name(MODEL_FILE)
-    made = file.with_suffix(".unverified.onnx")
-    images = calibration.batches(model)
-    choice = quantize(task, path, made, images, data.val_dataloader(), budget)
+    file = path.with_name(MODEL_FILE)
     with TemporaryDirectory(prefix="regrow-int8-") as folder:
-        files, tasks = {"float": path, "INT8": made}, {"float": task, "INT8": task}
+        judge = _Judge(Path(folder), path, {}, {}, data, calibration, budget, clock)
         if reference is not None:
-            graph = Path(folder) / MODEL_FILE
-            opset = metadata_of(path)["opset"]
-            export_graph(reference, graph, opset=opset, input_type=model.input_type)
-            files, tasks = {"unpruned": graph, **files}, {"unpruned": reference, **tasks}
-        tests = {
-            name: evaluate_graph(tasks[name], files[name], data.test_dataloader(), f"test, {name}")
-            for name in files
-        }
-        example = model.as_input(task.example_images(clock.batch).numpy(force=True))
-        times, untimed = _timed(files, example, clock)
-        after = tests["INT8"].evidence
+            judge.add_("unpruned", reference, judge.exported(reference, "unpruned"))
+        judge.add_("float", task, path)
+        first = judge(task, path, file.with_suffix(".unverified.onnx"))
+        if first.broken is None or tuning is None or not tuning.epochs:
+            return _named(first, file)
+        try:
+            work, tuned = fine_tuned(task, path, first.path, data, tuning)
+        except BadInput as error:
+            log.warning(f"INT8 is not fine-tuned: {error}")
+            return replace(first, untuned=f"it is not fine-tuned: {error}")
+        graph = judge.exported(work, "tuned")
+        second = judge(work, graph, file.with_suffix(".tuned.unverified.onnx"), first)
+    return _named(replace(second, tuned=tuned), file)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Quantises graphs, and compares each on the test images with the networks in float.
+
+    Args:
+        folder: A folder for graphs that nobody keeps.
+        like: The exported model, whose type of images and operators all others have.
+        files: The ONNX files of the networks in float.
+        tests: Their scores on test images.
+        data: The data.
+        calibration: The images that are calibrated on.
+        budget: The accepted drop of the score.
+        clock: How the files are timed.
+    """
+
+    folder: Path
+    like: Path
+    files: dict[str, Path]
+    tests: dict[str, Evaluation]
+    data: GrowingData
+    calibration: Calibration
+    budget: Budget
+    clock: Clock
+
+    def exported(self, task: Task, name: str) -> Path:
+        """Export a network with images and operators of the same kinds."""
+        opset, input_type = metadata_of(self.like)["opset"], OnnxModel(self.like).input_type
+        file = self.folder / f"{name}.onnx"
+        return export_graph(task, file, opset=opset, input_type=input_type)
+
+    def add_(self, name: str, task: Task, path: Path) -> None:
+        """Score a network in float, which those in INT8 are compared with."""
+        loader = self.data.test_dataloader()
+        self.tests[name] = evaluate_graph(task, path, loader, f"test, {name}")
+        self.files[name] = path
+
+    def __call__(self, task: Task, path: Path, made: Path, before: Int8 | None = None) -> Int8:
+        """Quantise a graph and decide the budget on it.
+
+        Args:
+            task: Its network.
+            path: The graph in float.
+            made: The file of the one in INT8.
+            before: The outcome before fine-tuning.
+        """
+        model = OnnxModel(path)
+        images = self.calibration.batches(model)
+        choice = quantize(task, path, made, images, self.data.val_dataloader(), self.budget)
+        test = evaluate_graph(task, made, self.data.test_dataloader(), "test, INT8")
+        files, tests = {**self.files, "INT8": made}, {**self.tests, "INT8": test}
+        example = model.as_input(task.example_images(self.clock.batch).numpy(force=True))
+        times, untimed = _timed(files, example, self.clock)
         networks = {
             name: Network(
-                tests[name],
+                own,
                 files[name].stat().st_size,
                 times.get(name, []),
-                None if name == "INT8" else decide(tests[name].evidence, after, budget),
+                None if name == "INT8" else decide(own.evidence, test.evidence, self.budget),
             )
-            for name in files
+            for name, own in tests.items()
         }
-    outcome = Int8(made, choice, networks, calibration, budget, clock, untimed)
+        return Int8(
+            made, choice, networks, self.calibration, self.budget, self.clock, untimed, before
+        )
+
+
+def _named(outcome: Int8, file: Path) -> Int8:
+    """Give a file in INT8 its name, if it keeps the budget."""
     if outcome.broken is not None:
         return outcome
-    made.replace(file)
+    outcome.path.replace(file)
     return replace(outcome, path=file)
 
 
@@ -220,112 +287,3 @@ def _timed(
     except ClockFailed as error:
         log.warning(f"INT8 is not timed: {error}")
         return {}, str(error)
-
-
-def add_int8(report: Report, int8: Int8) -> None:
-    """Report a network in INT8: scores, sizes and times beside float, and the verdicts.
-
-    Args:
-        report: The report.
-        int8: The outcome.
-    """
-    choice, own = int8.choice, int8.networks["INT8"]
-    report.set(
-        int8={
-            **asdict(choice),
-            "path": int8.path.name,
-            "calibration": {
-                "num_images": len(int8.calibration.indices),
-                "classes": int8.calibration.classes,
-            },
-            "budget": asdict(int8.budget),
-            **{name.lower(): network.figures() for name, network in int8.networks.items()},
-        }
-    )
-    for name, network in int8.networks.items():
-        if network.verdict is not None:
-            report.say(_verdict_in_words(name, network, network.verdict, own, int8.budget))
-    report.say(f"INT8 was calibrated on {plural(len(int8.calibration.indices), 'training image')}.")
-    score = own.evaluation.name
-    report.add_table(
-        "INT8",
-        [
-            "network",
-            score,
-            "file size, bytes",
-            "latency, ms",
-            "INT8's change",
-            "interval",
-            "budget",
-        ],
-        [_row(name, network, own) for name, network in int8.networks.items()],
-        f"{_layers_in_words(choice)} Scores are those on {own.evaluation.num_images} test images; "
-        "the interval is that of the change from the network of its row to INT8, in points. "
-        f"{_latency_in_words(int8)}",
-    )
-
-
-def int8_in_words(int8: Int8) -> str:
-    """Return what INT8 costs and scores beside the network in float, in one line of a log."""
-    before, after = int8.networks["float"], int8.networks["INT8"]
-    words = [
-        f"INT8 beside float: {after.evaluation.name} {after.evaluation.value:.4f} and "
-        f"{before.evaluation.value:.4f}, {after.num_bytes:,} bytes and {before.num_bytes:,}, "
-        f"{as_text(after.latency_ms)} ms and {as_text(before.latency_ms)}."
-    ]
-    for name, network in int8.networks.items():
-        if network.verdict is not None:
-            words.append(f"From {name}: {budget_in_words(network.verdict, int8.budget)}")
-    return " ".join(words)
-
-
-def _latency_in_words(int8: Int8) -> str:
-    clock = int8.clock
-    batch = "one image" if clock.batch == 1 else plural(clock.batch, "image")
-    if clock.command is None:
-        return f"Latency is that of {batch} in ONNX Runtime, in one thread."
-    if int8.untimed:
-        return f"There is no latency: {int8.untimed}."
-    before, after = (int8.networks[name].times for name in ("float", "INT8"))
-    return (
-        f"Latency is that of {batch} as {clock.program.name} prints it, run "
-        f"{plural(clock.runs, 'time')} on each file, in turns: for INT8 from {min(after):.4g} to "
-        f"{max(after):.4g} ms, for float from {min(before):.4g} to {max(before):.4g} ms. "
-        f"{noise_in_words((before, after))}"
-    )
-
-
-def _verdict_in_words(
-    name: str, network: Network, verdict: Verdict, own: Network, budget: Budget
-) -> str:
-    before, after = network.evaluation, own.evaluation
-    return (
-        f"From the {name} network to INT8, {before.name} went from {before.value:.4f} to "
-        f"{after.value:.4f} on {verdict.num_images} test images; the change is between "
-        f"{verdict.interval[0]:+.4f} and {verdict.interval[1]:+.4f}, where each bound alone holds "
-        f"at {100 * budget.confidence:g} % confidence. {budget_in_words(verdict, budget)} "
-        f"{parts_in_words(verdict)}"
-    )
-
-
-def _row(name: str, network: Network, own: Network) -> list[Any]:
-    about = [name, network.evaluation.value, network.num_bytes, network.latency_ms]
-    if network.verdict is None:
-        return [*about, "-", "-", "-"]
-    change = own.evaluation.value - network.evaluation.value
-    decided = decided_in_a_word(network.verdict.is_met)
-    return [*about, signed(change), ranged(network.verdict.interval), decided]
-
-
-def _layers_in_words(choice: Choice) -> str:
-    words = f"{choice.num_quantized} of {choice.num_layers} layers are INT8"
-    tried, whole = choice.scores, choice.scores["float"]
-    if choice.keeps_ends:
-        words += (
-            f"; the first and last are float, with which the validation score is "
-            f"{tried['inner']:.4f} and not {tried['all']:.4f} (float {whole:.4f})"
-        )
-    if choice.in_float:
-        named = ", ".join(f"{name} ({count})" for name, count in choice.in_float.items())
-        words += f"; without an INT8 kernel, and so in float between them, are {named}"
-    return f"{words}."

@@ -18,10 +18,10 @@ from regrow.pipelines.quantization import (
     FLOAT_FILE,
     Calibration,
     Int8,
-    add_int8,
-    int8_in_words,
     quantize_verified,
 )
+from regrow.pipelines.quantization_aware import FineTuning
+from regrow.pipelines.quantization_report import add_int8, int8_in_words
 from regrow.reporting.report import Report
 
 
@@ -65,6 +65,7 @@ def export_pruned(
     packages: tuple[str, ...],
     calibration: Calibration | None,
     clock: Clock,
+    tuning: FineTuning | None = None,
 ) -> Exported:
     """Write `model.onnx` beside a pruned checkpoint, verified, in INT8 if that is asked for.
 
@@ -75,6 +76,7 @@ def export_pruned(
         packages: Other people's packages that the network may come from.
         calibration: The images that INT8 is calibrated on; None leaves the network in float.
         clock: How files are timed; a command's data type of images and operators are the files'.
+        tuning: The fine-tuning where INT8 breaks the budget; None is none.
     """
     data, run = inputs.data, checkpoint.parent
     # In single precision whatever it was trained in: ONNX has no bfloat16 convolution.
@@ -86,7 +88,7 @@ def export_pruned(
     if calibration is None or not parity.is_equal:
         return Exported(parity)
     dense = _on_cpu(inputs.dense)
-    made = quantize_verified(task, dense, parity.path, data, calibration, budget, clock)
+    made = quantize_verified(task, dense, parity.path, data, calibration, budget, clock, tuning)
     return Exported(parity, made)
 
 

@@ -1,8 +1,6 @@
 """Exports in INT8: what is reported is what the files give, and the budget decides about them."""
 
 import logging
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,10 @@ from regrow.errors import BadInput, CheckFailed
 from regrow.metrics.budget import Budget
 from regrow.models.checkpoint import save
 from regrow.models.classification import Classification
-from regrow.models.latency import Clock
-from regrow.models.onnx.graph import export_graph
 from regrow.pipelines.export import run_export
 from regrow.pipelines.quantization import (
     Calibration,
-    add_int8,
-    int8_in_words,
-    quantize_verified,
 )
-from regrow.reporting.report import Report
 
 
 @pytest.fixture
@@ -103,25 +95,6 @@ def test_too_few_images_leave_it_undecided(
     assert "Whether the budget of 1 point is met is undecided: 8 test images" in caplog.text
     assert (run / "model.onnx").is_file()
     assert figures["int8"]["calibration"]["num_images"] == 4
-
-
-def test_a_clock_that_takes_no_int8_is_told_and_loses_nothing(
-    task: Classification, tmp_path: Path
-) -> None:
-    data, path = data_of(task), tmp_path / "model.float.onnx"
-    export_graph(task, path)
-    code = shlex.quote("import sys; print(7); sys.exit('INT8' in sys.argv[1])")
-    clock = Clock(command=f"{shlex.quote(sys.executable)} -ISc {code} {{onnx}}", runs=1)
-    made = quantize_verified(
-        task, None, path, data, Calibration(data, 256, 0), Budget(max_drop=1), clock
-    )
-    assert made.untimed.endswith("ended with exit code 1; its last line was '7'")
-    assert made.networks["INT8"].figures()["latency_ms"] is None
-    assert made.path.is_file()
-    report = Report.of(task, tmp_path, "INT8", "-")
-    add_int8(report, made)
-    assert "There is no latency: clock.command: python" in report.to_markdown()
-    assert "- ms and -. From float" in int8_in_words(made)
 
 
 def test_calibration_images_are_drawn_by_seed_and_not_augmented(task: Classification) -> None:

@@ -15,6 +15,7 @@ from quantised import SIZE, accuracy, data_of, made_images, unbalance_
 
 from regrow.data.module import GrowingData
 from regrow.errors import BadInput, CheckFailed
+from regrow.files import file_hash
 from regrow.metrics.budget import Budget
 from regrow.models.checkpoint import load, save
 from regrow.models.classification import Classification
@@ -107,6 +108,30 @@ def test_a_budget_that_int8_alone_breaks_fails_the_run_and_loses_nothing(
     assert (run / "pruned.ckpt").is_file()
     assert "From unpruned: The budget is broken." in caplog.text
     assert not (run / "progress.ckpt").exists()
+
+
+def test_a_pruned_network_is_fine_tuned_where_int8_breaks_it(
+    task: Classification, checkpoint: Path, tmp_path: Path
+) -> None:
+    """One that no fine-tuning saves: both decisions count, and all files stay."""
+    unbalance_(task)
+    save(checkpoint, task)
+    data, run = data_of(task), tmp_path / "run"
+    options = QUICK | {"budget": Budget(0.25), "int8": True, "qat_epochs": 2, "qat_lr": 1e-4}
+    with pytest.raises(CheckFailed, match=r"broken by INT8 .* before fine-tuning; see "):
+        run_pruning(checkpoint, data, run=run, **options)
+    found = json.loads((run / "report.json").read_text())["int8"]
+    files = ["model.float.onnx", "model.tuned.unverified.onnx", "model.unverified.onnx"]
+    assert sorted(file.name for file in run.glob("*.onnx")) == files
+    assert found["int8"]["score"] == pytest.approx(accuracy(run / files[1], data))
+    before = found["before_fine_tuning"]["int8"]
+    assert before["score"] == pytest.approx(accuracy(run / files[2], data))
+    pruned, tuned = load(run / "pruned.ckpt"), load(run / "int8.ckpt")
+    assert count_macs(tuned) == count_macs(pruned) < count_macs(task)
+    assert tuned.provenance.parent == file_hash(run / "pruned.ckpt")
+    assert not tuned.net.head.weight.equal(pruned.net.head.weight)
+    with pytest.raises(BadInput, match="qat_epochs has no say without int8"):
+        run_pruning(checkpoint, data, run=run, **options | {"int8": False})
 
 
 def test_each_point_of_a_front_has_its_int8(
