@@ -221,7 +221,8 @@ class ConsumerMagnitude(Criterion):
     """Magnitude of the consumers: the norm of the weights by which the next layers read a unit.
 
     Each consumer's norms are divided by their maximum, and averaged over the consumers; the layer
-    that makes the unit, its norm and depthwise filters count nothing.
+    that makes the unit, its norm and depthwise filters count nothing. Where no layer reads a unit,
+    as where its map is averaged into the output, the layers that make it count instead.
 
     Source: importance of channels in NVIDIA ModelOpt's FastNAS, for p = 2.
 
@@ -233,17 +234,13 @@ class ConsumerMagnitude(Criterion):
         self.magnitude = Magnitude(p)
 
     def scores(self, task: Task, groups: Sequence[Group], batches: Batches | None) -> list[Tensor]:
-        """Score by the weights alone.
-
-        Raises:
-            BadInput: If no layer reads a group.
-        """
+        """Score by the weights alone."""
         return [self._of_group(task, group) for group in groups]
 
     def _of_group(self, task: Task, group: Group) -> Tensor:
         consumers = [m for m in group.members if m.side == "in" and not m.is_count]
         if not consumers:
-            raise BadInput(f"{group.layer}: no layer reads its channels; rank by another criterion")
+            return combine(group, task.net, self.magnitude.of_weight)
         total = torch.zeros(group.num_units)
         for consumer in consumers:
             alone = replace(group, members=(consumer,))

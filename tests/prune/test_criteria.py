@@ -75,13 +75,14 @@ def test_consumers_count_by_the_weights_that_read_a_unit_and_nothing_else(make_t
     assert torch.equal(found, again)
 
 
-def test_consumers_that_are_none_are_refused(make_task):
+def test_units_that_no_layer_reads_count_by_what_makes_them(make_task):
     task = make_task("plain")
     group = find_groups(task).groups[0]
-    makers = [member for member in group.members if member.side == "out"]
-    alone = Group(group.layer, tuple(makers))
-    with pytest.raises(BadInput, match="no layer reads its channels; rank by another criterion"):
-        score_groups(task, [alone], ConsumerMagnitude())
+    makers = [member for member in group.members if member.layer == group.layer]
+    alone = Group(group.layer, tuple(member for member in makers if member.side == "out"))
+    (found,) = score_groups(task, [alone], ConsumerMagnitude(), normalizer="none")
+    weight = task.net.get_submodule(group.layer).weight.detach()
+    assert torch.allclose(found, weight.flatten(1).norm(dim=1))
 
 
 def test_raw_scores_differ_from_normalised_ones_by_the_mean_of_their_group(make_task):
