@@ -1,6 +1,6 @@
 """regrow's pruning beside torch-pruning's own pruner and NVIDIA ModelOpt's FastNAS, on CIFAR-10.
 
-    python benchmarks/pruners.py --tool regrow --variant search --images 6000 --epochs 6 \
+    python benchmarks/pruners.py --tool regrow --variant default --images 6000 --epochs 6 \
         --lr .01 .03 .1 --distillation 0 .5 --seeds 0 1 2 3 4 > regrow.jsonl
     python benchmarks/pruners.py --tool torch-pruning ... > torch-pruning.jsonl
     ENV/bin/python benchmarks/pruners.py --tool modelopt ... > modelopt.jsonl
@@ -85,27 +85,29 @@ class Variant:
         selection: Options of the selection.
         searches: Whether widths are searched for.
         compensates: Whether the layers that read what goes are fitted.
+        trials: Number of candidates that are trained for a few steps.
     """
 
     criterion: str = "Taylor"
     selection: dict[str, Any] = field(default_factory=dict)
-    searches: bool = False
+    searches: bool = True
     compensates: bool = False
+    trials: int = 0
 
 
-RAW: dict[str, Any] = {"per": "macs", "normalizer": "none"}
-BY_MACS: dict[str, Any] = {"per": "macs", "max_share": 0.95}
+BY_MACS: dict[str, Any] = {"per": "macs"}
+RAW: dict[str, Any] = BY_MACS | {"normalizer": "none"}
 VARIANTS = {
     "default": Variant(),
     "default+compensation": Variant(compensates=True),
-    "per-macs": Variant(selection={"per": "macs"}),
-    "raw-per-macs": Variant(selection=RAW),
-    "raw-per-macs+compensation": Variant(selection=RAW, compensates=True),
-    "consumers-per-macs": Variant("ConsumerMagnitude", {"per": "macs"}),
-    "consumers-per-macs+compensation": Variant("ConsumerMagnitude", {"per": "macs"}, False, True),
-    "search-taylor": Variant(selection=BY_MACS, searches=True),
-    "search": Variant("ConsumerMagnitude", BY_MACS, searches=True),
-    "search+compensation": Variant("ConsumerMagnitude", BY_MACS, searches=True, compensates=True),
+    "default+trials": Variant(trials=8),
+    "consumers": Variant("ConsumerMagnitude"),
+    "consumers+trials": Variant("ConsumerMagnitude", trials=8),
+    "ranked": Variant(searches=False),
+    "ranked+compensation": Variant(searches=False, compensates=True),
+    "ranked-per-macs": Variant(selection=BY_MACS, searches=False),
+    "ranked-raw-per-macs": Variant(selection=RAW, searches=False),
+    "ranked-consumers": Variant("ConsumerMagnitude", BY_MACS, searches=False),
 }
 
 
@@ -157,6 +159,7 @@ def by_regrow(options: argparse.Namespace, data: Cifar, training: Training) -> n
         work.momenta = state_by_name(optimizer, work.net)
 
     limits = {"minutes": options.minutes, "candidates": options.candidates}
+    limits["trials"] = variant.trials
     removal = Channels(
         task,
         Target(macs=1 / options.speedup),
@@ -342,7 +345,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--scope", choices=("global", "local"), default="global")
     parser.add_argument("--variant", choices=list(VARIANTS), default="default", help="regrow's")
     parser.add_argument("--minutes", type=float, help="of regrow's search")
-    parser.add_argument("--candidates", type=int, help="of regrow's search, for any --minutes")
+    parser.add_argument("--candidates", type=int, default=80, help="of regrow's search")
     parser.add_argument("--round-to", type=int, default=4, help="regrow's")
     parser.add_argument("--sparse-epochs", type=int, default=0, help="torch-pruning's, of all")
     parser.add_argument("--whole-streams", action="store_true", help="torch-pruning's")

@@ -53,16 +53,16 @@ def run_pruning(
     targets_of: CostName = "macs",
     budget: Budget = Budget(),
     selection: Selection = Selection(),
-    num_steps: int = 5,
+    num_steps: int = 1,
     adapts: bool = True,
-    recovery: Fit = Fit(epochs=2, devices=1),
+    recovery: Fit = Fit(epochs=10, devices=1),
     final_epochs: int = 0,
     optimization: Optimization = Optimization(),
     lr_grid: list[float] | None = None,
     distillation: Distillation | None = None,
     weights: Weights | None = None,
     compensate: bool = False,
-    search: Search | None = None,
+    search: Search | None = Search(),
     clock: Clock = Clock(),
     reference: Path | None = None,
     export: bool = False,
@@ -292,9 +292,9 @@ def _removal(
         )
     options = ("branches", "keep", "only", "limit")
     named = {f"selection.{name}": getattr(selection, name) for name in options}
-    _refuse_with_weights(**named, compensate=compensate, search=search)
+    _refuse_with_weights(**named, compensate=compensate)
     removal = SingleWeights(task, weights, criterion, reference=dense, latency=latency)
-    log.info("target and selection have no say: weights are masked, and no channel goes")
+    log.info("target, selection and search have no say: weights are masked, no channel goes")
     return removal
 
 

@@ -106,7 +106,7 @@ def test_config_prunes_what_its_task_s_config_trained(
     words = short_training(path.with_name(f"{task}.yaml"), request)
     trained = commands.train([*words, *young, f"--run={tmp_path / 'dense'}"])
     short = [f"--recovery.trainer={BATCHES}", "--recovery.epochs=1", "--num_steps=1"]
-    short += ["--final_epochs=0"]
+    short += ["--final_epochs=0", "--search.candidates=4", "--search.num_images=8"]
     if "data" in CONTENTS[path]:
         short.append("--data.max_images=16")
     checkpoint = f"--checkpoint={tmp_path / 'dense' / 'best.ckpt'}"

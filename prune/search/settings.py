@@ -12,8 +12,8 @@ class Search:
     """Settings of the width search: the time that it may take, and what candidates are scored on.
 
     Args:
-        minutes: Search time of each pruning step, in minutes, of which `trials` have two fifths;
-            null searches until `candidates` have been scored.
+        minutes: Longest search time of each pruning step, in minutes, of which `trials` have two
+            fifths; null searches until `candidates` have been scored.
         candidates: Largest number of joint candidates of each step; null is no limit but time.
         num_images: Number of training images that candidates are scored on.
         num_batches: Number of training batches that batch norms are measured anew on before that.
@@ -25,8 +25,8 @@ class Search:
         BadInput: If a value is out of range, or nothing would end the search.
     """
 
-    minutes: float | None = None
-    candidates: int | None = None
+    minutes: float | None = 10.0
+    candidates: int | None = 80
     num_images: int = 512
     num_batches: int = 8
     trials: int = 0

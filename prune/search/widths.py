@@ -168,7 +168,7 @@ class WidthSearch:
                 f"search.minutes {self.search.minutes:g} is shorter than one candidate, which "
                 f"takes {seconds:.1f} seconds{f' of {share:.0%} of it' if share < 1 else ''}; give "
                 f"at least {10 * seconds / 60 / share:.2g}, or fewer search.num_images and "
-                "search.num_batches"
+                "search.num_batches; search null takes what the ranking gives"
             )
 
     def _measure_profile(self) -> None:

@@ -125,7 +125,13 @@ def test_pruning_takes_another_fine_tuning(dense: Path, tmp_path: Path) -> None:
     def train(task: Any, data: GrowingData, fit: Fit, run: Path, **_: Any) -> None:
         calls.append((fit.epochs, run))
 
-    options = ["--clock.runtime=torch", "--clock.rounds=1", "--num_steps=1", "--budget.max_drop=1"]
+    options = [
+        "--search=null",
+        "--clock.runtime=torch",
+        "--clock.rounds=1",
+        "--num_steps=1",
+        "--budget.max_drop=1",
+    ]
     options += ["--recovery.epochs=3", f"--run={tmp_path / 'run'}"]
     report = commands.prune([f"--checkpoint={dense}", *options], train=train)
     assert calls == [(3, tmp_path / "run")]

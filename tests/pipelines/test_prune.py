@@ -30,6 +30,7 @@ from regrow.prune.target import Target
 from regrow.training.fit import Fit
 
 QUICK = {"clock": Clock(runtime="torch", rounds=1), "num_steps": 1, "budget": Budget(1.0)}
+QUICK |= {"search": None}
 
 
 def checkpoint(folder: Path) -> Path:
@@ -97,7 +98,7 @@ def test_masked_weights_take_no_target(
     options = QUICK | {"recovery": Fit(epochs=0, devices=1)}
     run_pruning(file, data, weights=Weights(share=0.5), run=run, **options)
     said = capsys.readouterr().out
-    assert "target and selection have no say: weights are masked, and no channel goes" in said
+    assert "target, selection and search have no say: weights are masked, no channel goes" in said
     pruned, dense = load(run / "pruned.ckpt"), load(file)
     assert [p.shape for p in pruned.net.parameters()] == [p.shape for p in dense.net.parameters()]
 
@@ -187,10 +188,10 @@ def test_a_searched_and_compensated_network_is_written(
     tmp_path: Path, data: GrowingData, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, file = tmp_path / "run", checkpoint(tmp_path)
-    options = QUICK | {"recovery": Fit(epochs=0, devices=1)}
     search = Search(candidates=4, num_images=8, num_batches=1)
+    options = QUICK | {"recovery": Fit(epochs=0, devices=1), "search": search}
     report = run_pruning(
-        file, data, search=search, compensate=True, selection=Selection(round_to=1), run=run,
+        file, data, compensate=True, selection=Selection(round_to=1), run=run,
         **options,
     )  # fmt: skip
     said = capsys.readouterr().out
@@ -203,11 +204,11 @@ def test_a_searched_and_compensated_network_is_written(
 def test_trials_of_a_search_train_with_the_optimizer_of_the_run(
     tmp_path: Path, data: GrowingData, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = QUICK | {"recovery": Fit(epochs=0, devices=1)}
     search = Search(candidates=3, num_images=8, num_batches=1, trials=2, trial_steps=3)
+    options = QUICK | {"recovery": Fit(epochs=0, devices=1), "search": search}
     wild = Optimization("sgd", lr=1e30)
     run_pruning(
-        checkpoint(tmp_path), data, search=search, optimization=wild,
+        checkpoint(tmp_path), data, optimization=wild,
         selection=Selection(round_to=1), run=tmp_path / "run", **options,
     )  # fmt: skip
     assert "search: 2 candidates tried after 3 steps of training" in (
@@ -229,10 +230,6 @@ def test_trials_of_a_search_train_with_the_optimizer_of_the_run(
         (
             {"weights": Weights(share=0.5), "compensate": True},
             "compensate has no say where single weights are masked; give it or weights",
-        ),
-        (
-            {"weights": Weights(share=0.5), "search": Search(candidates=1)},
-            "search has no say where single weights are masked; give it or weights",
         ),
         ({"resume": True}, "has no pruning run that was stopped; start it without --resume"),
     ],

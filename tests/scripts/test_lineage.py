@@ -31,7 +31,7 @@ def three(tmp_path: Path, made_once: Callable[..., None]) -> list[Path]:
         commands.train(words(root, "first", short))
         new = folder("new", ("blue", "green", "red"))
         commands.train(words(new, "grown", short, f"--warm-start={base / 'first' / 'best.ckpt'}"))
-        options = ["--clock.runtime=torch", "--num_steps=1", "--recovery.epochs=0"]
+        options = ["--clock.runtime=torch", "--search=null", "--num_steps=1", "--recovery.epochs=0"]
         options += ["--budget.max_drop=1", f"--run={base / 'small'}"]
         commands.prune([f"--checkpoint={base / 'grown' / 'best.ckpt'}", *options])
 

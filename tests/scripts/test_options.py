@@ -88,6 +88,7 @@ def test_the_loop_runs_on_a_gpu(task: str, tmp_path: Path) -> None:
     assert 0 <= report.figures["score"]["value"] <= 1
     smaller = f"--config={root / 'configs' / f'{task}_prune.yaml'}"
     options = ["--recovery.epochs=1", "--num_steps=1", "--budget.max_drop=1"]
+    options.append("--search.candidates=4")
     pruned = commands.prune(
         [smaller, f"--checkpoint={run / 'best.ckpt'}", *options, f"--run={tmp_path / 'prune'}"]
     )

@@ -37,7 +37,7 @@ def test_a_network_in_bfloat16_is_warm_started_pruned_and_exported(tmp_path: Pat
         [
             *(f"--checkpoint={second / 'best.ckpt'}", f"--run={smaller}", "--num_steps=1"),
             *("--recovery.epochs=1", "--recovery.precision=bf16-true", "--budget.max_drop=1.0"),
-            "--target.macs=0.8",
+            *("--target.macs=0.8", "--search=null"),
         ]
     )
     commands.export([str(smaller / "pruned.ckpt"), f"--run={tmp_path / 'out'}"])

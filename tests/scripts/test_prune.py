@@ -25,9 +25,9 @@ from regrow.training.trainer import fine_tune_
 Words = Callable[..., list[str]]
 Folder = Callable[..., Path]
 Trained = Callable[..., Path]
-# An export to ONNX takes longer than all else here.
-QUICK = "--clock.runtime=torch"
-SHORT = [QUICK, "--num_steps=2", "--recovery.epochs=1", "--budget.max_drop=0.5"]
+# An export to ONNX, and a search, take longer than all else here.
+QUICK = ["--clock.runtime=torch", "--search=null"]
+SHORT = [*QUICK, "--num_steps=2", "--recovery.epochs=1", "--budget.max_drop=0.5"]
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_pruning_leaves_a_smaller_network_and_a_report(dense: Path, tmp_path: Pa
 @pytest.mark.parametrize("criterion", commands.CRITERIA, ids=lambda criterion: criterion.__name__)
 def test_every_criterion_ranks(criterion: type, dense: Path, tmp_path: Path) -> None:
     name = f"--criterion={criterion.__module__}.{criterion.__name__}"
-    options = [QUICK, "--num_steps=1", "--recovery.epochs=0", "--budget.max_drop=1"]
+    options = [*QUICK, "--num_steps=1", "--recovery.epochs=0", "--budget.max_drop=1"]
     report = commands.prune(
         [f"--checkpoint={dense}", name, *options, f"--run={tmp_path / 'prune'}"]
     )
@@ -123,7 +123,7 @@ def test_half_precision_is_trained_in_full_unless_it_is_asked_for(
     shutil.copy(dense.parent / "data.yaml", tmp_path)
     for name, options in (("full", []), ("half", ["--recovery.precision=bf16-true"])):
         run = tmp_path / f"prune-{name}"
-        given = [f"--checkpoint={half}", QUICK, "--num_steps=1", "--budget.max_drop=1"]
+        given = [f"--checkpoint={half}", *QUICK, "--num_steps=1", "--budget.max_drop=1"]
         commands.prune([*given, "--recovery.epochs=1", *options, f"--run={run}"])
         dtype = torch.float32 if name == "full" else torch.bfloat16
         assert {p.dtype for p in load(run / "pruned.ckpt").net.parameters()} == {dtype}
@@ -140,7 +140,7 @@ def test_a_step_that_loses_everything_is_rolled_back(dense: Path, tmp_path: Path
         for parameter in task.net.parameters():
             parameter.data.zero_()
 
-    options = [QUICK, "--budget.max_drop=0.01", "--num_steps=1", "--adapts=false"]
+    options = [*QUICK, "--budget.max_drop=0.01", "--num_steps=1", "--adapts=false"]
     words = [f"--checkpoint={dense}", *options, f"--run={tmp_path / 'prune'}"]
     assert guard(commands.prune)(words, train=forget) == 3
     figures = json.loads((tmp_path / "prune" / "report.json").read_text())
@@ -168,7 +168,7 @@ def test_the_report_names_the_step_that_was_rolled_back_not_the_training_after_i
             for parameter in task.net.parameters():
                 parameter.data.zero_()
 
-    options = [QUICK, "--budget.max_drop=0.45", "--num_steps=4", "--adapts=false"]
+    options = [*QUICK, "--budget.max_drop=0.45", "--num_steps=4", "--adapts=false"]
     options += ["--final_epochs=1", "--selection.scope=local", f"--run={tmp_path / 'prune'}"]
     with pytest.raises(CheckFailed, match="The target was not reached: step 2 took accuracy"):
         commands.prune([f"--checkpoint={dense}", *options], train=forget_once)
@@ -195,7 +195,7 @@ def test_a_verdict_of_broken_is_exit_code_3(
         head.bias.data.copy_(torch.tensor([float(name == "green") for name in task.classes]))
 
     run = tmp_path / "prune"
-    words = [f"--checkpoint={dense}", QUICK, "--num_steps=1", "--budget.max_drop=0.1"]
+    words = [f"--checkpoint={dense}", *QUICK, "--num_steps=1", "--budget.max_drop=0.1"]
     assert guard(commands.prune)([*words, f"--run={run}"], train=say_green) == 3
     error = capsys.readouterr().err
     assert "budget of 0.1 is broken on 24 test images: the score changed by (" in error
@@ -288,7 +288,7 @@ def test_a_run_killed_at_every_step_goes_on_to_the_same_network(
     dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = [
-        QUICK,
+        *QUICK,
         f"--checkpoint={dense}",
         "--num_steps=3",
         "--adapts=false",
@@ -363,7 +363,7 @@ def test_resuming_another_run_or_with_other_settings_is_bad_input(
 def test_a_budget_that_the_test_images_cannot_decide_is_told_before_the_first_step(
     dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [QUICK, "--num_steps=1", "--recovery.epochs=0", "--target.macs=0.95"]
+    options = [*QUICK, "--num_steps=1", "--recovery.epochs=0", "--target.macs=0.95"]
     options += ["--budget.max_drop=0.1", f"--run={tmp_path / 'prune'}"]
     prune.main([f"--checkpoint={dense}", *options])
     said = capsys.readouterr().out

@@ -21,6 +21,7 @@ Trained = Callable[..., Path]
 EPOCHS, FINAL_EPOCHS, BATCHES = 3, 2, 8
 OPTIONS = [
     "--clock.runtime=torch",
+    "--search=null",
     "--num_steps=2",
     "--adapts=false",
     f"--recovery.epochs={EPOCHS}",

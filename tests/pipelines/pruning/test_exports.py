@@ -28,6 +28,7 @@ from regrow.prune.target import Target
 from regrow.training.fit import Fit
 
 QUICK: dict[str, Any] = {
+    "search": None,
     "clock": Clock(runtime="torch", rounds=1),
     "num_steps": 1,
     "budget": Budget(0.5),

@@ -29,6 +29,7 @@ from regrow.training.fit import Fit
 from regrow.training.trainer import fine_tune_
 
 QUICK: dict[str, Any] = {
+    "search": None,
     "clock": Clock(runtime="torch", rounds=1),
     "num_steps": 1,
     "budget": Budget(1.0),

@@ -95,6 +95,7 @@ def test_a_run_is_that_of_its_best_rate_and_tells_all(tmp_path: Path, data: Grow
         "num_steps": 1,
         "budget": Budget(1.0),
         "recovery": Fit(epochs=1, devices=1),
+        "search": None,
     }
     rates = [1e-5, 3e-2]
     run = tmp_path / "grid"

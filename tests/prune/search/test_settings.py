@@ -7,7 +7,10 @@ from regrow.prune.search.settings import Search
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "search needs an end: give search.minutes or search.candidates"),
+        (
+            {"minutes": None, "candidates": None},
+            "search needs an end: give search.minutes or search.candidates",
+        ),
         ({"minutes": 0.0}, "search.minutes is 0.0, it must be > 0"),
         ({"minutes": float("nan")}, "search.minutes is nan, it must be > 0"),
         ({"candidates": 0}, "search.candidates is 0, it must be at least 1"),

@@ -244,7 +244,7 @@ def test_the_unpruned_network_its_modes_and_random_numbers_stay(kind: type[Task]
     scorer = Scorer(task, task, batches, 2, 1)
 
     def as_cut(plan, given) -> Task:
-        return channels._as_cut(task, plan, given)
+        return channels.as_cut(task, plan, given)
 
     def state() -> list[object]:
         modes = [module.training for module in task.modules()]
