@@ -102,6 +102,7 @@ VARIANTS = {
     "default+compensation": Variant(compensates=True),
     "default+trials": Variant(trials=8),
     "consumers": Variant("ConsumerMagnitude"),
+    "consumers-per-macs": Variant("ConsumerMagnitude", BY_MACS | {"max_share": 0.95}),
     "consumers+trials": Variant("ConsumerMagnitude", trials=8),
     "ranked": Variant(searches=False),
     "ranked+compensation": Variant(searches=False, compensates=True),
