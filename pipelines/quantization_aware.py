@@ -17,7 +17,7 @@ from regrow.models.checkpoint import load_provenance, save
 from regrow.models.modes import copied
 from regrow.models.onnx.simulation import simulation_of
 from regrow.models.optimization import Optimization
-from regrow.models.record.provenance import Provenance, change_between, descent, now
+from regrow.models.record.provenance import made_from
 from regrow.models.task import Task
 from regrow.text import plural
 from regrow.training.distillation import DistillationPenalty
@@ -134,27 +134,13 @@ def fine_tuned(
             seed=tuning.seed,
             penalties=[DistillationPenalty(task)],
         )
-    work.provenance = _provenance(data, tuning)
+    checkpoint = tuning.checkpoint
+    parent, snapshot = load_provenance(checkpoint), data.snapshot
+    work.provenance = made_from(file_hash(checkpoint), parent, snapshot, tuning.command_line)
     save(made.with_name(TUNED), work)
-    _copy_data_file(tuning.checkpoint, made.parent)
+    _copy_data_file(checkpoint, made.parent)
     return work, Tuned(
         tuning.epochs, optimization.lr, simulation.num_simulated, simulation.left, TUNED
-    )
-
-
-def _provenance(data: GrowingData, tuning: FineTuning) -> Provenance:
-    old, manifest = load_provenance(tuning.checkpoint), data.snapshot.manifest()
-    parent = file_hash(tuning.checkpoint)
-    return Provenance(
-        data=data.snapshot.hash,
-        manifest=manifest.to_dict(),
-        parent=parent,
-        command=tuning.command_line,
-        settings=old.settings,
-        date=now(),
-        change=change_between(old, manifest),
-        lineage=descent(parent, old),
-        scratch_epochs=old.scratch_epochs,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from regrow.data.snapshot import Manifest, diff
+from regrow.data.snapshot import Manifest, Snapshot, diff
 from regrow.data.splits import SPLITS
 from regrow.errors import BadInput
 
@@ -125,6 +125,37 @@ class Ancestor:
         if not _is_list(ancestor.classes) or type(ancestor.num_classes) is not int:
             raise BadInput("its lineage has classes that are no list of names")
         return ancestor
+
+
+def made_from(
+    checkpoint: str,
+    parent: Provenance,
+    data: Snapshot,
+    command: str,
+    scores: Mapping[str, float] | None = None,
+) -> Provenance:
+    """Return the provenance of a network that is made from a checkpoint and keeps its settings.
+
+    Args:
+        checkpoint: Hash of the parent's file.
+        parent: Provenance of the parent.
+        data: The data that it is made with.
+        command: The command that makes it.
+        scores: Its scores by name.
+    """
+    manifest = data.manifest()
+    return Provenance(
+        data=data.hash,
+        manifest=manifest.to_dict(),
+        parent=checkpoint,
+        scores=dict(scores or {}),
+        command=command,
+        settings=parent.settings,
+        date=now(),
+        change=change_between(parent, manifest),
+        lineage=descent(checkpoint, parent),
+        scratch_epochs=parent.scratch_epochs,
+    )
 
 
 def descent(checkpoint: str, parent: Provenance) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from regrow.metrics.unseen import count_shown
 from regrow.models.checkpoint import load_provenance, save
 from regrow.models.latency import Latency
 from regrow.models.optimization import Optimization
-from regrow.models.record.provenance import Provenance, change_between, descent, now
+from regrow.models.record.provenance import Provenance, made_from
 from regrow.models.task import Penalty, Task
 from regrow.pipelines.lead import describe_remarks
 from regrow.pipelines.pruning.exports import Exported
@@ -192,24 +192,14 @@ class Job:
             shutil.copyfile(parents_data, self.run / DATA_FILE)
 
     def _provenance(self, result: Result) -> Provenance:
-        snapshot, parent = self.inputs.data.snapshot, self.inputs.hashes[0]
-        old, manifest = load_provenance(self.inputs.checkpoint), snapshot.manifest()
         kept = [step.score for step in result.steps if step.is_kept]
-        return Provenance(
-            data=snapshot.hash,
-            manifest=manifest.to_dict(),
-            parent=parent,
-            scores={
-                f"val/{result.after.name}": kept[-1] if kept else result.baseline,
-                f"test/{result.after.name}": result.after.value,
-            },
-            command=self.command_line,
-            settings=old.settings,
-            date=now(),
-            change=change_between(old, manifest),
-            lineage=descent(parent, old),
-            scratch_epochs=old.scratch_epochs,
-        )
+        scores = {
+            f"val/{result.after.name}": kept[-1] if kept else result.baseline,
+            f"test/{result.after.name}": result.after.value,
+        }
+        parent = load_provenance(self.inputs.checkpoint)
+        snapshot = self.inputs.data.snapshot
+        return made_from(self.inputs.hashes[0], parent, snapshot, self.command_line, scores)
 
     def report(
         self,
